@@ -1,0 +1,38 @@
+# Everything runs in .venv, which the first target that needs it builds. PYTHON chooses the interpreter (3.11 to 3.13).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+OUT ?= mdm-demo
+
+.PHONY: demo test lint format types check clean
+
+demo: $(VENV)/.installed ## explain 16 digits with the embedded network; figures in $(OUT)
+	$(BIN)/mdm demo --out $(OUT)
+
+test: $(VENV)/.developed ## the test suite
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.developed ## style and format, changing nothing
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(VENV)/.developed ## mend style and format
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+types: $(VENV)/.developed ## static types
+	$(BIN)/mypy
+
+check: lint types test ## what continuous integration runs
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "mdm_jax needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(PIP) -e .
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	PIP_CONSTRAINT=constraints.txt $(PIP) -e '.[dev]'
+	@touch $@

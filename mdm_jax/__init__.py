@@ -1,0 +1,12 @@
+"""Saliency maps for image classifiers by Multiple Dynamic Masks, as pure functions in JAX."""
+
+from mdm_jax.batch import explain as explain
+from mdm_jax.config import PRESETS as PRESETS
+from mdm_jax.config import MDMConfig as MDMConfig
+from mdm_jax.errors import InputError as InputError
+from mdm_jax.objectives import area as area
+from mdm_jax.objectives import consistency as consistency
+from mdm_jax.objectives import term as term
+from mdm_jax.objectives import total_variation as total_variation
+from mdm_jax.types import Explanation as Explanation
+from mdm_jax.types import Status as Status

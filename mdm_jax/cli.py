@@ -1,0 +1,180 @@
+"""The command line, one program `mdm`: parses, reports errors as one sentence, prints tables or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+import tomllib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mdm_jax import commands
+from mdm_jax.config import MDMConfig, config_from_mapping, preset
+from mdm_jax.errors import InputError
+
+DEMO_HELP = """Explain digits of the embedded test set with the embedded network, whose decisive pixels are known.
+
+Examples:
+  mdm demo
+  mdm demo --count 32 --out figures
+  mdm demo --preset paper --json
+"""
+EXPLAIN_HELP = """Explain image files: an overlay, the learned masks and an .npz with everything for each.
+
+Examples:
+  mdm explain photo.jpg
+  mdm explain photos/*.png --top 3 --out maps
+  mdm explain scan.png --weights my_network/ --target 7 --config my_mdm.toml
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every command that explains takes."""
+
+    preset: str = "fast"
+    """fast (20 evaluations of the network an image) or paper (300, the closest reading of the paper)"""
+    config: Path | None = None
+    """TOML file with settings of MDMConfig that replace the preset's, such as: steps = 50"""
+    seed: int = 0
+    """seed of everything random"""
+    micro_batch: int | None = None
+    """images solved at a time; found from the memory when not given"""
+    json: bool = False
+    """print JSON to standard output instead of a table"""
+
+    def mdm_config(self) -> MDMConfig:
+        base = preset(self.preset)
+        if self.config is None:
+            base.check()
+            return base
+        try:
+            settings = tomllib.loads(self.config.read_text())
+        except OSError as error:
+            raise InputError(f"cannot read the config {self.config} ({error.strerror}): check --config") from error
+        except ValueError as error:
+            raise InputError(f"{self.config} is not valid TOML ({error}): a setting is written like steps = 50") from error
+        return config_from_mapping(settings, base)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Options):
+    count: int = 16
+    """test digits to explain"""
+    out: Path = Path("mdm-demo")
+    """folder for the figure, the animation and the results"""
+
+    def run(self, report: Report) -> None:
+        with report.progress("explaining digits", self.count) as advance:
+            result = commands.demo(self.mdm_config(), self.count, self.seed, self.micro_batch, self.out, advance)
+        report.show(result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain(Options):
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """image files: JPEG, PNG, WebP, TIFF, GIF ..."""
+    weights: Path | None = None
+    """folder with config.json and model.safetensors; the embedded digits network when not given"""
+    target: int | None = None
+    """class to explain; the network's first choice when not given"""
+    top: int = 1
+    """explain the K most likely classes of each image"""
+    node: str = "probability"
+    """what must stay the same: probability, logit, log_odds, sigmoid (multi-label) or logits (all classes)"""
+    out: Path = Path("mdm-explain")
+    """folder for the results"""
+
+    def run(self, report: Report) -> None:
+        if not self.files:
+            raise InputError("no image files: give one or more, for example mdm explain photo.jpg")
+        request = commands.Request(self.files, self.weights, self.target, self.top, self.node, self.out)
+        with report.progress("explaining", len(self.files) * self.top) as advance:
+            result = commands.explain_files(request, self.mdm_config(), self.seed, self.micro_batch, advance)
+        report.show(result)
+
+
+COMMANDS: dict[str, tuple[type, str]] = {"demo": (Demo, DEMO_HELP), "explain": (Explain, EXPLAIN_HELP)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where results and progress go: tables for people on standard output, or JSON; progress on standard error."""
+
+    as_json: bool
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        columns = SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.update(task, completed=done)
+
+    def show(self, result: commands.Result) -> None:
+        if self.as_json:
+            print(json.dumps(dataclasses.asdict(result), indent=2))
+            return
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=200)
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for i, name in enumerate(result.rows[0]):
+            table.add_column(name.replace("_", " "), justify="left" if i == 0 else "right", no_wrap=True)
+        for row in result.rows:
+            table.add_row(*map(_cell, row.values()))
+        console.print(table)
+        console.print(result.summary, highlight=False)
+        for file in result.files:
+            console.print(f"  {file}", highlight=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    warnings.showwarning = lambda message, *_, **__: print(f"mdm: {message}", file=sys.stderr)
+    try:
+        command = _parse(arguments)
+        command.run(Report(command.json))
+    except InputError as error:
+        print(f"mdm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mdm: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    types = tuple(Annotated[kind, tyro.conf.subcommand(name, description=text)] for name, (kind, text) in COMMANDS.items())
+    union: Any = types[0]
+    for each in types[1:]:
+        union = union | each
+    command, unknown = tyro.cli(
+        union, prog="mdm", args=arguments, config=(tyro.conf.FlagCreatePairsOff,), return_unknown_args=True
+    )
+    if unknown:
+        options = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(command)]
+        near = difflib.get_close_matches(unknown[0], options, n=1)
+        hint = f"did you mean {near[0]}?" if near else "see --help"
+        raise InputError(f"unknown option {unknown[0]}: {hint}")
+    return command
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

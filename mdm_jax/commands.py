@@ -1,0 +1,198 @@
+"""What the commands do, without the command line: each returns a `Result` of plain values."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+
+from mdm_jax import batch, images, nodes, plots
+from mdm_jax.config import MDMConfig
+from mdm_jax.data.digits import Digits
+from mdm_jax.errors import InputError
+from mdm_jax.files import writable_folder, write_whole
+from mdm_jax.metrics import energy_pointing
+from mdm_jax.models.pretrained import Classifier, load_model
+from mdm_jax.network import as_network
+from mdm_jax.timing import Timing, stopwatch
+from mdm_jax.types import Explanation, Status
+
+OVERLAY_SIDE = 768
+"""pixels; the short side of an overlay is the photograph's own, up to this"""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows of plain values, a sentence, and the files written."""
+
+    rows: list[dict[str, Any]]
+    summary: str
+    files: list[str]
+
+
+def demo(config: MDMConfig, count: int, seed: int, micro_batch: int | None, out: Path, progress: Progress) -> Result:
+    """Explain the first `count` test digits with the embedded network; a figure, an animation and results in `out`."""
+    source = Digits("test")
+    if not 1 <= count <= len(source):
+        raise InputError(f"--count is {count}: give 1 to {len(source)}")
+    classifier = load_model()
+    writable_folder(out)
+    examples = [source[i] for i in range(count)]
+    scenes = np.stack([example.image for example in examples])
+    with stopwatch() as timing:
+        explanation = batch.explain(
+            classifier,
+            scenes,
+            config=config,
+            key=jax.random.key(seed),
+            ids=[example.id for example in examples],
+            micro_batch=micro_batch,
+            trace=True,
+            on_progress=progress,
+        )
+    energies = np.asarray(jax.vmap(energy_pointing)(explanation.saliency, jnp.stack([e.mask for e in examples])))
+    predictions = [int(target) for target in explanation.info.target]
+    rows = [
+        {"id": e.id, "label": e.label, "prediction": p} | _measured(explanation, i, timing, energy=float(energies[i]))
+        for i, (e, p) in enumerate(zip(examples, predictions))
+    ]
+    chance = float(np.mean([example.mask.mean() for example in examples]))
+    result = Result(
+        rows,
+        f"mean energy inside the digit {energies.mean():.3f} (chance {chance:.3f}), "
+        f"{sum(p == e.label for p, e in zip(predictions, examples))} of {count} predictions right, {_seconds(timing, count)}",
+        [str(out / name) for name in ("demo.png", "learning.gif", "results.json")],
+    )
+    plots.save(plots.demo_sheet(examples, explanation, predictions, energies.tolist()), out / "demo.png")
+    first = jax.tree.map(lambda leaf: leaf[0], explanation.trace)
+    plots.save_animation(plots.learning_frames(examples[0], first), out / "learning.gif")
+    write_whole(out / "results.json", lambda file: file.write(json.dumps(asdict(result), indent=2).encode()))
+    return result
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `mdm explain` was asked: which files, with which network, which classes, and where the results go."""
+
+    files: tuple[Path, ...]
+    weights: Path | None
+    target: int | None
+    top: int
+    node: str
+    out: Path
+
+
+def explain_files(request: Request, config: MDMConfig, seed: int, micro_batch: int | None, progress: Progress) -> Result:
+    """Explain image files; for each file and class an overlay, its masks and an .npz in the folder `request.out`."""
+    nodes.resolve(request.node)
+    photographs = [images.read(file) for file in request.files]
+    classifier = load_model(request.weights)
+    inputs = np.stack([classifier.preprocessing.fit(photograph) for photograph in photographs])
+    who, targets = _problems(request, classifier, inputs)
+    writable_folder(request.out)
+    with stopwatch() as timing:
+        explanation = batch.explain(
+            classifier,
+            inputs[who],
+            targets,
+            node=request.node,
+            config=config,
+            key=jax.random.key(seed),
+            ids=[request.files[i].name for i in who],
+            micro_batch=micro_batch,
+            on_progress=progress,
+        )
+    rows, files = [], []
+    stems = _stems(request.files)
+    for row, i in enumerate(who):
+        one = jax.tree.map(lambda leaf, row=row: leaf[row], explanation)
+        name = classifier.class_names[int(one.info.target)]
+        measured = _measured(explanation, row, timing)
+        rows.append({"file": str(request.files[i]), "class": int(one.info.target), "name": name} | measured)
+        prefix = request.out / f"{stems[i]}-class{int(one.info.target)}"
+        change = f"{measured['before']:.3f} before and {measured['after']:.3f} after masking"
+        title = f"{request.files[i].name}: {request.node} of class “{name}”, {change}"
+        files += _write(prefix, photographs[i], inputs[i], one, classifier, title)
+    summary = f"network {classifier.name}, {_seconds(timing, len(who))}"
+    return Result(rows, summary, files)
+
+
+def _problems(request: Request, classifier: Classifier, inputs: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """Which image and which class each explanation is of. Raises InputError for classes that do not exist."""
+    classes = len(classifier.class_names)
+    if request.target is not None:
+        if request.top != 1:
+            raise InputError("--target and --top exclude each other: give one of them")
+        if not 0 <= request.target < classes:
+            raise InputError(
+                f"--target {request.target} is out of range: the network has {classes} classes, 0 to {classes - 1}"
+            )
+        return list(range(len(inputs))), np.full(len(inputs), request.target)
+    if not 1 <= request.top <= classes:
+        raise InputError(f"--top {request.top} is out of range: give 1 to {classes}")
+    logits = nodes.logits_of(jax.jit(lambda network, x: network(x))(as_network(classifier, inputs.shape[1:])[0], inputs))
+    best = np.argsort(-np.asarray(logits), axis=1)[:, : request.top]
+    return [i for i in range(len(inputs)) for _ in range(request.top)], best.reshape(-1)
+
+
+def _write(
+    prefix: Path, photograph: PIL.Image.Image, seen: np.ndarray, one: Explanation, classifier: Classifier, title: str
+) -> list[str]:
+    """The overlay, the masks and the arrays of one explanation, each written whole."""
+    preprocessing, (height, width) = classifier.preprocessing, seen.shape[:2]
+    scale = max(1.0, min(min(photograph.size), OVERLAY_SIDE) / min(height, width), 256 / min(height, width))
+    large = images.fit(
+        photograph, (round(height * scale), round(width * scale)), crop=preprocessing.crop, interpolation="bicubic"
+    )
+    paths = [prefix.with_name(prefix.name + end) for end in ("-overlay.png", "-masks.png", ".npz")]
+    plots.save_png(plots.overlay(images.to_array(large), one.saliency), paths[0])
+    plots.save(plots.masks_sheet(seen, one, title), paths[1])
+    info = {name: np.asarray(value) for name, value in one.info._asdict().items() if name != "terms"}
+    terms = {f"term_{name}": np.asarray(value) for name, value in one.info.terms.items()}
+    vectors = {f"mask_vector_{k}": vector for k, vector in enumerate(one.mask_vectors)}
+    arrays: dict[str, Any] = {"image": seen, "saliency": one.saliency} | vectors | info | terms
+    write_whole(paths[2], lambda file: np.savez_compressed(file, **arrays))
+    return [str(path) for path in paths]
+
+
+def _measured(explanation: Explanation, i: int, timing: Timing, **more: float) -> dict[str, Any]:
+    """The columns that every table of explanations shares; activations of a vector node are shown at the target."""
+    info = explanation.info
+
+    def activation(values: np.ndarray) -> float:
+        return float(values[i] if values.ndim == 1 else values[i][info.target[i]])
+
+    return (
+        {"before": activation(info.activation), "after": activation(info.activation_masked), "area": float(info.kept_area[i])}
+        | more
+        | {
+            "status": Status(int(info.status[i])).name.lower().replace("_", " "),
+            "evaluations": int(info.evaluations[i]),
+            "seconds": timing.running / len(explanation.saliency),
+        }
+    )
+
+
+def _seconds(timing: Timing, count: int) -> str:
+    return f"{timing.running:.1f} s for {count} explanations after {timing.compiling:.1f} s of compilation"
+
+
+def _stems(files: tuple[Path, ...]) -> list[str]:
+    """Names for the results: the file's own without its suffix, numbered where two files share one."""
+    stems = [file.stem for file in files]
+    seen: Counter[str] = Counter()
+    names = []
+    for stem in stems:
+        seen[stem] += 1
+        names.append(stem if seen[stem] == 1 else f"{stem}-{seen[stem]}")
+    return names

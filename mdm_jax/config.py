@@ -1,0 +1,147 @@
+"""Every choice of the method in one place: the config, its presets, and settings from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from mdm_jax import masks, objectives
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.objectives import Term
+
+STATIC = {"static": True}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MDMConfig:
+    """Every choice of the method. Numbers marked (leaf) may be arrays and be swept by `vmap`; the rest is structure."""
+
+    sizes: tuple[int | tuple[int, int], ...] | None = field(default=None, metadata=STATIC)
+    """mask sizes, integers or (height, width); None chooses three by the image size"""
+    schedule: str = field(default="joint", metadata=STATIC)
+    """joint: one masked image, seen through the stacked mask; independent: one masked image per size"""
+    parametrisation: str = field(default="sigmoid", metadata=STATIC)
+    """how mask values stay in [0, 1]: sigmoid, or box (projected after every step)"""
+    start: Any = "ones"
+    """first mask: "ones", "half", "random", a number, or a map [h, w] in [0, 1] (leaf)"""
+    fill: Any = "mean"
+    """what replaces masked pixels: a name, a colour or image, or a function (image, *, key) -> image (leaf)"""
+    redraw_fill: bool = field(default=False, metadata=STATIC)
+    """draw the fill anew at every step (for random fills), not once per image"""
+    objective: tuple[Term, ...] = (objectives.consistency("absolute"), objectives.area(3.0))
+    """weighted terms (leaves: the weights)"""
+    stack_weights: Any = None
+    """weight of each size in the stacked mask; None weighs them equally (leaf)"""
+    optimizer: Any = field(default=optax.adam, metadata=STATIC)
+    """an optax.GradientTransformation, or a function learning_rate -> GradientTransformation"""
+    learning_rate: Any = 0.5
+    """learning rate (leaf)"""
+    steps: int = field(default=20, metadata=STATIC)
+    """optimiser steps; with `until_converged`, at most so many"""
+    until_converged: bool = field(default=False, metadata=STATIC)
+    """stop an image once its objective no longer improves"""
+    tolerance: Any = 1e-3
+    """an improvement counts when it exceeds this share of the objective at the start (leaf)"""
+    patience: int = field(default=5, metadata=STATIC)
+    """steps without an improvement that count as convergence"""
+
+    def check(self) -> None:
+        """Raises InputError for the first value that cannot be; values under a JAX trace are not looked at."""
+        if self.schedule not in ("joint", "independent"):
+            raise unknown("schedule", self.schedule, ["joint", "independent"])
+        masks.parametrisation(self.parametrisation)
+        objectives.check(self.objective)
+        if self.steps < 1 or self.patience < 1:
+            raise InputError(f"steps is {self.steps} and patience {self.patience}: give whole numbers from 1")
+        for name in ("learning_rate", "tolerance", "stack_weights"):
+            value = getattr(self, name)
+            if value is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+                continue
+            if not (np.isfinite(value).all() and np.all(np.asarray(value) >= 0)):
+                raise InputError(f"{name} is {value}: give finite numbers that are not negative")
+        if self.sizes is not None and self.stack_weights is not None and len(self.stack_weights) != len(self.sizes):
+            raise InputError(f"{len(self.stack_weights)} stack_weights for {len(self.sizes)} sizes: give one each")
+
+
+PRESETS: dict[str, MDMConfig] = {
+    "fast": MDMConfig(),
+    "paper": MDMConfig(
+        schedule="independent",
+        parametrisation="box",
+        objective=(objectives.consistency("squared"), objectives.area(1.0)),
+        learning_rate=0.1,
+        steps=100,
+    ),
+}
+"""`fast`: one masked image per step and few, long steps. `paper`: the closest reading of what is known of the paper."""
+
+
+def preset(name: str) -> MDMConfig:
+    """The preset of that name. Raises InputError for another."""
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name]
+
+
+WRITTEN: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "sizes": (list, "a list such as [4, 8, [8, 6]]"),
+    "schedule": (str, '"joint" or "independent"'),
+    "parametrisation": (str, '"sigmoid" or "box"'),
+    "start": ((str, int, float), "a name or a number"),
+    "fill": ((str, int, float, list), "a name, a number or a colour such as [0.5, 0.5, 0.5]"),
+    "redraw_fill": (bool, "true or false"),
+    "objective": (dict, "a table of names and weights such as { absolute = 1.0, area = 3.0 }"),
+    "stack_weights": (list, "a list of numbers"),
+    "optimizer": (str, "a name of optax such as adam"),
+    "learning_rate": ((int, float), "a number"),
+    "steps": (int, "a whole number"),
+    "until_converged": (bool, "true or false"),
+    "tolerance": ((int, float), "a number"),
+    "patience": (int, "a whole number"),
+}
+"""how each setting is written in a file: its types, and how to say so"""
+
+
+def config_from_mapping(settings: dict[str, Any], base: MDMConfig) -> MDMConfig:
+    """`base` with settings as a config file writes them.
+
+    Raises InputError for a setting that does not exist, with the nearest name, or is not written as `WRITTEN` says.
+    """
+    values = {}
+    for name, value in settings.items():
+        if name not in WRITTEN:
+            raise unknown("setting", name, WRITTEN)
+        kind, example = WRITTEN[name]
+        try:
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise TypeError
+            values[name] = _READ.get(name, lambda value: value)(value)
+        except InputError:
+            raise
+        except (TypeError, ValueError, IndexError):
+            raise InputError(f"the setting {name} is {value!r}: write {example}") from None
+    config = replace(base, **values)
+    config.check()
+    return config
+
+
+def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
+    build = getattr(optax, name, None)
+    if build is None or not isinstance(build(0.1), optax.GradientTransformation):
+        raise ValueError
+    return build
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "sizes": lambda value: tuple((int(v[0]), int(v[1])) if isinstance(v, list) else int(v) for v in value),
+    "fill": lambda value: np.asarray(value, np.float32) if isinstance(value, list) else value,
+    "objective": objectives.from_mapping,
+    "stack_weights": lambda value: tuple(map(float, value)),
+    "optimizer": _optimizer,
+}

@@ -1,0 +1,18 @@
+"""The one exception for input that cannot be used: a sentence that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Input that cannot be used. The command line prints it as one sentence and exits with code 2."""
+
+
+def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
+    """The error for a name that is not among `choices`, with the nearest one when there is one."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(str(name), choices, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(choices)}")

@@ -1,0 +1,79 @@
+"""Fills: what replaces the masked-out pixels. A fill is `fill(image, *, key) -> image`, on one image [h, w, c]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Key, Num
+
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.images import gaussian_blur
+from mdm_jax.types import Fill, Image, Scalar
+
+
+def mean() -> Fill:
+    """The image's mean colour everywhere."""
+    return _mean
+
+
+def colour(value: Num[Any, " c"] | float) -> Fill:
+    """One given colour, a number or one value per channel."""
+    return Partial(_given, jnp.asarray(value, jnp.float32))
+
+
+def given(array: Num[Any, "h w c"]) -> Fill:
+    """A given image."""
+    return Partial(_given, jnp.asarray(array, jnp.float32))
+
+
+def blur(sigma: Scalar = 10.0) -> Fill:
+    """The image, blurred by a Gaussian of `sigma` pixels: no edge is added, none is left."""
+    return Partial(_blur, sigma=sigma)
+
+
+def noise(scale: Scalar = 0.2) -> Fill:
+    """Gaussian noise of standard deviation `scale` around the mean colour, clipped to [0, 1]; drawn from the key."""
+    return Partial(_noise, scale=scale)
+
+
+FILLS = {"mean": mean, "black": lambda: colour(0.0), "grey": lambda: colour(0.5), "blur": blur, "noise": noise}
+
+
+def resolve(fill: Any) -> Fill:
+    """A fill from its name, from an array (a colour [c] or an image [h, w, c]), or the function that it is.
+
+    Raises InputError for anything else.
+    """
+    if isinstance(fill, str):
+        if fill not in FILLS:
+            raise unknown("fill", fill, FILLS)
+        return FILLS[fill]()
+    if isinstance(fill, jax.Array | np.ndarray | float | int):
+        return Partial(_given, jnp.asarray(fill, jnp.float32))
+    if not callable(fill):
+        raise InputError(f"fill is a {type(fill).__name__}: give a name, an array, or a function (image, *, key) -> image")
+    return fill
+
+
+def _mean(image: Image, *, key: Key[Array, ""]) -> Image:
+    del key
+    return jnp.broadcast_to(image.mean(axis=(0, 1)), image.shape)
+
+
+def _given(value: Float[Array, "..."], image: Image, *, key: Key[Array, ""]) -> Image:
+    del key
+    return jnp.broadcast_to(value, image.shape)
+
+
+def _blur(image: Image, *, key: Key[Array, ""], sigma: Scalar) -> Image:
+    del key
+    return gaussian_blur(image, sigma)
+
+
+def _noise(image: Image, *, key: Key[Array, ""], scale: Scalar) -> Image:
+    drawn = image.mean(axis=(0, 1)) + scale * jax.random.normal(key, image.shape)
+    return jnp.clip(drawn, 0.0, 1.0)

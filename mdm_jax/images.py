@@ -1,0 +1,141 @@
+"""The one place for layout and range: NHWC, float32, [0, 1], RGB. Reading, resizing, blurring."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from jaxtyping import Array, Float, Float32
+
+from mdm_jax.errors import InputError
+from mdm_jax.types import Scalar
+
+MIN_SIDE = 8
+"""pixels; smaller images hold nothing that a mask could select"""
+MAX_PIXELS = 100_000_000
+"""larger files are refused before they are decoded (decompression bombs)"""
+TOO_LARGE = f"over the limit of {MAX_PIXELS // 10**6} megapixels: shrink it first"
+
+RESAMPLING = {
+    "nearest": PIL.Image.Resampling.NEAREST,
+    "bilinear": PIL.Image.Resampling.BILINEAR,
+    "bicubic": PIL.Image.Resampling.BICUBIC,
+    "lanczos": PIL.Image.Resampling.LANCZOS,
+}
+
+
+def read(path: str | Path) -> PIL.Image.Image:
+    """An image file as 8-bit RGB, upright.
+
+    EXIF rotation is applied, transparency is laid on white, CMYK and palettes are converted, 16-bit grey keeps its range,
+    an animation gives its first frame. Raises InputError for what is no image, empty, truncated, tiny or huge.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the path")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give image files, for example {path}/*.jpg")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty: it holds no image")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            with PIL.Image.open(path) as opened:
+                width, height = opened.size
+                if width * height > MAX_PIXELS:
+                    raise InputError(f"{path} is {width}x{height}, {TOO_LARGE}")
+                if min(width, height) < MIN_SIDE:
+                    raise InputError(f"{path} is {width}x{height}: an image needs at least {MIN_SIDE} pixels a side")
+                return _to_rgb(PIL.ImageOps.exif_transpose(opened))
+    except InputError:
+        raise
+    except PIL.Image.DecompressionBombError as error:
+        raise InputError(f"{path} is {TOO_LARGE}") from error
+    except PIL.UnidentifiedImageError as error:
+        raise InputError(f"{path} is not an image in a known format") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged or cannot be read ({error})") from error
+
+
+def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float32)
+        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(values.max()))
+        image = PIL.Image.fromarray(np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8))
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = PIL.Image.new("RGBA", image.size, "white")
+        image = PIL.Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def to_array(image: PIL.Image.Image) -> Float32[np.ndarray, "h w 3"]:
+    """An 8-bit image as float32 in [0, 1]."""
+    return np.asarray(image, np.float32) / 255.0
+
+
+def to_uint8(image: Any) -> np.ndarray:
+    """Floats in [0, 1] as 8-bit values, rounded."""
+    return np.round(np.clip(np.asarray(image, np.float32), 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def fit(
+    image: PIL.Image.Image, size: tuple[int, int], *, crop: float = 1.0, interpolation: str = "bilinear"
+) -> PIL.Image.Image:
+    """Resize so that a centre crop of (height, width) is the share `crop` of the short side, then crop, as timm does."""
+    height, width = size
+    scale = max(int(height / crop) / image.height, int(width / crop) / image.width)
+    resized = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    if resized != image.size:
+        image = image.resize(resized, RESAMPLING[interpolation])
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
+
+
+def check_batch(images: Any) -> np.ndarray | Array:
+    """Images as float32 [n, h, w, c] in [0, 1]. Raises InputError saying which image is wrong and how."""
+    images = images if isinstance(images, jax.Array) else np.asarray(images)
+    if images.ndim != 4:
+        raise InputError(f"images have shape {images.shape}: give [n, height, width, channels] (one image: image[None])")
+    n, height, width, channels = images.shape
+    if n == 0:
+        raise InputError("no images: the batch is empty")
+    if min(height, width) < MIN_SIDE or channels == 0:
+        raise InputError(
+            f"images are {height}x{width} with {channels} channels: give {MIN_SIDE} pixels a side or more, channels last"
+        )
+    if not np.issubdtype(images.dtype, np.floating):
+        raise InputError(f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255")
+    images = images.astype(np.float32)
+    low, high = np.asarray(images.min(axis=(1, 2, 3))), np.asarray(images.max(axis=(1, 2, 3)))
+    if not np.isfinite(low + high).all():
+        raise InputError(f"image {int(np.flatnonzero(~np.isfinite(low + high))[0])} holds NaN or infinite values")
+    if low.min() < -1e-3 or high.max() > 1 + 1e-3:
+        worst = int(np.flatnonzero((low < -1e-3) | (high > 1 + 1e-3))[0])
+        raise InputError(
+            f"image {worst} has values from {low[worst]:.3g} to {high[worst]:.3g}: images lie in [0, 1] and the network "
+            "normalises inside"
+        )
+    return images
+
+
+def gaussian_blur(image: Float[Array, "h w c"], sigma: Scalar) -> Float[Array, "h w c"]:
+    """Gaussian blur with reflected borders, as two small matrix products; `sigma` in pixels may be traced."""
+    rows, columns = (_blur_matrix(n, sigma) for n in image.shape[:2])
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("yh,hwc,xw->yxc", rows, image, columns, precision=highest)
+
+
+def _blur_matrix(n: int, sigma: Scalar) -> Float[Array, "n n"]:
+    """Row y weighs every pixel by its distance, and by those of its mirror images beyond either border."""
+    at = np.arange(n)
+    places = np.stack([at, -1 - at, 2 * n - 1 - at])
+    distance = at[None, :, None] - places[:, None, :]
+    weights = jnp.exp(-0.5 * (distance / jnp.maximum(sigma, 1e-3)) ** 2).sum(axis=0)
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,132 @@
+"""Mask vectors: their sizes, start and parametrisation; rendering, stacking and normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key, Num
+
+from mdm_jax.errors import InputError, unknown
+
+Size = tuple[int, int]
+Vectors = tuple[Float[Array, "_h _w"], ...]
+
+HIGHEST = jax.lax.Precision.HIGHEST  # the matrices are tiny; TF32 or bfloat16 products would blur exact masks
+
+
+def resolve_sizes(sizes: Sequence[int | Size] | None, image_shape: Size) -> tuple[Size, ...]:
+    """Sizes as (height, width) pairs: an integer is a square; None chooses three sizes by the image's short side.
+
+    The default is 4, 8, 16 cells below 112 pixels and 7, 14, 28 (which line up with 16-pixel patches at 224) above;
+    the longer side of a non-square image gets cells in proportion. Raises InputError outside 1 .. image size.
+    """
+    height, width = image_shape
+    if sizes is None:
+        short = min(height, width)
+        cells = [min(c, short) for c in ((4, 8, 16) if short < 112 else (7, 14, 28))]
+        return tuple((round(c * height / short), round(c * width / short)) for c in cells)
+    pairs = tuple((s, s) if isinstance(s, int) else (int(s[0]), int(s[1])) for s in sizes)
+    if not pairs:
+        raise InputError("sizes is empty: give at least one mask size, for example (7, 14, 28)")
+    for h, w in pairs:
+        if not (1 <= h <= height and 1 <= w <= width):
+            raise InputError(f"mask size {h}x{w} does not fit: give 1 up to the image's {height}x{width}")
+    return pairs
+
+
+class Parametrisation(NamedTuple):
+    """How free parameters become mask values in [0, 1]: `vector = decode(parameters)`, `project` after every update."""
+
+    decode: Callable[[Float[Array, "_h _w"]], Float[Array, "_h _w"]]
+    encode: Callable[[Float[Array, "_h _w"]], Float[Array, "_h _w"]]
+    project: Callable[[Any], Any]
+
+
+SIGMOID_MARGIN = 0.02
+"""a sigmoid cannot start at exactly 0 or 1; values are moved this far inside, where the gradient still flows"""
+
+PARAMETRISATIONS = {
+    "sigmoid": Parametrisation(
+        decode=jax.nn.sigmoid,
+        encode=lambda v: jax.scipy.special.logit(jnp.clip(v, SIGMOID_MARGIN, 1 - SIGMOID_MARGIN)),
+        project=lambda parameters: parameters,
+    ),
+    "box": Parametrisation(
+        decode=lambda parameters: parameters,
+        encode=lambda v: jnp.clip(v, 0.0, 1.0),
+        project=lambda parameters: jax.tree.map(optax.projections.projection_hypercube, parameters),
+    ),
+}
+
+
+def parametrisation(name: str) -> Parametrisation:
+    """The parametrisation of that name. Raises InputError for another."""
+    if name not in PARAMETRISATIONS:
+        raise unknown("parametrisation", name, PARAMETRISATIONS)
+    return PARAMETRISATIONS[name]
+
+
+def start(kind: str | Num[Any, "..."] | float, sizes: Sequence[Size], *, key: Key[Array, ""]) -> Vectors:
+    """First mask vectors: "ones" (everything kept), "half", "random" (uniform), a number, or a map [h, w] to begin from.
+
+    A map (say, of Grad-CAM) is averaged down to every size. Raises InputError for another name.
+    """
+    if isinstance(kind, str):
+        if kind == "random":
+            keys = jax.random.split(key, len(sizes))
+            return tuple(jax.random.uniform(k, size) for k, size in zip(keys, sizes))
+        values = {"ones": 1.0, "half": 0.5}
+        if kind not in values:
+            raise unknown("start", kind, [*values, "random"])
+        return tuple(jnp.full(size, values[kind]) for size in sizes)
+    kind = jnp.asarray(kind, jnp.float32)
+    if kind.ndim == 0:
+        return tuple(jnp.broadcast_to(kind, size) for size in sizes)
+    return tuple(averaging(kind.shape[0], h) @ kind @ averaging(kind.shape[1], w).T for h, w in sizes)
+
+
+def render(vector: Float[Array, "_h _w"], shape: Size) -> Float[Array, "H W"]:
+    """Bilinear upsampling of a mask vector as two small matrix products.
+
+    M = R_H V R_W^T, half-pixel centres, edges held (torch's `align_corners=False`). Rows of R sum to one, so values stay
+    within those of V, and the gradient is the exact transpose.
+    """
+    rows, columns = (interpolation(n, m) for n, m in zip(vector.shape, shape))
+    return jnp.matmul(jnp.matmul(rows, vector, precision=HIGHEST), columns.T, precision=HIGHEST)
+
+
+@cache
+def interpolation(cells: int, pixels: int) -> np.ndarray:
+    """Bilinear interpolation matrix [pixels, cells]."""
+    centres = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
+    distance = np.abs(centres[:, None] - np.arange(cells)[None, :])
+    return np.maximum(0.0, 1.0 - distance).astype(np.float32)
+
+
+def averaging(pixels: int, cells: int) -> np.ndarray:
+    """Matrix [cells, pixels] that averages pixels over each cell, by the share of the pixel that the cell covers."""
+    edges = np.linspace(0.0, pixels, cells + 1)
+    at = np.arange(pixels)
+    covered = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)
+    return (np.maximum(covered, 0.0) * cells / pixels).astype(np.float32)
+
+
+def stack(masks: Float[Array, "k h w"], weights: Any = None) -> Float[Array, "h w"]:
+    """Weighted mean of rendered masks, sum_k w_k M_k / sum_k w_k; equal weights by default."""
+    if weights is None:
+        return masks.mean(axis=0)
+    weights = jnp.asarray(weights, masks.dtype)
+    return jnp.tensordot(weights / weights.sum(), masks, axes=1, precision=HIGHEST)
+
+
+def normalise(mask: Float[Array, "h w"]) -> Float[Array, "h w"]:
+    """Stretch a map to [0, 1]; a constant map, which prefers no pixel, becomes all zeros."""
+    low, high = mask.min(), mask.max()
+    constant = high - low <= 1e-6 * jnp.maximum(jnp.abs(high), jnp.abs(low))
+    return jnp.where(constant, 0.0, (mask - low) / jnp.where(constant, 1.0, high - low))

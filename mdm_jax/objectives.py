@@ -1,0 +1,158 @@
+"""Objectives: terms on one masked view of the image, and their weighted sum.
+
+    L = sum_i weight_i * term_i(view)
+
+A term is any function of a `View`; a mask that is small and keeps the activation has a low objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.types import Image, Mask, Scalar
+
+EPSILON = 1e-6
+
+
+class View(NamedTuple):
+    """One masked image and what the network says of it: everything that a term may use."""
+
+    mask: Mask
+    """rendered mask in [0, 1]"""
+    activation: Float[Array, "..."]
+    """node on the masked image"""
+    reference: Float[Array, "..."]
+    """node on the original image"""
+    image: Image
+    """the original image"""
+    masked: Image
+    """mask * image + (1 - mask) * fill"""
+    outputs: Any
+    """the network's outputs on the masked image"""
+    target: Int[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Term:
+    """One weighted term; the weight is a pytree leaf, so a sweep over it compiles once."""
+
+    weight: Any  # a Scalar; Any, because JAX rebuilds pytrees with leaves of its own
+    name: str = field(metadata={"static": True})
+    function: Callable[[View], Float[Array, ""]] = field(metadata={"static": True})
+
+
+def absolute(view: View) -> Float[Array, ""]:
+    """|g - a|, averaged over the node's elements."""
+    return jnp.mean(jnp.abs(view.activation - view.reference))
+
+
+def squared(view: View) -> Float[Array, ""]:
+    """(g - a)^2, averaged over the node's elements."""
+    return jnp.mean(jnp.square(view.activation - view.reference))
+
+
+def relative(view: View) -> Float[Array, ""]:
+    """|g - a| / |a|, averaged over the node's elements: free of the node's unit."""
+    return jnp.mean(jnp.abs(view.activation - view.reference) / jnp.maximum(jnp.abs(view.reference), EPSILON))
+
+
+def kl(view: View) -> Float[Array, ""]:
+    """KL(p || q) of the original's distribution p and the masked image's q, in nats: cross-entropy minus entropy.
+
+    A vector node is read as logits (softmax), a scalar node as a probability (Bernoulli).
+    """
+    p, log_p, log_q = _distributions(view)
+    return jnp.sum(p * (log_p - log_q))
+
+
+def cross_entropy(view: View) -> Float[Array, ""]:
+    """-sum p log q of the original's distribution p and the masked image's q, in nats; read as in `kl`."""
+    p, _, log_q = _distributions(view)
+    return -jnp.sum(p * log_q)
+
+
+def mask_area(view: View) -> Float[Array, ""]:
+    """mean(M): the share of the image that is kept."""
+    return jnp.mean(view.mask)
+
+
+def mask_variation(view: View) -> Float[Array, ""]:
+    """Anisotropic total variation per pixel, mean |dM/dy| + mean |dM/dx|."""
+    return jnp.mean(jnp.abs(jnp.diff(view.mask, axis=0))) + jnp.mean(jnp.abs(jnp.diff(view.mask, axis=1)))
+
+
+DISTANCES: dict[str, Callable[[View], Float[Array, ""]]] = {
+    "absolute": absolute,
+    "squared": squared,
+    "relative": relative,
+    "kl": kl,
+    "cross_entropy": cross_entropy,
+}
+TERMS = DISTANCES | {"area": mask_area, "total_variation": mask_variation}
+
+
+def consistency(distance: str = "absolute", weight: Scalar = 1.0) -> Term:
+    """The activation must stay: D(g(f(x_masked)), g(f(x))) by one of `DISTANCES`."""
+    if distance not in DISTANCES:
+        raise unknown("distance", distance, DISTANCES)
+    return Term(weight, distance, DISTANCES[distance])
+
+
+def area(weight: Scalar = 3.0) -> Term:
+    """The mask must be small."""
+    return Term(weight, "area", mask_area)
+
+
+def total_variation(weight: Scalar = 0.1) -> Term:
+    """The mask must be smooth."""
+    return Term(weight, "total_variation", mask_variation)
+
+
+def term(function: Callable[[View], Float[Array, ""]], weight: Scalar = 1.0, name: str = "") -> Term:
+    """A term of your own: any function of a `View` that returns a scalar to be made small."""
+    return Term(weight, name or str(getattr(function, "__name__", "term")), function)
+
+
+def from_mapping(weights: Mapping[str, Any]) -> tuple[Term, ...]:
+    """Terms from names and weights, as a config file writes them. Raises InputError for an unknown name."""
+    for name in weights:
+        if name not in TERMS:
+            raise unknown("objective term", name, TERMS)
+    return tuple(Term(float(weight), name, TERMS[name]) for name, weight in weights.items())
+
+
+def check(terms: Sequence[Term]) -> None:
+    """Raises InputError for no terms, two of one name, or a weight that is negative or not finite."""
+    if not terms:
+        raise InputError("the objective has no terms: give for example (consistency(), area(3.0))")
+    names = [each.name for each in terms]
+    if len(set(names)) < len(names):
+        raise InputError(f"two objective terms are named alike in {names}: give each its own name")
+    for each in terms:
+        if not isinstance(each.weight, jax.core.Tracer) and not (np.isfinite(each.weight) and each.weight >= 0):
+            raise InputError(f"the weight of {each.name!r} is {each.weight}: give a finite number that is not negative")
+
+
+def total(terms: Sequence[Term], view: View) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The weighted sum of the terms on one view, and each term's unweighted value by name."""
+    values = {each.name: each.function(view) for each in terms}
+    return sum((each.weight * values[each.name] for each in terms), jnp.zeros(())), values
+
+
+def _distributions(view: View) -> tuple[Array, Array, Array]:
+    """p, log p and log q along the last axis, for vector (logits) and scalar (probability) nodes."""
+    if view.reference.ndim:
+        log_p, log_q = jax.nn.log_softmax(view.reference), jax.nn.log_softmax(view.activation)
+    else:
+        p, q = (jnp.clip(a, EPSILON, 1 - EPSILON) for a in (view.reference, view.activation))
+        log_p, log_q = jnp.log(jnp.stack([p, 1 - p])), jnp.log(jnp.stack([q, 1 - q]))
+    return jnp.exp(log_p), log_p, log_q

@@ -1,0 +1,186 @@
+"""The solver: optax on one problem, with convergence and failure as data.
+
+`make(...)` returns a pair of pure functions, `init(parameters) -> State` and `step(state, key) -> (State, Record)`;
+`run_fixed` and `run_until` drive them. All are written for ONE problem: `vmap` solves many, and what happens to one
+leaves the others untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from mdm_jax.convolutions import canonical
+from mdm_jax.types import Scalar, Status
+
+Tree = TypeVar("Tree")
+Objective = Callable[[PyTree, Key[Array, ""]], tuple[Float[Array, ""], dict[str, Any]]]
+"""`objective(parameters, key) -> (value, terms)`"""
+
+
+class State(NamedTuple):
+    """What is carried from step to step."""
+
+    parameters: PyTree
+    optimizer: optax.OptState
+    first: Float[Array, ""]
+    """objective at the start, the scale of the tolerance"""
+    mark: Float[Array, ""]
+    """objective when it last improved by the tolerance"""
+    stale: Int[Array, ""]
+    """steps since then"""
+    steps: Int[Array, ""]
+    evaluations: Int[Array, ""]
+    """objective-and-gradient evaluations, those of a line search included"""
+    status: Int[Array, ""]
+    last: Record
+    """what the latest step evaluated"""
+    best: Record
+    """the lowest objective so far and where it was"""
+
+
+class Record(NamedTuple):
+    """What one step evaluated, at the parameters it began with."""
+
+    parameters: PyTree
+    objective: Float[Array, ""]
+    terms: dict[str, Any]
+
+
+class Solver(NamedTuple):
+    """A pair of pure functions, in the manner of optax."""
+
+    init: Callable[[PyTree], State]
+    step: Callable[[State, Key[Array, ""]], tuple[State, Record]]
+
+
+def make(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    project: Callable[[PyTree], PyTree] = lambda parameters: parameters,
+    tolerance: Scalar = 1e-3,
+    patience: int = 5,
+) -> Solver:
+    """A solver of one problem by any optax optimiser; `project` maps parameters back to the feasible set.
+
+    A step that meets a NaN or infinity keeps the parameters and sets `Status.NOT_FINITE` for good. A problem has
+    converged when for `patience` steps the objective has not fallen by `tolerance` times its value at the start.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+    value_and_gradient = canonical(jax.value_and_grad(objective, has_aux=True))
+
+    def init(parameters: PyTree) -> State:
+        shapes = jax.eval_shape(objective, parameters, jax.random.key(0))
+        nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
+        return State(
+            parameters=parameters,
+            optimizer=optimizer.init(parameters),
+            first=jnp.inf * jnp.ones(()),
+            mark=jnp.inf * jnp.ones(()),
+            stale=jnp.int32(0),
+            steps=jnp.int32(0),
+            evaluations=jnp.int32(0),
+            status=jnp.int32(Status.OUT_OF_STEPS),
+            last=Record(parameters, *nothing),
+            best=Record(parameters, *nothing),
+        )
+
+    def step(state: State, key: Key[Array, ""]) -> tuple[State, Record]:
+        (value, terms), gradient = value_and_gradient(state.parameters, key)
+        updates, moved = optimizer.update(
+            gradient,
+            state.optimizer,
+            state.parameters,
+            value=value,
+            grad=gradient,
+            value_fn=lambda parameters: objective(parameters, key)[0],
+        )
+        parameters = project(optax.apply_updates(state.parameters, updates))
+        record = Record(state.parameters, value, terms)
+
+        first = jnp.where(state.steps == 0, value, state.first)
+        improved = (state.steps == 0) | (value < state.mark - tolerance * jnp.abs(first))
+        stale = jnp.where(improved, 0, state.stale + 1)
+        converged = jnp.where(stale >= patience, jnp.int32(Status.CONVERGED), jnp.int32(Status.OUT_OF_STEPS))
+        after = State(
+            parameters=parameters,
+            optimizer=moved,
+            first=first,
+            mark=jnp.where(improved, value, state.mark),
+            stale=stale,
+            steps=state.steps + 1,
+            evaluations=state.evaluations + 1 + _line_search_evaluations(moved),
+            status=converged,
+            last=record,
+            best=_choose((state.steps == 0) | (value < state.best.objective), record, state.best),
+        )
+        failed = state._replace(status=jnp.int32(Status.NOT_FINITE), evaluations=state.evaluations + 1)
+        sound = _all_finite((value, gradient, parameters)) & (state.status != Status.NOT_FINITE)
+        return _choose(sound, after, failed), record
+
+    return Solver(init, step)
+
+
+def run_fixed(
+    solver: Solver, parameters: PyTree, *, steps: int, key: Key[Array, ""], record: bool = False
+) -> tuple[State, Record | None]:
+    """Exactly `steps` steps by `lax.scan`; with `record`, every step's `Record`, stacked along a leading axis."""
+
+    def body(state: State, step_key: Key[Array, ""]) -> tuple[State, Record | None]:
+        state, each = solver.step(state, step_key)
+        return state, each if record else None
+
+    return jax.lax.scan(body, solver.init(parameters), step_keys(key, steps))
+
+
+def run_until(
+    solver: Solver, parameters: PyTree, *, steps: int, key: Key[Array, ""], record: bool = False
+) -> tuple[State, Record | None]:
+    """Until converged or not finite, at most `steps` steps; ends at the lowest objective that was met on the way.
+
+    Runs in `lax.while_loop`, or, where a record is wanted, in `lax.scan`: entries after the last step repeat it.
+    """
+    keys = step_keys(key, steps)
+
+    def going_on(state: State) -> Bool[Array, ""]:
+        return (state.status == Status.OUT_OF_STEPS) & (state.steps < steps)
+
+    def body(state: State) -> State:
+        return solver.step(state, keys[state.steps])[0]
+
+    def recorded(state: State, step_key: Key[Array, ""]) -> tuple[State, Record]:
+        after, _ = solver.step(state, step_key)
+        after = _choose(going_on(state), after, state)
+        return after, after.last
+
+    state = solver.init(parameters)
+    if record:
+        state, records = jax.lax.scan(recorded, state, keys)
+    else:
+        state, records = jax.lax.while_loop(going_on, body, state), None
+    return state._replace(parameters=state.best.parameters, last=state.best), records
+
+
+def step_keys(key: Key[Array, ""], steps: int) -> Key[Array, " steps"]:
+    """The key of step t depends on t alone, not on how many steps there are."""
+    return jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(steps))
+
+
+def _choose(condition: Bool[Array, ""], yes: Tree, no: Tree) -> Tree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def _line_search_evaluations(state: optax.OptState) -> Int[Array, ""] | int:
+    """What a line search (as in `optax.lbfgs`) spent on the step, read from its state; zero for other optimisers."""
+    spent = optax.tree.get_all_with_path(state, "num_linesearch_steps")
+    return sum((count for _, count in spent), jnp.int32(0))

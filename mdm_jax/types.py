@@ -1,0 +1,103 @@
+"""The contracts between the parts, and the data that a method returns.
+
+Everywhere: images are float32, NHWC (HWC for one image), in [0, 1]. A masked image is `mask * image + (1 - mask) * fill`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+if TYPE_CHECKING:
+    AnyArray = Any  # fields hold JAX arrays inside a program and NumPy arrays outside; a checker need not tell them apart
+else:
+    AnyArray = jax.Array | np.ndarray
+
+Image = Float[Array, "h w c"]
+Mask = Float[Array, "h w"]
+Scalar = int | float | Float[Any, ""]
+"""a number, or an array of one, perhaps traced"""
+
+Predict = Callable[[Float[Array, "n h w c"]], Any]
+"""The network: images [n, h, w, c] in [0, 1] to logits [n, classes], or `(logits, out)`, or any pytree led by n."""
+
+
+@runtime_checkable
+class Node(Protocol):
+    """A detection node: what must stay the same when the image is masked."""
+
+    def __call__(self, outputs: Any, target: Int[Array, ""]) -> Float[Array, "..."]:
+        """The activation, a scalar or a vector, from one image's outputs (no batch axis) and its target class."""
+
+
+@runtime_checkable
+class Fill(Protocol):
+    """What replaces the masked-out pixels."""
+
+    def __call__(self, image: Image, *, key: Key[Array, ""]) -> Image:
+        """An image of the same shape."""
+
+
+class Status(IntEnum):
+    """How the optimisation of one image ended."""
+
+    CONVERGED = 0
+    """the objective had stopped improving"""
+    OUT_OF_STEPS = 1
+    """every step was used while the objective still improved"""
+    NOT_FINITE = 2
+    """a NaN or infinity appeared; the masks are the last finite ones"""
+    CONSTANT = 3
+    """the node gives the same activation for the image, its fill and the masked image: nothing to explain"""
+
+
+class Info(NamedTuple):
+    """Diagnostics of one explanation; every field gains a leading axis in a batch."""
+
+    target: Int[AnyArray, "*n"]
+    """class explained"""
+    activation: Float[AnyArray, "..."]
+    """node on the original image"""
+    activation_masked: Float[AnyArray, "..."]
+    """node on the image seen through the stacked mask"""
+    activation_fill: Float[AnyArray, "..."]
+    """node on the fill alone: what is left when everything is masked out"""
+    kept_area: Float[AnyArray, "*n"]
+    """mean of the stacked mask: the share of the image kept, in [0, 1]"""
+    objective: Float[AnyArray, "*n"]
+    """weighted sum of the terms at the last step"""
+    terms: dict[str, Any]
+    """every term at the last step, unweighted"""
+    steps: Int[AnyArray, "*n"]
+    """optimiser steps taken"""
+    evaluations: Int[AnyArray, "*n"]
+    """network evaluations with a gradient (forward and backward pairs)"""
+    forwards: Int[AnyArray, "*n"]
+    """network evaluations without a gradient"""
+    status: Int[AnyArray, "*n"]
+    """a `Status`"""
+
+
+class Trace(NamedTuple):
+    """The trajectory of an optimisation: entry t is the state that step t evaluated."""
+
+    mask_vectors: tuple[Float[AnyArray, "*n steps _h _w"], ...]
+    objective: Float[AnyArray, "*n steps"]
+    terms: dict[str, Any]
+
+
+class Explanation(NamedTuple):
+    """What every method returns: for one image, or with a leading axis for a batch."""
+
+    saliency: Float[AnyArray, "*n h w"]
+    """saliency map in [0, 1]"""
+    mask_vectors: tuple[Float[AnyArray, "*n _h _w"], ...]
+    """learned mask vectors in [0, 1], one per size; empty for methods without masks"""
+    info: Info
+    trace: Trace | None = None
+    """the trajectory, when it was asked for"""

@@ -1,0 +1,68 @@
+"""Small networks and images that the tests share: few shapes, so that little is compiled."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mdm_jax import MDMConfig
+from mdm_jax.models.resnet import ResNet
+
+PATCH = (slice(8, 16), slice(16, 24))
+"""rows and columns that the patch network looks at"""
+
+
+def patch_network(images):
+    """Two logits; the first is the brightness of one patch, the second is fixed. Only the patch matters."""
+    inside = images[:, *PATCH, :].mean((1, 2, 3))
+    return jnp.stack([8.0 * inside - 3.0, jnp.zeros_like(inside)], axis=-1)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Three grey images, 32x32x3, bright in the patch."""
+    drawn = np.random.default_rng(0).uniform(0.0, 0.3, (3, 32, 32, 3)).astype(np.float32)
+    drawn[:, *PATCH, :] += 0.6
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A residual network with random weights on 32x32 images, in inference mode, that is sure of what it says."""
+    network = ResNet(num_classes=3, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
+    network.fc.kernel[...] *= 30.0
+    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """A config of few steps."""
+    return MDMConfig(sizes=(4, 8), steps=4)
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+class Compilations:
+    """Counts what XLA compiles while it is open."""
+
+    def __enter__(self):
+        self.count = 0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+        return self
+
+    def _listen(self, event, duration_secs, **_):
+        self.count += event == "/jax/core/compile/backend_compile_duration"
+
+    def __exit__(self, *_):
+        jax.monitoring.unregister_event_duration_listener(self._listen)
+
+
+@pytest.fixture
+def compilations():
+    return Compilations()

@@ -1,0 +1,87 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from mdm_jax import InputError, objectives
+
+
+def view(activation, reference, mask=None):
+    mask = jnp.ones((4, 4)) if mask is None else mask
+    image = jnp.zeros((*mask.shape, 3))
+    return objectives.View(mask, jnp.asarray(activation), jnp.asarray(reference), image, image, None, jnp.int32(0))
+
+
+def test_scalar_distances():
+    seen = view(0.5, 0.8)
+    values = {name: float(distance(seen)) for name, distance in objectives.DISTANCES.items()}
+    cross = -(0.8 * np.log(0.5) + 0.2 * np.log(0.5))
+    entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
+    expected = {"absolute": 0.3, "squared": 0.09, "relative": 0.375, "kl": cross - entropy, "cross_entropy": cross}
+    assert values == pytest.approx(expected, rel=1e-5)
+
+
+def test_vector_distances():
+    p, q = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.3, 0.6])
+    seen = view(np.log(q).astype(np.float32) + 5, np.log(p).astype(np.float32))
+    assert objectives.kl(seen) == pytest.approx((p * np.log(p / q)).sum(), rel=1e-4)
+    assert objectives.cross_entropy(seen) == pytest.approx(-(p * np.log(q)).sum(), rel=1e-4)
+    assert objectives.absolute(view([0.0, 3.0], [1.0, 1.0])) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("name", objectives.DISTANCES)
+def test_distances_are_least_where_nothing_changed(name):
+    def distance(activation):
+        return objectives.DISTANCES[name](view(activation, 0.8))
+
+    assert distance(0.8) <= min(distance(0.7), distance(0.9))
+    assert jnp.isfinite(jax.grad(distance)(0.8))
+    check_grads(distance, (0.6,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", objectives.DISTANCES)
+@pytest.mark.parametrize("reference", [0.0, 1.0])
+def test_distances_are_finite_at_the_ends(name, reference):
+    value, gradient = jax.value_and_grad(lambda a: objectives.DISTANCES[name](view(a, reference)))(1.0 - reference)
+    assert jnp.isfinite(value)
+    assert jnp.isfinite(gradient)
+
+
+def test_area_and_variation():
+    mask = jnp.zeros((4, 4)).at[:, :2].set(1.0)
+    assert objectives.mask_area(view(0.0, 0.0, mask)) == 0.5
+    assert objectives.mask_variation(view(0.0, 0.0, mask)) == pytest.approx(4 / 12)
+
+
+def test_total_adds_weighted_terms_and_reports_each():
+    def darkness(seen):
+        return 1.0 - seen.mask.mean()
+
+    terms = (objectives.consistency("absolute", 2.0), objectives.area(3.0), objectives.term(darkness, 0.5))
+    value, values = objectives.total(terms, view(0.5, 0.9, jnp.full((4, 4), 0.25)))
+    assert {name: float(v) for name, v in values.items()} == pytest.approx({"absolute": 0.4, "area": 0.25, "darkness": 0.75})
+    assert value == pytest.approx(2 * 0.4 + 3 * 0.25 + 0.5 * 0.75)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ((), "no terms"),
+        ((objectives.area(-1.0),), "not negative"),
+        ((objectives.area(float("nan")),), "finite"),
+        ((objectives.area(1.0), objectives.area(2.0)), "named alike"),
+    ],
+)
+def test_bad_objectives(terms, message):
+    with pytest.raises(InputError, match=message):
+        objectives.check(terms)
+
+
+def test_terms_from_a_file():
+    terms = objectives.from_mapping({"squared": 1.0, "area": 2.0})
+    assert [(each.name, each.weight) for each in terms] == [("squared", 1.0), ("area", 2.0)]
+    with pytest.raises(InputError, match="did you mean 'area'"):
+        objectives.from_mapping({"are": 1.0})
+    with pytest.raises(InputError, match="did you mean 'absolute'"):
+        objectives.consistency("absolut")
