@@ -25,6 +25,8 @@ from mdm_jax.network import as_network
 from mdm_jax.timing import Timing, stopwatch
 from mdm_jax.types import Explanation, Status
 
+SHEET = 16
+"""digits shown in the demo's figure, whatever their number in the table"""
 OVERLAY_SIDE = 768
 """pixels; the short side of an overlay is the photograph's own, up to this"""
 
@@ -73,7 +75,8 @@ def demo(config: MDMConfig, count: int, seed: int, micro_batch: int | None, out:
         f"{sum(p == e.label for p, e in zip(predictions, examples))} of {count} predictions right, {_seconds(timing, count)}",
         [str(out / name) for name in ("demo.png", "learning.gif", "results.json")],
     )
-    plots.save(plots.demo_sheet(examples, explanation, predictions, energies.tolist()), out / "demo.png")
+    sheet = plots.demo_sheet(examples[:SHEET], explanation, predictions, energies.tolist())
+    plots.save(sheet, out / "demo.png")
     first = jax.tree.map(lambda leaf: leaf[0], explanation.trace)
     plots.save_animation(plots.learning_frames(examples[0], first), out / "learning.gif")
     write_whole(out / "results.json", lambda file: file.write(json.dumps(asdict(result), indent=2).encode()))
