@@ -8,6 +8,7 @@ mask. On CPU, where batching gains little, images are therefore solved one at a 
 
 from __future__ import annotations
 
+import os
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,6 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import jax
 import numpy as np
 import psutil
-from jax.typing import ArrayLike
 from jaxtyping import Array, Int, Key
 
 from mdm_jax import mdm, nodes
@@ -58,14 +58,14 @@ OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 def explain(
     predict: Predict,
-    images: ArrayLike,
+    images: Any,
     targets: Any = None,
     *,
     method: str | Method = "mdm",
     node: str | Node = "probability",
     config: Any = None,
-    key: Key[Array, ""] | None = None,
-    ids: Sequence[int | str] | None = None,
+    key: Key[Array, ""] | int = 0,
+    ids: Sequence[Any] | None = None,
     micro_batch: int | None = None,
     trace: bool = False,
     on_progress: Callable[[int], None] | None = None,
@@ -80,9 +80,9 @@ def explain(
       method: a name of `METHODS` or a function of the same contract.
       node: what must stay the same: a name of `nodes.NODES` or a function (outputs, target) -> activation.
       config: the method's config, or the name of a preset ("fast", "paper").
-      key: seed, `jax.random.key(0)` by default; image i uses it folded with `ids[i]` (by default i).
-      ids: numbers or names of the images.
-      micro_batch: images solved at a time, padded to this number; by default one on CPU (see above), and found from the
+      key: a key, or a number to seed one; image i uses it folded with `ids[i]` (by default i).
+      ids: numbers, names or paths of the images.
+      micro_batch: images solved at a time; by default one on CPU (see above), and found from the
         memory on an accelerator. Halved, with a warning, when the device runs out of memory.
       trace: return the trajectory of every image too.
       on_progress: called with the number of images finished.
@@ -99,6 +99,10 @@ def explain(
     solve = _method(method)
     config = preset(config) if isinstance(config, str) else config
     if config is not None:
+        if not hasattr(config, "check"):
+            raise InputError(
+                f"config is a {type(config).__name__}: give a preset's name or a config such as MDMConfig(steps=40)"
+            )
         config.check()
     network, outputs = as_network(predict, shape)
     chosen = _targets(targets, n, outputs)
@@ -110,12 +114,13 @@ def explain(
 
     numeric = jax.tree.map(lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config)
     arrays, rest = split((network, node, numeric))
-    program = partial(_explain_chunk, arrays, jax.random.key(0) if key is None else key, rest, solve, trace)
-    size = micro_batch or found_micro_batch(network, shape, n)
+    program = partial(_explain_chunk, arrays, _key(key), rest, solve, trace)
+    size = min(n, micro_batch or found_micro_batch(network, shape, n))
     result = in_micro_batches(program, (images, chosen, numbers), size, on_progress or (lambda done: None))
     if not np.isfinite(result.info.activation).any():
         raise InputError("the network's outputs are NaN or infinite for every image: check the weights")
-    if np.all(result.info.status == Status.CONSTANT):
+    blank = np.ptp(np.asarray(images), axis=(1, 2)).max(axis=-1) == 0
+    if np.all(result.info.status == Status.CONSTANT) and not blank.all():
         raise InputError(
             "the network gives the same activation for every image and its fill, so there is nothing to explain: check "
             "that the weights are loaded and that the node, the target and the fill are the ones meant"
@@ -173,9 +178,25 @@ def found_micro_batch(network: Predict, shape: ImageShape, n: int) -> int:
     return int(np.clip(free / 3 // residual_bytes(network, shape), 1, min(n, MAX_MICRO_BATCH)))
 
 
-def id_numbers(ids: Iterable[int | str]) -> np.ndarray:
+def id_numbers(ids: Iterable[Any]) -> np.ndarray:
     """Ids as 32-bit numbers to fold into the key; a name by its checksum, so that it is the same everywhere."""
-    return np.asarray([zlib.crc32(i.encode()) if isinstance(i, str) else int(i) & 0xFFFFFFFF for i in ids], np.uint32)
+    return np.asarray([_id_number(each) for each in ids], np.uint32)
+
+
+def _id_number(each: Any) -> int:
+    if isinstance(each, int | np.integer):
+        return int(each) & 0xFFFFFFFF
+    if isinstance(each, str | os.PathLike):
+        return zlib.crc32(os.fsencode(each))
+    raise InputError(f"the id {each!r} is neither a whole number nor a name: give one of these for each image")
+
+
+def _key(key: Any) -> Key[Array, ""]:
+    if not isinstance(key, int | np.integer):
+        return key
+    if not 0 <= key < 2**32:
+        raise InputError(f"the seed is {key}: give a whole number from 0 to {2**32 - 1}")
+    return jax.random.key(int(key))
 
 
 def _method(method: str | Method) -> Method:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from mdm_jax import commands
 from mdm_jax.config import MDMConfig, config_from_mapping, preset
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, unknown
 
 DEMO_HELP = """Explain digits of the embedded test set with the embedded network, whose decisive pixels are known.
 
@@ -157,18 +157,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Any:
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise unknown("command", arguments[0], COMMANDS)
     types = tuple(Annotated[kind, tyro.conf.subcommand(name, description=text)] for name, (kind, text) in COMMANDS.items())
     union: Any = types[0]
     for each in types[1:]:
         union = union | each
-    command, unknown = tyro.cli(
+    command, rest = tyro.cli(
         union, prog="mdm", args=arguments, config=(tyro.conf.FlagCreatePairsOff,), return_unknown_args=True
     )
-    if unknown:
+    if rest:
         options = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(command)]
-        near = difflib.get_close_matches(unknown[0], options, n=1)
+        near = difflib.get_close_matches(rest[0], options, n=1)
         hint = f"did you mean {near[0]}?" if near else "see --help"
-        raise InputError(f"unknown option {unknown[0]}: {hint}")
+        raise InputError(f"unknown option {rest[0]}: {hint}")
     return command
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import Counter
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +19,9 @@ from mdm_jax import batch, images, nodes, plots
 from mdm_jax.config import MDMConfig
 from mdm_jax.data.digits import Digits
 from mdm_jax.errors import InputError
-from mdm_jax.files import writable_folder, write_whole
+from mdm_jax.files import check_writable, write_whole
 from mdm_jax.metrics import energy_pointing
 from mdm_jax.models.pretrained import Classifier, load_model
-from mdm_jax.network import as_network
 from mdm_jax.timing import Timing, stopwatch
 from mdm_jax.types import Explanation, Status
 
@@ -48,7 +48,7 @@ def demo(config: MDMConfig, count: int, seed: int, micro_batch: int | None, out:
     if not 1 <= count <= len(source):
         raise InputError(f"--count is {count}: give 1 to {len(source)}")
     classifier = load_model()
-    writable_folder(out)
+    check_writable(out)
     examples = [source[i] for i in range(count)]
     scenes = np.stack([example.image for example in examples])
     with stopwatch() as timing:
@@ -56,7 +56,7 @@ def demo(config: MDMConfig, count: int, seed: int, micro_batch: int | None, out:
             classifier,
             scenes,
             config=config,
-            key=jax.random.key(seed),
+            key=seed,
             ids=[example.id for example in examples],
             micro_batch=micro_batch,
             trace=True,
@@ -75,10 +75,11 @@ def demo(config: MDMConfig, count: int, seed: int, micro_batch: int | None, out:
         f"{sum(p == e.label for p, e in zip(predictions, examples))} of {count} predictions right, {_seconds(timing, count)}",
         [str(out / name) for name in ("demo.png", "learning.gif", "results.json")],
     )
+    out.mkdir(parents=True, exist_ok=True)
     sheet = plots.demo_sheet(examples[:SHEET], explanation, predictions, energies.tolist())
     plots.save(sheet, out / "demo.png")
     first = jax.tree.map(lambda leaf: leaf[0], explanation.trace)
-    plots.save_animation(plots.learning_frames(examples[0], first), out / "learning.gif")
+    plots.save_animation(plots.learning_frames(examples[0], first, config.stack_weights), out / "learning.gif")
     write_whole(out / "results.json", lambda file: file.write(json.dumps(asdict(result), indent=2).encode()))
     return result
 
@@ -102,7 +103,7 @@ def explain_files(request: Request, config: MDMConfig, seed: int, micro_batch: i
     classifier = load_model(request.weights)
     inputs = np.stack([classifier.preprocessing.fit(photograph) for photograph in photographs])
     who, targets = _problems(request, classifier, inputs)
-    writable_folder(request.out)
+    check_writable(request.out)
     with stopwatch() as timing:
         explanation = batch.explain(
             classifier,
@@ -110,21 +111,22 @@ def explain_files(request: Request, config: MDMConfig, seed: int, micro_batch: i
             targets,
             node=request.node,
             config=config,
-            key=jax.random.key(seed),
+            key=seed,
             ids=[request.files[i].name for i in who],
             micro_batch=micro_batch,
             on_progress=progress,
         )
+    request.out.mkdir(parents=True, exist_ok=True)
     rows, files = [], []
     stems = _stems(request.files)
     for row, i in enumerate(who):
         one = jax.tree.map(lambda leaf, row=row: leaf[row], explanation)
         name = classifier.class_names[int(one.info.target)]
         measured = _measured(explanation, row, timing)
-        rows.append({"file": str(request.files[i]), "class": int(one.info.target), "name": name} | measured)
+        rows.append({"file": images.printable(request.files[i]), "class": int(one.info.target), "name": name} | measured)
         prefix = request.out / f"{stems[i]}-class{int(one.info.target)}"
-        change = f"{measured['before']:.3f} before and {measured['after']:.3f} after masking"
-        title = f"{request.files[i].name}: {request.node} of class “{name}”, {change}"
+        change = f"{_shown(measured['before'])} before and {_shown(measured['after'])} after masking"
+        title = f"{images.printable(request.files[i].name)}: {request.node} of class “{name}”, {change}"
         files += _write(prefix, photographs[i], inputs[i], one, classifier, title)
     summary = f"network {classifier.name}, {_seconds(timing, len(who))}"
     return Result(rows, summary, files)
@@ -143,7 +145,7 @@ def _problems(request: Request, classifier: Classifier, inputs: np.ndarray) -> t
         return list(range(len(inputs))), np.full(len(inputs), request.target)
     if not 1 <= request.top <= classes:
         raise InputError(f"--top {request.top} is out of range: give 1 to {classes}")
-    logits = nodes.logits_of(jax.jit(lambda network, x: network(x))(as_network(classifier, inputs.shape[1:])[0], inputs))
+    logits = jax.jit(lambda network, x: network(x)[0])(classifier, inputs)
     best = np.argsort(-np.asarray(logits), axis=1)[:, : request.top]
     return [i for i in range(len(inputs)) for _ in range(request.top)], best.reshape(-1)
 
@@ -165,15 +167,24 @@ def _write(
     vectors = {f"mask_vector_{k}": vector for k, vector in enumerate(one.mask_vectors)}
     arrays: dict[str, Any] = {"image": seen, "saliency": one.saliency} | vectors | info | terms
     write_whole(paths[2], lambda file: np.savez_compressed(file, **arrays))
-    return [str(path) for path in paths]
+    return [images.printable(path) for path in paths]
+
+
+def _shown(value: float | None) -> str:
+    return "NaN" if value is None else f"{value:.3f}"
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None where it is NaN or infinite, which JSON does not have."""
+    return value if math.isfinite(value) else None
 
 
 def _measured(explanation: Explanation, i: int, timing: Timing, **more: float) -> dict[str, Any]:
     """The columns that every table of explanations shares; activations of a vector node are shown at the target."""
     info = explanation.info
 
-    def activation(values: np.ndarray) -> float:
-        return float(values[i] if values.ndim == 1 else values[i][info.target[i]])
+    def activation(values: np.ndarray) -> float | None:
+        return _finite(float(values[i] if values.ndim == 1 else values[i][info.target[i]]))
 
     return (
         {"before": activation(info.activation), "after": activation(info.activation_masked), "area": float(info.kept_area[i])}
@@ -191,11 +202,13 @@ def _seconds(timing: Timing, count: int) -> str:
 
 
 def _stems(files: tuple[Path, ...]) -> list[str]:
-    """Names for the results: the file's own without its suffix, numbered where two files share one."""
-    stems = [file.stem for file in files]
-    seen: Counter[str] = Counter()
-    names = []
-    for stem in stems:
-        seen[stem] += 1
-        names.append(stem if seen[stem] == 1 else f"{stem}-{seen[stem]}")
+    """Names for the results: the file's own without its suffix, shortened, numbered where two would be the same."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        short = file.stem[:60]
+        candidates = itertools.chain([short], (f"{short}-{number}" for number in itertools.count(2)))
+        name = next(each for each in candidates if each.casefold() not in taken)
+        taken.add(name.casefold())
+        names.append(name)
     return names

@@ -15,6 +15,12 @@ from mdm_jax.errors import InputError, unknown
 from mdm_jax.objectives import Term
 
 STATIC = {"static": True}
+MAX_STEPS = 1_000_000
+
+
+def _is_number(leaf: Any) -> bool:
+    """A number or array whose value is known now, not traced."""
+    return isinstance(leaf, int | float | np.generic | np.ndarray | jax.Array) and not isinstance(leaf, jax.core.Tracer)
 
 
 @jax.tree_util.register_dataclass
@@ -22,7 +28,7 @@ STATIC = {"static": True}
 class MDMConfig:
     """Every choice of the method. Numbers marked (leaf) may be arrays and be swept by `vmap`; the rest is structure."""
 
-    sizes: tuple[int | tuple[int, int], ...] | None = field(default=None, metadata=STATIC)
+    sizes: int | tuple[int | tuple[int, int], ...] | None = field(default=None, metadata=STATIC)
     """mask sizes, integers or (height, width); None chooses three by the image size"""
     schedule: str = field(default="joint", metadata=STATIC)
     """joint: one masked image, seen through the stacked mask; independent: one masked image per size"""
@@ -57,16 +63,16 @@ class MDMConfig:
             raise unknown("schedule", self.schedule, ["joint", "independent"])
         masks.parametrisation(self.parametrisation)
         objectives.check(self.objective)
-        if self.steps < 1 or self.patience < 1:
-            raise InputError(f"steps is {self.steps} and patience {self.patience}: give whole numbers from 1")
-        for name in ("learning_rate", "tolerance", "stack_weights"):
+        if not (1 <= self.steps <= MAX_STEPS and 1 <= self.patience <= MAX_STEPS):
+            raise InputError(f"steps is {self.steps} and patience {self.patience}: give whole numbers from 1 to {MAX_STEPS}")
+        for name in ("learning_rate", "tolerance", "stack_weights", "start", "fill"):
             value = getattr(self, name)
-            if value is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            if value is None or isinstance(value, str) or not all(map(_is_number, jax.tree.leaves(value))):
                 continue
-            if not (np.isfinite(value).all() and np.all(np.asarray(value) >= 0)):
+            if not all(np.all(np.isfinite(leaf)) and np.all(np.asarray(leaf) >= 0) for leaf in jax.tree.leaves(value)):
                 raise InputError(f"{name} is {value}: give finite numbers that are not negative")
-        if self.sizes is not None and self.stack_weights is not None and len(self.stack_weights) != len(self.sizes):
-            raise InputError(f"{len(self.stack_weights)} stack_weights for {len(self.sizes)} sizes: give one each")
+        if self.stack_weights is not None and all(map(_is_number, self.stack_weights)) and not np.sum(self.stack_weights) > 0:
+            raise InputError(f"stack_weights is {self.stack_weights}: at least one weight must be above zero")
 
 
 PRESETS: dict[str, MDMConfig] = {
@@ -131,6 +137,23 @@ def config_from_mapping(settings: dict[str, Any], base: MDMConfig) -> MDMConfig:
     return config
 
 
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _pair(value: list[Any]) -> tuple[int, int]:
+    height, width = map(_whole, value)
+    return height, width
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError
+    return float(value)
+
+
 def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
     build = getattr(optax, name, None)
     if build is None or not isinstance(build(0.1), optax.GradientTransformation):
@@ -139,9 +162,9 @@ def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
 
 
 _READ: dict[str, Callable[[Any], Any]] = {
-    "sizes": lambda value: tuple((int(v[0]), int(v[1])) if isinstance(v, list) else int(v) for v in value),
+    "sizes": lambda value: tuple(_pair(v) if isinstance(v, list) else _whole(v) for v in value),
     "fill": lambda value: np.asarray(value, np.float32) if isinstance(value, list) else value,
-    "objective": objectives.from_mapping,
-    "stack_weights": lambda value: tuple(map(float, value)),
+    "objective": lambda value: objectives.from_mapping({name: _number(weight) for name, weight in value.items()}),
+    "stack_weights": lambda value: tuple(map(_number, value)),
     "optimizer": _optimizer,
 }

@@ -8,14 +8,16 @@ is written in that layout, transposing around it where it must; the numbers stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core.primitives import conv_general_dilated_p, jit_p
+from jax.extend.core.primitives import conv_general_dilated_p
+
+from mdm_jax.jaxprs import evaluate
 
 
 def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,32 +27,11 @@ def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
     def rewritten(*arguments: Any) -> Any:
         if jax.default_backend() != "cpu":
             return function(*arguments)
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        outputs = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(arguments))
+        closed, shapes = jax.make_jaxpr(lambda *fresh: function(*fresh), return_shape=True)(*arguments)
+        outputs = evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(arguments), {conv_general_dilated_p: _convolve})
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return rewritten
-
-
-def _evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-    """Run a jaxpr equation by equation, with its convolutions rewritten; literals are the atoms that hold a `val`."""
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments]))
-
-    def read(atom: Any) -> Any:
-        return atom.val if hasattr(atom, "val") else values[atom]
-
-    for equation in jaxpr.eqns:
-        inputs = [read(atom) for atom in equation.invars]
-        if equation.primitive is conv_general_dilated_p:
-            outputs = [_convolve(*inputs, **equation.params)]
-        elif equation.primitive is jit_p:
-            inner = equation.params["jaxpr"]
-            outputs = _evaluate(inner.jaxpr, inner.consts, inputs)
-        else:
-            outputs = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
-        values.update(zip(equation.outvars, outputs))
-    return [read(atom) for atom in jaxpr.outvars]
 
 
 def _convolve(lhs: Any, rhs: Any, *, dimension_numbers: lax.ConvDimensionNumbers, **parameters: Any) -> Any:

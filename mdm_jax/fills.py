@@ -66,6 +66,8 @@ def _mean(image: Image, *, key: Key[Array, ""]) -> Image:
 
 def _given(value: Float[Array, "..."], image: Image, *, key: Key[Array, ""]) -> Image:
     del key
+    if value.shape not in ((), (1,), image.shape[2:], image.shape):
+        raise InputError(f"the fill has shape {value.shape}: give one number, {image.shape[2:]} or {image.shape}")
     return jnp.broadcast_to(value, image.shape)
 
 

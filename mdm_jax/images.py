@@ -20,6 +20,8 @@ MIN_SIDE = 8
 """pixels; smaller images hold nothing that a mask could select"""
 MAX_PIXELS = 100_000_000
 """larger files are refused before they are decoded (decompression bombs)"""
+MAX_ASPECT = 8
+"""a longer strip is cut to its centre before it is resized, or resizing it would need memory for pixels that none sees"""
 TOO_LARGE = f"over the limit of {MAX_PIXELS // 10**6} megapixels: shrink it first"
 
 RESAMPLING = {
@@ -37,30 +39,36 @@ def read(path: str | Path) -> PIL.Image.Image:
     an animation gives its first frame. Raises InputError for what is no image, empty, truncated, tiny or huge.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the path")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give image files, for example {path}/*.jpg")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty: it holds no image")
+    shown = printable(path)
     try:
+        if not path.exists():
+            raise InputError(f"{shown} does not exist: check the path")
+        if path.is_dir():
+            raise InputError(f"{shown} is a folder: give image files, for example {shown}/*.jpg")
+        if path.stat().st_size == 0:
+            raise InputError(f"{shown} is empty: it holds no image")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             with PIL.Image.open(path) as opened:
                 width, height = opened.size
                 if width * height > MAX_PIXELS:
-                    raise InputError(f"{path} is {width}x{height}, {TOO_LARGE}")
+                    raise InputError(f"{shown} is {width}x{height}, {TOO_LARGE}")
                 if min(width, height) < MIN_SIDE:
-                    raise InputError(f"{path} is {width}x{height}: an image needs at least {MIN_SIDE} pixels a side")
+                    raise InputError(f"{shown} is {width}x{height}: an image needs at least {MIN_SIDE} pixels a side")
                 return _to_rgb(PIL.ImageOps.exif_transpose(opened))
     except InputError:
         raise
     except PIL.Image.DecompressionBombError as error:
-        raise InputError(f"{path} is {TOO_LARGE}") from error
+        raise InputError(f"{shown} is {TOO_LARGE}") from error
     except PIL.UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image in a known format") from error
+        raise InputError(f"{shown} is not an image in a known format") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is damaged or cannot be read ({error})") from error
+        raise InputError(f"{shown} is damaged or cannot be read ({error})") from error
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that can be printed, whatever bytes its name holds."""
+    return str(path).encode("utf-8", "replace").decode()
 
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -90,17 +98,28 @@ def fit(
 ) -> PIL.Image.Image:
     """Resize so that a centre crop of (height, width) is the share `crop` of the short side, then crop, as timm does."""
     height, width = size
-    scale = max(int(height / crop) / image.height, int(width / crop) / image.width)
+    whole = int(height / crop), int(width / crop)
+    scale = max(whole[0] / image.height, whole[1] / image.width)
+    room = [min(side, round(MAX_ASPECT * max(whole) / scale)) for side in image.size]
+    if room != list(image.size):  # a strip: the centre is all that the crop will see
+        image = _centre(image, room[0], room[1])
     resized = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     if resized != image.size:
         image = image.resize(resized, RESAMPLING[interpolation])
+    return _centre(image, width, height)
+
+
+def _centre(image: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
 
 
 def check_batch(images: Any) -> np.ndarray | Array:
     """Images as float32 [n, h, w, c] in [0, 1]. Raises InputError saying which image is wrong and how."""
-    images = images if isinstance(images, jax.Array) else np.asarray(images)
+    try:
+        images = images if isinstance(images, jax.Array) else np.asarray(images)
+    except ValueError:
+        raise InputError("images differ in shape: bring them to one size, or call once for each") from None
     if images.ndim != 4:
         raise InputError(f"images have shape {images.shape}: give [n, height, width, channels] (one image: image[None])")
     n, height, width, channels = images.shape
@@ -110,7 +129,7 @@ def check_batch(images: Any) -> np.ndarray | Array:
         raise InputError(
             f"images are {height}x{width} with {channels} channels: give {MIN_SIDE} pixels a side or more, channels last"
         )
-    if not np.issubdtype(images.dtype, np.floating):
+    if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255")
     images = images.astype(np.float32)
     low, high = np.asarray(images.min(axis=(1, 2, 3))), np.asarray(images.max(axis=(1, 2, 3)))

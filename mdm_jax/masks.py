@@ -20,7 +20,7 @@ Vectors = tuple[Float[Array, "_h _w"], ...]
 HIGHEST = jax.lax.Precision.HIGHEST  # the matrices are tiny; TF32 or bfloat16 products would blur exact masks
 
 
-def resolve_sizes(sizes: Sequence[int | Size] | None, image_shape: Size) -> tuple[Size, ...]:
+def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -> tuple[Size, ...]:
     """Sizes as (height, width) pairs: an integer is a square; None chooses three sizes by the image's short side.
 
     The default is 4, 8, 16 cells below 112 pixels and 7, 14, 28 (which line up with 16-pixel patches at 224) above;
@@ -31,6 +31,7 @@ def resolve_sizes(sizes: Sequence[int | Size] | None, image_shape: Size) -> tupl
         short = min(height, width)
         cells = [min(c, short) for c in ((4, 8, 16) if short < 112 else (7, 14, 28))]
         return tuple((round(c * height / short), round(c * width / short)) for c in cells)
+    sizes = (sizes,) if isinstance(sizes, int) else sizes
     pairs = tuple((s, s) if isinstance(s, int) else (int(s[0]), int(s[1])) for s in sizes)
     if not pairs:
         raise InputError("sizes is empty: give at least one mask size, for example (7, 14, 28)")

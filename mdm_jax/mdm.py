@@ -7,6 +7,8 @@ Reads top to bottom like the equations. For one image x, network f, node g and r
     L_k = D(g(f(x_k)), a) + area_weight * mean(M_k) activation consistency + constraint on the mask
     saliency = normalise(sum_k w_k M_k)             stacked masks
 
+The schedule `independent` minimises the mean of the L_k; `joint` has a single masked image, seen through the stacked mask.
+
 Source: Peng, Yang, Liu, He, "Multiple Dynamic Masks", arXiv 2207.08046. Sizes, weights, optimiser, steps, fill,
 parametrisation and distance are not published there; ours are choices, see `mdm_jax.config`.
 """
@@ -23,6 +25,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills, masks, nodes, objectives, solver
 from mdm_jax.config import PRESETS, MDMConfig
+from mdm_jax.errors import InputError
 from mdm_jax.objectives import View
 from mdm_jax.types import Explanation, Image, Info, Node, Predict, Status, Trace
 
@@ -82,6 +85,7 @@ def begin(
     config: MDMConfig,
 ) -> Problem:
     """State the problem: draw the fill, choose the target and take the reference activation (two forward evaluations)."""
+    objectives.check_node(config.objective, node)
     fill_key, key = jax.random.split(key)
     backdrop = fills.resolve(config.fill)(image, key=fill_key)
     whole, nothing = _unstack(predict(jnp.stack([image, backdrop])))
@@ -92,6 +96,8 @@ def begin(
 def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...]:
     """Parameters of the first mask vectors."""
     sizes = masks.resolve_sizes(config.sizes, _size(problem.image))
+    if config.stack_weights is not None and len(config.stack_weights) != len(sizes):
+        raise InputError(f"{len(config.stack_weights)} stack_weights for {len(sizes)} sizes: give one each")
     vectors = masks.start(config.start, sizes, key=jax.random.fold_in(problem.key, START))
     return tuple(map(masks.parametrisation(config.parametrisation).encode, vectors))
 
@@ -110,7 +116,7 @@ def make_solver(predict: Predict, problem: Problem, *, node: str | Node, config:
             view = View(mask, activation(node, outputs, target), reference, image, masked, outputs, target)
             return objectives.total(config.objective, view)
 
-        return jax.tree.map(jnp.sum, jax.vmap(score)(seen, masked, outputs))
+        return jax.tree.map(jnp.mean, jax.vmap(score)(seen, masked, outputs))
 
     optimizer = (
         config.optimizer
@@ -159,13 +165,14 @@ def finish(
 
 
 def activation(node: str | Node, outputs: Any, target: Int[Array, ""]) -> Float[Array, "..."]:
-    """The node's activation, NaN where the network's own output is not finite.
+    """The node's activation in float32, NaN where the network's own output is not finite.
 
     The outputs themselves are looked at, because XLA's softmax on CPU can turn NaN logits into ordinary numbers.
     """
-    head = outputs[0] if isinstance(outputs, tuple | list) else outputs
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(head)]).all()
-    return jnp.where(finite, nodes.resolve(node)(outputs, target), jnp.nan)
+    head = nodes.logits_of(outputs) if nodes.has_logits(outputs) else outputs
+    inexact = [leaf for leaf in jax.tree.leaves(head) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in inexact])) if inexact else True
+    return jnp.where(finite, nodes.resolve(node)(outputs, target).astype(jnp.float32), jnp.nan)
 
 
 def views(vectors: masks.Vectors, shape: masks.Size, config: MDMConfig) -> Float[Array, "v h w"]:
@@ -181,10 +188,11 @@ def blend(seen: Float[Array, "v h w"], image: Image, backdrop: Image) -> Float[A
 
 def choose_target(outputs: Any, target: Int[Array, ""] | int | None) -> Int[Array, ""]:
     """The class to explain: `target`, or the network's first choice where it is None or negative."""
-    if isinstance(target, int | np.integer) and target >= 0:
-        return jnp.int32(target)
     if target is not None and not nodes.has_logits(outputs):
         return jnp.int32(target)
+    classes = nodes.logits_of(outputs).shape[-1]
+    if isinstance(target, int | np.integer) and target >= classes:
+        raise InputError(f"class index {target} is out of range: the network has {classes} classes, 0 to {classes - 1}")
     first = jnp.argmax(nodes.logits_of(outputs), axis=-1).astype(jnp.int32)
     return first if target is None else jnp.where(target < 0, first, target).astype(jnp.int32)
 
@@ -204,4 +212,4 @@ def _unstack(outputs: Any) -> list[Any]:
 
 
 def _same(a: Float[Array, "..."], b: Float[Array, "..."]) -> Array:
-    return jnp.all(jnp.abs(a - b) <= 1e-6 * jnp.maximum(1.0, jnp.abs(a)))
+    return jnp.all(jnp.abs(a - b) <= 1e-6 * jnp.abs(a))

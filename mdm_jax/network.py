@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.errors import TraceContextError
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
 from mdm_jax.errors import InputError
+from mdm_jax.jaxprs import evaluate
 from mdm_jax.types import Predict
 
 ImageShape = tuple[int, int, int]
@@ -68,14 +70,16 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
         if is_pytree(predict):
             outputs = jax.eval_shape(predict, example)
         else:
-            closed, outputs = jax.make_jaxpr(predict, return_shape=True)(example)
+            closed, outputs = _trace(predict, example)
     except jax.errors.TracerArrayConversionError as error:
         raise InputError("predict leaves JAX (it turns its input into a NumPy array): write it with jax.numpy") from error
+    except TraceContextError as error:
+        raise InputError("the network changes its own state when called: call model.eval() or pass the module") from error
     except Exception as error:  # whatever a stranger's network raises on the wrong input
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"the network does not accept images of shape {(1, *shape)} ({type(error).__name__}: {reason})"
-        ) from error
+        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+        raise InputError(f"the network does not accept images of shape {(1, *shape)} ({reason})") from error
+    if not jax.tree.leaves(outputs):
+        raise InputError("the network returns nothing: it must return logits [n, classes], or a tuple that begins with them")
     for leaf in jax.tree.leaves(outputs):
         if leaf.shape[:1] != (1,):
             raise InputError(
@@ -85,6 +89,16 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
         program = Program(predict, str(closed.jaxpr), jax.tree.structure(outputs), closed.jaxpr)
         predict = Traced([jnp.asarray(c) for c in closed.consts], program)
     return predict, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), outputs)
+
+
+def _trace(predict: Predict, example: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
+    """The jaxpr of a function and the shapes of its outputs, with every array that it closes over as a constant.
+
+    A new function each time, because JAX remembers traces by function and would return old weights; traced twice,
+    because what an inner `jit` closes over comes to light only when it is inlined.
+    """
+    closed, outputs = jax.make_jaxpr(lambda images: predict(images), return_shape=True)(example)
+    return jax.make_jaxpr(lambda images: evaluate(closed.jaxpr, closed.consts, [images]))(example), outputs
 
 
 def is_pytree(value: Any) -> bool:

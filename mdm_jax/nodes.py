@@ -16,45 +16,59 @@ from mdm_jax.types import Node
 
 
 def logits_of(outputs: Any) -> Any:
-    """The logits in a network's outputs (arrays, or their shapes). Raises InputError where there are none."""
+    """The logits in one image's outputs, arrays or their shapes. Raises InputError where there are none."""
     if not has_logits(outputs):
         raise InputError(
-            f"the network returns a {type(outputs).__name__}, which has no logits: give a node that reads its outputs, "
-            "for example node=lambda outputs, target: outputs['logits'][target], and give the targets"
+            f"the network's outputs ({_described(outputs)}) have no logits [classes]: give a node that reads them, for "
+            "example node=lambda outputs, target: outputs['logits'][target], and give the targets"
         )
-    return outputs[0] if isinstance(outputs, tuple | list) else outputs
+    return _head(outputs)
 
 
 def has_logits(outputs: Any) -> bool:
-    """Whether the outputs are an array, or a tuple or list that begins with one."""
-    return hasattr(outputs[0] if isinstance(outputs, tuple | list) and outputs else outputs, "shape")
+    """Whether one image's outputs are a vector, or a tuple or list that begins with one."""
+    return len(getattr(_head(outputs), "shape", ())) == 1
+
+
+def _head(outputs: Any) -> Any:
+    return outputs[0] if isinstance(outputs, tuple | list) and outputs else outputs
+
+
+def _described(outputs: Any) -> str:
+    head = _head(outputs)
+    return f"an array of shape {(1, *head.shape)} for one image" if hasattr(head, "shape") else f"a {type(outputs).__name__}"
+
+
+def _logits(outputs: Any) -> Float[Array, " classes"]:
+    """The logits in float32: a softmax or a distance in half precision would lose small changes."""
+    return logits_of(outputs).astype(jnp.float32)
 
 
 def logit(outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
     """z_c, the class logit."""
-    return logits_of(outputs)[target]
+    return _logits(outputs)[target]
 
 
 def probability(outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
     """softmax(z)_c, for networks that choose one class."""
-    return jax.nn.softmax(logits_of(outputs))[target]
+    return jax.nn.softmax(_logits(outputs))[target]
 
 
 def log_odds(outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
     """log p_c / (1 - p_c) = z_c - logsumexp of the other logits; does not saturate."""
-    z = logits_of(outputs)
+    z = _logits(outputs)
     return z[target] - jax.nn.logsumexp(z, where=jnp.arange(z.shape[-1]) != target)
 
 
 def sigmoid(outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
     """sigmoid(z_c), the probability of one label in a multi-label network."""
-    return jax.nn.sigmoid(logits_of(outputs)[target])
+    return jax.nn.sigmoid(_logits(outputs)[target])
 
 
 def logits(outputs: Any, target: Int[Array, ""]) -> Float[Array, " classes"]:
     """The whole logit vector z: the mask must preserve everything that the network says, not one class."""
     del target
-    return logits_of(outputs)
+    return _logits(outputs)
 
 
 NODES: dict[str, Node] = {

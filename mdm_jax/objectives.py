@@ -142,6 +142,15 @@ def check(terms: Sequence[Term]) -> None:
             raise InputError(f"the weight of {each.name!r} is {each.weight}: give a finite number that is not negative")
 
 
+def check_node(terms: Sequence[Term], node: Any) -> None:
+    """Raises InputError for a divergence on a node that is neither a probability nor a vector of logits."""
+    unfit = [each.name for each in terms if each.function in (kl, cross_entropy)]
+    if unfit and node in ("logit", "log_odds"):
+        raise InputError(
+            f"the term {unfit[0]!r} compares probabilities, and {node!r} is none: use node 'probability' or 'logits'"
+        )
+
+
 def total(terms: Sequence[Term], view: View) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of the terms on one view, and each term's unweighted value by name."""
     values = {each.name: each.function(view) for each in terms}

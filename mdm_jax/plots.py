@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def masks_sheet(image: Float[np.ndarray, "h w c"], explanation: Explanation, tit
     panels += [("saliency", overlay(image, explanation.saliency)), ("kept", through(image, explanation.saliency))]
     ratio = image.shape[0] / image.shape[1]
     figure = Figure(figsize=(1.9 * len(panels), 1.9 * ratio + 0.65), dpi=160, layout="constrained")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     for ax, (name, panel) in zip(figure.subplots(1, len(panels)), panels):
         ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
         ax.set_title(name, fontsize=8)
@@ -88,17 +89,17 @@ def through(image: Float[np.ndarray, "h w c"], saliency: Float[np.ndarray, "h w"
     return to_uint8(saliency[..., None] * image + (1 - saliency[..., None]))
 
 
-def learning_frames(example: Example, trace: Trace) -> Iterator[Figure]:
+def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -> Iterator[Figure]:
     """A figure for every step of one image's trace: the masks, what is kept, and the terms so far."""
     shape = example.image.shape[:2]
-    terms = {"objective / start": trace.objective / trace.objective[0], **trace.terms}
+    terms = {"objective / start": trace.objective / max(float(trace.objective[0]), 1e-6), **trace.terms}
     steps = len(trace.objective)
     figure = Figure(figsize=(8.4, 2.35), dpi=110, layout="constrained")
     for step in range(steps):
         figure.clear()
         grid = figure.subplots(1, 3 + len(trace.mask_vectors), width_ratios=[1] * (2 + len(trace.mask_vectors)) + [1.6])
         maps = [rendered(v[step], shape) for v in trace.mask_vectors]
-        stacked = np.mean(maps, axis=0)
+        stacked = np.average(maps, axis=0, weights=stack_weights)
         panels = [(f"{v.shape[1]}x{v.shape[2]}", each) for v, each in zip(trace.mask_vectors, maps)]
         panels = [("image", example.image), *panels, ("kept", through(example.image, stacked))]
         for ax, (name, panel) in zip(grid, panels):
@@ -107,7 +108,7 @@ def learning_frames(example: Example, trace: Trace) -> Iterator[Figure]:
             ax.axis("off")
         for name, values in terms.items():
             grid[-1].plot(np.arange(step + 1), values[: step + 1], label=name, lw=1.6)
-        grid[-1].set(xlim=(0, steps - 1), ylim=(0, 1.05))
+        grid[-1].set(xlim=(0, max(1, steps - 1)), ylim=(0, 1.05))
         grid[-1].set_title(f"step {step + 1} of {steps}", fontsize=8)
         grid[-1].legend(fontsize=7, loc="upper right", frameon=False)
         grid[-1].tick_params(labelsize=7)
@@ -117,7 +118,9 @@ def learning_frames(example: Example, trace: Trace) -> Iterator[Figure]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script that the font lacks
+        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
 
 
 def save_png(pixels: np.ndarray, path: Path) -> None:

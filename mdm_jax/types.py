@@ -70,9 +70,9 @@ class Info(NamedTuple):
     kept_area: Float[AnyArray, "*n"]
     """mean of the stacked mask: the share of the image kept, in [0, 1]"""
     objective: Float[AnyArray, "*n"]
-    """weighted sum of the terms at the last step"""
+    """weighted sum of the terms as the last step evaluated them, before it moved the masks"""
     terms: dict[str, Any]
-    """every term at the last step, unweighted"""
+    """every term at that step, unweighted; the mean over sizes in the schedule `independent`"""
     steps: Int[AnyArray, "*n"]
     """optimiser steps taken"""
     evaluations: Int[AnyArray, "*n"]

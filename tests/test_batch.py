@@ -1,6 +1,8 @@
 """The batch driver: micro-batches, memory, keys, progress and bad input."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +105,14 @@ def test_keys_come_from_ids(images):
 
 def test_id_numbers_are_stable():
     np.testing.assert_array_equal(batch.id_numbers([0, 5, 2**40 + 3, "cat.jpg"]), [0, 5, 3, 294389760])
+    assert batch.id_numbers([Path("cat.jpg")])[0] == 294389760
+    assert batch.id_numbers([os.fsdecode(b"caf\xe9.jpg")]).dtype == np.uint32
+
+
+def test_the_counter_of_compilations_counts(images, compilations):
+    with compilations as compiled:
+        explain(lambda x: patch_network(x), images, config=QUICK)
+    assert compiled.count > 0
 
 
 def test_progress_is_told(images):
@@ -151,6 +161,11 @@ def test_bad_images(images, change, message):
         explain(patch_network, change(images), config=QUICK)
 
 
+def test_images_of_different_shapes_are_named(images):
+    with pytest.raises(InputError, match="images differ in shape"):
+        explain(patch_network, [images[0], images[0][:16]], config=QUICK)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -162,6 +177,9 @@ def test_bad_images(images, change, message):
         ({"node": "logitt"}, "did you mean 'logit'"),
         ({"micro_batch": 0}, "micro_batch is 0"),
         ({"ids": ["a"]}, "1 ids for 3 images"),
+        ({"ids": [0.5, 1, 2]}, "the id 0.5 is neither"),
+        ({"key": -1}, "the seed is -1"),
+        ({"config": {"steps": 3}}, "config is a dict"),
     ],
 )
 def test_bad_arguments(images, arguments, message):
@@ -175,10 +193,13 @@ def test_constant_network_is_named():
         explain(lambda x: jnp.broadcast_to(jnp.arange(3.0), (len(x), 3)), images, config=QUICK)
 
 
-def test_one_constant_image_is_a_status_and_a_map_of_zeros(images):
-    grey = np.concatenate([images[:1], np.full_like(images[:1], 0.5)])
-    explanation = explain(patch_network, grey, 0, config=QUICK)
-    assert explanation.info.status.tolist() == [1, 3]
+def test_a_blank_image_is_a_status_and_a_map_of_zeros(images):
+    blank = np.full_like(images[:1], 0.5)
+    settings = replace(QUICK, sizes=(32,))
+    mixed = explain(patch_network, np.concatenate([images[:1], blank]), 0, config=settings)
+    assert mixed.info.status.tolist() == [1, 3]
+    assert not mixed.saliency[1].any()
+    assert explain(patch_network, blank, 0, config=settings).info.status.tolist() == [3]
 
 
 def test_nan_weights_are_named(images):

@@ -128,6 +128,13 @@ def test_fit_to_another_aspect():
     assert images.fit(PIL.Image.new("RGB", (9, 50)), (32, 64)).size == (64, 32)
 
 
+def test_a_strip_is_not_blown_up():
+    strip = PIL.Image.new("RGB", (40_000, 8), "red")
+    fitted = images.fit(strip, (64, 64))
+    assert fitted.size == (64, 64)
+    assert fitted.getpixel((32, 32)) == (255, 0, 0)
+
+
 def test_arrays_round_trip(photograph):
     array = images.to_array(photograph)
     assert array.dtype == np.float32

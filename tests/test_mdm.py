@@ -198,6 +198,12 @@ def test_nan_while_solving_is_a_status_and_leaves_the_others(images):
         ({"start": "ons"}, "did you mean 'ones'"),
         ({"steps": 0}, "steps is 0"),
         ({"patience": 0}, "patience 0"),
+        ({"steps": 10**20}, "steps is 1000"),
+        ({"stack_weights": (0.0, 0.0, 0.0)}, "at least one weight must be above zero"),
+        ({"stack_weights": (1.0, 1.0)}, "2 stack_weights for 3 sizes"),
+        ({"start": float("nan")}, "start is nan"),
+        ({"fill": np.zeros(2, np.float32)}, "the fill has shape"),
+        ({"sizes": 40}, "does not fit"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"tolerance": float("nan")}, "tolerance is nan"),
         ({"sizes": (40,)}, "does not fit"),
@@ -209,6 +215,31 @@ def test_nan_while_solving_is_a_status_and_leaves_the_others(images):
 def test_bad_configs(images, settings, message):
     with pytest.raises(InputError, match=message):
         explain(patch_network, images, config=replace(MDMConfig(), **settings))
+
+
+def test_a_class_out_of_range_is_named_for_one_image_too(images, key):
+    with pytest.raises(InputError, match="class index 2 is out of range"):
+        mdm.explain(patch_network, jnp.asarray(images[0]), 2, key=key)
+
+
+def test_a_divergence_needs_probabilities(images):
+    settings = MDMConfig(objective=(consistency("kl"), area(0.1)))
+    with pytest.raises(InputError, match="compares probabilities, and 'logit' is none"):
+        explain(patch_network, images, node="logit", config=settings)
+
+
+def test_a_tiny_probability_is_not_a_constant_network(images):
+    def sure(images):
+        return patch_network(images) + jnp.array([30.0, 0.0])
+
+    info = explain(sure, images, targets=1, config=MDMConfig(sizes=(4,), steps=2, fill="black")).info
+    assert (info.activation < 1e-6).all()
+    assert (info.status == Status.OUT_OF_STEPS).all()
+
+
+def test_terms_of_independent_scales_are_means(images):
+    info = explain(patch_network, images, 0, config=MDMConfig(sizes=(4, 8), steps=1, schedule="independent")).info
+    np.testing.assert_allclose(info.terms["area"], 0.98, atol=1e-3)
 
 
 def test_config_from_a_file():
@@ -238,6 +269,10 @@ def test_config_from_a_file():
         ("sizes", [[4]]),
         ("objective", 3.0),
         ("objective", {"area": "much"}),
+        ("objective", {"area": True}),
+        ("sizes", [4.9]),
+        ("sizes", [[4, 8, 9]]),
+        ("stack_weights", [1.0, "2"]),
         ("optimizer", "adamm"),
         ("optimizer", "apply_updates"),
         ("fill", ["red"]),

@@ -110,6 +110,9 @@ def test_unusable_config(folder):
     (folder / "config.json").write_text("{")
     with pytest.raises(InputError, match="not readable JSON"):
         load_model(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="holds no JSON object"):
+        load_model(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(InputError, match="architecture"):
         load_model(folder)
@@ -118,6 +121,31 @@ def test_unusable_config(folder):
         load_model(folder)
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match=r"need a config\.json beside them"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_classes": "ten"}, "does not describe a resnet"),
+        ({"architecture": ["x"]}, "unknown architecture"),
+        ({"model_args": {"foo": 1}}, "does not describe a resnet"),
+        ({"label_names": ["a"]}, "1 label_names for 3 classes"),
+        ({"pretrained_cfg": []}, "does not describe a resnet"),
+        ({"pretrained_cfg": {"input_size": [3, 64]}}, "does not describe a resnet"),
+        ({"pretrained_cfg": {}}, "lacks 'input_size'"),
+        ({"crop_pct": 0}, "cannot be"),
+        ({"std": [0, 0, 0]}, "cannot be"),
+        ({"interpolation": "random"}, "unknown interpolation"),
+        ({"input_size": [3, -1, 32]}, "cannot be"),
+    ],
+)
+def test_configs_of_any_form(folder, change, message):
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in change.items():
+        (config["pretrained_cfg"] if name in config["pretrained_cfg"] else config)[name] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=message):
         load_model(folder)
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import patch_network
 from flax import nnx
 
-from mdm_jax import InputError, MDMConfig, explain, network
+from mdm_jax import InputError, MDMConfig, area, consistency, explain, network
 
 CONFIG = MDMConfig(sizes=(2, 4), steps=2)
 
@@ -70,7 +70,12 @@ def numpy_closure(channels):
     return lambda images: jnp.square(images).mean((1, 2)) @ weights
 
 
-NETWORKS = [nnx_module, linen_module, linen_partial, equinox_module, numpy_closure]
+def jitted_closure(channels):
+    """What an inner `jit` closes over must come to light too."""
+    return jax.jit(linen_module(channels))
+
+
+NETWORKS = [nnx_module, linen_module, linen_partial, equinox_module, numpy_closure, jitted_closure]
 
 
 def some_images(n=2, height=16, width=16, channels=3):
@@ -133,20 +138,78 @@ def test_weights_are_arguments_and_split_inverts(build):
     np.testing.assert_array_equal(jax.tree.leaves(again(images))[0], jax.tree.leaves(traced(images))[0])
 
 
-def test_changed_weights_are_seen_without_compiling_again(compilations):
+def in_place():
     weights = np.ones((3, 3), np.float32)
-    weights[:, 0] = 5.0
+
+    def double():
+        nonlocal weights
+        weights *= 2.0
+
+    return lambda images: jnp.square(images).mean((1, 2)) @ weights, double
+
+
+def rebound():
+    box = {"weights": jnp.ones((3, 3))}
+    return lambda images: jnp.square(images).mean((1, 2)) @ box["weights"], lambda: box.update(weights=2 * box["weights"])
+
+
+def rebound_under_jit():
+    box = {"weights": jnp.ones((3, 3))}
 
     def predict(images):
-        return jnp.square(images).mean((1, 2)) @ weights
+        return jax.jit(lambda x: jnp.square(x).mean((1, 2)) @ box["weights"])(images)
 
+    return predict, lambda: box.update(weights=2 * box["weights"])
+
+
+def trained_module():
+    module = nnx.Linear(3, 3, use_bias=False, rngs=nnx.Rngs(0))
+
+    def double():
+        module.kernel[...] *= 2.0
+
+    return lambda images: module(jnp.square(images).mean((1, 2))), double
+
+
+@pytest.mark.parametrize("build", [in_place, rebound, rebound_under_jit, trained_module])
+def test_changed_weights_are_seen_without_compiling_again(build, compilations):
+    predict, double = build()
     images = some_images()
     before = explain(predict, images, targets=0, node="logit", config=CONFIG).info.activation
-    weights *= 2.0
+    double()
     with compilations as compiled:
         after = explain(predict, images, targets=0, node="logit", config=CONFIG).info.activation
     np.testing.assert_allclose(after, 2 * before, rtol=1e-5)
     assert compiled.count == 0
+
+
+def test_half_precision_outputs_are_compared_in_float32():
+    def predict(images):
+        return numpy_closure(3)(images).astype(jnp.bfloat16)
+
+    config = MDMConfig(sizes=(2, 4), steps=2, objective=(consistency("kl"), area(0.1)))
+    explanation = explain(predict, some_images(), config=config)
+    assert explanation.info.activation.dtype == np.float32
+    assert np.isfinite(explanation.info.objective).all()
+
+
+def test_outputs_without_logits_are_named():
+    images = some_images()
+    for predict in (lambda x: x.mean((1, 2, 3)), lambda x: x, lambda x: {"a": x.mean((1, 2))}):
+        with pytest.raises(InputError, match="no logits"):
+            explain(predict, images, config=CONFIG)
+    explanation = explain(lambda x: jnp.square(x).mean((1, 2, 3)), images, 0, node=lambda out, _: out, config=CONFIG)
+    assert np.isfinite(explanation.saliency).all()
+    paired = explain(lambda x: (None, jnp.square(x).mean((1, 2))), images, 0, node=lambda out, c: out[1][c], config=CONFIG)
+    assert np.isfinite(paired.saliency).all()
+    with pytest.raises(InputError, match="returns nothing"):
+        explain(lambda x: None, images, 0, config=CONFIG)
+
+
+def test_a_module_in_training_mode_behind_a_function_is_named():
+    module = nnx_module(3)
+    with pytest.raises(InputError, match=r"call model\.eval\(\)"):
+        explain(lambda x: module(x), some_images(), config=CONFIG)
 
 
 def test_residual_bytes_grow_with_the_network():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -65,41 +67,57 @@ def load_model(path: str | Path | None = None) -> Classifier:
     None loads the embedded digits network. Raises InputError for files that are missing, damaged or of another network.
     """
     folder = EMBEDDED_FOLDER if path is None else Path(path)
-    file = folder / "model.safetensors" if folder.is_dir() else folder
+    file = folder / "model.safetensors" if os.path.isdir(folder) else folder
     arrays = weights.read(file)
-    config = _read_config(file.with_name("config.json"))
+    described = file.with_name("config.json")
+    config = _read_config(described)
     architecture = config.get("architecture")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise unknown("architecture", architecture, ARCHITECTURES)
-    for name in ("num_classes", "pretrained_cfg"):
-        if name not in config:
-            raise InputError(f"{file.with_name('config.json')} lacks {name!r}: it must describe the network as timm does")
-    preprocessing, arguments = config["pretrained_cfg"], config.get("model_args", {})
-    channels, *size = preprocessing["input_size"]
-    count = config["num_classes"]
+    try:
+        channels, preprocessing, class_names = _described(config)
+        arguments = dict(config.get("model_args", {}))
+        construct = partial(ARCHITECTURES[architecture], num_classes=len(class_names), channels=channels, **arguments)
+        nnx.eval_shape(lambda: construct(rngs=nnx.Rngs(0)))
+    except InputError:
+        raise
+    except KeyError as error:
+        raise InputError(f"{described} lacks {error}: it must describe the network as timm does") from None
+    except Exception as error:  # a stranger's file, of any form
+        raise InputError(f"{described} does not describe a {architecture} ({type(error).__name__}: {error})") from error
+    network = weights.load(lambda: construct(rngs=nnx.Rngs(0)), arrays)
+    network = nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return Classifier(network, file.parent.name, class_names, preprocessing)
 
-    def construct() -> nnx.Module:
-        return ARCHITECTURES[architecture](num_classes=count, channels=channels, rngs=nnx.Rngs(0), **arguments)
 
-    network = nnx.view(weights.load(construct, arrays), deterministic=True, use_running_average=True, raise_if_not_found=False)
-    return Classifier(
-        network=network,
-        name=file.parent.name,
-        class_names=tuple(config.get("label_names", map(str, range(count)))),
-        preprocessing=Preprocessing(
-            size=(size[0], size[1]),
-            crop=preprocessing["crop_pct"],
-            interpolation=preprocessing["interpolation"],
-            mean=tuple(preprocessing["mean"]),
-            std=tuple(preprocessing["std"]),
-        ),
+def _described(config: dict[str, Any]) -> tuple[int, Preprocessing, tuple[str, ...]]:
+    """Input channels, preprocessing and class names of a config."""
+    given, count = config["pretrained_cfg"], config["num_classes"]
+    channels, height, width = map(int, given["input_size"])
+    preprocessing = Preprocessing(
+        size=(height, width),
+        crop=float(given["crop_pct"]),
+        interpolation=given["interpolation"],
+        mean=tuple(map(float, given["mean"])),
+        std=tuple(map(float, given["std"])),
     )
+    names = tuple(map(str, config.get("label_names", range(count))))
+    if len(names) != count:
+        raise InputError(f"the config has {len(names)} label_names for {count} classes: give one each")
+    if preprocessing.interpolation not in images.RESAMPLING:
+        raise unknown("interpolation", preprocessing.interpolation, images.RESAMPLING)
+    if min(height, width) < images.MIN_SIDE or not 0 < preprocessing.crop <= 1 or min(preprocessing.std) <= 0:
+        raise InputError(f"input_size, crop_pct or std in the config cannot be: {given}")
+    return channels, preprocessing, names
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: the weights need a config.json beside them") from None
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is not readable JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds no JSON object: it must describe the network as timm does")
+    return config

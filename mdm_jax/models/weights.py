@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Arrays of a safetensors file by name. Raises InputError for anything else; never unpickles."""
     if path.suffix in {".pth", ".pt", ".bin", ".ckpt", ".pkl"}:
         raise InputError(f"{path} is a pickle, which can run code when opened: convert it to safetensors first")
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path's own, false for a name that is too long
         raise InputError(f"no weights at {path}: give a safetensors file or a folder with config.json and model.safetensors")
     try:
         return load_file(path)
