@@ -119,8 +119,7 @@ def explain(
     result = in_micro_batches(program, (images, chosen, numbers), size, on_progress or (lambda done: None))
     if not np.isfinite(result.info.activation).any():
         raise InputError("the network's outputs are NaN or infinite for every image: check the weights")
-    blank = np.ptp(np.asarray(images), axis=(1, 2)).max(axis=-1) == 0
-    if np.all(result.info.status == Status.CONSTANT) and not blank.all():
+    if np.all(result.info.status == Status.CONSTANT) and np.ptp(np.asarray(images), axis=(1, 2)).any():
         raise InputError(
             "the network gives the same activation for every image and its fill, so there is nothing to explain: check "
             "that the weights are loaded and that the node, the target and the fill are the ones meant"

@@ -132,9 +132,12 @@ def explain_files(request: Request, config: MDMConfig, seed: int, micro_batch: i
     return Result(rows, summary, files)
 
 
-def _problems(request: Request, classifier: Classifier, inputs: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """Which image and which class each explanation is of. Raises InputError for classes that do not exist."""
-    classes = len(classifier.class_names)
+def _problems(request: Request, classifier: Classifier, inputs: np.ndarray) -> tuple[list[int], np.ndarray | None]:
+    """Which image and which class each explanation is of; None where it is the first choice.
+
+    Raises InputError for classes that do not exist.
+    """
+    classes, each = len(classifier.class_names), list(range(len(inputs)))
     if request.target is not None:
         if request.top != 1:
             raise InputError("--target and --top exclude each other: give one of them")
@@ -142,12 +145,14 @@ def _problems(request: Request, classifier: Classifier, inputs: np.ndarray) -> t
             raise InputError(
                 f"--target {request.target} is out of range: the network has {classes} classes, 0 to {classes - 1}"
             )
-        return list(range(len(inputs))), np.full(len(inputs), request.target)
+        return each, np.full(len(inputs), request.target)
     if not 1 <= request.top <= classes:
         raise InputError(f"--top {request.top} is out of range: give 1 to {classes}")
-    logits = jax.jit(lambda network, x: network(x)[0])(classifier, inputs)
-    best = np.argsort(-np.asarray(logits), axis=1)[:, : request.top]
-    return [i for i in range(len(inputs)) for _ in range(request.top)], best.reshape(-1)
+    if request.top == 1:
+        return each, None
+    logits = jax.jit(lambda network, image: network(image[None])[0][0])
+    best = [np.argsort(-np.asarray(logits(classifier, image)))[: request.top] for image in inputs]
+    return [i for i in each for _ in range(request.top)], np.concatenate(best)
 
 
 def _write(

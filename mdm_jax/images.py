@@ -83,9 +83,10 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     return image.convert("RGB")
 
 
-def to_array(image: PIL.Image.Image) -> Float32[np.ndarray, "h w 3"]:
-    """An 8-bit image as float32 in [0, 1]."""
-    return np.asarray(image, np.float32) / 255.0
+def to_array(image: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
+    """An 8-bit image, RGB or grey, as float32 in [0, 1]."""
+    array = np.asarray(image, np.float32) / 255.0
+    return array if array.ndim == 3 else array[..., None]
 
 
 def to_uint8(image: Any) -> np.ndarray:

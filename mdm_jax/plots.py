@@ -71,6 +71,7 @@ def demo_sheet(
 def masks_sheet(image: Float[np.ndarray, "h w c"], explanation: Explanation, title: str) -> Figure:
     """One image, its learned masks from coarse to fine, the stacked saliency and what is left through it."""
     vectors = explanation.mask_vectors
+    image = np.broadcast_to(image, (*image.shape[:2], 3))
     panels = [("image", image)]
     panels += [(f"mask {v.shape[0]}x{v.shape[1]}", rendered(v, image.shape[:2])) for v in vectors]
     panels += [("saliency", overlay(image, explanation.saliency)), ("kept", through(image, explanation.saliency))]

@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+from flax import nnx
 
 from mdm_jax import cli
 from mdm_jax.data import Digits
+from mdm_jax.models import weights
+from mdm_jax.models.resnet import ResNet
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -194,6 +197,24 @@ def test_a_network_of_nan_is_refused(capsys, tmp_path, photographs):
     save_file(arrays, tmp_path / "model.safetensors")
     code, _, err = run(capsys, "explain", photographs[0], "--weights", tmp_path, "--out", tmp_path / "out")
     assert (code, "nothing to explain" in err) == (2, True)
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_networks_of_other_channels(capsys, tmp_path, photographs, quick_config, channels):
+    network = ResNet(num_classes=2, widths=(4, 8), depths=(1, 1), channels=channels, rngs=nnx.Rngs(0))
+    weights.save(network, tmp_path / "model.safetensors")
+    cfg = {"input_size": [channels, 16, 16], "interpolation": "bilinear", "crop_pct": 1.0}
+    cfg |= {"mean": [0.5] * channels, "std": [0.5] * channels}
+    arguments = {"widths": [4, 8], "depths": [1, 1]}
+    description = {"architecture": "resnet", "num_classes": 2, "model_args": arguments, "pretrained_cfg": cfg}
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    call = ("explain", photographs[0], "--weights", tmp_path, "--out", tmp_path / "out", "--config", quick_config)
+    code, _, err = run(capsys, *call)
+    if channels == 1:
+        assert (code, err) == (0, "")
+    else:
+        assert (code, err.count("\n")) == (2, 1)
+        assert "takes 5 channels" in err
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

@@ -32,6 +32,7 @@ EMBEDDED_FOLDER = Path(str(resources.files("mdm_jax.models"))) / "embedded" / EM
 class Preprocessing:
     """How a photograph becomes the network's input, read from `pretrained_cfg` of timm's config.json."""
 
+    channels: int
     size: tuple[int, int]
     """(height, width) in pixels"""
     crop: float
@@ -40,8 +41,15 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def fit(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w 3"]:
-        """Resize and centre-crop a photograph as PIL does, to floats in [0, 1]; normalising is the classifier's."""
+    def fit(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
+        """Resize and centre-crop a photograph as PIL does, to floats in [0, 1]; normalising is the classifier's.
+
+        A network of one channel sees it in grey. Raises InputError for a network of neither one nor three.
+        """
+        if self.channels not in (1, 3):
+            raise InputError(f"the network takes {self.channels} channels, which image files do not have: call mdm_jax.explain")
+        if self.channels == 1:
+            photograph = photograph.convert("L")
         fitted = images.fit(photograph, self.size, crop=self.crop, interpolation=self.interpolation)
         return images.to_array(fitted)
 
@@ -75,9 +83,11 @@ def load_model(path: str | Path | None = None) -> Classifier:
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise unknown("architecture", architecture, ARCHITECTURES)
     try:
-        channels, preprocessing, class_names = _described(config)
+        preprocessing, class_names = _described(config)
         arguments = dict(config.get("model_args", {}))
-        construct = partial(ARCHITECTURES[architecture], num_classes=len(class_names), channels=channels, **arguments)
+        construct = partial(
+            ARCHITECTURES[architecture], num_classes=len(class_names), channels=preprocessing.channels, **arguments
+        )
         nnx.eval_shape(lambda: construct(rngs=nnx.Rngs(0)))
     except InputError:
         raise
@@ -90,11 +100,12 @@ def load_model(path: str | Path | None = None) -> Classifier:
     return Classifier(network, file.parent.name, class_names, preprocessing)
 
 
-def _described(config: dict[str, Any]) -> tuple[int, Preprocessing, tuple[str, ...]]:
-    """Input channels, preprocessing and class names of a config."""
+def _described(config: dict[str, Any]) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Preprocessing and class names of a config."""
     given, count = config["pretrained_cfg"], config["num_classes"]
     channels, height, width = map(int, given["input_size"])
     preprocessing = Preprocessing(
+        channels=channels,
         size=(height, width),
         crop=float(given["crop_pct"]),
         interpolation=given["interpolation"],
@@ -108,7 +119,9 @@ def _described(config: dict[str, Any]) -> tuple[int, Preprocessing, tuple[str, .
         raise unknown("interpolation", preprocessing.interpolation, images.RESAMPLING)
     if min(height, width) < images.MIN_SIDE or not 0 < preprocessing.crop <= 1 or min(preprocessing.std) <= 0:
         raise InputError(f"input_size, crop_pct or std in the config cannot be: {given}")
-    return channels, preprocessing, names
+    if not len(preprocessing.mean) == len(preprocessing.std) == channels:
+        raise InputError(f"the config has not one mean and std for each of {channels} channels: {given}")
+    return preprocessing, names
 
 
 def _read_config(path: Path) -> dict[str, Any]:
