@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,17 @@ def read(path: str | Path) -> PIL.Image.Image:
             raise InputError(f"{shown} is a folder: give image files, for example {shown}/*.jpg")
         if path.stat().st_size == 0:
             raise InputError(f"{shown} is empty: it holds no image")
+        return decode(path, shown)
+    except OSError as error:
+        raise InputError(f"{shown} is damaged or cannot be read ({error})") from error
+
+
+def decode(file: Path | io.BytesIO, shown: str) -> PIL.Image.Image:
+    """An image from a file or from bytes in memory, as `read` gives it; `shown` names it in the InputError."""
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(path) as opened:
+            with PIL.Image.open(file) as opened:
                 width, height = opened.size
                 if width * height > MAX_PIXELS:
                     raise InputError(f"{shown} is {width}x{height}, {TOO_LARGE}")

@@ -11,7 +11,8 @@ def test_items_are_a_pure_function_of_split_and_index():
     for i in (7, 3):
         first, again = source[i], Digits("test")[i]
         np.testing.assert_array_equal(first.image, again.image)
-        assert (first.id, first.label, first.box) == (again.id, again.label, again.box)
+        np.testing.assert_array_equal(first.boxes, again.boxes)
+        assert (first.id, first.label) == (again.id, again.label)
     assert not np.array_equal(Digits("train")[3].image, source[3].image)
     assert source[3].id == "digits/test/00003"
 
@@ -19,7 +20,7 @@ def test_items_are_a_pure_function_of_split_and_index():
 def test_items_do_not_drift():
     """The embedded weights and every quoted number rest on these scenes."""
     example = Digits("test")[0]
-    assert (example.label, example.box) == (5, (52, 18, 64, 42))
+    assert (example.label, example.boxes.tolist()) == (5, [[52, 18, 64, 42]])
     assert example.image.mean() == pytest.approx(0.5045, abs=0.001)
 
 
@@ -30,7 +31,8 @@ def test_contract_of_an_example():
         assert example.image.dtype == np.float32
         assert 0 <= example.image.min() <= example.image.max() <= 1
         assert 0 <= example.label <= 9
-        x0, y0, x1, y1 = example.box
+        (box,) = example.boxes
+        x0, y0, x1, y1 = map(int, box)
         assert 0 <= x0 < x1 <= 64
         assert 0 <= y0 < y1 <= 64
         outside = example.mask.copy()

@@ -1,4 +1,7 @@
-"""Sources of labelled images, random access: `source[i]` is an `Example`."""
+"""Sources of labelled images, random access: `source[i]` is an `Example`. Batches of them: `mdm_jax.data.loader`."""
 
+from mdm_jax.data.augment import Augment as Augment
 from mdm_jax.data.digits import Digits as Digits
-from mdm_jax.data.digits import Example as Example
+from mdm_jax.data.sources import Example as Example
+from mdm_jax.data.sources import Source as Source
+from mdm_jax.data.sources import open_source as open_source

@@ -9,27 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Integer
+from jaxtyping import Float32, Integer
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from mdm_jax.data.sources import Example
 from mdm_jax.errors import unknown
 
 SPLITS = ("train", "test")
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
-
-
-class Example(NamedTuple):
-    """One labelled image with its truth: `box` is (x0, y0, x1, y1) in pixels, x1 and y1 exclusive."""
-
-    id: str
-    image: Float32[np.ndarray, "h w 3"]
-    label: int
-    mask: Bool[np.ndarray, "h w"]
-    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,14 @@ class Digits:
         if self.split not in SPLITS:
             raise unknown("split", self.split, SPLITS)
 
+    @property
+    def name(self) -> str:
+        return "digits"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return CLASS_NAMES
+
     def __len__(self) -> int:
         return 50_000 if self.split == "train" else 10_000
 
@@ -64,7 +62,8 @@ class Digits:
 
         chosen = int(rng.integers(len(scans)))
         image, ink, box = _paste(rng, image, _enlarge(_trim(scans[chosen]), rng.uniform(2.5, 4.0)))
-        return Example(f"digits/{self.split}/{index:05d}", image.astype(np.float32), int(labels[chosen]), ink > 0.5, box)
+        boxes = np.asarray([box], np.float32)
+        return Example(f"digits/{self.split}/{index:05d}", image.astype(np.float32), int(labels[chosen]), ink > 0.5, boxes)
 
 
 @cache

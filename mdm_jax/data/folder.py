@@ -1,0 +1,78 @@
+"""Images in a folder: `PATH/train/CLASS/*.jpg`, `PATH/CLASS/*.jpg` or `PATH/images` with `PATH/labels.csv`.
+
+Beside them, where there are: `boxes.csv`, `masks/` and `classes.json`. No image is opened before it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mdm_jax import images
+from mdm_jax.data import listing
+from mdm_jax.data.sources import Example, Picture, find_split
+from mdm_jax.data.truth import boxes_of, mask_of
+from mdm_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Source of the images of one split of a folder; `id` is a file's path relative to the folder."""
+
+    name: str
+    root: Path
+    split: str
+    files: tuple[str, ...]
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+    boxes: Mapping[str, np.ndarray] = field(repr=False)
+    """[k, 4] in pixels by file; a file without boxes is not in it"""
+    masks: Mapping[str, str] = field(repr=False)
+    """mask file by file, both relative to the folder"""
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def picture(self, index: int) -> Picture:
+        """Image and label of an item, without its truth. Raises InputError for a file that cannot be read."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
+        file = self.files[index]
+        return Picture(images.printable(file), images.read(self.root / file), self.labels[index])
+
+    def __getitem__(self, index: int) -> Example:
+        picture, file = self.picture(index), self.files[index]
+        mask = boxes = None
+        if file in self.masks:
+            mask = mask_of(images.read(self.root / self.masks[file]), picture.image, picture.id)
+        if file in self.boxes:
+            boxes = boxes_of(self.boxes[file], picture.image, picture.id)
+        return Example(picture.id, images.to_array(picture.image), picture.label, mask, boxes)
+
+
+def open_folder(path: str, split: str) -> Folder:
+    """The images of one split. Raises InputError for a folder that is missing, holds no such split or is malformed."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise InputError(f"{path} is not a folder: give the folder that holds the images, as folder:PATH")
+    try:
+        items = listing.listed(root)
+        used = find_split(split, {item.split for item in items}, f"folder:{path}")
+        files = tuple(item.file for item in items if item.split == used)
+        labels = sorted({item.label for item in items})
+        numbers, names = {label: number for number, label in enumerate(labels)}, listing.class_names(root)
+        return Folder(
+            name=f"folder:{path}",
+            root=root,
+            split=used,
+            files=files,
+            labels=tuple(numbers[item.label] for item in items if item.split == used),
+            class_names=tuple(images.printable(names.get(label, label)) for label in labels),
+            boxes=listing.boxes(root, files),
+            masks=listing.masks(root, files),
+        )
+    except OSError as error:
+        raise InputError(f"cannot list {path} ({error.strerror}): check the permissions") from error

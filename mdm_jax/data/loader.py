@@ -1,0 +1,177 @@
+"""Batches from a source, read ahead in threads or processes by grain; a batch is a pure function of seed and number."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import absl.flags
+import grain
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float32, Int32
+
+from mdm_jax.data.augment import Augment
+from mdm_jax.data.sources import Source, picture
+from mdm_jax.errors import InputError
+
+Fit = Callable[[PIL.Image.Image], np.ndarray]
+"""brings an 8-bit RGB image to the network's size: float32 [h, w, c] in [0, 1]"""
+
+EPOCHS = 2**31
+"""training batches are endless; grain cannot count more of them"""
+
+
+class Batch(NamedTuple):
+    """Images of the network's size, not normalised, with their labels."""
+
+    images: Float32[np.ndarray, "b h w c"]
+    labels: Int32[np.ndarray, " b"]
+    valid: Bool[np.ndarray, " b"]
+    """False where the slot repeats another image: an item that could not be read, or padding of the last batch"""
+    skipped: tuple[str, ...]
+    """a sentence for each item that could not be read, which names it"""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches are read; the numbers of workers and threads never change what is in them."""
+
+    batch: int = 64
+    """images a batch"""
+    workers: int = 0
+    """processes that read; 0 reads in threads of this process"""
+    seed: int = 0
+    """of the order and of the augmentation"""
+    limit: int | None = None
+    """use only so many items, spread evenly over the source (items of a folder are sorted by class)"""
+
+    def check(self) -> None:
+        """Raises InputError for a setting out of range."""
+        if self.batch < 1:
+            raise InputError(f"batch is {self.batch}: give at least 1 image a batch")
+        if self.workers < 0:
+            raise InputError(f"workers is {self.workers}: give the number of processes, or 0 for threads")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}: give a number from 0 to 2^32 - 1")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"limit is {self.limit}: give at least 1 item, or leave it out")
+
+
+def batches_per_epoch(source: Source, loading: Loading) -> int:
+    """Training batches in an epoch; the incomplete last one is dropped. Raises InputError when that leaves none."""
+    loading.check()
+    items = _items(source, loading)
+    if items < loading.batch:
+        raise InputError(f"{source.name} gives {items} items, less than one batch of {loading.batch}: give a smaller batch")
+    return items // loading.batch
+
+
+def train_batches(
+    source: Source, loading: Loading, fit: Fit, augment: Augment | None = None, *, start: int = 0
+) -> Iterator[Batch]:
+    """Endless batches from number `start` on (counted over epochs from 0), reshuffled each epoch, augmented, fitted.
+
+    Batch k is a pure function of the seed and k, so a run resumes exactly with `start` alone. Items that cannot be read
+    are skipped and named. Raises InputError at the call for a source smaller than a batch and settings out of range.
+    """
+    used = batches_per_epoch(source, loading) * loading.batch
+    if augment is not None:
+        augment.check()
+    if start < 0:
+        raise InputError(f"start is {start}: give the number of the first batch, from 0")
+    prepare = _Prepare(source, _items(source, loading), fit, augment)
+    order = grain.MapDataset.range(_items(source, loading)).seed(loading.seed).shuffle()[:used].repeat(EPOCHS)
+    batches = order.random_map(prepare).batch(loading.batch, batch_fn=partial(_stack, _blank(fit), loading.batch))
+    return _read(batches[start:], loading)
+
+
+def eval_batches(source: Source, loading: Loading, fit: Fit) -> Iterator[Batch]:
+    """Every item once, in order, fitted; the last batch is padded with `valid` False.
+
+    Items that cannot be read are skipped and named. Raises InputError at the call for settings out of range or no items.
+    """
+    loading.check()
+    count = _items(source, loading)
+    if count == 0:
+        raise InputError(f"{source.name} has no items: choose another split or folder")
+    items = grain.MapDataset.range(count).map(_Prepare(source, count, fit, None))
+    batches = items.batch(loading.batch, batch_fn=partial(_stack, _blank(fit), loading.batch))
+    return _read(batches, loading)
+
+
+class _Slot(NamedTuple):
+    image: np.ndarray | None
+    label: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Prepare:
+    """Item `index` of `count` read, augmented with `rng` and fitted; a slot without image when it cannot be read."""
+
+    source: Source
+    count: int
+    fit: Fit
+    augment: Augment | None
+
+    def __call__(self, index: int, rng: np.random.Generator | None = None) -> _Slot:
+        try:
+            item = picture(self.source, index * len(self.source) // self.count)
+        except InputError as error:
+            return _Slot(None, 0, str(error))
+        image = item.image if self.augment is None or rng is None else self.augment(item.image, rng)
+        return _Slot(self.fit(image), item.label, "")
+
+
+def _stack(blank: np.ndarray, size: int, slots: Sequence[_Slot]) -> Batch:
+    """One batch of `size`; a slot without image repeats one that has, so that batch statistics stay those of images."""
+    slots = list(slots) + [_Slot(None, 0, "")] * (size - len(slots))
+    good = [slot for slot in slots if slot.image is not None] or [_Slot(blank, 0, "")]
+    filled = [slot if slot.image is not None else good[i % len(good)] for i, slot in enumerate(slots)]
+    return Batch(
+        np.stack([np.asarray(slot.image, np.float32) for slot in filled]),
+        np.asarray([slot.label for slot in filled], np.int32),
+        np.asarray([slot.image is not None for slot in slots]),
+        tuple(slot.reason for slot in slots if slot.reason),
+    )
+
+
+def _items(source: Source, loading: Loading) -> int:
+    return len(source) if loading.limit is None else min(loading.limit, len(source))
+
+
+def _blank(fit: Fit) -> np.ndarray:
+    """What stands in a batch of which nothing could be read; a fit that cannot work fails here, before any reading."""
+    return np.zeros_like(fit(PIL.Image.new("RGB", (64, 64))))
+
+
+def _read(batches: grain.MapDataset, loading: Loading) -> Iterator[Batch]:
+    """The batches in order, a few ahead; threads and processes end with the iterator."""
+    threads = 1 if loading.workers else min(16, os.cpu_count() or 1)
+    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)  # in batches: grain's 500 fill the memory
+    dataset = batches.to_iter_dataset(ahead)
+    if loading.workers:
+        if not absl.flags.FLAGS.is_parsed():  # grain's processes take over absl's flags, which nothing here uses
+            absl.flags.FLAGS.mark_as_parsed()
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(loading.workers, per_worker_buffer_size=2))
+    iterator = iter(dataset)
+    reading = _until_closed(iterator, _owned if loading.workers else lambda batch: batch)
+    weakref.finalize(reading, iterator.close)  # also at the end of the program, before modules are torn down
+    return reading
+
+
+def _until_closed(iterator: grain.DatasetIterator, give: Callable[[Batch], Batch]) -> Iterator[Batch]:
+    try:
+        yield from map(give, iterator)
+    finally:
+        iterator.close()
+
+
+def _owned(batch: Batch) -> Batch:
+    """A copy, so that memory shared with a process is freed at once, whoever keeps the batch."""
+    return Batch(np.array(batch.images), np.array(batch.labels), np.array(batch.valid), batch.skipped)

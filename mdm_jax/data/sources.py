@@ -1,0 +1,101 @@
+"""What every source of labelled images gives, and the one place where a source is named: `open_source(text, split)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float32
+
+from mdm_jax import images
+from mdm_jax.errors import InputError, unknown
+
+HELD_OUT = ("val", "validation", "valid", "test")
+"""names of the split that is not trained on; one of them stands for another where a source has only that"""
+KINDS = {"digits": "digits", "folder": "folder:PATH", "tfds": "tfds:NAME or tfds:NAME:SPLIT"}
+"""kinds of sources and how each is written"""
+
+
+class Example(NamedTuple):
+    """One labelled image with its truth, where there is one."""
+
+    id: str
+    image: Float32[np.ndarray, "h w 3"]
+    label: int
+    mask: Bool[np.ndarray, "h w"] | None
+    boxes: Float32[np.ndarray, "k 4"] | None
+    """(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive, in hundredths of a pixel"""
+
+
+class Picture(NamedTuple):
+    """What training needs of an item: its image as 8-bit RGB and its label, without the truth."""
+
+    id: str
+    image: PIL.Image.Image
+    label: int
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Labelled images with random access. An item that is damaged raises InputError, which names it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """A source that reads an image without its masks and boxes, which is quicker."""
+
+    def picture(self, index: int, /) -> Picture: ...
+
+
+def picture(source: Source, index: int) -> Picture:
+    """Item `index` as training sees it. Raises InputError for an item that is damaged."""
+    if isinstance(source, Pictures):
+        return source.picture(index)
+    example = source[index]
+    return Picture(example.id, PIL.Image.fromarray(images.to_uint8(example.image)), example.label)
+
+
+def open_source(text: str, split: str) -> Source:
+    """The source that `text` names: `digits`, `folder:PATH` or `tfds:NAME[:SPLIT]`, of which `split` is asked.
+
+    "val", "validation", "valid" and "test" stand for each other where a source has only one of them.
+    Raises InputError for an unknown kind, a missing place or name, or a split that the source lacks.
+    """
+    kind, _, place = text.partition(":")
+    if kind not in KINDS:
+        raise unknown("data source", kind, KINDS.values())
+    if (kind == "digits") == bool(place):
+        raise InputError(f"the data source {text!r} cannot be: write {KINDS[kind]}")
+    if kind == "digits":
+        from mdm_jax.data.digits import SPLITS, Digits
+
+        return Digits(find_split(split, SPLITS, text))
+    if kind == "folder":
+        from mdm_jax.data.folder import open_folder
+
+        return open_folder(place, split)
+    from mdm_jax.data.tfds import open_tfds  # tensorflow_datasets takes seconds to import
+
+    return open_tfds(place, split)
+
+
+def find_split(asked: str, available: Iterable[str], where: str) -> str:
+    """The split of that name, or the one that stands for it. Raises InputError when there is none."""
+    available = tuple(available)
+    candidates = [asked, *HELD_OUT] if asked in HELD_OUT else [asked]
+    for name in candidates:
+        if name in available:
+            return name
+    raise unknown(f"split of {where}", asked, available)
