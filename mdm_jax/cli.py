@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,20 +23,30 @@ from rich.table import Table
 from mdm_jax import commands
 from mdm_jax.config import MDMConfig, config_from_mapping, preset
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.models.pretrained import load_model
 
 DEMO_HELP = """Explain digits of the embedded test set with the embedded network, whose decisive pixels are known.
 
 Examples:
   mdm demo
+  mdm demo --model vit
   mdm demo --count 32 --out figures
   mdm demo --preset paper --json
 """
 EXPLAIN_HELP = """Explain image files: an overlay, the learned masks and an .npz with everything for each.
 
 Examples:
-  mdm explain photo.jpg
-  mdm explain photos/*.png --top 3 --out maps
+  mdm explain photo.jpg --model resnet50 --weights timm/resnet50.tv_in1k
+  mdm explain photos/*.png --model vit_base_patch16_224 --top 3 --out maps
   mdm explain scan.png --weights my_network/ --target 7 --config my_mdm.toml
+  mdm explain scan.png --model densenet121 --weights old_densenet121.safetensors
+"""
+TRAIN_HELP = """Train a classifier as a TOML file describes; the same command again goes on where it stopped.
+
+Examples:
+  mdm train digits.toml
+  mdm train digits.toml --out runs/seed1 --seed 1
+  mdm train photos.toml --data folder:photos --epochs 30
 """
 
 
@@ -70,14 +81,17 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Options):
+    model: str = "resnet"
+    """the embedded network: resnet, densenet or vit"""
     count: int = 16
     """test digits to explain"""
     out: Path = Path("mdm-demo")
     """folder for the figure, the animation and the results"""
 
     def run(self, report: Report) -> None:
+        config = self.mdm_config()
         with report.progress("explaining digits", self.count) as advance:
-            result = commands.demo(self.mdm_config(), self.count, self.seed, self.micro_batch, self.out, advance)
+            result = commands.demo(config, self.count, self.seed, self.micro_batch, self.out, advance, model=self.model)
         report.show(result)
 
 
@@ -85,8 +99,16 @@ class Demo(Options):
 class Explain(Options):
     files: tyro.conf.Positional[tuple[Path, ...]]
     """image files: JPEG, PNG, WebP, TIFF, GIF ..."""
-    weights: Path | None = None
-    """folder with config.json and model.safetensors; the embedded digits network when not given"""
+    model: str | None = None
+    """network by name, such as resnet50, densenet121, vit_base_patch16_224 or deit_small_patch16_224; by its weights alone
+    when not given; without either the embedded digits network"""
+    weights: str | None = None
+    """hub id, folder with config.json and model.safetensors, safetensors file, or folder of a training; the usual ones of the
+    model when not given"""
+    image_size: int | None = None
+    """side of the network's input in pixels, in place of its config's"""
+    dtype: str = "float32"
+    """what the network computes in: float32 or bfloat16; masks are float32 always"""
     target: int | None = None
     """class to explain; the network's first choice when not given"""
     top: int = 1
@@ -99,13 +121,40 @@ class Explain(Options):
     def run(self, report: Report) -> None:
         if not self.files:
             raise InputError("no image files: give one or more, for example mdm explain photo.jpg")
-        request = commands.Request(self.files, self.weights, self.target, self.top, self.node, self.out)
+        load = partial(load_model, self.model, weights=self.weights, image_size=self.image_size, dtype=self.dtype)
+        request = commands.Request(self.files, load, self.target, self.top, self.node, self.out)
         with report.progress("explaining", len(self.files) * self.top) as advance:
             result = commands.explain_files(request, self.mdm_config(), self.seed, self.micro_batch, advance)
         report.show(result)
 
 
-COMMANDS: dict[str, tuple[type, str]] = {"demo": (Demo, DEMO_HELP), "explain": (Explain, EXPLAIN_HELP)}
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    config: tyro.conf.Positional[Path]
+    """TOML file with the settings of TrainConfig"""
+    out: Path | None = None
+    """folder of the run, in place of the config's out"""
+    data: str | None = None
+    """source of images, in place of the config's: digits, folder:PATH or tfds:NAME"""
+    epochs: int | None = None
+    """passes over the images, in place of the config's"""
+    seed: int | None = None
+    """seed of everything random, in place of the config's"""
+    json: bool = False
+    """print JSON to standard output instead of a table"""
+
+    def run(self, report: Report) -> None:
+        from mdm_jax.training.config import override, read_config
+
+        given = {"out": None if self.out is None else str(self.out), "epochs": self.epochs, "seed": self.seed}
+        report.show(commands.train(override(read_config(self.config), given | {"data.source": self.data})))
+
+
+COMMANDS: dict[str, tuple[type, str]] = {
+    "demo": (Demo, DEMO_HELP),
+    "explain": (Explain, EXPLAIN_HELP),
+    "train": (Train, TRAIN_HELP),
+}
 
 
 @dataclass(frozen=True)
@@ -150,8 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"mdm: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("mdm: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"mdm: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
 

@@ -18,10 +18,10 @@ import PIL.Image
 from mdm_jax import batch, images, nodes, plots
 from mdm_jax.config import MDMConfig
 from mdm_jax.data.digits import Digits
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, unknown
 from mdm_jax.files import check_writable, write_whole
 from mdm_jax.metrics import energy_pointing
-from mdm_jax.models.pretrained import Classifier, load_model
+from mdm_jax.models.pretrained import EMBEDDED, Classifier, load_model
 from mdm_jax.timing import Timing, stopwatch
 from mdm_jax.types import Explanation, Status
 
@@ -42,12 +42,16 @@ class Result:
     files: list[str]
 
 
-def demo(config: MDMConfig, count: int, seed: int, micro_batch: int | None, out: Path, progress: Progress) -> Result:
-    """Explain the first `count` test digits with the embedded network; a figure, an animation and results in `out`."""
+def demo(
+    config: MDMConfig, count: int, seed: int, micro_batch: int | None, out: Path, progress: Progress, *, model: str = "resnet"
+) -> Result:
+    """Explain the first `count` test digits with an embedded network; a figure, an animation and results in `out`."""
+    if model not in EMBEDDED:
+        raise unknown("embedded network", model, EMBEDDED)
     source = Digits("test")
     if not 1 <= count <= len(source):
         raise InputError(f"--count is {count}: give 1 to {len(source)}")
-    classifier = load_model()
+    classifier = load_model(model)
     check_writable(out)
     examples = [source[i] for i in range(count)]
     scenes = np.stack([example.image for example in examples])
@@ -62,13 +66,13 @@ def demo(config: MDMConfig, count: int, seed: int, micro_batch: int | None, out:
             trace=True,
             on_progress=progress,
         )
-    energies = np.asarray(jax.vmap(energy_pointing)(explanation.saliency, jnp.stack([e.mask for e in examples])))
+    energies = np.asarray(jax.vmap(energy_pointing)(explanation.saliency, jnp.stack([np.asarray(e.mask) for e in examples])))
     predictions = [int(target) for target in explanation.info.target]
     rows = [
         {"id": e.id, "label": e.label, "prediction": p} | _measured(explanation, i, timing, energy=float(energies[i]))
         for i, (e, p) in enumerate(zip(examples, predictions))
     ]
-    chance = float(np.mean([example.mask.mean() for example in examples]))
+    chance = float(np.mean([np.mean(np.asarray(example.mask)) for example in examples]))
     result = Result(
         rows,
         f"mean energy inside the digit {energies.mean():.3f} (chance {chance:.3f}), "
@@ -86,10 +90,10 @@ def demo(config: MDMConfig, count: int, seed: int, micro_batch: int | None, out:
 
 @dataclass(frozen=True)
 class Request:
-    """What `mdm explain` was asked: which files, with which network, which classes, and where the results go."""
+    """What `mdm explain` was asked: which files, how to load the network, which classes, and where the results go."""
 
     files: tuple[Path, ...]
-    weights: Path | None
+    load: Callable[[], Classifier]
     target: int | None
     top: int
     node: str
@@ -100,7 +104,7 @@ def explain_files(request: Request, config: MDMConfig, seed: int, micro_batch: i
     """Explain image files; for each file and class an overlay, its masks and an .npz in the folder `request.out`."""
     nodes.resolve(request.node)
     photographs = [images.read(file) for file in request.files]
-    classifier = load_model(request.weights)
+    classifier = request.load()
     inputs = np.stack([classifier.preprocessing.fit(photograph) for photograph in photographs])
     who, targets = _problems(request, classifier, inputs)
     check_writable(request.out)
@@ -217,3 +221,27 @@ def _stems(files: tuple[Path, ...]) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def train(settings: dict[str, Any]) -> Result:
+    """Train the network that settings describe, watched on standard error; one row an epoch."""
+    # Imported here: Orbax and grain take seconds that the other commands need not wait for.
+    from mdm_jax.training.config import train_config
+    from mdm_jax.training.display import display
+    from mdm_jax.training.loop import Stopped
+    from mdm_jax.training.loop import train as run_training
+
+    config = train_config(settings)
+    with display() as watch:
+        try:
+            trained = run_training(config, watch)
+        except Stopped as stopped:
+            raise KeyboardInterrupt(str(stopped)) from None
+    run, accuracy = trained.run, trained.metrics[-1]["eval_accuracy"]
+    reached = "not known" if accuracy is None else f"{accuracy:.3f}"
+    summary = f"{config.data.evaluate} accuracy {reached} after {config.epochs} epochs"
+    if trained.was_done:
+        summary = f"this training had ended already, nothing was done: {summary}"
+    if trained.skipped:
+        summary += "".join(f"\n  skipped: {sentence}" for sentence in trained.skipped)
+    return Result(trained.metrics, summary, [images.printable(path) for path in (run.weights, run.network, run.metrics)])

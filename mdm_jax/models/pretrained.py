@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -14,123 +14,224 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
-from mdm_jax import images
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.models import weights
-from mdm_jax.models.resnet import ResNet
+from mdm_jax.models import locate, weights
+from mdm_jax.models.architectures import FAMILIES, STANDARD, build, resolve
+from mdm_jax.models.folding import fold as fold_norms
+from mdm_jax.models.naming import timm_names
+from mdm_jax.models.preprocessing import PUBLISHED, TORCHVISION, Preprocessing, from_config
+from mdm_jax.models.vit import PATCH
 
-ARCHITECTURES: dict[str, Callable[..., nnx.Module]] = {"resnet": ResNet}
-EMBEDDED = "digits_resnet"
-EMBEDDED_FOLDER = Path(str(resources.files("mdm_jax.models"))) / "embedded" / EMBEDDED
+_PACKAGE = Path(str(resources.files("mdm_jax.models")))
+EMBEDDED = {family: _PACKAGE / "embedded" / f"digits_{family}" for family in FAMILIES}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a photograph becomes the network's input, read from `pretrained_cfg` of timm's config.json."""
-
-    channels: int
-    size: tuple[int, int]
-    """(height, width) in pixels"""
-    crop: float
-    """share of the resized short side that the centre crop keeps"""
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def fit(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
-        """Resize and centre-crop a photograph as PIL does, to floats in [0, 1]; normalising is the classifier's.
-
-        A network of one channel sees it in grey. Raises InputError for a network of neither one nor three.
-        """
-        if self.channels not in (1, 3):
-            raise InputError(f"the network takes {self.channels} channels, which image files do not have: call mdm_jax.explain")
-        if self.channels == 1:
-            photograph = photograph.convert("L")
-        fitted = images.fit(photograph, self.size, crop=self.crop, interpolation=self.interpolation)
-        return images.to_array(fitted)
+HEADS = {"resnet": "fc", "densenet": "classifier", "vit": "head"}
+FIRST = {"resnet": "conv1", "densenet": "features.conv0", "vit": "patch_embed.proj"}
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Classifier:
-    """A network in inference mode over images in [0, 1]: `(logits, out) = classifier(images)`."""
+    """A network in inference mode over images in [0, 1]: `(logits, out) = classifier(images)`.
+
+    `out` holds the intermediates by name (see the network's own docstring); the network computes in `dtype`, logits are
+    float32. Keywords go to the network, such as `attention=True` to a Transformer.
+    """
 
     network: Any
     name: str = field(metadata={"static": True})
     class_names: tuple[str, ...] = field(metadata={"static": True})
     preprocessing: Preprocessing = field(metadata={"static": True})
+    dtype: str = field(default="float32", metadata={"static": True})
 
-    def __call__(self, images: Float[Array, "n h w c"]) -> tuple[Float[Array, "n classes"], dict[str, Any]]:
+    def __call__(self, images: Float[Array, "n h w c"], **request: Any) -> tuple[Float[Array, "n classes"], dict[str, Any]]:
         mean, std = (jnp.asarray(value, images.dtype) for value in (self.preprocessing.mean, self.preprocessing.std))
-        return self.network((images - mean) / std)
+        normalised = (images - mean) / std
+        if self.dtype != "float32":
+            normalised = normalised.astype(DTYPES[self.dtype])
+        logits, out = self.network(normalised, **request)
+        return logits.astype(images.dtype), out
 
 
-def load_model(path: str | Path | None = None) -> Classifier:
-    """The classifier in a folder with config.json and model.safetensors (or the path of that safetensors file).
+def load_model(
+    name: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    dtype: str = "float32",
+    fold: bool = True,
+    remat: bool = False,
+) -> Classifier:
+    """A classifier by name, by its weights, or both.
 
-    None loads the embedded digits network. Raises InputError for files that are missing, damaged or of another network.
+    `load_model()`, `load_model("vit")`: the embedded digits networks `resnet`, `densenet`, `vit`.
+    `load_model("resnet50")`: a published network with its usual weights, from the hugging face hub or its local cache.
+    `load_model("timm/resnet50.tv_in1k")`, `load_model("resnet50", weights="timm/resnet50.tv_in1k")`, `load_model(weights=
+    "folder")`: see `locate.find` for what weights may be. A safetensors file without a config.json needs the name, and gets
+    the preprocessing of the family's published weights. `image_size` (a side or (height, width), pixels) replaces the
+    config's; `dtype` is what the network computes in; `fold` folds batch norms away; `remat` computes a Transformer's blocks
+    again in the backward pass to save memory. Raises InputError for what cannot be loaded, saying what to do.
     """
-    folder = EMBEDDED_FOLDER if path is None else Path(path)
-    file = folder / "model.safetensors" if os.path.isdir(folder) else folder
-    arrays = weights.read(file)
-    described = file.with_name("config.json")
-    config = _read_config(described)
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    name, place = _named(name, weights)
+    found = locate.find(place)
+    arrays = timm_names(found.arrays)
+    if found.config is None:
+        if name is None:
+            raise InputError(f"{place} has no config.json beside it: name the network, as with --model resnet50")
+        architecture, preprocessing = name, _published(name, arrays)
+        arguments: dict[str, Any] = {}
+        if "class_token" in found.arrays:
+            preprocessing = replace(preprocessing, **TORCHVISION)
+        names = _class_names({}, _classes(name, arrays))
+    else:
+        architecture, arguments, preprocessing, names = _described(found)
+        if name is not None and _same(name) != _same(architecture):
+            raise InputError(f"the weights at {place} are of {architecture}, not of {name}: name that one, or none")
+    family, _ = resolve(architecture)
+    if remat and family == "vit":
+        arguments = arguments | {"remat": True}
+    size = _grid_size(architecture, arguments, arrays, preprocessing.size)
+    construct = partial(build, architecture, num_classes=len(names), channels=preprocessing.channels, size=size, **arguments)
+    _check_arguments(lambda: construct(rngs=nnx.Rngs(0)), found.described, architecture)
+    network = _filled(lambda: construct(rngs=nnx.Rngs(0)), arrays, fold=fold, dtype=dtype)
+    classifier = Classifier(network, found.name, names, preprocessing.resized(image_size), dtype)
+    if family == "vit":
+        _check_size(classifier)
+    return classifier
+
+
+def _filled(construct: Any, arrays: Mapping[str, np.ndarray], *, fold: bool, dtype: str) -> Any:
+    network = weights.fill(construct, arrays)
+    if fold:
+        network = fold_norms(network)
+    if dtype != "float32":
+        network = jax.tree.map(lambda leaf: leaf.astype(DTYPES[dtype]), network)
+    network = nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return jax.device_put(network)
+
+
+def _named(name: str | Path | None, place: str | Path | None) -> tuple[str | None, str | Path]:
+    """The network's name, where it was given, and the place of its weights."""
+    if place is not None:
+        if name is not None:
+            resolve(str(name))
+        return None if name is None else str(name), place
+    if name is None:
+        return None, EMBEDDED["resnet"]
+    text = str(name)
+    if text in EMBEDDED:
+        return text, EMBEDDED[text]
+    if isinstance(name, Path) or "/" in text or os.path.exists(text):
+        return None, name
+    architecture, _, tag = text.partition(".")
+    resolve(architecture)
+    return architecture, f"timm/{architecture}.{tag}" if tag else _usual_weights(architecture)
+
+
+def _usual_weights(architecture: str) -> str:
+    """The hub id whose numbers the literature quotes: torchvision's first weights, AugReg's Transformers, DeiT's own."""
+    if architecture.startswith(("resnet", "densenet")):
+        return f"timm/{architecture}.tv_in1k"
+    if not architecture.rpartition("_")[2].isdigit():
+        architecture += "_224"
+    return f"timm/{architecture}.{'fb_in1k' if architecture.startswith('deit') else 'augreg_in21k_ft_in1k'}"
+
+
+def _same(architecture: str) -> tuple[str, str]:
+    """What two names of one network share: a Transformer's name may leave out its input size."""
+    family, arguments = resolve(architecture)
+    return family, repr(arguments) if arguments else ""
+
+
+def _described(found: locate.Found) -> tuple[str, dict[str, Any], Preprocessing, tuple[str, ...]]:
+    """Architecture, its arguments, preprocessing and class names, as the config tells."""
+    config = found.config
+    assert config is not None
     architecture = config.get("architecture")
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-        raise unknown("architecture", architecture, ARCHITECTURES)
+    if not isinstance(architecture, str):
+        raise unknown("architecture", architecture, [*FAMILIES, *STANDARD])
+    family, _ = resolve(architecture)
+    if family == "vit" and config.get("global_pool", "token") not in ("token", ""):
+        raise InputError(f"{found.described}: global_pool {config['global_pool']!r} is not supported, only 'token'")
     try:
-        preprocessing, class_names = _described(config)
-        arguments = dict(config.get("model_args", {}))
-        construct = partial(
-            ARCHITECTURES[architecture], num_classes=len(class_names), channels=preprocessing.channels, **arguments
-        )
-        nnx.eval_shape(lambda: construct(rngs=nnx.Rngs(0)))
+        arguments = dict(config.get("model_args") or {})
+        return architecture, arguments, from_config(config["pretrained_cfg"]), _class_names(config, config["num_classes"])
     except InputError:
         raise
     except KeyError as error:
-        raise InputError(f"{described} lacks {error}: it must describe the network as timm does") from None
+        raise InputError(f"{found.described} lacks {error}: it must describe the network as timm does") from None
     except Exception as error:  # a stranger's file, of any form
-        raise InputError(f"{described} does not describe a {architecture} ({type(error).__name__}: {error})") from error
-    network = weights.load(lambda: construct(rngs=nnx.Rngs(0)), arrays)
-    network = nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
-    return Classifier(network, file.parent.name, class_names, preprocessing)
+        raise InputError(f"{found.described} does not describe a {architecture} ({type(error).__name__}: {error})") from error
 
 
-def _described(config: dict[str, Any]) -> tuple[Preprocessing, tuple[str, ...]]:
-    """Preprocessing and class names of a config."""
-    given, count = config["pretrained_cfg"], config["num_classes"]
-    channels, height, width = map(int, given["input_size"])
-    preprocessing = Preprocessing(
-        channels=channels,
-        size=(height, width),
-        crop=float(given["crop_pct"]),
-        interpolation=given["interpolation"],
-        mean=tuple(map(float, given["mean"])),
-        std=tuple(map(float, given["std"])),
-    )
-    names = tuple(map(str, config.get("label_names", range(count))))
+def _class_names(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Names of the config, or torchvision's names of the 1000 ImageNet classes, or numbers."""
+    names = config.get("label_names")
+    if names is None and count == 1000:
+        return tuple((_PACKAGE / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
+    names = tuple(map(str, range(count) if names is None else names))
     if len(names) != count:
         raise InputError(f"the config has {len(names)} label_names for {count} classes: give one each")
-    if preprocessing.interpolation not in images.RESAMPLING:
-        raise unknown("interpolation", preprocessing.interpolation, images.RESAMPLING)
-    if min(height, width) < images.MIN_SIDE or not 0 < preprocessing.crop <= 1 or min(preprocessing.std) <= 0:
-        raise InputError(f"input_size, crop_pct or std in the config cannot be: {given}")
-    if not len(preprocessing.mean) == len(preprocessing.std) == channels:
-        raise InputError(f"the config has not one mean and std for each of {channels} channels: {given}")
-    return preprocessing, names
+    described = config.get("label_descriptions") or {}
+    return tuple(str(described.get(name, name)) for name in names)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _published(name: str, arrays: Mapping[str, np.ndarray]) -> Preprocessing:
+    """Preprocessing of the published weights of a family, with the channels and the input size that the arrays tell."""
+    family, _ = resolve(name)
+    first = arrays.get(f"{FIRST[family]}.weight")
+    if first is None or first.ndim != 4:
+        raise InputError(f"the weights lack {FIRST[family]}.weight: they are of another network than {name}")
+    tail = name.rpartition("_")[2]
+    side = int(tail) if family == "vit" and tail.isdigit() else 224
+    given = PUBLISHED["deit" if name.startswith("deit") else family]
+    if first.shape[1] != 3:
+        raise InputError(f"the weights take {first.shape[1]} channels: a config.json must tell how they are normalised")
+    return from_config({"input_size": (3, side, side), **given})
+
+
+def _classes(name: str, arrays: Mapping[str, np.ndarray]) -> int:
+    head = f"{HEADS[resolve(name)[0]]}.weight"
+    if head not in arrays:
+        raise InputError(f"the weights lack {head!r}: they are of another network than {name}")
+    return len(arrays[head])
+
+
+def _grid_size(
+    architecture: str, arguments: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: tuple[int, int]
+) -> tuple[int, int]:
+    """The input size that a Transformer's position embeddings were learned for; the config's for all other networks.
+
+    The config may name another size: embeddings are then interpolated.
+    """
+    family, given = resolve(architecture)
+    places = arrays.get("pos_embed")
+    if family != "vit" or places is None or places.ndim != 3:
+        return size
+    given = given | dict(arguments)
+    patch, tokens = given.get("patch", PATCH), places.shape[1] - (2 if given.get("distilled") else 1)
+    if not isinstance(patch, int) or patch < 1 or (size[0] // patch) * (size[1] // patch) == tokens:
+        return size
+    side = math.isqrt(max(tokens, 0))
+    return (side * patch, side * patch) if side * side == tokens else size
+
+
+def _check_arguments(construct: Any, described: str, architecture: str) -> None:
     try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: the weights need a config.json beside them") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not readable JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} holds no JSON object: it must describe the network as timm does")
-    return config
+        nnx.eval_shape(construct)
+    except InputError:
+        raise
+    except Exception as error:  # a stranger's file, of any form
+        raise InputError(f"{described} does not describe a {architecture} ({type(error).__name__}: {error})") from error
+
+
+def _check_size(classifier: Classifier) -> None:
+    """Raises InputError for an input size that is no multiple of the patch."""
+    size, channels = classifier.preprocessing.size, classifier.preprocessing.channels
+    jax.eval_shape(classifier, jax.ShapeDtypeStruct((1, *size, channels), jnp.float32))

@@ -1,8 +1,7 @@
-"""Weights as safetensors in timm's names and torch's layout, read straight into an abstract Flax NNX module."""
+"""Weights as arrays in timm's names and torch's layout, read straight into an abstract Flax NNX module."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mdm_jax.errors import InputError
+from mdm_jax.models.naming import timm_names
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -23,44 +23,67 @@ _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "r
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Arrays of a safetensors file by name. Raises InputError for anything else; never unpickles."""
-    if path.suffix in {".pth", ".pt", ".bin", ".ckpt", ".pkl"}:
-        raise InputError(f"{path} is a pickle, which can run code when opened: convert it to safetensors first")
-    if not os.path.isfile(path):  # unlike Path's own, false for a name that is too long
-        raise InputError(f"no weights at {path}: give a safetensors file or a folder with config.json and model.safetensors")
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError) as error:  # KeyError: a number format that numpy has not
         raise InputError(f"{path} is not a readable safetensors file ({error})") from error
 
 
-def load(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
-    """The module that `construct` describes, filled with `arrays` without being initialised first.
+def fill(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
+    """The module that `construct` describes, filled with `arrays` as numpy, without being initialised first.
 
     Raises InputError naming the first missing, unexpected, misshapen or non-finite entry.
     """
-    graphdef, state = nnx.split(nnx.eval_shape(construct))
-    wanted = {_torch_name(path): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
-    given = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
-    if missing := sorted(wanted.keys() - given.keys()):
-        raise InputError(f"the weights lack {missing[0]!r} ({len(missing)} entries missing): they are of another network")
-    if unexpected := sorted(given.keys() - wanted.keys()):
-        raise InputError(f"the weights hold {unexpected[0]!r}, unknown to this network ({len(unexpected)} such entries)")
+    network = nnx.eval_shape(construct)
+    wanted = places(network)
+    given = timm_names(arrays)
+    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing:
+        others = f" and hold {unexpected[0]!r}" if unexpected else ""
+        raise InputError(
+            f"the weights lack {missing[0]!r} ({len(missing)} entries missing){others}: they are of another network or variant"
+        )
+    if unexpected:
+        raise InputError(
+            f"the weights hold {unexpected[0]!r}, unknown to this network ({len(unexpected)} such entries): they are of "
+            "another network or variant"
+        )
     filled = []
     for name, (path, leaf) in wanted.items():
         array = _from_torch(given[name], path[-1])
         if array.shape != leaf.shape:
-            raise InputError(f"weight {name!r} has shape {given[name].shape}, this network needs {leaf.shape} (ours)")
+            needed = torch_shape(leaf.shape, path[-1])
+            raise InputError(
+                f"weight {name!r} has shape {given[name].shape}, this network needs {needed}: they are of another network "
+                "or variant"
+            )
+        array = np.ascontiguousarray(array, leaf.dtype)
         if not np.isfinite(array).all():
             raise InputError(f"weight {name!r} holds NaN or infinite values: the file is damaged or training diverged")
-        filled.append((path, leaf.replace(jnp.asarray(array, leaf.dtype))))
-    return nnx.merge(graphdef, nnx.from_flat_state(filled))
+        filled.append((path, leaf.replace(array)))
+    return nnx.merge(nnx.graphdef(network), nnx.from_flat_state(filled))
+
+
+def load(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
+    """What `fill` gives, with its arrays on the device."""
+    return jax.tree.map(jnp.asarray, fill(construct, arrays))
+
+
+def places(module: nnx.Module) -> dict[str, tuple[tuple[Any, ...], Any]]:
+    """Path and leaf of every parameter and batch statistic by timm's name, also of a module that is only shapes."""
+    flat = nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat)))
+    return {_torch_name(path): (path, leaf) for path, leaf in flat}
 
 
 def save(module: nnx.Module, path: Path) -> None:
     """Write every parameter and batch statistic of a module as safetensors in timm's names and torch's layout."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    flat = nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat)))
-    save_file({_torch_name(p): _to_torch(np.asarray(jax.device_get(v[...])), p[-1]) for p, v in flat}, path)
+    save_file(entries(module), path)
+
+
+def entries(module: nnx.Module) -> dict[str, np.ndarray]:
+    """Every parameter and batch statistic of a module by timm's name, in torch's layout: what `fill` takes."""
+    return {name: _to_torch(np.asarray(jax.device_get(v[...])), path[-1]) for name, (path, v) in places(module).items()}
 
 
 def _torch_name(path: tuple[Any, ...]) -> str:
@@ -78,3 +101,10 @@ def _to_torch(array: np.ndarray, leaf: Any) -> np.ndarray:
     if leaf == "kernel":
         array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
     return np.ascontiguousarray(array)
+
+
+def torch_shape(shape: tuple[int, ...], leaf: Any) -> tuple[int, ...]:
+    """The shape that a leaf of this name and shape has in torch's layout."""
+    if leaf != "kernel":
+        return shape
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]

@@ -1,0 +1,83 @@
+"""What the convolutional families share: convolution, norm, pooling, in the references' exact sense and in fast forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Shaped
+
+Outputs = tuple[Float[Array, "n classes"], dict[str, Any]]
+"""Logits and every named intermediate of a network."""
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs) -> nnx.Conv:
+    """Bias-free convolution with explicit symmetric padding: "SAME" pads stride 2 differently from the references."""
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (kernel, kernel),
+        stride,
+        padding=kernel // 2,
+        use_bias=False,
+        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        rngs=rngs,
+    )
+
+
+def norm(width: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    """Batch normalisation with torch's constants (momentum 0.1 there is 0.9 here)."""
+    return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
+
+
+def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Maximum over 3x3 windows, stride 2, padding 1, as elementwise maxima along each axis.
+
+    XLA's gradient of a windowed maximum (select-and-scatter) is several times slower on CPU. As in torch, a tie's gradient
+    goes to the first of the equals, row by row, and NaN wins.
+    """
+    return _pool_axis(_pool_axis(x, 2), 1)
+
+
+def _pool_axis(x: Array, axis: int) -> Array:
+    outputs = (x.shape[axis] + 1) // 2
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (1, 2 * outputs - x.shape[axis])
+    padded = jnp.pad(x, padding, constant_values=-jnp.inf)
+
+    def every_second(start: int) -> Array:
+        cut: list[slice] = [slice(None)] * x.ndim
+        cut[axis] = slice(start, start + 2 * outputs - 1, 2)
+        return padded[tuple(cut)]
+
+    return _first_maximum(_first_maximum(every_second(0), every_second(1)), every_second(2))
+
+
+def _first_maximum(a: Array, b: Array) -> Array:
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
+
+
+def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Mean over 2x2 windows, stride 2; an odd last row or column is left out, as in torch."""
+    n, height, width, channels = x.shape
+    even = x[:, : height // 2 * 2, : width // 2 * 2]
+    return jnp.mean(even.reshape(n, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
+
+
+class Identity(nnx.Module):
+    """What remains of a norm that was folded into the convolution before it."""
+
+    def __call__(self, x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+        return x
+
+
+class Affine(nnx.Module):
+    """What remains of a norm that follows no convolution: `x * scale + bias` along the channels."""
+
+    def __init__(self, scale: Any, bias: Any):
+        self.scale = nnx.Param(scale)
+        self.bias = nnx.Param(bias)
+
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+        return x * self.scale[...] + self.bias[...]

@@ -1,0 +1,86 @@
+"""How a photograph becomes a network's input: size, crop, interpolation and normalisation, as config.json tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float32
+
+from mdm_jax import images
+from mdm_jax.errors import InputError, unknown
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "resnet": {"crop_pct": 0.875, "interpolation": "bilinear", **IMAGENET},
+    "densenet": {"crop_pct": 0.875, "interpolation": "bicubic", **IMAGENET},
+    "vit": {"crop_pct": 0.9, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3},
+    "deit": {"crop_pct": 0.9, "interpolation": "bicubic", **IMAGENET},
+}
+"""What the published weights of a family were evaluated with, for a weight file that has no config.json."""
+
+TORCHVISION: dict[str, Any] = {"crop": 0.875, "interpolation": "bilinear", **IMAGENET}
+"""What torchvision's own Transformers were evaluated with, in place of the family's."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photograph becomes the network's input, read from `pretrained_cfg` of timm's config.json."""
+
+    channels: int
+    size: tuple[int, int]
+    """(height, width) in pixels"""
+    crop: float
+    """share of the resized short side that the centre crop keeps"""
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def fit(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
+        """Resize and centre-crop a photograph as PIL does, to floats in [0, 1]; normalising is the classifier's.
+
+        A network of one channel sees it in grey. Raises InputError for a network of neither one nor three.
+        """
+        if self.channels not in (1, 3):
+            raise InputError(f"the network takes {self.channels} channels, which image files do not have: call mdm_jax.explain")
+        if self.channels == 1:
+            photograph = photograph.convert("L")
+        fitted = images.fit(photograph, self.size, crop=self.crop, interpolation=self.interpolation)
+        return images.to_array(fitted)
+
+    def resized(self, size: int | tuple[int, int] | None) -> Preprocessing:
+        """The same for another input size in pixels, a side or (height, width)."""
+        if size is None:
+            return self
+        height, width = (size, size) if isinstance(size, int) else size
+        if min(height, width) < images.MIN_SIDE:
+            raise InputError(f"an input size of {height}x{width} cannot be: give {images.MIN_SIDE} pixels a side or more")
+        return replace(self, size=(height, width))
+
+
+def from_config(given: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a `pretrained_cfg` tells.
+
+    Raises KeyError for what it lacks, and InputError for values that cannot be.
+    """
+    channels, height, width = map(int, given["input_size"])
+    preprocessing = Preprocessing(
+        channels=channels,
+        size=(height, width),
+        crop=float(given["crop_pct"]),
+        interpolation=given["interpolation"],
+        mean=tuple(map(float, given["mean"])),
+        std=tuple(map(float, given["std"])),
+    )
+    if preprocessing.interpolation not in images.RESAMPLING:
+        raise unknown("interpolation", preprocessing.interpolation, images.RESAMPLING)
+    if min(height, width) < images.MIN_SIDE or not 0 < preprocessing.crop <= 1 or min(preprocessing.std) <= 0:
+        raise InputError(f"input_size, crop_pct or std in the config cannot be: {dict(given)}")
+    if not len(preprocessing.mean) == len(preprocessing.std) == channels:
+        raise InputError(f"the config has not one mean and std for each of {channels} channels: {dict(given)}")
+    if (mode := given.get("crop_mode", "center")) != "center":
+        raise InputError(f"crop_mode {mode!r} in the config is not supported: only center is; crop the images yourself")
+    return preprocessing

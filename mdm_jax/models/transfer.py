@@ -1,0 +1,44 @@
+"""Starting a training from a network that has learned something else."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mdm_jax.models import locate, weights
+from mdm_jax.models.naming import timm_names
+from mdm_jax.models.vit import ViT, interpolate
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+HEADS = {"fc", "classifier", "head", "head_dist"}
+
+
+def start_from(module: Module, place: str | Path) -> Module:
+    """A fresh module with the weights that lie at a place (see `locate.find`), of the same network.
+
+    A head of another number of classes stays fresh; position embeddings of another input size are interpolated.
+    Raises InputError for weights of another network.
+    """
+    own, given = weights.entries(module), timm_names(locate.find(place).arrays)
+    for name, fresh in own.items():
+        if name.split(".")[0] in HEADS and name in given and given[name].shape != fresh.shape:
+            given[name] = fresh
+    if isinstance(module, ViT) and "pos_embed" in given and given["pos_embed"].shape != own["pos_embed"].shape:
+        given["pos_embed"] = _other_grid(module, given["pos_embed"])
+    return weights.load(lambda: module, given)
+
+
+def _other_grid(module: ViT, embedding: np.ndarray) -> np.ndarray:
+    """Embeddings of a square grid, interpolated to the module's; as they are where they are of no square."""
+    extra = 2 if module.distilled else 1
+    places = max(embedding.shape[1] - extra, 0) if embedding.ndim == 3 else 0
+    side = math.isqrt(places)
+    if side * side != places or places == 0:
+        return embedding
+    return np.asarray(interpolate(jnp.asarray(embedding), extra, (side, side), module.grid))

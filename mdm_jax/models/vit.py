@@ -1,0 +1,186 @@
+"""Vision Transformers (Dosovitskiy et al., arXiv 2010.11929) and DeiT (Touvron et al., arXiv 2012.12877), Flax NNX, NHWC.
+
+`ViT(images) -> (logits, out)`: `out` names the tokens of every block and, on request, its attention. Parameters carry timm's
+names (`blocks.0.attn.qkv`), so weight files map one to one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.models.layers import Outputs, conv, norm
+
+Tokens = Float[Array, "n t d"]
+Attentions = Float[Array, "n heads t t"]
+STEMS = ("patch", "conv")
+PATCH = 8
+"""pixels a side, where nothing else is said: right for images of 64 pixels"""
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention with an explicit softmax in float32: `softmax(q k' / sqrt(d)) v`."""
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+        self.heads = heads
+        self.qkv = _linear(width, 3 * width, rngs=rngs)
+        self.proj = _linear(width, width, rngs=rngs)
+
+    def __call__(self, x: Tokens) -> tuple[Tokens, Attentions]:
+        n, t, width = x.shape
+        q, k, v = jnp.moveaxis(self.qkv(x).reshape(n, t, 3, self.heads, width // self.heads), 2, 0)
+        scores = jnp.einsum("nqhd,nkhd->nhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+        attention = jax.nn.softmax(scores, axis=-1)
+        mixed = jnp.einsum("nhqk,nkhd->nqhd", attention.astype(x.dtype), v)
+        return self.proj(mixed.reshape(n, t, width)), attention
+
+
+class Mlp(nnx.Module):
+    """Two linear layers with the exact GELU between them."""
+
+    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs):
+        self.fc1 = _linear(width, hidden, rngs=rngs)
+        self.fc2 = _linear(hidden, width, rngs=rngs)
+
+    def __call__(self, x: Tokens) -> Tokens:
+        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+
+
+class Block(nnx.Module):
+    """Attention, then MLP, each on normed tokens and added to them."""
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+        self.norm1 = _norm(width, rngs=rngs)
+        self.attn = Attention(width, heads, rngs=rngs)
+        self.norm2 = _norm(width, rngs=rngs)
+        self.mlp = Mlp(width, 4 * width, rngs=rngs)
+
+    def __call__(self, x: Tokens) -> tuple[Tokens, Attentions]:
+        mixed, attention = self.attn(self.norm1(x))
+        x = x + mixed
+        return x + self.mlp(self.norm2(x)), attention
+
+
+class PatchEmbed(nnx.Module):
+    """Patches as tokens: one linear map of each (`patch`), or 3x3 convolutions that halve until a patch is a pixel (`conv`,
+    Xiao et al., arXiv 2106.14881), which learns from far fewer images."""
+
+    def __init__(self, channels: int, width: int, patch: int, stem: str, *, rngs: nnx.Rngs):
+        if stem not in STEMS:
+            raise unknown("stem", stem, STEMS)
+        halvings = patch.bit_length() - 1 if stem == "conv" else 0
+        if halvings and 2**halvings != patch:
+            raise InputError(f"a conv stem halves the image, so a patch of {patch} cannot be: give 2, 4, 8, 16 or 32")
+        widths = [width >> (halvings - 1 - i) for i in range(halvings)]
+        layers: list[Any] = []
+        for inputs, outputs in zip([channels, *widths], widths):
+            layers += [conv(inputs, outputs, 3, 2, rngs=rngs), norm(outputs, rngs=rngs)]
+        self.stem = nnx.List(layers)
+        side = 1 if halvings else patch
+        self.proj = nnx.Conv(widths[-1] if halvings else channels, width, (side, side), side, padding="VALID", rngs=rngs)
+
+    def __call__(self, images: Float[Array, "n h w c"]) -> Tokens:
+        x = images
+        for convolution, batch_norm in zip(self.stem[::2], self.stem[1::2]):
+            x = jax.nn.relu(batch_norm(convolution(x)))
+        x = self.proj(x)
+        return x.reshape(len(x), -1, x.shape[-1])
+
+
+class ViT(nnx.Module):
+    """Transformer classifier of any width, depth, patch, stem, input size and class count.
+
+    `size` (height, width) in pixels fixes the grid of the learned position embeddings; images of another size, a multiple of
+    `patch`, get them interpolated bicubically. `distilled` adds DeiT's second token and head. `remat` computes each block
+    again in the backward pass: memory of one block instead of all. Input [n, h, w, channels], already normalised; returns
+    logits [n, classes] and `{"tokens", "block1", ..., "norm": [n, t, d], "features": [n, d]}`, with the class token first,
+    and with `attention=True` also `"attention": [blocks x [n, heads, t, t]]`.
+    Raises InputError for sizes that are no multiple of the patch and widths that are none of the heads.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,
+        size: tuple[int, int] = (64, 64),
+        patch: int = PATCH,
+        width: int = 96,
+        depth: int = 4,
+        heads: int = 3,
+        stem: str = "patch",
+        distilled: bool = False,
+        remat: bool = False,
+        channels: int = 3,
+        rngs: nnx.Rngs,
+    ):
+        if width % heads:
+            raise InputError(f"width {width} is no multiple of {heads} heads: change one of them")
+        self.patch, self.depth, self.remat = patch, depth, remat
+        self.grid = self._grid_of(*size)
+        extra = 2 if distilled else 1
+        small, places = nnx.initializers.normal(0.02), nnx.initializers.normal(width**-0.5)
+        self.patch_embed = PatchEmbed(channels, width, patch, stem, rngs=rngs)
+        self.cls_token = nnx.Param(small(rngs.params(), (1, 1, width)))
+        if distilled:
+            self.dist_token = nnx.Param(small(rngs.params(), (1, 1, width)))
+        self.pos_embed = nnx.Param(places(rngs.params(), (1, extra + self.grid[0] * self.grid[1], width)))
+        self.blocks = nnx.List([Block(width, heads, rngs=rngs) for _ in range(depth)])
+        self.norm = _norm(width, rngs=rngs)
+        self.head = _linear(width, num_classes, rngs=rngs)
+        self.distilled = distilled
+        if distilled:
+            self.head_dist = _linear(width, num_classes, rngs=rngs)
+
+    def __call__(self, images: Float[Array, "n h w c"], *, attention: bool = False) -> Outputs:
+        x = self._embed(images)
+        out: dict[str, Any] = {"tokens": x}
+        apply = jax.checkpoint(lambda block, x: block(x)) if self.remat else lambda block, x: block(x)
+        seen = []
+        for number, block in enumerate(self.blocks, start=1):
+            x, weights = apply(block, x)
+            out[f"block{number}"] = x
+            seen.append(weights)
+        x = out["norm"] = self.norm(x)
+        if attention:
+            out["attention"] = seen
+        out["features"] = x[:, 0]
+        logits = self.head(x[:, 0])
+        return (logits + self.head_dist(x[:, 1])) / 2 if self.distilled else logits, out
+
+    def _embed(self, images: Array) -> Tokens:
+        """Patches as tokens behind the class token (and DeiT's), each with the embedding of its place."""
+        grid = self._grid_of(*images.shape[1:3])
+        patches = self.patch_embed(images)
+        first = [self.cls_token[...]] + ([self.dist_token[...]] if self.distilled else [])
+        tokens = [jnp.broadcast_to(token, (len(images), 1, token.shape[-1])).astype(patches.dtype) for token in first]
+        return jnp.concatenate([*tokens, patches], axis=1) + interpolate(self.pos_embed[...], len(first), self.grid, grid)
+
+    def _grid_of(self, height: int, width: int) -> tuple[int, int]:
+        if height % self.patch or width % self.patch or not height * width:
+            raise InputError(f"{height}x{width} pixels are no multiple of the patch of {self.patch}: choose another input size")
+        return height // self.patch, width // self.patch
+
+
+def interpolate(
+    embedding: Float[Array, "1 t d"], extra: int, old: tuple[int, int], new: tuple[int, int]
+) -> Float[Array, "1 t2 d"]:
+    """Position embeddings for another grid: bicubic with antialiasing; the `extra` leading ones stay, as in timm."""
+    if old == new:
+        return embedding
+    first, places = embedding[:, :extra], embedding[:, extra:]
+    image = places.reshape(1, *old, -1).astype(jnp.float32)
+    resized = jax.image.resize(image, (1, *new, image.shape[-1]), "cubic", antialias=True)
+    return jnp.concatenate([first, resized.reshape(1, new[0] * new[1], -1).astype(embedding.dtype)], axis=1)
+
+
+def _linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs)
+
+
+def _norm(width: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    return nnx.LayerNorm(width, epsilon=1e-6, rngs=rngs)
