@@ -1,0 +1,67 @@
+"""ResNet, DenseNet and ViT on photographs of magnetic tiles, 160 px: five kinds of defect, and tiles that are free of them.
+
+    python experiments/train_magnetic_tile.py --data folder:magnetic_tile           # reduced networks, CPU
+    python experiments/train_magnetic_tile.py --data folder:magnetic_tile --full    # ResNet-18, DenseNet-121, ViT, GPU
+
+The folder holds images/, masks/ and labels.csv (file, label, split); point it at your own data of that layout. Always
+answering `free` would be right for 72 of the 164 test tiles (0.439).
+MEASURED"""
+
+from __future__ import annotations
+
+import tyro
+from train_networks import Config, Settings, train_all
+
+COMMON: Settings = {
+    "checkpoint_every": 200,
+    "data": {"train": "train", "evaluate": "test", "batch": 32},
+    "model": {"size": [160, 160], "mean": [0.4] * 3, "std": [0.2] * 3},
+    "optimizer": {"weight_decay": 0.05, "clip": 1.0, "label_smoothing": 0.1},
+    "augment": {"crop": 0.7, "flip": True, "colour": 0.2},
+}
+REDUCED: dict[str, Settings] = {
+    "resnet": {
+        "epochs": 30,
+        "model": {
+            "architecture": "resnet",
+            "arguments": {"widths": [16, 32, 64, 128], "depths": [1, 1, 1, 1], "stem": "strided"},
+        },
+        "optimizer": {"learning_rate": 3e-3},
+    },
+    "densenet": {
+        "epochs": 25,
+        "model": {
+            "architecture": "densenet",
+            "arguments": {"growth": 12, "initial": 24, "blocks": [3, 4, 6, 6], "stem": "imagenet"},
+        },
+        "optimizer": {"learning_rate": 3e-3},
+    },
+    "vit": {
+        "epochs": 40,
+        "model": {
+            "architecture": "vit",
+            "arguments": {"patch": 16, "width": 96, "depth": 3, "heads": 4, "stem": "conv"},
+        },
+        "optimizer": {"learning_rate": 1e-3},
+    },
+}
+FULL: dict[str, Settings] = {
+    "resnet18": {"epochs": 100, "model": {"architecture": "resnet18"}, "optimizer": {"learning_rate": 2e-3}},
+    "densenet121": {"epochs": 100, "model": {"architecture": "densenet121"}, "optimizer": {"learning_rate": 2e-3}},
+    "vit": {
+        "epochs": 200,
+        "model": {
+            "architecture": "vit",
+            "arguments": {"patch": 16, "width": 192, "depth": 6, "heads": 6, "stem": "conv"},
+        },
+        "optimizer": {"learning_rate": 1e-3},
+    },
+}
+
+
+def main(config: Config) -> None:
+    train_all(config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 160 px")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, config=(tyro.conf.FlagCreatePairsOff,)))

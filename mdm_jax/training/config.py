@@ -1,0 +1,256 @@
+"""The settings of a training, read from TOML: `mdm train CONFIG`. Every key, its default and its meaning are here."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import dacite
+
+from mdm_jax import images
+from mdm_jax.data.augment import Augment
+from mdm_jax.errors import InputError, unknown
+
+OPTIMIZERS = ("adamw", "sgd")
+DTYPES = ("float32", "bfloat16")
+FREE = ("out", "checkpoint_every", "data.workers")
+"""settings that may change when a training goes on: the weights it ends with do not depend on them"""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """`[data]`: which images, and how they are loaded."""
+
+    source: str = "digits"
+    """digits, folder:PATH or tfds:NAME; a relative PATH starts at the current directory"""
+    train: str = "train"
+    """split to train on"""
+    evaluate: str = "test"
+    """split measured after each epoch"""
+    train_items: int | None = None
+    """use only so many training items, spread evenly over the split"""
+    evaluate_items: int | None = None
+    """measure only so many items, spread evenly over the split"""
+    batch: int = 64
+    """images a step"""
+    workers: int = 0
+    """processes that load the images to train on; 0 loads in threads of this one"""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """`[model]`: the network and the images it takes."""
+
+    architecture: str = "resnet"
+    """resnet, densenet, vit, or a published network such as resnet50"""
+    size: tuple[int, int] = (64, 64)
+    """[height, width] of its input in pixels"""
+    channels: int = 3
+    """3 for colour, 1 for grey"""
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """subtracted from each channel of images in [0, 1]"""
+    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    """then divided by"""
+    interpolation: str = "bilinear"
+    """how images are resized: nearest, bilinear, bicubic or lanczos"""
+    crop: float = 1.0
+    """share of the resized short side that the centre crop keeps"""
+    start_from: str = ""
+    """weights to start from, as `mdm explain --weights` takes them; empty starts from random ones"""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """the network's own settings, such as widths and depths"""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """`[optimizer]`: how the weights move."""
+
+    name: str = "adamw"
+    """adamw, or sgd with Nesterov momentum"""
+    learning_rate: float = 1e-3
+    """its highest value: reached after the warm-up, then falling to zero along a cosine"""
+    weight_decay: float = 0.05
+    """decay of matrices and kernels; biases, norms and embeddings of positions and tokens do not decay"""
+    momentum: float = 0.9
+    """of sgd"""
+    warmup: float = 0.1
+    """share of all steps in which the learning rate rises from zero"""
+    clip: float = 0.0
+    """longest gradient (global norm), longer ones are shortened; 0 leaves all as they are"""
+    label_smoothing: float = 0.0
+    """share of the target that is spread evenly over all classes"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole training; the tables are the other classes here."""
+
+    out: str = "mdm-train"
+    """folder of the run; a relative one starts at the current directory"""
+    seed: int = 0
+    """of the first weights, the order of the images and their augmentation"""
+    epochs: int = 10
+    """passes over the training images"""
+    checkpoint_every: int = 500
+    """steps between checkpoints; each epoch's end has one too"""
+    dtype: str = "float32"
+    """what the network computes in: float32 or bfloat16; weights are float32 always"""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augment: Augment = field(default_factory=Augment)
+
+    def check(self) -> None:
+        """Raises InputError naming the first setting whose value cannot be."""
+        data, model, optimizer = self.data, self.model, self.optimizer
+        for name, count in (
+            ("epochs", self.epochs),
+            ("checkpoint_every", self.checkpoint_every),
+            ("data.batch", data.batch),
+            ("data.train_items", data.train_items),
+            ("data.evaluate_items", data.evaluate_items),
+        ):
+            _require(count is None or count >= 1, name, count, "a whole number from 1")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, f"a whole number from 0 to {2**32 - 1}")
+        _require(data.workers >= 0, "data.workers", data.workers, "a whole number from 0")
+        _require(bool(self.out.strip()), "out", self.out, "the folder of the run")
+        _one_of("dtype", self.dtype, DTYPES)
+        _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
+        _one_of("model.interpolation", model.interpolation, images.RESAMPLING)
+        _require(min(model.size) >= images.MIN_SIDE, "model.size", list(model.size), f"{images.MIN_SIDE} pixels a side or more")
+        _require(model.channels in (1, 3), "model.channels", model.channels, "3 for colour or 1 for grey")
+        _require(0 < model.crop <= 1, "model.crop", model.crop, "a share above 0, at most 1")
+        for name, values in (("model.mean", model.mean), ("model.std", model.std)):
+            _require(len(values) == model.channels, name, list(values), f"one number for each of {model.channels} channels")
+        _require(all(0 < s < math.inf for s in model.std), "model.std", list(model.std), "numbers above 0")
+        _require(0 < optimizer.learning_rate < math.inf, "optimizer.learning_rate", optimizer.learning_rate, "a number above 0")
+        for name in ("weight_decay", "clip"):
+            value = getattr(optimizer, name)
+            _require(0 <= value < math.inf, f"optimizer.{name}", value, "a number from 0")
+        for name in ("momentum", "label_smoothing", "warmup"):
+            value = getattr(optimizer, name)
+            _require(0 <= value < 1, f"optimizer.{name}", value, "a share from 0, below 1")
+        try:
+            self.augment.check()
+        except InputError as error:
+            raise InputError(f"augment.{error}") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, not yet checked. Raises InputError for a file that is missing or no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the config {path} ({error.strerror}): check the path") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid TOML ({error}): a setting is written like epochs = 10") from error
+
+
+def override(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Settings with what the command line gives in their place, by dotted name; None gives nothing."""
+    changed = {name: value for name, value in given.items() if value is not None and "." not in name}
+    for name, value in given.items():
+        table, _, key = name.rpartition(".")
+        if table and value is not None and isinstance(settings.get(table, {}), dict):
+            changed[table] = settings.get(table, {}) | {key: value}
+    return settings | changed
+
+
+def train_config(settings: dict[str, Any]) -> TrainConfig:
+    """The training that settings describe, checked.
+
+    Raises InputError for a key that does not exist, with the nearest one, a wrong type or an impossible value.
+    """
+    _known(TrainConfig, settings, "")
+    try:
+        config = dacite.from_dict(TrainConfig, _tuples(settings), dacite.Config(strict=True, type_hooks={float: float}))
+    except dacite.WrongTypeError as error:
+        name = error.field_path or ""
+        value = reduce(lambda table, key: table[key], name.split("."), settings)  # as written, unlike dacite's
+        raise _wrong(name, value, error.field_type) from None
+    config.check()
+    return config
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by dotted name: (old, new); those that are `FREE` to change are left out."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in [*old, *(name for name in new if name not in old)]:
+        before, after, path = old.get(name), new.get(name), prefix + name
+        if isinstance(before, dict) and isinstance(after, dict):
+            found |= differences(before, after, f"{path}.")
+        elif before != after and path not in FREE:
+            found[path] = (before, after)
+    return found
+
+
+def _known(kind: type, settings: dict[str, Any], prefix: str) -> None:
+    """Raises InputError for keys without a field, and for a table where there must be one but is none."""
+    types = get_type_hints(kind)
+    for name, value in settings.items():
+        if name not in types:
+            near = difflib.get_close_matches(name, types, n=1) or _elsewhere(name)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"unknown setting {prefix + name!r}: {hint}choose from {', '.join(types)}")
+        if dataclasses.is_dataclass(table := types[name]):
+            if not isinstance(value, dict):
+                raise InputError(f"the setting {prefix + name} is {value!r}: write a table, [{prefix + name}] and its settings")
+            _known(table, value, f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif types[name] is not bool and any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value])):
+            raise _wrong(prefix + name, value, types[name])  # to Python true is a whole number
+        elif types[name] is float and not isinstance(value, int | float):
+            raise _wrong(prefix + name, value, types[name])
+
+
+def _elsewhere(name: str) -> list[str]:
+    """The table that has a key of that name, as one would write it there."""
+    tables = {table: kind for table, kind in get_type_hints(TrainConfig).items() if dataclasses.is_dataclass(kind)}
+    return [f"{table}.{name}" for table, kind in tables.items() if name in get_type_hints(kind)]
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, so that a config is immutable."""
+    if isinstance(value, dict):
+        return {name: _tuples(each) for name, each in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+_WRITTEN = {
+    "int": "a whole number",
+    "int | None": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text in quotes",
+    "tuple[int, int]": "two whole numbers, such as [64, 64]",
+    "tuple[float, ...]": "a list of numbers, such as [0.5, 0.5, 0.5]",
+    "dict[str, typing.Any]": "a table of settings",
+}
+"""how each type is written in TOML, by the type's name"""
+
+
+def _wrong(name: str, value: Any, kind: Any) -> InputError:
+    written = _WRITTEN[kind.__name__ if isinstance(kind, type) and kind in (int, float, bool, str) else str(kind)]
+    return InputError(f"the setting {name} is {_shown(value)}: write {written}")
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML has it."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_shown, value))}]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
+    if not holds:
+        raise InputError(f"the setting {name} is {value!r}: give {wanted}")
+
+
+def _one_of(name: str, value: str, choices: Any) -> None:
+    if value not in choices:
+        raise unknown(f"{name}", value, choices)

@@ -1,0 +1,170 @@
+"""A step of training and one of evaluation: pure compiled functions of an explicit state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from mdm_jax.training.config import OptimizerConfig, TrainConfig
+
+WITHOUT_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token")
+"""parameters that do not decay whatever their rank; those of rank one (biases, scales of norms) never do"""
+
+
+class Sums(NamedTuple):
+    """Sums over the items of an epoch so far."""
+
+    loss: Float[Array, ""]
+    hits: Float[Array, ""]
+    items: Float[Array, ""]
+
+    def __add__(self, other: Sums) -> Sums:  # type: ignore[override]
+        return Sums(*(a + b for a, b in zip(self, other)))
+
+
+class State(NamedTuple):
+    """Everything that a step changes, and so all that a checkpoint holds."""
+
+    params: Any
+    stats: Any
+    """running statistics of batch norms"""
+    optimizer: Any
+    step: Int[Array, ""]
+    """steps done"""
+    sums: Sums
+
+
+class Program(NamedTuple):
+    """The compiled steps, and what builds and takes apart the network."""
+
+    initial: Callable[[nnx.Module], State]
+    module: Callable[[State], nnx.Module]
+    train: Callable[..., tuple[State, Float[Array, ""]]]
+    """(state, images, labels, valid) -> (state, loss); the state that goes in is consumed"""
+    evaluate: Callable[..., Sums]
+    """(state, images, labels, valid) -> sums"""
+
+
+def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch: int) -> Program:
+    """The steps of a training of `steps` steps for networks of the structure of `module`.
+
+    Images are [b, h, w, c] in [0, 1], normalised inside; `valid` [b] says which of them count.
+    """
+    split: Any = nnx.split  # its overloads do not cover what remains
+    graphdef, _, _, rest = split(module, nnx.Param, nnx.BatchStat, ...)
+    inference = nnx.view(module, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    inference_graphdef, *_ = split(inference, nnx.Param, nnx.BatchStat, ...)
+    transformation = optimizer(config.optimizer, steps)
+    dtype = jnp.dtype(config.dtype)
+
+    def initial(module: nnx.Module) -> State:
+        _, params, stats, _ = split(module, nnx.Param, nnx.BatchStat, ...)
+        zero = jnp.zeros(())
+        state = State(params, stats, transformation.init(params), jnp.zeros((), jnp.int32), Sums(zero, zero, zero))
+        return jax.tree.map(jnp.copy, state)  # a buffer of its own for each leaf, since a step consumes them
+
+    def forward(graphdef: Any, params: Any, stats: Any, images: Array) -> tuple[Array, Any]:
+        network = nnx.merge(graphdef, _cast(params, dtype), stats, rest, copy=True)
+        mean, std = (jnp.asarray(values, jnp.float32) for values in (config.model.mean, config.model.std))
+        logits, _ = network(((images - mean) / std).astype(dtype))
+        return logits.astype(jnp.float32), nnx.state(network, nnx.BatchStat)
+
+    # A network that is merged inside a compiled function changes its statistics there only: they must be returned.
+    @partial(jax.jit, donate_argnums=0)
+    def train(state: State, images: Array, labels: Array, valid: Array) -> tuple[State, Array]:
+        def objective(params: Any) -> tuple[Array, Any]:
+            logits, stats = forward(graphdef, params, state.stats, images)
+            losses = cross_entropy(logits, labels, config.optimizer.label_smoothing)
+            return mean_over(losses, valid), (logits, losses, stats)
+
+        (loss, (logits, losses, stats)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        updates, moments = transformation.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        starts = state.step % steps_per_epoch == 0
+        before = jax.tree.map(lambda total: jnp.where(starts, 0.0, total), state.sums)
+        return State(params, stats, moments, state.step + 1, before + sums(logits, losses, labels, valid)), loss
+
+    @jax.jit
+    def evaluate(state: State, images: Array, labels: Array, valid: Array) -> Sums:
+        logits, _ = forward(inference_graphdef, state.params, state.stats, images)
+        return sums(logits, cross_entropy(logits, labels, 0.0), labels, valid)
+
+    def whole(state: State) -> nnx.Module:
+        return nnx.merge(graphdef, state.params, state.stats, rest)
+
+    return Program(initial, whole, train, evaluate)
+
+
+def schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
+    """Learning rate of each step 0 .. steps - 1: a linear rise, never zero, then a cosine that reaches zero at `steps`."""
+    warmup = round(config.warmup * steps)
+    cosine = optax.cosine_decay_schedule(config.learning_rate, max(1, steps - warmup))
+    if warmup == 0:
+        return cosine
+    rise = optax.linear_schedule(config.learning_rate / (warmup + 1), config.learning_rate, warmup)
+    return optax.join_schedules([rise, cosine], [warmup])
+
+
+def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """AdamW, or SGD with Nesterov momentum and the same decoupled-by-mask decay; gradients clipped before either."""
+    rate = schedule(config, steps)
+    if config.name == "adamw":
+        moves = [optax.adamw(rate, weight_decay=config.weight_decay, mask=decays)]
+    else:
+        decay = optax.add_decayed_weights(config.weight_decay, decays)
+        moves = [decay, optax.sgd(rate, momentum=config.momentum or None, nesterov=config.momentum > 0)]
+    clip = [optax.clip_by_global_norm(config.clip)] if config.clip else []
+    return optax.chain(*clip, *moves)
+
+
+def decays(params: Any) -> Any:
+    """Which parameters decay: those of rank two and more that are not embeddings of positions or tokens."""
+
+    def decay(path: tuple[Any, ...], leaf: Any) -> bool:
+        names = {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}
+        return leaf.ndim > 1 and names.isdisjoint(WITHOUT_DECAY)
+
+    return jax.tree_util.tree_map_with_path(decay, params)
+
+
+def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"], smoothing: float) -> Float[Array, " b"]:
+    """Cross entropy of each item with its label, of which the share `smoothing` is spread evenly over all classes."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def mean_over(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
+    """Mean of the valid values, 0 where none is."""
+    return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def sums(logits: Float[Array, "b k"], losses: Float[Array, " b"], labels: Int[Array, " b"], valid: Bool[Array, " b"]) -> Sums:
+    """Loss, hits and number of the valid items."""
+    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    return Sums(*(jnp.sum(jnp.where(valid, each, 0.0)) for each in (losses, hits, jnp.ones_like(losses))))
+
+
+def leaves(tree: Any) -> dict[str, Any]:
+    """The arrays of any tree by their path, for a checkpoint."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def filled(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """A tree of the structure of `tree` with what `leaves` gave of another. Raises KeyError for a missing array."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.array(arrays[_name(path)], leaf.dtype), tree)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _cast(params: Any, dtype: Any) -> Any:
+    return params if dtype == jnp.float32 else jax.tree.map(lambda leaf: leaf.astype(dtype), params)
