@@ -7,7 +7,19 @@
 Random weights, folded batch norms (`--no-fold` keeps them). Gradient: of the probability of one class with respect to the
 images. Evaluations per second count pairs of a forward and a backward pass. The share of the peak counts the operations that
 XLA counts. Times are medians of functions taken in turn; ratios carry over to other machines, times do not.
-MEASURED"""
+
+Measured on 2 CPU cores, Python 3.11, jax 0.10.2, batch of 8, 224 px, float32:
+
+    network                  forward ms   evaluation ms   ratio   norms kept: evaluation ms, ratio
+    resnet18                        140             276    1.98
+    resnet50                        331             708    2.14   750, 2.13
+    densenet121                     328             710    2.16   769, 2.24
+    vit_tiny_patch16_224            106             332    3.13
+    vit_small_patch16_224           283             781    2.76
+    vit_base_patch16_224           1094            2151    1.97
+
+With XLA's own gradients of the first convolution and of windowed pooling ResNet-50's ratio was 2.43. No GPU was at hand.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mdm_jax.models import weights
-from mdm_jax.models.architectures import build
+from mdm_jax.models.architectures import shapes
 from mdm_jax.models.folding import fold
 
 NETWORKS = ("resnet18", "resnet50", "densenet121", "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224")
@@ -52,18 +64,16 @@ class Config:
 
 def random_network(name: str, config: Config, dtype: str) -> Any:
     """A network of the published sizes with random weights, which are not slow to draw."""
-    arguments = {"remat": True} if config.remat and name.startswith(("vit", "deit")) else {}
+    arguments: dict[str, Any] = {"remat": True} if config.remat and name.startswith(("vit", "deit")) else {}
 
-    def construct() -> nnx.Module:
-        return build(name, num_classes=1000, size=(config.side, config.side), rngs=nnx.Rngs(0), **arguments)
-
+    blank = shapes(name, num_classes=1000, size=(config.side, config.side), **arguments)
     rng, arrays = np.random.default_rng(0), {}
-    for entry, (path, leaf) in weights.places(nnx.eval_shape(construct)).items():
+    for entry, (path, leaf) in weights.places(blank).items():
         shape = weights.torch_shape(leaf.shape, path[-1])
         noise = rng.standard_normal(shape, np.float32)
         positive = entry.endswith("running_var") or (entry.endswith("weight") and len(shape) == 1)
         arrays[entry] = 1 + 0.1 * np.abs(noise) if positive else noise / math.sqrt(math.prod(shape[1:]))
-    network = weights.fill(construct, arrays)
+    network = weights.fill(blank, arrays)
     network = fold(network) if config.fold else network
     network = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), network)
     return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)

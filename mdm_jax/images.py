@@ -64,15 +64,24 @@ def decode(file: Path | io.BytesIO, shown: str) -> PIL.Image.Image:
                     raise InputError(f"{shown} is {width}x{height}, {TOO_LARGE}")
                 if min(width, height) < MIN_SIDE:
                     raise InputError(f"{shown} is {width}x{height}: an image needs at least {MIN_SIDE} pixels a side")
-                return _to_rgb(PIL.ImageOps.exif_transpose(opened))
+                return _to_rgb(_upright(opened))
     except InputError:
         raise
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"{shown} is {TOO_LARGE}") from error
     except PIL.UnidentifiedImageError as error:
         raise InputError(f"{shown} is not an image in a known format") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{shown} is damaged or cannot be read ({error})") from error
+    except Exception as error:  # a stranger's bytes: Pillow raises errors of many kinds for them
+        raise InputError(f"{shown} is damaged or cannot be read ({error or type(error).__name__})") from error
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Turned as its EXIF says; as it is stored where that cannot be read."""
+    image.load()  # damaged pixels raise here
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception:
+        return image
 
 
 def printable(path: str | Path) -> str:
@@ -106,14 +115,22 @@ def to_uint8(image: Any) -> np.ndarray:
 def fit(
     image: PIL.Image.Image, size: tuple[int, int], *, crop: float = 1.0, interpolation: str = "bilinear"
 ) -> PIL.Image.Image:
-    """Resize so that a centre crop of (height, width) is the share `crop` of the short side, then crop, as timm does."""
+    """Resize so that a centre crop of (height, width) is the share `crop` of the short side, then crop, as timm does.
+
+    For a square crop the sides are rounded as torchvision's `Resize` does, for another as timm's `ResizeKeepRatio`.
+    """
     height, width = size
     whole = int(height / crop), int(width / crop)
     scale = max(whole[0] / image.height, whole[1] / image.width)
     room = [min(side, round(MAX_ASPECT * max(whole) / scale)) for side in image.size]
     if room != list(image.size):  # a strip: the centre is all that the crop will see
         image = _centre(image, room[0], room[1])
-    resized = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    if whole[0] == whole[1]:
+        short, long = whole[0], int(whole[0] * max(image.size) / min(image.size))
+        resized = (short, long) if image.width <= image.height else (long, short)
+    else:
+        resized = round(image.width * scale), round(image.height * scale)
+    resized = max(width, resized[0]), max(height, resized[1])
     if resized != image.size:
         image = image.resize(resized, RESAMPLING[interpolation])
     return _centre(image, width, height)

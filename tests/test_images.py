@@ -1,6 +1,7 @@
 """Reading photographs: everything that a camera or a scanner writes comes out upright RGB; everything else is refused."""
 
 import io
+import pathlib
 
 import numpy as np
 import PIL.Image
@@ -140,3 +141,18 @@ def test_arrays_round_trip(photograph):
     assert array.dtype == np.float32
     assert array.max() == 1.0
     np.testing.assert_array_equal(images.to_uint8(array), QUADRANTS)
+
+
+def test_fit_gives_the_pixels_of_timm():
+    """timm 1.0.31's evaluation transform on synthetic scenes of several shapes."""
+    with np.load(pathlib.Path(__file__).parent / "fixtures" / "timm_preprocessing.npz") as cases:
+        assert len(cases) == 28
+        for name, expected in cases.items():
+            shape, size, crop, interpolation = name.split()
+            w, h = map(int, shape.split("x"))
+            y, x = np.mgrid[:h, :w]
+            scene = np.stack([127.5 + 127 * np.sin(x / 2.3 + c) * np.cos(y / 3.1 - c) for c in range(3)], axis=-1)
+            photograph = PIL.Image.fromarray(scene.round().astype(np.uint8))
+            height, width = map(int, size.split("x"))
+            fitted = images.fit(photograph, (height, width), crop=float(crop), interpolation=interpolation)
+            np.testing.assert_array_equal(np.asarray(fitted), expected, err_msg=name)

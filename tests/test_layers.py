@@ -67,3 +67,16 @@ def test_the_input_gradient_dilates_nothing():
     layer = first_conv(3, 4, 7, 2, rngs=nnx.Rngs(0))
     jaxpr = str(jax.make_jaxpr(jax.grad(lambda x: layer(x).sum()))(jnp.zeros((1, 16, 16, 3))))
     assert "lhs_dilation=(2, 2)" not in jaxpr
+
+
+def test_the_first_convolution_has_tangents_and_second_derivatives():
+    layer = first_conv(3, 4, 7, 2, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (1, 9, 12, 3))
+
+    def energy(x):
+        return jnp.sum(layer(x) ** 2)
+
+    _, tangent = jax.jvp(energy, (x,), (x,))
+    np.testing.assert_allclose(tangent, 2 * energy(x), rtol=1e-5)
+    _, product = jax.jvp(jax.grad(energy), (x,), (x,))
+    np.testing.assert_allclose(product, jax.grad(energy)(x), atol=1e-4)

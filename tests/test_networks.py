@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mdm_jax import InputError
+from mdm_jax import InputError, MDMConfig, explain
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import STANDARD, build, resolve
 from mdm_jax.models.folding import fold
@@ -221,3 +221,23 @@ def test_entries_fill_the_same_network(name, batch):
         lambda: build(architecture, num_classes=3, size=(32, 32), rngs=nnx.Rngs(2), **arguments), weights.entries(network)
     )
     np.testing.assert_array_equal(run(inference(again), batch)[0], run(network, batch)[0])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_mdm_explains_every_family(name, batch):
+    network, images, config = small(name), jax.nn.sigmoid(batch), MDMConfig(sizes=(4,), steps=3)
+    explanation = explain(lambda x: network(4 * x - 2), images, config=config)
+    assert explanation.saliency.shape == (2, 32, 32)
+    assert np.isfinite(explanation.saliency).all()
+    assert (explanation.info.kept_area < 0.98).all()
+
+
+def test_mdm_on_a_network_in_bfloat16_has_float32_masks(batch):
+    images, config = jax.nn.sigmoid(batch), MDMConfig(sizes=(4,), steps=3)
+    network = small("vit")
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), network)
+    exact = explain(lambda x: network(4 * x - 2), images, config=config)
+    rough = explain(lambda x: half((4 * x - 2).astype(jnp.bfloat16))[0].astype(jnp.float32), images, config=config)
+    assert {vector.dtype for vector in rough.mask_vectors} == {jnp.dtype(jnp.float32)}
+    assert rough.saliency.dtype == jnp.float32
+    np.testing.assert_allclose(rough.info.activation, exact.info.activation, atol=0.02)

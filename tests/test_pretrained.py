@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from mdm_jax import InputError, checkpoints, load_model
 from mdm_jax.data import Digits
 from mdm_jax.models import weights
-from mdm_jax.models.architectures import build
+from mdm_jax.models.architectures import build, shapes
 from mdm_jax.models.naming import timm_name
 from mdm_jax.models.pretrained import EMBEDDED, FIRST
 from mdm_jax.models.transfer import start_from
@@ -46,7 +46,7 @@ def tiny_resnet():
 
 def random_arrays(architecture, *, classes, size, seed=0, **arguments):
     """Arrays for a network without initialising it: numpy noise in its shapes."""
-    network = nnx.eval_shape(lambda: build(architecture, num_classes=classes, size=size, rngs=nnx.Rngs(0), **arguments))
+    network = shapes(architecture, num_classes=classes, size=size, **arguments)
     rng = np.random.default_rng(seed)
     arrays = {}
     for name, (path, leaf) in weights.places(network).items():
@@ -137,6 +137,21 @@ def test_a_run_that_has_not_ended_gives_its_newest_checkpoint(folder):
     images = jax.random.uniform(jax.random.key(0), (2, 32, 48, 3))
     for place in (folder, folder / "checkpoints"):
         assert np.abs(load_model(weights=place)(images)[0]).max() > 0
+    other = build("resnet", num_classes=2, size=(32, 48), widths=(4,), depths=(1,), rngs=nnx.Rngs(1))
+    weights.save(other, folder / "checkpoints" / "model.safetensors")
+    described = CONFIG | {"num_classes": 2, "model_args": {"widths": [4], "depths": [1]}}
+    (folder / "checkpoints" / "config.json").write_text(json.dumps(described))
+    assert len(load_model(folder / "checkpoints").class_names) == 2, "a model folder may be called checkpoints"
+
+
+def test_a_densenet_refuses_images_that_shrink_to_nothing(tmp_path):
+    arguments = {"growth": 4, "initial": 8, "blocks": [1, 1, 1], "stem": "imagenet"}
+    save_file(random_arrays("densenet", classes=3, size=(32, 32), **arguments), tmp_path / "model.safetensors")
+    config = CONFIG | {"architecture": "densenet", "model_args": arguments}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    load_model(tmp_path)
+    with pytest.raises(InputError, match="too small for this network"):
+        load_model(tmp_path, image_size=8)
 
 
 def rewrite(folder, change):
@@ -158,6 +173,7 @@ def rewrite(folder, change):
         (lambda a: a.update({"fc.weight": np.zeros((8, 3), np.float32)}), r"shape \(8, 3\), this network needs \(3, 8\)"),
         (lambda a: a.update({"fc.bias": np.full(3, np.nan, np.float32)}), "'fc.bias' holds NaN"),
         (lambda a: a.update({"module.fc.bias": a["fc.bias"]}), "hold 'fc.bias' twice"),
+        (lambda a: a.update({"fc.bias": np.zeros(3, np.int8)}), "'fc.bias' is int8: quantised"),
     ],
 )
 def test_wrong_weights_are_named(folder, change, message):
@@ -220,8 +236,10 @@ def test_a_transformer_at_another_size(tmp_path):
     assert larger.preprocessing.fit(PIL.Image.new("RGB", (90, 80))).shape == (64, 64, 3)
     with pytest.raises(InputError, match="no multiple of the patch of 8"):
         load_model(weights=tmp_path, image_size=60)
-    with pytest.raises(InputError, match="an input size of 2x2 cannot be"):
-        load_model(weights=tmp_path, image_size=2)
+    for size in (2, 100_000, "64", 64.0, (64,), (64, 64, 3)):
+        with pytest.raises(InputError, match=r"an input size of .* cannot be"):
+            larger.preprocessing.resized(size)
+    assert larger.preprocessing.resized((np.int64(32), 64)).size == (32, 64)
     (tmp_path / "config.json").write_text(json.dumps(config | {"global_pool": "avg"}))
     with pytest.raises(InputError, match="global_pool 'avg' is not supported"):
         load_model(weights=tmp_path)
@@ -248,6 +266,59 @@ def test_one_id_from_the_cache_of_the_hub(hub):
         load_model("resnet50", weights="timm/resnet18.tv_in1k")
 
 
+def test_a_network_by_name_wins_over_a_file_of_that_name(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet34").mkdir()
+    with pytest.raises(InputError, match=r"timm/resnet34\.tv_in1k is no folder here"):
+        load_model("resnet34")
+    with pytest.raises(InputError, match=r"resnet34 holds no model\.safetensors"):
+        load_model("./resnet34")
+
+
+def test_a_hub_out_of_reach_is_found_out_at_once(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+    start = time.perf_counter()
+    with pytest.raises(InputError, match="cannot be reached"):
+        load_model("timm/resnet50.tv_in1k")
+    assert time.perf_counter() - start < 10
+    assert capfd.readouterr().err == ""
+
+
+def test_revisions_are_part_of_the_name(hub):
+    hub("me/net", {"config.json": CONFIG, "model.safetensors": weights.entries(tiny_resnet())})
+    assert load_model("me/net").name == "me/net"
+    assert load_model("me/net@main").name == "me/net@main"
+    assert load_model(weights="me/net/").name == "me/net"
+
+
+def test_some_published_networks_have_no_usual_weights():
+    for name in ("vit_tiny_patch32_224", "vit_large_patch32_224", "deit_small_patch16_384"):
+        with pytest.raises(InputError, match="has no usual weights: give some with --weights"):
+            load_model(name)
+
+
+def test_preprocessing_of_bare_files_follows_name_and_origin(tmp_path):
+    arrays = random_arrays("vit_tiny_patch16_384", classes=3, size=(384, 384))
+    save_file(arrays, tmp_path / "timm.safetensors")
+    given = load_model("vit_tiny_patch16_384", weights=tmp_path / "timm.safetensors").preprocessing
+    assert (given.size, given.crop, given.mean) == ((384, 384), 1.0, (0.5, 0.5, 0.5))
+    arrays["module.class_token"] = arrays.pop("cls_token")
+    save_file(arrays, tmp_path / "torchvision.safetensors")
+    given = load_model("vit_tiny_patch16_384", weights=tmp_path / "torchvision.safetensors").preprocessing
+    assert (given.crop, given.interpolation, given.mean) == (0.875, "bilinear", (0.485, 0.456, 0.406))
+
+
+def test_images_that_are_no_floats_are_refused_and_others_answered_in_float32(folder):
+    classifier = load_model(weights=folder)
+    with pytest.raises(InputError, match="images are uint8: give floats"):
+        classifier(np.zeros((1, 32, 48, 3), np.uint8))
+    images = np.full((1, 32, 48, 3), 0.25, np.float32)
+    assert classifier(images)[0].dtype == classifier(jnp.asarray(images, jnp.bfloat16))[0].dtype == jnp.float32
+
+
 @pytest.mark.parametrize(
     ("name", "repository"),
     [
@@ -259,7 +330,9 @@ def test_one_id_from_the_cache_of_the_hub(hub):
     ],
 )
 def test_without_network_the_sentence_names_the_repository(hub, name, repository):
-    with pytest.raises(InputError, match=f"{repository} is not in the local cache of the hub and the hub cannot be reached"):
+    with pytest.raises(
+        InputError, match=f"{repository} is no folder here, is not in the local cache of the hub, and the hub cannot"
+    ):
         load_model(name)
 
 
@@ -267,7 +340,11 @@ def test_unusable_places(folder, tmp_path, hub):
     for place in (tmp_path / "nowhere", "a/b/c", "nothing.safetensors", "x" * 5000):
         with pytest.raises(InputError, match="no weights at"):
             load_model(weights=place)
-    for name in ("weights.pth", "pytorch_model.bin"):
+        with pytest.raises(InputError, match=r"no weights at|unknown architecture"):
+            load_model(place)
+    with pytest.raises(InputError, match="is neither a folder here nor a hub id"):
+        load_model(weights="a--b/c")
+    for name in ("weights.PTH", "pytorch_model.bin"):
         (tmp_path / name).write_bytes(b"\x80\x04")
         with pytest.raises(InputError, match="is a pickle, which can run code"):
             load_model(weights=tmp_path / name)
@@ -321,6 +398,10 @@ def test_unusable_config(folder):
         ({"std": [0, 0, 0]}, "cannot be"),
         ({"interpolation": "random"}, "unknown interpolation"),
         ({"input_size": [3, -1, 32]}, "cannot be"),
+        ({"num_classes": 0}, "has no classifier"),
+        ({"model_args": {"num_classes": 3}}, "does not describe a resnet"),
+        ({"global_pool": "max"}, "global_pool 'max' is not supported, only 'avg'"),
+        ({"mean": [0.5, 0.5, float("nan")]}, "cannot be"),
         ({"pretrained_cfg": PRETRAINED | {"crop_mode": "squash"}}, "crop_mode 'squash' in the config is not supported"),
     ],
 )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from flax import nnx
 
 from mdm_jax.errors import InputError
@@ -61,13 +62,22 @@ STANDARD: dict[str, tuple[str, dict[str, Any]]] = (
 """Published networks: family and its arguments. A Transformer's name may end in its input size, as in `..._patch16_224`."""
 
 
+def known(name: str) -> bool:
+    """Whether a network of that name is ours."""
+    return name in FAMILIES or _without_size(name) in STANDARD
+
+
+def _without_size(name: str) -> str:
+    transformer = re.fullmatch(r"((?:vit|deit)_\w+?_patch\d+)_(\d+)", name)
+    return transformer[1] if transformer else name
+
+
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
     """The family of a named network and its arguments. Raises InputError for a network that is not ours."""
     if name in FAMILIES:
         return name, {}
-    transformer = re.fullmatch(r"((?:vit|deit)_\w+?_patch\d+)_(\d+)", name)
-    plain = transformer[1] if transformer else name
-    if plain not in STANDARD:
+    plain = _without_size(name)
+    if not known(name):
         near = difflib.get_close_matches(name, [*FAMILIES, *STANDARD], n=3, cutoff=0.5)
         raise InputError(
             f"unknown architecture {name!r}: did you mean {' or '.join(map(repr, near)) or 'resnet50'}? Variants "
@@ -75,6 +85,21 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
         )
     family, arguments = STANDARD[plain]
     return family, dict(arguments)
+
+
+class _OneKey(nnx.Rngs):
+    """For where only shapes are wanted: the counters of `nnx.Rngs` make a large network's slow to trace."""
+
+    def __init__(self) -> None:
+        self.key = jax.random.key(0)
+
+    def params(self) -> jax.Array:
+        return self.key
+
+
+def shapes(name: str, **arguments: Any) -> nnx.Module:
+    """What `build` gives, of shapes only and without weights: what `weights.fill` fills. Raises as `build` does."""
+    return nnx.eval_shape(lambda: build(name, rngs=_OneKey(), **arguments))
 
 
 def build(

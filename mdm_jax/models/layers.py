@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
+from mdm_jax.errors import InputError
+
 Outputs = tuple[Float[Array, "n classes"], dict[str, Any]]
 """Logits and every named intermediate of a network."""
 
@@ -59,8 +61,13 @@ def _first_maximum(a: Array, b: Array) -> Array:
 
 
 def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Mean over 2x2 windows, stride 2; an odd last row or column is left out, as in torch."""
+    """Mean over 2x2 windows, stride 2; an odd last row or column is left out, as in torch.
+
+    Raises InputError for a map of one pixel a side, of which nothing would be left.
+    """
     n, height, width, channels = x.shape
+    if min(height, width) < 2:
+        raise InputError("the images are too small for this network, whose maps shrink to nothing: choose a larger input size")
     even = x[:, : height // 2 * 2, : width // 2 * 2]
     return jnp.mean(even.reshape(n, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 

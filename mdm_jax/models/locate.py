@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import huggingface_hub
 import numpy as np
+from huggingface_hub import constants
 from huggingface_hub import errors as hub_errors
 
 from mdm_jax.errors import InputError
@@ -40,12 +41,12 @@ def find(place: str | Path) -> Found:
     path = Path(place)
     if os.path.isdir(path):  # unlike Path's own, false for a name that is too long
         return _in_folder(path)
-    if path.suffix in PICKLES:
+    if path.suffix.lower() in PICKLES:
         raise InputError(f"{printable(path)} is a pickle, which can run code when opened: convert it to safetensors first")
     if os.path.isfile(path):
         config = path.with_name("config.json")
         return Found(weights.read(path), _read_config(config) if config.is_file() else None, path.stem, printable(config))
-    hub = re.fullmatch(HUB_ID, str(place))
+    hub = re.fullmatch(HUB_ID, str(place).rstrip("/"))
     if hub and path.suffix != ".safetensors":
         return _on_hub(hub[1], hub[2])
     raise InputError(
@@ -56,7 +57,8 @@ def find(place: str | Path) -> Found:
 
 def _in_folder(folder: Path) -> Found:
     shown = printable(folder)
-    run = folder.parent if folder.name == "checkpoints" else folder
+    inside = folder.name == "checkpoints" and not (folder / "model.safetensors").is_file()
+    run = folder.parent if inside else folder
     file, config = run / "model.safetensors", run / "config.json"
     if file.is_file():
         arrays = weights.read(file)
@@ -77,24 +79,34 @@ def _in_folder(folder: Path) -> Found:
 
 def _on_hub(repository: str, revision: str | None) -> Found:
     try:
-        config = Path(huggingface_hub.hf_hub_download(repository, "config.json", revision=revision))
-        file = Path(huggingface_hub.hf_hub_download(repository, "model.safetensors", revision=revision))
+        config, file = (_downloaded(repository, name, revision) for name in ("config.json", "model.safetensors"))
     except hub_errors.GatedRepoError as error:
         raise InputError(f"{repository} is closed on the hub: ask for access there and log in with `hf auth login`") from error
     except hub_errors.RepositoryNotFoundError as error:
-        raise InputError(f"there is no {repository!r} on the hub nor in this folder: check the id") from error
+        raise InputError(f"{repository!r} is neither a folder here nor on the hub: check the name") from error
     except hub_errors.RevisionNotFoundError as error:
         raise InputError(f"{repository} has no revision {revision!r} on the hub: check what follows the @") from error
     except hub_errors.RemoteEntryNotFoundError as error:
         raise InputError(
             f"{repository} has no config.json and model.safetensors on the hub, only other formats: choose another repository"
         ) from error
-    except (OSError, hub_errors.HfHubHTTPError, hub_errors.HFValidationError) as error:
+    except hub_errors.HFValidationError as error:
+        raise InputError(f"{repository!r} is neither a folder here nor a hub id such as timm/resnet50.tv_in1k") from error
+    except (OSError, hub_errors.HTTPError) as error:
         raise InputError(
-            f"{repository} is not in the local cache of the hub and the hub cannot be reached ({type(error).__name__}): "
-            "connect, or download config.json and model.safetensors elsewhere and give their folder"
+            f"{repository} is no folder here, is not in the local cache of the hub, and the hub cannot be reached "
+            f"({type(error).__name__}): connect, or download config.json and model.safetensors elsewhere and give their folder"
         ) from error
-    return Found(weights.read(file), _read_config(config), repository, f"config.json of {repository}")
+    name = f"{repository}@{revision}" if revision else repository
+    return Found(weights.read(file), _read_config(config), name, f"config.json of {repository}")
+
+
+def _downloaded(repository: str, name: str, revision: str | None) -> Path:
+    """The file in the hub's cache, fetched if need be; a hub out of reach is found out at once, not after five tries."""
+    cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
+    if not isinstance(cached, str) and not constants.HF_HUB_OFFLINE:
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, name, revision=revision))
+    return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

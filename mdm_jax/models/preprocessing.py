@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from jaxtyping import Float32
 from mdm_jax import images
 from mdm_jax.errors import InputError, unknown
 
+MAX_SIDE = 8192
+"""pixels; an input of more would not fit into any memory"""
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "resnet": {"crop_pct": 0.875, "interpolation": "bilinear", **IMAGENET},
@@ -23,7 +26,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 """What the published weights of a family were evaluated with, for a weight file that has no config.json."""
 
 TORCHVISION: dict[str, Any] = {"crop": 0.875, "interpolation": "bilinear", **IMAGENET}
-"""What torchvision's own Transformers were evaluated with, in place of the family's."""
+"""What torchvision's own Transformers were evaluated with, in place of the family's (its ViT-L/16 alone: crop 0.926)."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,20 @@ class Preprocessing:
         fitted = images.fit(photograph, self.size, crop=self.crop, interpolation=self.interpolation)
         return images.to_array(fitted)
 
-    def resized(self, size: int | tuple[int, int] | None) -> Preprocessing:
-        """The same for another input size in pixels, a side or (height, width)."""
+    def resized(self, size: Any) -> Preprocessing:
+        """The same for another input size in pixels, a side or (height, width); None changes nothing.
+
+        Raises InputError for anything else.
+        """
         if size is None:
             return self
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < images.MIN_SIDE:
-            raise InputError(f"an input size of {height}x{width} cannot be: give {images.MIN_SIDE} pixels a side or more")
-        return replace(self, size=(height, width))
+        sides: Any = (size, size) if isinstance(size, Integral) else size
+        whole = isinstance(sides, Sequence) and len(sides) == 2 and all(isinstance(side, Integral) for side in sides)
+        if not whole or min(sides) < images.MIN_SIDE or max(sides) > MAX_SIDE:
+            raise InputError(
+                f"an input size of {size!r} cannot be: give a side or (height, width), {images.MIN_SIDE} to {MAX_SIDE} pixels"
+            )
+        return replace(self, size=(int(sides[0]), int(sides[1])))
 
 
 def from_config(given: Mapping[str, Any]) -> Preprocessing:
@@ -77,8 +86,10 @@ def from_config(given: Mapping[str, Any]) -> Preprocessing:
     )
     if preprocessing.interpolation not in images.RESAMPLING:
         raise unknown("interpolation", preprocessing.interpolation, images.RESAMPLING)
-    if min(height, width) < images.MIN_SIDE or not 0 < preprocessing.crop <= 1 or min(preprocessing.std) <= 0:
-        raise InputError(f"input_size, crop_pct or std in the config cannot be: {dict(given)}")
+    finite = np.isfinite([*preprocessing.mean, *preprocessing.std]).all()
+    sizes = min(height, width) >= images.MIN_SIDE and max(height, width) <= MAX_SIDE
+    if not finite or not sizes or not 0 < preprocessing.crop <= 1 or min(preprocessing.std) <= 0:
+        raise InputError(f"input_size, crop_pct, mean or std in the config cannot be: {dict(given)}")
     if not len(preprocessing.mean) == len(preprocessing.std) == channels:
         raise InputError(f"the config has not one mean and std for each of {channels} channels: {dict(given)}")
     if (mode := given.get("crop_mode", "center")) != "center":

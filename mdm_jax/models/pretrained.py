@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,25 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.models import locate, weights
-from mdm_jax.models.architectures import FAMILIES, STANDARD, build, resolve
+from mdm_jax.models import locate
+from mdm_jax.models.architectures import FAMILIES, STANDARD, known, resolve, shapes
 from mdm_jax.models.folding import fold as fold_norms
 from mdm_jax.models.naming import timm_names
 from mdm_jax.models.preprocessing import PUBLISHED, TORCHVISION, Preprocessing, from_config
-from mdm_jax.models.vit import PATCH
+from mdm_jax.models.vit import PATCH, ViT
+from mdm_jax.models.weights import fill
+from mdm_jax.types import AnyArray
 
 _PACKAGE = Path(str(resources.files("mdm_jax.models")))
 EMBEDDED = {family: _PACKAGE / "embedded" / f"digits_{family}" for family in FAMILIES}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
+FILES = {".safetensors", *locate.PICKLES}
+AUGREG = {
+    f"vit_{size}_patch{patch}_224"
+    for size, patch in (("tiny", 16), ("small", 16), ("small", 32), ("base", 16), ("base", 32), ("large", 16))
+}
+"""ViTs that AugReg's authors fine-tuned on ImageNet-1k at 224 pixels"""
 HEADS = {"resnet": "fc", "densenet": "classifier", "vit": "head"}
 FIRST = {"resnet": "conv1", "densenet": "features.conv0", "vit": "patch_embed.proj"}
 
@@ -48,13 +55,17 @@ class Classifier:
     preprocessing: Preprocessing = field(metadata={"static": True})
     dtype: str = field(default="float32", metadata={"static": True})
 
-    def __call__(self, images: Float[Array, "n h w c"], **request: Any) -> tuple[Float[Array, "n classes"], dict[str, Any]]:
-        mean, std = (jnp.asarray(value, images.dtype) for value in (self.preprocessing.mean, self.preprocessing.std))
-        normalised = (images - mean) / std
+    def __call__(self, images: AnyArray, **request: Any) -> tuple[Float[Array, "n classes"], dict[str, Any]]:
+        images = jnp.asarray(images)
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise InputError(f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255")
+        exact = jnp.promote_types(images.dtype, jnp.float32)
+        mean, std = (jnp.asarray(value, exact) for value in (self.preprocessing.mean, self.preprocessing.std))
+        normalised = (images.astype(exact) - mean) / std
         if self.dtype != "float32":
             normalised = normalised.astype(DTYPES[self.dtype])
         logits, out = self.network(normalised, **request)
-        return logits.astype(images.dtype), out
+        return logits.astype(exact), out
 
 
 def load_model(
@@ -84,10 +95,8 @@ def load_model(
     if found.config is None:
         if name is None:
             raise InputError(f"{place} has no config.json beside it: name the network, as with --model resnet50")
-        architecture, preprocessing = name, _published(name, arrays)
+        architecture, preprocessing = name, _published(name, arrays, found.arrays)
         arguments: dict[str, Any] = {}
-        if "class_token" in found.arrays:
-            preprocessing = replace(preprocessing, **TORCHVISION)
         names = _class_names({}, _classes(name, arrays))
     else:
         architecture, arguments, preprocessing, names = _described(found)
@@ -96,51 +105,72 @@ def load_model(
     family, _ = resolve(architecture)
     if remat and family == "vit":
         arguments = arguments | {"remat": True}
-    size = _grid_size(architecture, arguments, arrays, preprocessing.size)
-    construct = partial(build, architecture, num_classes=len(names), channels=preprocessing.channels, size=size, **arguments)
-    _check_arguments(lambda: construct(rngs=nnx.Rngs(0)), found.described, architecture)
-    network = _filled(lambda: construct(rngs=nnx.Rngs(0)), arrays, fold=fold, dtype=dtype)
-    classifier = Classifier(network, found.name, names, preprocessing.resized(image_size), dtype)
-    if family == "vit":
-        _check_size(classifier)
+    network = _shapes(architecture, arguments, arrays, preprocessing, len(names), found.described)
+    try:
+        network = fill(network, arrays)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    classifier = Classifier(_for_inference(network, fold, dtype), found.name, names, preprocessing.resized(image_size), dtype)
+    _check_size(classifier)
     return classifier
 
 
-def _filled(construct: Any, arrays: Mapping[str, np.ndarray], *, fold: bool, dtype: str) -> Any:
-    network = weights.fill(construct, arrays)
-    if fold:
-        network = fold_norms(network)
+def _shapes(
+    architecture: str,
+    arguments: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    preprocessing: Preprocessing,
+    classes: int,
+    described: str,
+) -> nnx.Module:
+    size = _grid_size(architecture, arguments, arrays, preprocessing.size)
+    try:
+        return shapes(architecture, num_classes=classes, channels=preprocessing.channels, size=size, **arguments)
+    except InputError:
+        raise
+    except Exception as error:  # a stranger's file, of any form
+        raise InputError(f"{described} does not describe a {architecture} ({type(error).__name__}: {error})") from error
+
+
+def _for_inference(network: nnx.Module, fold: bool, dtype: str) -> Any:
+    network = fold_norms(network) if fold else network
     if dtype != "float32":
         network = jax.tree.map(lambda leaf: leaf.astype(DTYPES[dtype]), network)
-    network = nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
-    return jax.device_put(network)
+    return jax.device_put(nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False))
 
 
 def _named(name: str | Path | None, place: str | Path | None) -> tuple[str | None, str | Path]:
     """The network's name, where it was given, and the place of its weights."""
-    if place is not None:
-        if name is not None:
-            resolve(str(name))
-        return None if name is None else str(name), place
     if name is None:
-        return None, EMBEDDED["resnet"]
+        return None, EMBEDDED["resnet"] if place is None else place
     text = str(name)
-    if text in EMBEDDED:
+    if place is None and text in EMBEDDED:
         return text, EMBEDDED[text]
-    if isinstance(name, Path) or "/" in text or os.path.exists(text):
-        return None, name
     architecture, _, tag = text.partition(".")
+    is_path = (
+        isinstance(name, Path)
+        or "/" in text
+        or Path(text).suffix.lower() in FILES
+        or (not known(architecture) and os.path.exists(text))
+    )
+    if place is None and is_path:
+        return None, name
     resolve(architecture)
-    return architecture, f"timm/{architecture}.{tag}" if tag else _usual_weights(architecture)
+    if place is None:
+        place = f"timm/{text}" if tag else _usual_weights(architecture)
+    return architecture, place
 
 
 def _usual_weights(architecture: str) -> str:
     """The hub id whose numbers the literature quotes: torchvision's first weights, AugReg's Transformers, DeiT's own."""
-    if architecture.startswith(("resnet", "densenet")):
+    if architecture.startswith(("resnet", "densenet")) and architecture not in FAMILIES:
         return f"timm/{architecture}.tv_in1k"
-    if not architecture.rpartition("_")[2].isdigit():
-        architecture += "_224"
-    return f"timm/{architecture}.{'fb_in1k' if architecture.startswith('deit') else 'augreg_in21k_ft_in1k'}"
+    sized = architecture if architecture.rpartition("_")[2].isdigit() else f"{architecture}_224"
+    if sized in AUGREG:
+        return f"timm/{sized}.augreg_in21k_ft_in1k"
+    if sized.startswith("deit") and sized.endswith("_224"):
+        return f"timm/{sized}.fb_in1k"
+    raise InputError(f"{architecture} has no usual weights: give some with --weights")
 
 
 def _same(architecture: str) -> tuple[str, str]:
@@ -156,9 +186,11 @@ def _described(found: locate.Found) -> tuple[str, dict[str, Any], Preprocessing,
     architecture = config.get("architecture")
     if not isinstance(architecture, str):
         raise unknown("architecture", architecture, [*FAMILIES, *STANDARD])
-    family, _ = resolve(architecture)
-    if family == "vit" and config.get("global_pool", "token") not in ("token", ""):
-        raise InputError(f"{found.described}: global_pool {config['global_pool']!r} is not supported, only 'token'")
+    pools = "token" if resolve(architecture)[0] == "vit" else "avg"
+    if config.get("global_pool", pools) != pools:
+        raise InputError(f"{found.described}: global_pool {config['global_pool']!r} is not supported, only {pools!r}")
+    if config.get("num_classes") == 0:
+        raise InputError(f"{found.described}: the network has no classifier (num_classes is 0): choose weights that have one")
     try:
         arguments = dict(config.get("model_args") or {})
         return architecture, arguments, from_config(config["pretrained_cfg"]), _class_names(config, config["num_classes"])
@@ -182,8 +214,11 @@ def _class_names(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     return tuple(str(described.get(name, name)) for name in names)
 
 
-def _published(name: str, arrays: Mapping[str, np.ndarray]) -> Preprocessing:
-    """Preprocessing of the published weights of a family, with the channels and the input size that the arrays tell."""
+def _published(name: str, arrays: Mapping[str, np.ndarray], original: Iterable[str]) -> Preprocessing:
+    """Preprocessing of the published weights of a family, for the channels that the arrays tell and the size in the name.
+
+    `original` are the names before they were turned into timm's: torchvision's Transformers have their own.
+    """
     family, _ = resolve(name)
     first = arrays.get(f"{FIRST[family]}.weight")
     if first is None or first.ndim != 4:
@@ -193,7 +228,10 @@ def _published(name: str, arrays: Mapping[str, np.ndarray]) -> Preprocessing:
     given = PUBLISHED["deit" if name.startswith("deit") else family]
     if first.shape[1] != 3:
         raise InputError(f"the weights take {first.shape[1]} channels: a config.json must tell how they are normalised")
-    return from_config({"input_size": (3, side, side), **given})
+    if side == 384:
+        given = given | {"crop_pct": 1.0}
+    preprocessing = from_config({"input_size": (3, side, side), **given})
+    return replace(preprocessing, **TORCHVISION) if any(each.endswith("class_token") for each in original) else preprocessing
 
 
 def _classes(name: str, arrays: Mapping[str, np.ndarray]) -> int:
@@ -222,16 +260,8 @@ def _grid_size(
     return (side * patch, side * patch) if side * side == tokens else size
 
 
-def _check_arguments(construct: Any, described: str, architecture: str) -> None:
-    try:
-        nnx.eval_shape(construct)
-    except InputError:
-        raise
-    except Exception as error:  # a stranger's file, of any form
-        raise InputError(f"{described} does not describe a {architecture} ({type(error).__name__}: {error})") from error
-
-
 def _check_size(classifier: Classifier) -> None:
-    """Raises InputError for an input size that is no multiple of the patch."""
+    """Raises InputError for an input size that the network cannot take."""
     size, channels = classifier.preprocessing.size, classifier.preprocessing.channels
-    jax.eval_shape(classifier, jax.ShapeDtypeStruct((1, *size, channels), jnp.float32))
+    if min(size) < 64 or isinstance(classifier.network, ViT):  # any larger image suits the others
+        jax.eval_shape(classifier, jax.ShapeDtypeStruct((1, *size, channels), jnp.float32))

@@ -67,8 +67,8 @@ class Block(nnx.Module):
 
 
 class PatchEmbed(nnx.Module):
-    """Patches as tokens: one linear map of each (`patch`), or 3x3 convolutions that halve until a patch is a pixel (`conv`,
-    Xiao et al., arXiv 2106.14881), which learns from far fewer images."""
+    """Patches as tokens: one linear map of each (`patch`), or pairs of 3x3 convolutions, the first of stride 2, until a patch
+    is a pixel (`conv`, after Xiao et al., arXiv 2106.14881, with a second convolution), which learns from far fewer images."""
 
     def __init__(self, channels: int, width: int, patch: int, stem: str, *, rngs: nnx.Rngs):
         if stem not in STEMS:
@@ -80,6 +80,7 @@ class PatchEmbed(nnx.Module):
         layers: list[Any] = []
         for inputs, outputs in zip([channels, *widths], widths):
             layers += [conv(inputs, outputs, 3, 2, rngs=rngs), norm(outputs, rngs=rngs)]
+            layers += [conv(outputs, outputs, 3, rngs=rngs), norm(outputs, rngs=rngs)]
         self.stem = nnx.List(layers)
         side = 1 if halvings else patch
         self.proj = nnx.Conv(widths[-1] if halvings else channels, width, (side, side), side, padding="VALID", rngs=rngs)

@@ -18,6 +18,7 @@ from mdm_jax.models.naming import timm_names
 
 Module = TypeVar("Module", bound=nnx.Module)
 
+ANOTHER = "they are of another network or variant, name the right one with --model"
 _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -29,34 +30,26 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is not a readable safetensors file ({error})") from error
 
 
-def fill(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
-    """The module that `construct` describes, filled with `arrays` as numpy, without being initialised first.
+def fill(network: Module, arrays: Mapping[str, np.ndarray]) -> Module:
+    """A module of shapes only (of `nnx.eval_shape`) with `arrays` in place of the shapes, as numpy.
 
-    Raises InputError naming the first missing, unexpected, misshapen or non-finite entry.
+    Raises InputError naming the first missing, unexpected, misshapen, non-numeric or non-finite entry.
     """
-    network = nnx.eval_shape(construct)
-    wanted = places(network)
-    given = timm_names(arrays)
+    wanted, given = places(network), timm_names(arrays)
     missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing:
         others = f" and hold {unexpected[0]!r}" if unexpected else ""
-        raise InputError(
-            f"the weights lack {missing[0]!r} ({len(missing)} entries missing){others}: they are of another network or variant"
-        )
+        raise InputError(f"the weights lack {missing[0]!r} ({len(missing)} entries missing){others}: {ANOTHER}")
     if unexpected:
-        raise InputError(
-            f"the weights hold {unexpected[0]!r}, unknown to this network ({len(unexpected)} such entries): they are of "
-            "another network or variant"
-        )
+        raise InputError(f"the weights hold {unexpected[0]!r}, unknown to this network ({len(unexpected)} such): {ANOTHER}")
     filled = []
     for name, (path, leaf) in wanted.items():
         array = _from_torch(given[name], path[-1])
         if array.shape != leaf.shape:
             needed = torch_shape(leaf.shape, path[-1])
-            raise InputError(
-                f"weight {name!r} has shape {given[name].shape}, this network needs {needed}: they are of another network "
-                "or variant"
-            )
+            raise InputError(f"weight {name!r} has shape {given[name].shape}, this network needs {needed}: {ANOTHER}")
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise InputError(f"weight {name!r} is {array.dtype}: quantised weights are not supported, give floating-point ones")
         array = np.ascontiguousarray(array, leaf.dtype)
         if not np.isfinite(array).all():
             raise InputError(f"weight {name!r} holds NaN or infinite values: the file is damaged or training diverged")
@@ -65,8 +58,11 @@ def fill(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> M
 
 
 def load(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
-    """What `fill` gives, with its arrays on the device."""
-    return jax.tree.map(jnp.asarray, fill(construct, arrays))
+    """The module that `construct` describes with `arrays` on the device, without being initialised first.
+
+    Raises InputError as `fill` does.
+    """
+    return jax.tree.map(jnp.asarray, fill(nnx.eval_shape(construct), arrays))
 
 
 def places(module: nnx.Module) -> dict[str, tuple[tuple[Any, ...], Any]]:
