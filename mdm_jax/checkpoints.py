@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +18,8 @@ from mdm_jax.errors import InputError
 
 KEPT = 2
 """checkpoints in a folder; should the newest be damaged, the one before it serves"""
+TRIES = 10
+"""listings of a folder in which a training writes meanwhile"""
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every step it takes
 
@@ -37,19 +42,28 @@ def save(folder: Path, step: int, tree: dict[str, Any], notes: dict[str, Any] | 
     arrays = jax.tree.map(np.asarray, jax.device_get(tree))
     policy = ocp.training.preservation_policies.LatestN(KEPT)
     try:
-        with ocp.training.Checkpointer(folder.absolute(), preservation_policy=policy, cleanup_tmp_directories=True) as opened:
+        options = {"preservation_policy": policy, "cleanup_tmp_directories": True}
+        with _hushed(), ocp.training.Checkpointer(folder.absolute(), **options) as opened:
             # A step that exists already is a damaged one, or it would have been the one to go on from.
             opened.save(step, arrays, custom_metadata=notes or {}, force=True, overwrite=step in steps(folder))
-    except OSError as error:
-        raise InputError(f"cannot write a checkpoint to {folder} ({error.strerror or error}): make room for it") from error
+    except (OSError, ValueError) as error:  # ValueError: what Orbax makes of a full disk
+        reason = getattr(error, "strerror", None) or _short(error)
+        raise InputError(
+            f"cannot write a checkpoint to {folder} ({reason}): make room for it, then the same command goes on"
+        ) from error
 
 
 def steps(folder: Path) -> list[int]:
     """Steps with a finished checkpoint, ascending; none for a folder that does not exist. Touches nothing."""
     if not folder.is_dir():
         return []
-    with ocp.training.Checkpointer(folder.absolute()) as opened:
-        return sorted(each.step for each in opened.checkpoints)
+    for _ in range(TRIES):
+        try:
+            with ocp.training.Checkpointer(folder.absolute()) as opened:
+                return sorted(each.step for each in opened.checkpoints)
+        except (FileNotFoundError, NotADirectoryError):  # a training removed an old one while they were listed
+            time.sleep(0.05)
+    raise InputError(f"the checkpoints in {folder} change all the time: try again when the training there has ended")
 
 
 def latest(folder: Path) -> int | None:
@@ -62,16 +76,23 @@ def restore(folder: Path) -> Checkpoint | None:
 
     Raises InputError when there are checkpoints and none can be read.
     """
-    found = steps(folder)
-    for step in reversed(found):
-        try:
-            with ocp.training.Checkpointer(folder.absolute()) as opened:
-                return Checkpoint(step, opened.load(step), dict(opened.metadata(step).custom_metadata or {}))
-        except Exception as error:  # Orbax and what lies below it raise errors of every kind for a damaged folder
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    for _ in range(TRIES):
+        found = steps(folder)
+        for step in reversed(found):
+            try:
+                with _hushed(), ocp.training.Checkpointer(folder.absolute()) as opened:
+                    return Checkpoint(step, opened.load(step), dict(opened.metadata(step).custom_metadata or {}))
+            except Exception as error:  # Orbax and what lies below it raise errors of every kind for a damaged folder
+                reason = _short(error)
+            if steps(folder) != found:
+                break  # a training at work there has written others and removed this one
             warnings.warn(f"the checkpoint {folder / str(step)} is damaged and passed over ({reason})", stacklevel=2)
+        else:
+            break
     if found:
-        raise InputError(f"no checkpoint in {folder} can be read: remove the folder to begin anew")
+        raise InputError(
+            f"no checkpoint in {folder} can be read: try again if a training is at work there, else move it away to begin anew"
+        )
     return None
 
 
@@ -81,3 +102,21 @@ def restore_model(folder: Path) -> dict[str, np.ndarray]:
     if checkpoint is None or "model" not in checkpoint.tree:
         raise InputError(f"no checkpoint of a network in {folder}: give the folder checkpoints of a training")
     return dict(checkpoint.tree["model"])
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without the log of a library about an error that is reported anyway."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

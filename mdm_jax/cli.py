@@ -19,6 +19,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from mdm_jax import commands
 from mdm_jax.config import MDMConfig, config_from_mapping, preset
@@ -179,14 +180,14 @@ class Report:
         if not console.is_terminal:
             console = Console(width=200)
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for i, name in enumerate(result.rows[0]):
+        for i, name in enumerate(result.rows[0] if result.rows else ()):
             table.add_column(name.replace("_", " "), justify="left" if i == 0 else "right", no_wrap=True)
         for row in result.rows:
-            table.add_row(*map(_cell, row.values()))
+            table.add_row(*(Text(_cell(value)) for value in row.values()))
         console.print(table)
-        console.print(result.summary, highlight=False)
+        console.print(result.summary, highlight=False, markup=False)
         for file in result.files:
-            console.print(f"  {file}", highlight=False, soft_wrap=True)
+            console.print(f"  {file}", highlight=False, markup=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

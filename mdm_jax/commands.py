@@ -237,8 +237,8 @@ def train(settings: dict[str, Any]) -> Result:
             trained = run_training(config, watch)
         except Stopped as stopped:
             raise KeyboardInterrupt(str(stopped)) from None
-    run, accuracy = trained.run, trained.metrics[-1]["eval_accuracy"]
-    reached = "not known" if accuracy is None else f"{accuracy:.3f}"
+    run = trained.run
+    reached = f"{trained.metrics[-1]['eval_accuracy']:.3f}" if trained.metrics else "not known"
     summary = f"{config.data.evaluate} accuracy {reached} after {config.epochs} epochs"
     if trained.was_done:
         summary = f"this training had ended already, nothing was done: {summary}"

@@ -38,7 +38,7 @@ def test_what_a_kill_leaves_is_no_checkpoint(tmp_path):
     assert not unfinished.exists()
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_written_again(tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_and_written_again(tmp_path, capfd):
     for step in (4, 5):
         checkpoints.save(tmp_path, step, tree(step))
     for file in (tmp_path / "5" / "state").rglob("*"):
@@ -46,6 +46,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_written_again(tmp_path):
             file.write_bytes(b"")
     with pytest.warns(UserWarning, match="5 is damaged and passed over"):
         assert checkpoints.restore(tmp_path).step == 4
+    assert capfd.readouterr() == ("", "")
     checkpoints.save(tmp_path, 5, tree(50.0))
     assert checkpoints.restore(tmp_path).tree["model"]["layer1.0.weight"][0, 0] == 50
 
@@ -59,3 +60,36 @@ def test_nothing_to_read_is_said(tmp_path):
             file.write_bytes(b"")
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(InputError, match=r"no checkpoint in .* can be read"):
         checkpoints.restore(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\nand many lines more")
+
+    monkeypatch.setattr(checkpoints.ocp.training.Checkpointer, "save", full)
+    with pytest.raises(
+        InputError, match=r"cannot write a checkpoint to .*No space left on device\): make room for it"
+    ) as raised:
+        checkpoints.save(tmp_path, 5, tree(5.0))
+    assert "\n" not in str(raised.value)
+
+
+def test_reading_while_a_training_removes_old_checkpoints(tmp_path, monkeypatch):
+    for step in (3, 4):
+        checkpoints.save(tmp_path, step, tree(step))
+    listed, stale = checkpoints.steps, [[1, 2]]
+    monkeypatch.setattr(checkpoints, "steps", lambda folder: stale.pop() if stale else listed(folder))
+    assert checkpoints.restore(tmp_path).step == 4  # without a warning that 2 is damaged
+    opened, vanished = checkpoints.ocp.training.Checkpointer, [FileNotFoundError("2"), NotADirectoryError("1")]
+
+    def vanishing(*arguments, **named):
+        if vanished:
+            raise vanished.pop()
+        return opened(*arguments, **named)
+
+    monkeypatch.setattr(checkpoints.ocp.training, "Checkpointer", vanishing)
+    assert listed(tmp_path) == [3, 4]
+    monkeypatch.setattr(checkpoints, "TRIES", 1)
+    vanished.append(FileNotFoundError("3"))
+    with pytest.raises(InputError, match="change all the time: try again"):
+        listed(tmp_path)

@@ -2,9 +2,12 @@
 
 import itertools
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -128,6 +131,55 @@ def test_processes_give_the_same_batches_and_end(tmp_path):
     evaluated = [list(eval_batches(source, Loading(batch=3, workers=workers), fit)) for workers in (0, 1)]
     assert_same(*evaluated)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs the signals of POSIX")
+def test_processes_ignore_ctrl_c_and_one_that_dies_is_a_sentence():
+    interrupted = []
+
+    def interrupt():
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.001)
+        os.kill(children[0].pid, signal.SIGINT)  # while it starts
+        interrupted.extend(children)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    batches = train_batches(open_source("digits", "train"), Loading(batch=2, workers=1), fit)
+    assert next(batches).valid.all()
+    thread.join()
+    os.kill(interrupted[0].pid, signal.SIGINT)
+    for _ in range(10):  # more than are read ahead
+        assert next(batches).valid.all()
+    assert interrupted[0].is_alive()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    os.kill(interrupted[0].pid, signal.SIGKILL)
+    with pytest.raises(InputError, match=r"a process that loads images died.*: lower data.workers"):
+        list(batches)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs the signals of POSIX")
+def test_processes_end_with_a_parent_that_is_killed():
+    program = (
+        "import multiprocessing, os, signal\nfrom mdm_jax import images\nfrom mdm_jax.data import open_source\n"
+        "from mdm_jax.data.loader import Loading, train_batches\n"
+        "batches = train_batches(open_source('digits', 'train'), Loading(batch=2, workers=2), images.to_array)\n"
+        "next(batches)\nprint(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
+    children = [int(pid) for pid in done.stdout.split()]
+    assert len(children) == 2
+    until = time.monotonic() + 10
+    while (left := [pid for pid in children if runs(pid)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
+
+
+def runs(pid):
+    """Whether a process is there and no zombie."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
 
 
 def test_threads_end_when_the_consumer_stops():

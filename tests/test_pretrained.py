@@ -442,10 +442,10 @@ def test_starting_from_another_input_size(tmp_path):
 
 def test_resnet50_loads_within_three_seconds(tmp_path):
     save_file(random_arrays("resnet50", classes=1000, size=(224, 224)), tmp_path / "resnet50.safetensors")
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone: other tests run beside it
     classifier = load_model("resnet50", weights=tmp_path / "resnet50.safetensors")
     jax.block_until_ready(jax.tree.leaves(classifier))
-    assert time.perf_counter() - start <= 3.0 * (1 + os.getloadavg()[0] / 2)
+    assert time.process_time() - start <= 3.0
 
 
 def test_the_documented_command_explains_a_photograph_offline(tmp_path):

@@ -2,18 +2,21 @@
 
 import csv
 import json
+import shutil
+import struct
 import time
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdm_jax import InputError, images
 from mdm_jax.data import open_source
-from mdm_jax.data.sources import find_split, picture
+from mdm_jax.data.sources import checksum, find_split, picture
 from mdm_jax.data.truth import boxes_of, mask_of
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -92,6 +95,50 @@ def test_damaged_truth_and_images_are_named(split_folder):
     for index in (3, -1):
         with pytest.raises(IndexError, match="items 0 to 2"):
             train[index]
+
+
+@pytest.mark.parametrize("tag", [0x11A, 0x100], ids=["TypeError", "struct.error"])
+def test_an_image_with_damaged_exif_is_read(tmp_path, tag):
+    # Orientation 6, and text where Pillow wants a number when it writes the other tags again.
+    entries = sorted([struct.pack(">HHIHH", 0x112, 3, 1, 6, 0), struct.pack(">HHII", tag, 2, 6, 38)])
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + b"".join(entries) + bytes(4) + b"hello\0"
+    (tmp_path / "a").mkdir()
+    PIL.Image.new("RGB", (20, 16), "red").save(tmp_path / "a" / "1.jpg", exif=exif)
+    with PIL.Image.open(tmp_path / "a" / "1.jpg") as opened, pytest.raises((TypeError, struct.error)):
+        PIL.ImageOps.exif_transpose(opened)
+    assert picture(open_source(f"folder:{tmp_path}", "train"), 0).image.getpixel((5, 5))[0] > 200
+
+
+def test_classes_of_one_name_are_told_apart(split_folder):
+    (split_folder / "classes.json").write_text(json.dumps({"cat": "pet", "dog": "pet"}))
+    assert open_source(f"folder:{split_folder}", "train").class_names == ("pet (cat)", "pet (dog)")
+
+
+def test_links_without_end_are_passed_over(split_folder, tmp_path):
+    files = open_source(f"folder:{split_folder}", "train").files
+    for link, to in (("train/cat/itself", "itself"), ("train/cat/deep/up", "../.."), ("train/round", "round")):
+        (split_folder / link).symlink_to(to)
+    assert open_source(f"folder:{split_folder}", "train").files == files
+    (split_folder / "elsewhere").mkdir()
+    draw(split_folder / "elsewhere" / "e.png")
+    (split_folder / "train/cat/more").symlink_to("../../elsewhere")
+    assert open_source(f"folder:{split_folder}", "train").files == tuple(sorted([*files, "train/cat/more/e.png"]))
+
+
+def test_a_checksum_is_of_files_and_labels_alone(split_folder, tmp_path_factory):
+    def of(folder):
+        return checksum(*(open_source(f"folder:{folder}", split) for split in ("train", "val")))
+
+    moved = tmp_path_factory.mktemp("moved") / "pets"
+    shutil.copytree(split_folder, moved)
+    before = of(split_folder)
+    assert of(moved) == before
+    (moved / "val/dog/d.png").rename(moved / "val/dog/e.png")
+    renamed = of(moved)
+    (moved / "train/cat/a.png").rename(moved / "train/dog/a.png")
+    assert len({before, renamed, of(moved)}) == 3
+    digits = [open_source("digits", split) for split in ("train", "test")]
+    assert checksum(*digits) == checksum(*digits) != checksum(*digits[::-1])
 
 
 @pytest.mark.parametrize("held_out", ["val", "validation", "valid", "test"])

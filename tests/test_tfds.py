@@ -1,5 +1,6 @@
 """tfds data sets prepared and read for real, without TensorFlow and without a network."""
 
+import io
 import json
 import pickle
 import subprocess
@@ -7,11 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from test_sources import split_folder as split_folder  # a fixture
 
 from mdm_jax import InputError
 from mdm_jax.data import open_source
+from mdm_jax.data.tfds import TfdsSource
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "build_tfds.py"
 
@@ -131,6 +134,33 @@ def test_images_that_cannot_be_read_are_left_out(split_folder, tmp_path_factory)
     built = build(str(split_folder), "pets", str(tmp_path_factory.mktemp("tfds")))
     assert built.items == {"train": 2, "val": 1}
     assert "cat/a.png is not an image" in built.left_out[0]
+
+
+def test_an_item_without_label_is_refused():
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (16, 16)).save(file, "PNG")
+    source = TfdsSource("tfds:pets", "test", [{"image": file.getvalue(), "label": -1}], ("cat", "dog"))
+    with pytest.raises(InputError, match="tfds:pets/test/000000 has the label -1, which is no class of tfds:pets"):
+        source.picture(0)
+
+
+def test_classes_of_one_name_can_be_built(split_folder, tmp_path_factory, monkeypatch):
+    from mdm_jax.data.builder import build
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
+    (split_folder / "classes.json").write_text(json.dumps({"cat": "pet", "dog": "pet"}))
+    build(str(split_folder), "pets")
+    assert open_source("tfds:pets", "train").class_names == ("pet (cat)", "pet (dog)")
+
+
+def test_a_build_that_fails_leaves_nothing(split_folder, tmp_path_factory):
+    from mdm_jax.data.builder import build
+
+    (split_folder / "val/dog/d.png").write_bytes(b"no image")
+    place = tmp_path_factory.mktemp("tfds")
+    with pytest.raises(InputError, match=r"a split of .* has no image that can be read \(.*val/dog/d.png is not an image"):
+        build(str(split_folder), "pets", str(place / "new"))
+    assert not list(place.iterdir())
 
 
 def test_build_refuses(prepared):

@@ -1,11 +1,14 @@
 """Training: steps against closed forms and plain Flax, exact resume, a run that is killed, and what a person is told."""
 
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +19,15 @@ import pytest
 from flax import nnx
 
 from mdm_jax import InputError, checkpoints, cli
+from mdm_jax.commands import Result
+from mdm_jax.data.loader import train_batches
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.vit import ViT
+from mdm_jax.training import loop
 from mdm_jax.training.config import OptimizerConfig, differences, train_config
+from mdm_jax.training.display import Display, display
+from mdm_jax.training.job import open_job
 from mdm_jax.training.loop import Silent, Stopped, train
 from mdm_jax.training.steps import cross_entropy, decays, leaves, optimizer, program, schedule
 
@@ -404,8 +412,6 @@ def write_toml(folder, settings):
 
 
 def test_a_damaged_image_is_skipped_counted_and_named(settings, photos, tmp_path, capsys):
-    import shutil
-
     folder = tmp_path / "damaged"
     shutil.copytree(photos, folder)
     (folder / "train" / "red" / "03.png").write_bytes((folder / "train" / "red" / "03.png").read_bytes()[:60])
@@ -431,7 +437,140 @@ def test_nan_stops_with_a_sentence_and_keeps_the_checkpoint(settings, tmp_path):
     assert model is None or all(np.isfinite(array).all() for array in model.tree["model"].values())
 
 
+@pytest.fixture
+def ended(undisturbed, settings):
+    """A copy of the training that has ended, and its config."""
+    config = train_config(settings)
+    shutil.copytree(undisturbed.run.folder, config.out)
+    return config, Path(config.out)
+
+
+def test_an_ended_training_is_not_done_again(ended, undisturbed, settings, tmp_path, capsys):
+    config, folder = ended
+    before = weights_of(folder)
+    shutil.rmtree(folder / "checkpoints")
+    again = train(config)
+    assert (again.was_done, again.metrics, weights_of(folder)) == (True, undisturbed.metrics, before)
+    (folder / "metrics.jsonl").unlink()
+    assert cli.main(["train", write_toml(tmp_path, settings)]) == 0
+    assert "had ended already, nothing was done: val accuracy not known" in " ".join(capsys.readouterr().out.split())
+
+
+def test_damaged_weights_are_written_again_for_all_to_read(ended):
+    config, folder = ended
+    before = weights_of(folder)
+    for damaged in (before[:-8], before[:-1] + bytes([before[-1] ^ 1]), b""):
+        (folder / "model.safetensors").write_bytes(damaged)
+        assert not train(config).was_done
+        assert weights_of(folder) == before
+    (folder / "other").touch()
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "other").stat().st_mode
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()  # as good as a full disk: it cannot be written
+    with pytest.raises(InputError, match=r"cannot write .*model.safetensors \(Is a directory\): make room"):
+        train(config)
+
+
+def test_checkpoints_without_their_settings_are_refused(ended):
+    config, folder = ended
+    for name in ("train.json", "config.json", "model.safetensors"):
+        (folder / name).unlink()
+    with pytest.raises(InputError, match=r"or whose train\.json is gone"):
+        train(config)
+    assert not (folder / "train.json").exists()
+
+
+def test_damaged_metrics_are_passed_over(ended, undisturbed):
+    config, folder = ended
+    good = (folder / "metrics.jsonl").read_bytes()
+    (folder / "metrics.jsonl").write_bytes(b"\xff\xfe\n3\n{}\n" + b'{"step": "a"}\n{"step": 1, "epoch": 1}\n' + good)
+    again = train(config)
+    assert (again.was_done, again.metrics) == (True, undisturbed.metrics)
+
+
+def test_a_mistake_before_the_first_checkpoint_can_be_mended(settings, tmp_path):
+    wrong = settings["model"] | {"start_from": str(tmp_path / "none.safetensors")}
+    with pytest.raises(InputError, match="no weights at"):
+        train(train_config(settings | {"model": wrong}))
+    with pytest.raises(Stopped, match="stopped at step 2"):
+        train(train_config(settings), StopAfter(1))
+    assert json.loads((tmp_path / "run" / "train.json").read_text())["model"]["start_from"] == ""
+
+
+def test_data_may_move_but_not_change(ended, settings, photos, tmp_path):
+    assert train(ended[0]).was_done
+    moved = tmp_path / "moved"
+    shutil.copytree(photos, moved)
+    settings["data"]["source"] = f"folder:{moved}"
+    assert train(train_config(settings)).was_done
+    (moved / "val/red/00.png").rename(moved / "val/green/99.png")
+    with pytest.raises(InputError, match=r"the images or labels of folder:.*moved have changed since the training in"):
+        train(train_config(settings))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_epoch_of_only_damaged_images_is_refused(settings, photos, tmp_path, split):
+    shutil.copytree(photos, tmp_path / "damaged")
+    for file in (tmp_path / "damaged" / split).rglob("*.png"):
+        file.write_bytes(b"no image")
+    settings["data"]["source"] = f"folder:{tmp_path / 'damaged'}"
+    with pytest.raises(InputError, match=f"no image of the split {split} could be read: .*is not an image"):
+        train(train_config(settings))
+
+
+def test_one_class_is_warned_of(settings, photos, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(photos / split / "red", tmp_path / "one" / split / "red")
+    settings["data"]["source"] = f"folder:{tmp_path / 'one'}"
+    with pytest.warns(UserWarning, match="has one class only, 'red'"):
+        open_job(train_config(settings))
+
+
+def test_a_stop_that_ends_the_loading_too_is_a_stop(settings, monkeypatch):
+    watch = StopAfter(10**6)
+
+    def dying(*arguments, **named):
+        yield from itertools.islice(train_batches(*arguments, **named), 2)
+        watch.left = wants
+        raise RuntimeError("Worker process was terminated")
+
+    monkeypatch.setattr(loop, "train_batches", dying)
+    wants = 0
+    with pytest.raises(Stopped, match="stopped at step 2 of 18, which is saved"):
+        train(train_config(settings), watch)
+    watch.left = wants = 10**6
+    with pytest.raises(RuntimeError, match="terminated"):
+        train(train_config(settings), watch)
+
+
+@pytest.mark.parametrize("name", [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)])
+def test_signals_ask_to_stop(name):
+    with display() as watch:
+        os.kill(os.getpid(), getattr(signal, name))
+        assert watch.wants_stop()
+
+
 # what a person is told
+
+
+def test_names_are_no_markup(capsys):
+    cli.Report(as_json=False).show(Result([{"id": "[/b].png"}], "skipped: u[/b].png", ["u[/b].npz"]))
+    assert capsys.readouterr().out.split() == ["id", "[/b].png", "skipped:", "u[/b].png", "u[/b].npz"]
+
+
+def test_experiments_say_one_sentence(monkeypatch, tmp_path, capsys, settings):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "experiments"))
+    import train_networks
+
+    config = train_networks.Config(data="folder:/does/not/exist", out=tmp_path)
+    assert train_networks.train_all(config, settings, {"resnet": {}}, "title") == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "is not a folder" in err
+    monkeypatch.setattr(Display, "wants_stop", lambda self: True)
+    config = train_networks.Config(data=settings["data"]["source"], out=tmp_path)
+    assert train_networks.train_all(config, settings, {"resnet": {}}, "title") == 130
+    assert capsys.readouterr().err == "stopped at step 0 of 18, before the first: begin again\n"
 
 
 def test_command_line_overrides_and_other_settings_are_refused(settings, tmp_path, capsys):
@@ -456,8 +595,8 @@ def test_command_line_overrides_and_other_settings_are_refused(settings, tmp_pat
 
 
 def test_settings_that_change_no_weight_are_free():
-    old = {"out": "a", "checkpoint_every": 5, "epochs": 3, "data": {"workers": 0, "batch": 8}}
-    new = {"out": "b", "checkpoint_every": 9, "epochs": 3, "data": {"workers": 4, "batch": 9}}
+    old = {"out": "a", "checkpoint_every": 5, "epochs": 3, "data": {"source": "digits", "workers": 0, "batch": 8}}
+    new = {"out": "b", "checkpoint_every": 9, "epochs": 3, "data": {"source": "folder:a", "workers": 4, "batch": 9}}
     assert differences(old, new) == {"data.batch": (8, 9)}
     assert differences({"model": {"arguments": {}}}, {"model": {"arguments": {"depth": 2}}}) == {
         "model.arguments.depth": (None, 2)
@@ -489,6 +628,9 @@ BAD = {
     "[model]\nmean = [0.5]": "the setting model.mean is [0.5]: give one number for each of 3 channels",
     "[model]\nmean = 0.5": "the setting model.mean is 0.5: write a list of numbers",
     "[model]\nmean = [0.5, true, 0.5]": "the setting model.mean is [0.5, true, 0.5]: write a list of numbers",
+    "[model]\nmean = ['a', 1, 1]": "the setting model.mean is ['a', 1, 1]: write a list of numbers",
+    "[model]\nmean = [nan, 0, 0]": "the setting model.mean is [nan, 0.0, 0.0]: give finite numbers",
+    'out = "a\\u0000b"': "the setting out is 'a\\x00b'",
     "[model]\nstd = [0.5, 0, 0.5]": "the setting model.std is [0.5, 0.0, 0.5]: give numbers above 0",
     "[model]\nchannels = 4": "the setting model.channels is 4",
     "[model]\ncrop = 1.5": "the setting model.crop is 1.5",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -40,10 +41,20 @@ def build(folder: str, name: str, data_dir: str | None = None) -> Built:
     builder = _FolderBuilder(name, sources, data_dir or os.environ.get("TFDS_DATA_DIR"))
     if builder.is_prepared():
         raise InputError(f"tfds:{name} exists already in {builder.data_dir}: choose another name, or remove that folder")
+    above = Path(builder.data_dir).parent
+    places = (above.parent / "downloads" / "extracted", above.parent / "downloads", above, *above.parents)
+    made = [place for place in places if not place.exists()]
     try:
         builder.download_and_prepare(file_format="array_record")
-    except OSError as error:
-        raise InputError(f"cannot write {builder.data_dir} ({error.strerror}): choose another data_dir") from error
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # those that are not empty stay
+            for place in made:
+                place.rmdir()
+        if isinstance(error, OSError):
+            raise InputError(f"cannot write {builder.data_dir} ({error.strerror}): choose another data_dir") from error
+        if isinstance(error, AssertionError) and builder.left_out:  # what tfds says of a split without items
+            raise InputError(f"a split of {folder} has no image that can be read ({builder.left_out[0]})") from error
+        raise
     return Built({split: builder.info.splits[split].num_examples for split in splits}, tuple(builder.left_out))
 
 

@@ -5,7 +5,7 @@ Beside them, where there are: `boxes.csv`, `masks/` and `classes.json`. No image
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,16 +63,23 @@ def open_folder(path: str, split: str) -> Folder:
         used = find_split(split, {item.split for item in items}, f"folder:{path}")
         files = tuple(item.file for item in items if item.split == used)
         labels = sorted({item.label for item in items})
-        numbers, names = {label: number for number, label in enumerate(labels)}, listing.class_names(root)
+        numbers = {label: number for number, label in enumerate(labels)}
         return Folder(
             name=f"folder:{path}",
             root=root,
             split=used,
             files=files,
             labels=tuple(numbers[item.label] for item in items if item.split == used),
-            class_names=tuple(images.printable(names.get(label, label)) for label in labels),
+            class_names=_names(labels, listing.class_names(root)),
             boxes=listing.boxes(root, files),
             masks=listing.masks(root, files),
         )
     except OSError as error:
         raise InputError(f"cannot list {path} ({error.strerror}): check the permissions") from error
+
+
+def _names(labels: Sequence[str], given: Mapping[str, str]) -> tuple[str, ...]:
+    """Names for people; classes of one name are told apart by their labels."""
+    names = [given.get(label, label) for label in labels]
+    own = (name if names.count(name) == 1 else f"{name} ({label})" for name, label in zip(names, labels))
+    return tuple(map(images.printable, own))

@@ -145,7 +145,17 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
 
 def _subfolders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder to look into: not a link to itself or to one that it lies in, which has no end."""
+    try:
+        if not entry.is_dir():
+            return False
+    except OSError:
+        return False
+    return not entry.is_symlink() or not Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve())
 
 
 def _files(root: Path, below: str) -> Iterator[str]:
@@ -154,7 +164,7 @@ def _files(root: Path, below: str) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 yield from _files(root, f"{below}/{entry.name}")
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 yield f"{below}/{entry.name}"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import NamedTuple
 
 import absl.flags
@@ -158,18 +163,63 @@ def _read(batches: grain.MapDataset, loading: Loading) -> Iterator[Batch]:
     if loading.workers:
         if not absl.flags.FLAGS.is_parsed():  # grain's processes take over absl's flags, which nothing here uses
             absl.flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(loading.workers, per_worker_buffer_size=2))
+        options = grain.MultiprocessingOptions(loading.workers, per_worker_buffer_size=2)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_in_worker)
     iterator = iter(dataset)
-    reading = _until_closed(iterator, _owned if loading.workers else lambda batch: batch)
+    reading = _until_closed(_from_processes(iterator) if loading.workers else iterator, iterator.close)
     weakref.finalize(reading, iterator.close)  # also at the end of the program, before modules are torn down
     return reading
 
 
-def _until_closed(iterator: grain.DatasetIterator, give: Callable[[Batch], Batch]) -> Iterator[Batch]:
+def _until_closed(batches: Iterable[Batch], close: Callable[[], None]) -> Iterator[Batch]:
     try:
-        yield from map(give, iterator)
+        yield from batches
     finally:
-        iterator.close()
+        close()
+
+
+def _from_processes(iterator: grain.DatasetIterator) -> Iterator[Batch]:
+    """The batches; one of the processes that died is an InputError."""
+    try:
+        with _ctrl_c_blocked():  # the first batch starts the processes, which inherit that
+            first = next(iterator, None)
+        if first is not None:
+            yield _owned(first)
+            yield from map(_owned, iterator)
+    except RuntimeError as error:
+        if not str(error).startswith("Worker process was terminated"):
+            raise
+        raise InputError(
+            "a process that loads images died, perhaps of too little memory: lower data.workers (the same command goes on "
+            "from the last checkpoint)"
+        ) from error
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """In this thread and in processes that it starts, where the system can: the others hear of Ctrl-C all the same."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started later it would take the block away
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _in_worker(index: int, count: int) -> None:
+    """Ctrl-C is for the parent to handle; a worker ends with its parent, also when that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _owned(batch: Batch) -> Batch:

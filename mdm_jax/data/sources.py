@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -65,6 +66,25 @@ def picture(source: Source, index: int) -> Picture:
         return source.picture(index)
     example = source[index]
     return Picture(example.id, PIL.Image.fromarray(images.to_uint8(example.image)), example.label)
+
+
+@runtime_checkable
+class Listed(Protocol):
+    """A source that knows the files and labels of its items without opening them."""
+
+    @property
+    def files(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> tuple[int, ...]: ...
+
+
+def checksum(*sources: Source) -> str:
+    """Of the items' files and labels, or of name and length where items are no files; opens no image."""
+    contents = [
+        [*zip(source.files, source.labels)] if isinstance(source, Listed) else (source.name, len(source)) for source in sources
+    ]
+    return hashlib.sha256(repr(contents).encode()).hexdigest()
 
 
 def open_source(text: str, split: str) -> Source:

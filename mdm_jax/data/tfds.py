@@ -68,7 +68,10 @@ class TfdsSource:
     def _picture(self, index: int, record: Mapping[str, Any]) -> Picture:
         file = record.get("file")
         id = file.decode("utf-8", "replace") if isinstance(file, bytes) else f"{self.name}/{self.split}/{index:06d}"
-        return Picture(id, images.decode(io.BytesIO(record["image"]), id), int(record["label"]))
+        label = int(record["label"])
+        if not 0 <= label < len(self.class_names):  # -1 in the test splits of competitions
+            raise InputError(f"{id} has the label {label}, which is no class of {self.name}: choose a split that is labelled")
+        return Picture(id, images.decode(io.BytesIO(record["image"]), id), label)
 
 
 def open_tfds(text: str, split: str) -> TfdsSource:

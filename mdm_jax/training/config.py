@@ -19,8 +19,9 @@ from mdm_jax.errors import InputError, unknown
 
 OPTIMIZERS = ("adamw", "sgd")
 DTYPES = ("float32", "bfloat16")
-FREE = ("out", "checkpoint_every", "data.workers")
-"""settings that may change when a training goes on: the weights it ends with do not depend on them"""
+FREE = ("out", "checkpoint_every", "data.workers", "data.source")
+"""settings that may change when a training goes on: the weights it ends with do not depend on them, nor on where the images
+lie, which a checksum of them guards"""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     """of sgd"""
     warmup: float = 0.1
-    """share of all steps in which the learning rate rises from zero"""
+    """share of all steps in which the learning rate rises, in equal steps from its highest value / (their number + 1)"""
     clip: float = 0.0
     """longest gradient (global norm), longer ones are shortened; 0 leaves all as they are"""
     label_smoothing: float = 0.0
@@ -119,7 +120,7 @@ class TrainConfig:
             _require(count is None or count >= 1, name, count, "a whole number from 1")
         _require(0 <= self.seed < 2**32, "seed", self.seed, f"a whole number from 0 to {2**32 - 1}")
         _require(data.workers >= 0, "data.workers", data.workers, "a whole number from 0")
-        _require(bool(self.out.strip()), "out", self.out, "the folder of the run")
+        _require(bool(self.out.strip()) and "\0" not in self.out, "out", self.out, "the folder of the run")
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
         _one_of("model.interpolation", model.interpolation, images.RESAMPLING)
@@ -128,6 +129,7 @@ class TrainConfig:
         _require(0 < model.crop <= 1, "model.crop", model.crop, "a share above 0, at most 1")
         for name, values in (("model.mean", model.mean), ("model.std", model.std)):
             _require(len(values) == model.channels, name, list(values), f"one number for each of {model.channels} channels")
+        _require(all(map(math.isfinite, model.mean)), "model.mean", list(model.mean), "finite numbers")
         _require(all(0 < s < math.inf for s in model.std), "model.std", list(model.std), "numbers above 0")
         _require(0 < optimizer.learning_rate < math.inf, "optimizer.learning_rate", optimizer.learning_rate, "a number above 0")
         for name in ("weight_decay", "clip"):
@@ -202,9 +204,11 @@ def _known(kind: type, settings: dict[str, Any], prefix: str) -> None:
             if not isinstance(value, dict):
                 raise InputError(f"the setting {prefix + name} is {value!r}: write a table, [{prefix + name}] and its settings")
             _known(table, value, f"{prefix}{name}.")  # type: ignore[arg-type]
-        elif types[name] is not bool and any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value])):
+            continue
+        values = value if isinstance(value, list) and types[name] is not float else [value]
+        if types[name] is not bool and any(isinstance(each, bool) for each in values):
             raise _wrong(prefix + name, value, types[name])  # to Python true is a whole number
-        elif types[name] is float and not isinstance(value, int | float):
+        if types[name] in (float, tuple[float, ...]) and not all(isinstance(each, int | float) for each in values):
             raise _wrong(prefix + name, value, types[name])
 
 

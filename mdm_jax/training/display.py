@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 EVERY = 0.2
 """seconds between two looks of the bar"""
+ASKING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""signals that ask a process to end: Ctrl-C, the system, a terminal that is closed (not everywhere)"""
 
 
 class Display:
@@ -62,7 +64,8 @@ def display() -> Iterator[Display]:
     """A `Display` while it is drawn and takes the signals that ask a process to end."""
     shown = Display()
     mine = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, shown.ask) for number in (signal.SIGINT, signal.SIGTERM)} if mine else {}
+    numbers = [getattr(signal, name) for name in ASKING if hasattr(signal, name)] if mine else []
+    before = {number: signal.signal(number, shown.ask) for number in numbers}
     try:
         with shown.bar:
             yield shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,6 +59,9 @@ def open_job(config: TrainConfig) -> Job:
         )
     preprocessing = Preprocessing(model.channels, model.size, model.crop, model.interpolation, model.mean, model.std)
     classes = len(source.class_names)
+    if classes == 1:
+        name = source.class_names[0]
+        warnings.warn(f"{data.source} has one class only, {name!r}: a network learns nothing from it", stacklevel=2)
 
     def construct() -> nnx.Module:
         rngs = nnx.Rngs(config.seed)

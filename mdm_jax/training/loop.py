@@ -70,7 +70,7 @@ def train(config: TrainConfig, watch: Watch | None = None) -> Trained:
     config.check()
     job = open_job(config)
     with run_folder.opened(Path(config.out)) as run:
-        run_folder.begin(run, config, len(job.source), job.source.class_names)
+        run_folder.begin(run, config, job.source, job.held_out)
         return _Training(job, run, watch).go()
 
 
@@ -93,9 +93,11 @@ class _Training:
 
     def go(self) -> Trained:
         checkpoint = checkpoints.restore(self.run.checkpoints)
+        if checkpoint is None and self.run.weights.exists():  # it ended, and its checkpoints were removed
+            return Trained(self.run, run_folder.metrics(self.run), [], was_done=True)
         state, compiled = self._begin() if checkpoint is None else self._resume(checkpoint)
         step, steps = int(state.step), self.job.steps
-        if step == steps and self._is_closed(step) and self.run.weights.exists():
+        if step == steps and self._is_closed(step) and run_folder.is_finished(self.run, compiled.module(state)):
             return Trained(self.run, self.metrics, list(self.skipped), was_done=True)
         if checkpoint is not None:
             self.watch.says(f"going on from step {step} of {steps}")
@@ -132,9 +134,7 @@ class _Training:
         while True:
             ends_epoch = step > 0 and step % job.steps_per_epoch == 0
             if self.watch.wants_stop():
-                self._save(compiled, state, step, loss)
-                saved = "which is saved: the same command goes on from there" if step else "before the first: begin again"
-                raise Stopped(f"stopped at step {step} of {job.steps}, {saved}")
+                raise self._stopped(compiled, state, step, loss)
             if ends_epoch and not self._is_closed(step):
                 jax.block_until_ready(state)
                 busy += self._tick()
@@ -150,7 +150,12 @@ class _Training:
                 self._tick()
             if step == job.steps:
                 return state
-            batch = self._noted(next(batches))
+            try:
+                batch = self._noted(next(batches))
+            except Exception:
+                if self.watch.wants_stop():  # what asks this process to stop may have ended those that load
+                    raise self._stopped(compiled, state, step, loss) from None
+                raise
             before, (state, loss) = loss, compiled.train(state, batch.images, batch.labels, batch.valid)
             if before is None:
                 jax.block_until_ready(loss)
@@ -160,14 +165,22 @@ class _Training:
                 images += len(batch.labels)
             step += 1
 
+    def _stopped(self, compiled: Program, state: State, step: int, loss: jax.Array | None) -> Stopped:
+        """What to raise when asked to stop, with a checkpoint written."""
+        self._save(compiled, state, step, loss)
+        saved = "which is saved: the same command goes on from there" if step else "before the first: begin again"
+        return Stopped(f"stopped at step {step} of {self.job.steps}, {saved}")
+
     def _close_epoch(self, compiled: Program, state: State, step: int, speed: float) -> bool:
         """Measure, and add a line to the metrics; False when asked to stop on the way."""
-        job, total = self.job, Sums(*map(jnp.asarray, (0.0, 0.0, 0.0)))
+        job, total, data = self.job, Sums(*map(jnp.asarray, (0.0, 0.0, 0.0))), self.job.config.data
+        self._check_any(state.sums, data.train)
         for batch in eval_batches(job.held_out, job.evaluation, job.fit):
             if self.watch.wants_stop():
                 return False
             self._noted(batch)
             total += compiled.evaluate(state, batch.images, batch.labels, batch.valid)
+        self._check_any(total, data.evaluate)
         self._tick()
         line = {
             "epoch": step // job.steps_per_epoch,
@@ -184,9 +197,9 @@ class _Training:
         self.metrics.append(line)
         run_folder.write_metrics(self.run, self.metrics)
         self.watch.says(
-            f"epoch {line['epoch']}/{job.config.epochs}: loss {_shown(line['train_loss'])}, accuracy "
-            f"{_shown(line['train_accuracy'])}; {job.config.data.evaluate} loss {_shown(line['eval_loss'])}, accuracy "
-            f"{_shown(line['eval_accuracy'])}; {speed:.0f} images/s, {self.seconds:.0f} s"
+            f"epoch {line['epoch']}/{job.config.epochs}: loss {line['train_loss']:.3f}, accuracy "
+            f"{line['train_accuracy']:.3f}; {data.evaluate} loss {line['eval_loss']:.3f}, accuracy "
+            f"{line['eval_accuracy']:.3f}; {speed:.0f} images/s, {self.seconds:.0f} s"
         )
         return True
 
@@ -211,6 +224,12 @@ class _Training:
                 self.skipped[sentence] = None
                 self.watch.says(f"skipped: {sentence}")
         return batch
+
+    def _check_any(self, sums: Sums, split: str) -> None:
+        """Raises InputError when no image of an epoch could be read."""
+        if not sums.items:
+            first = next(iter(self.skipped), "")
+            raise InputError(f"no image of the split {split} could be read: mend or replace them ({first})")
 
     def _check(self, loss: jax.Array | None, step: int) -> float:
         """The loss of step `step`. Raises InputError when it is no number."""
@@ -239,9 +258,5 @@ class _Training:
         return elapsed
 
 
-def _mean(total: jax.Array, count: jax.Array) -> float | None:
-    return float(total) / float(count) if count else None
-
-
-def _shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+def _mean(total: jax.Array, count: jax.Array) -> float:
+    return float(total) / float(count)

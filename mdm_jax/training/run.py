@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,12 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
+import safetensors.numpy
 from flax import nnx
 
+from mdm_jax import checkpoints
+from mdm_jax.data.sources import Source, checksum
 from mdm_jax.errors import InputError
 from mdm_jax.files import check_writable, write_whole
 from mdm_jax.models import weights
 from mdm_jax.training.config import TrainConfig, differences
+
+MEASURED = (
+    *("epoch", "step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"),
+    *("learning_rate", "images_per_second", "seconds", "skipped"),
+)
+"""what a line of metrics.jsonl has, all numbers"""
 
 
 @dataclass(frozen=True)
@@ -72,34 +81,29 @@ def opened(folder: Path) -> Iterator[Run]:
         raise InputError(f"cannot write to {folder} ({error.strerror}): choose another folder with --out") from error
 
 
-def begin(run: Run, config: TrainConfig, items: int, class_names: tuple[str, ...]) -> None:
+def begin(run: Run, config: TrainConfig, source: Source, held_out: Source) -> None:
     """Write down the training, or see that the one that was begun here is the same.
 
     Raises InputError with every difference, and for a folder that holds a network that was not trained there.
     """
-    record = json.loads(json.dumps(asdict(config) | {"items": items, "class_names": class_names}))
-    if run.settings.exists():
-        try:
-            before = json.loads(run.settings.read_text())
-            changed = differences(before, record)
-        except (ValueError, AttributeError, OSError):
-            raise InputError(f"{run.settings} is damaged: choose another folder with --out") from None
-        if changed:
-            listed = ", ".join(f"{name} {_short(old)} -> {_short(new)}" for name, (old, new) in changed.items())
-            raise InputError(
-                f"{run.folder} holds a training with other settings ({listed}): choose another folder with --out, or go back "
-                "to the old settings to go on"
-            )
-    elif run.network.exists() or run.weights.exists():
-        raise InputError(f"{run.folder} holds a network that mdm train did not begin: choose another folder with --out")
-    else:
+    data = {"items": len(source), "class_names": source.class_names, "checksum": checksum(source, held_out)}
+    record = json.loads(json.dumps(asdict(config) | data))
+    written = run.settings.exists()
+    if written and (run.weights.exists() or checkpoints.steps(run.checkpoints)):
+        _check_same(run, record, set(data))
+    elif not written and (run.network.exists() or run.weights.exists() or run.checkpoints.exists()):
+        raise InputError(
+            f"{run.folder} holds a network that mdm train did not begin, or whose train.json is gone: choose another folder "
+            "with --out"
+        )
+    else:  # new, or ended before its first checkpoint, so that nothing is lost
         write_whole(run.settings, lambda file: file.write(json.dumps(record, indent=2).encode()))
     model = config.model
     described = {
         "architecture": model.architecture,
-        "num_classes": len(class_names),
+        "num_classes": len(source.class_names),
         "model_args": model.arguments,
-        "label_names": class_names,
+        "label_names": source.class_names,
         "pretrained_cfg": {
             "input_size": [model.channels, *model.size],
             "interpolation": model.interpolation,
@@ -111,17 +115,37 @@ def begin(run: Run, config: TrainConfig, items: int, class_names: tuple[str, ...
     write_whole(run.network, lambda file: file.write((json.dumps(described, indent=2) + "\n").encode()))
 
 
+def _check_same(run: Run, record: dict[str, Any], of_data: set[str]) -> None:
+    """Raises InputError when train.json differs from `record`, whose keys `of_data` say what the data are."""
+    try:
+        before = json.loads(run.settings.read_text())
+        changed = differences({"checksum": record["checksum"]} | before, record)  # older trainings wrote none
+    except (ValueError, AttributeError, TypeError, OSError):
+        raise InputError(f"{run.settings} is damaged: choose another folder with --out") from None
+    listed = ", ".join(f"{name} {_short(old)} -> {_short(new)}" for name, (old, new) in changed.items() if name not in of_data)
+    if listed:
+        raise InputError(
+            f"{run.folder} holds a training with other settings ({listed}): choose another folder with --out, or go back "
+            "to the old settings to go on"
+        )
+    if changed:
+        raise InputError(
+            f"the images or labels of {record['data']['source']} have changed since the training in {run.folder} began: choose "
+            "another folder with --out, or bring the old ones back to go on"
+        )
+
+
 def metrics(run: Run, until: int | None = None) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl up to a step; a line cut short by a crash is left out."""
+    """The lines of metrics.jsonl up to a step; what a crash or a person damaged is left out."""
     lines = []
-    for text in run.metrics.read_text().splitlines() if run.metrics.exists() else ():
+    for text in run.metrics.read_text("utf-8", "replace").splitlines() if run.metrics.exists() else ():
         try:
             line = json.loads(text)
-            if until is None or line["step"] <= until:
-                lines.append(line)
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             continue
-    return lines
+        if isinstance(line, dict) and all(isinstance(line.get(key), int | float) for key in MEASURED):
+            lines.append(line)
+    return [line for line in lines if until is None or line["step"] <= until]
 
 
 def write_metrics(run: Run, lines: list[dict[str, Any]]) -> None:
@@ -132,12 +156,22 @@ def write_metrics(run: Run, lines: list[dict[str, Any]]) -> None:
 
 def finish(run: Run, module: nnx.Module) -> None:
     """Write the weights, whole or not at all."""
-    partial = run.folder / ".writing-model.safetensors"
+    content = safetensors.numpy.save(weights.entries(module))
     try:
-        weights.save(module, partial)
-        os.replace(partial, run.weights)
-    except OSError as error:
-        raise InputError(f"cannot write {run.weights} ({error.strerror}): make room for it there") from error
+        write_whole(run.weights, lambda file: file.write(content))
+    except InputError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise InputError(f"cannot write {run.weights} ({reason}): make room for it, then the same command goes on") from error
+
+
+def is_finished(run: Run, module: nnx.Module) -> bool:
+    """Whether the weights lie in the folder, and are those of the module to the bit."""
+    try:
+        stored = weights.read(run.weights)
+    except InputError:
+        return False
+    own = weights.entries(module)
+    return stored.keys() == own.keys() and all(np.array_equal(stored[name], array) for name, array in own.items())
 
 
 def _short(value: Any) -> str:

@@ -114,7 +114,10 @@ def schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
 
 
 def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW, or SGD with Nesterov momentum and the same decoupled-by-mask decay; gradients clipped before either."""
+    """AdamW, or SGD with Nesterov momentum; gradients clipped before either, decay for the parameters that `decays` names.
+
+    The decay of AdamW is decoupled; that of SGD is L2, part of the gradient that the momentum gathers.
+    """
     rate = schedule(config, steps)
     if config.name == "adamw":
         moves = [optax.adamw(rate, weight_decay=config.weight_decay, mask=decays)]
