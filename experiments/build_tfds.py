@@ -5,7 +5,7 @@
 The folder has the layout that `folder:PATH` reads. Splits, class names, boxes, masks and the bytes of every image are
 kept, so that the data set gives the same examples as the folder, from a few large files instead of many small ones:
 
-    TFDS_DATA_DIR=tfds mdm train config.toml      with  data = "tfds:my_photos"
+    TFDS_DATA_DIR=tfds mdm train config.toml      with  source = "tfds:my_photos"  below  [data]
 
 Measured on 2 CPU cores: 10,000 JPEG files of 64x64 in 3.3 s, 692 of 160x160 with masks in 0.3 s.
 """
@@ -50,4 +50,4 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config)))
+    sys.exit(main(tyro.cli(Config, description=__doc__)))

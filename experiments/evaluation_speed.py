@@ -18,14 +18,12 @@ Measured on 2 CPU cores, Python 3.11, jax 0.10.2, batch of 8, 224 px, float32:
     vit_small_patch16_224           283             781    2.76
     vit_base_patch16_224           1094            2151    1.97
 
-With XLA's own gradients of the first convolution and of windowed pooling ResNet-50's ratio was 2.43. No GPU was at hand.
+Before the first convolution had its own gradient (mdm_jax/models/stem.py) ResNet-50's ratio was 2.43. No GPU was at hand.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,6 +35,7 @@ import tyro
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
+from throughput import alternate
 
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import shapes
@@ -88,25 +87,13 @@ def evaluation(network: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jax.value_and_grad(lambda images: jax.nn.softmax(forward(network, images))[:, 17].sum())(images)
 
 
-def seconds(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function, taken in turn so that a drift of the machine meets all of them alike."""
-    for function in functions.values():
-        jax.block_until_ready(function())
-    taken: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            jax.block_until_ready(function())
-            taken[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in taken.items()}
-
-
 def measure(name: str, dtype: str, config: Config) -> dict[str, float]:
     """Seconds of a forward pass and of an evaluation, and the floating-point operations of the evaluation."""
     network = random_network(name, config, dtype)
     images = jax.random.normal(jax.random.key(0), (config.batch, config.side, config.side, 3), jnp.dtype(dtype))
     compiled = {f.__name__: jax.jit(f).lower(network, images).compile() for f in (forward, evaluation)}
-    taken = seconds({key: partial(f, network, images) for key, f in compiled.items()}, config.repeats)
+    runs = alternate({key: partial(f, network, images) for key, f in compiled.items()}, config.repeats)
+    taken = {key: float(np.median(seconds)) for key, seconds in runs.items()}
     costs = compiled["evaluation"].cost_analysis() or {}
     return taken | {"flops": float(costs.get("flops", float("nan")))}
 

@@ -4,10 +4,13 @@
     python experiments/train_magnetic_tile.py --data folder:magnetic_tile --full    # ResNet-18, DenseNet-121, ViT, GPU
 
 The folder holds images/, masks/ and labels.csv (file, label, split); point it at your own data of that layout. Always
-answering `free` would be right for 72 of the 164 test tiles (0.439).
+answering `free` would be right for 72 of the 164 test tiles (0.439). `--networks vit_tiny --start-from
+timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k` tunes a Transformer that has seen more than these 528 photographs.
 MEASURED"""
 
 from __future__ import annotations
+
+import sys
 
 import tyro
 from train_networks import Config, Settings, train_all
@@ -21,7 +24,7 @@ COMMON: Settings = {
 }
 REDUCED: dict[str, Settings] = {
     "resnet": {
-        "epochs": 30,
+        "epochs": 15,
         "model": {
             "architecture": "resnet",
             "arguments": {"widths": [16, 32, 64, 128], "depths": [1, 1, 1, 1], "stem": "strided"},
@@ -29,20 +32,20 @@ REDUCED: dict[str, Settings] = {
         "optimizer": {"learning_rate": 3e-3},
     },
     "densenet": {
-        "epochs": 25,
+        "epochs": 12,
         "model": {
             "architecture": "densenet",
-            "arguments": {"growth": 12, "initial": 24, "blocks": [3, 4, 6, 6], "stem": "imagenet"},
+            "arguments": {"growth": 24, "initial": 48, "blocks": [2, 2, 3, 3], "stem": "imagenet"},
         },
         "optimizer": {"learning_rate": 3e-3},
     },
     "vit": {
-        "epochs": 40,
+        "epochs": 30,
         "model": {
             "architecture": "vit",
-            "arguments": {"patch": 16, "width": 96, "depth": 3, "heads": 4, "stem": "conv"},
+            "arguments": {"patch": 16, "width": 96, "depth": 2, "heads": 4, "stem": "conv"},
         },
-        "optimizer": {"learning_rate": 1e-3},
+        "optimizer": {"learning_rate": 2e-3},
     },
 }
 FULL: dict[str, Settings] = {
@@ -59,9 +62,9 @@ FULL: dict[str, Settings] = {
 }
 
 
-def main(config: Config) -> None:
-    train_all(config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 160 px")
+def main(config: Config) -> int:
+    return train_all(config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 160 px")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, config=(tyro.conf.FlagCreatePairsOff,)))
+    sys.exit(main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))))
