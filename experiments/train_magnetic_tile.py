@@ -17,14 +17,14 @@ from train_networks import Config, Settings, train_all
 
 COMMON: Settings = {
     "checkpoint_every": 200,
-    "data": {"train": "train", "evaluate": "test", "batch": 32},
+    "data": {"train": "train", "evaluate": "test", "batch": 16},
     "model": {"size": [160, 160], "mean": [0.4] * 3, "std": [0.2] * 3},
     "optimizer": {"weight_decay": 0.05, "clip": 1.0, "label_smoothing": 0.1},
-    "augment": {"crop": 0.7, "flip": True, "colour": 0.2},
+    "augment": {"crop": 0.9, "flip": True, "colour": 0.2},
 }
 REDUCED: dict[str, Settings] = {
     "resnet": {
-        "epochs": 15,
+        "epochs": 40,
         "model": {
             "architecture": "resnet",
             "arguments": {"widths": [16, 32, 64, 128], "depths": [1, 1, 1, 1], "stem": "strided"},
@@ -32,7 +32,7 @@ REDUCED: dict[str, Settings] = {
         "optimizer": {"learning_rate": 3e-3},
     },
     "densenet": {
-        "epochs": 12,
+        "epochs": 30,
         "model": {
             "architecture": "densenet",
             "arguments": {"growth": 24, "initial": 48, "blocks": [2, 2, 3, 3], "stem": "imagenet"},

@@ -21,7 +21,8 @@ from mdm_jax.data.digits import Digits
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.files import check_writable, write_whole
 from mdm_jax.metrics import energy_pointing
-from mdm_jax.models.pretrained import EMBEDDED, Classifier, load_model
+from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.pretrained import EMBEDDED, load_model
 from mdm_jax.timing import Timing, stopwatch
 from mdm_jax.types import Explanation, Status
 

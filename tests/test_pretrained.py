@@ -20,8 +20,9 @@ from mdm_jax import InputError, checkpoints, load_model
 from mdm_jax.data import Digits
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import build, shapes
+from mdm_jax.models.description import FIRST
 from mdm_jax.models.naming import timm_name
-from mdm_jax.models.pretrained import EMBEDDED, FIRST
+from mdm_jax.models.pretrained import EMBEDDED
 from mdm_jax.models.transfer import start_from
 from mdm_jax.models.vit import interpolate
 
