@@ -672,3 +672,25 @@ def test_other_bad_calls(tmp_path, capsys):
     assert "cannot write to" in capsys.readouterr().err
     assert cli.main(["train", str(tmp_path / "good.toml"), "--epoch", "3"]) == 2
     assert "did you mean --epochs?" in capsys.readouterr().err
+
+
+def test_a_tfds_data_set_trains_as_its_folder_does(settings, photos, tmp_path, monkeypatch):
+    from mdm_jax.data.builder import build
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    build(str(photos), "colours")
+    results = []
+    for out, source in (("a", f"folder:{photos}"), ("b", "tfds:colours")):
+        data = settings["data"] | {"source": source}
+        train(train_config(settings | {"out": str(tmp_path / out), "epochs": 1, "data": data}))
+        results.append(weights_of(tmp_path / out))
+    assert results[0] == results[1]
+
+
+def test_training_starts_from_another_training(settings, tmp_path):
+    first = train(train_config(settings | {"out": str(tmp_path / "first"), "epochs": 4}))
+    model = settings["model"] | {"start_from": str(tmp_path / "first")}
+    gentle = {"learning_rate": 1e-5, "weight_decay": 0.0}
+    second = train(train_config(settings | {"out": str(tmp_path / "second"), "epochs": 1, "model": model, "optimizer": gentle}))
+    assert first.metrics[0]["train_loss"] > 1.5 * first.metrics[-1]["train_loss"]
+    assert second.metrics[0]["train_loss"] < 1.2 * first.metrics[-1]["train_loss"]
