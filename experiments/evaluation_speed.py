@@ -11,12 +11,12 @@ XLA counts. Times are medians of functions taken in turn; ratios carry over to o
 Measured on 2 CPU cores, Python 3.11, jax 0.10.2, batch of 8, 224 px, float32:
 
     network                  forward ms   evaluation ms   ratio   norms kept: evaluation ms, ratio
-    resnet18                        140             276    1.98
-    resnet50                        331             708    2.14   750, 2.13
-    densenet121                     328             710    2.16   769, 2.24
-    vit_tiny_patch16_224            106             332    3.13
-    vit_small_patch16_224           283             781    2.76
-    vit_base_patch16_224           1094            2151    1.97
+    resnet18                        176             386    2.20
+    resnet50                        388             858    2.21   763, 2.15
+    densenet121                     345             766    2.22   822, 2.42
+    vit_tiny_patch16_224            109             366    3.35
+    vit_small_patch16_224           331             845    2.55
+    vit_base_patch16_224            993            2162    2.18
 
 Before the first convolution had its own gradient (mdm_jax/models/stem.py) ResNet-50's ratio was 2.43. No GPU was at hand.
 """

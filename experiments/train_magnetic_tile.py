@@ -6,7 +6,16 @@
 The folder holds images/, masks/ and labels.csv (file, label, split); point it at your own data of that layout. Always
 answering `free` would be right for 72 of the 164 test tiles (0.439). `--networks vit_tiny --start-from
 timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k` tunes a Transformer that has seen more than these 528 photographs.
-MEASURED"""
+
+Accuracy on the 164 test tiles, reduced networks, measured on 2 shared CPU cores, jax 0.10.2 (the networks of --full were not
+trained: no GPU was at hand). Some minutes on 528 photographs are too few for networks that start from nothing:
+
+    network     parameters   epochs   accuracy   seconds
+    resnet          0.31 M       30      0.585       392
+    densenet        0.31 M       30      0.543       431
+    vit             0.41 M       30      0.439       165   (learned nothing)
+    vit_tiny        5.51 M        4      0.921       116   (starts from ImageNet weights)
+"""
 
 from __future__ import annotations
 
@@ -19,17 +28,17 @@ COMMON: Settings = {
     "checkpoint_every": 200,
     "data": {"train": "train", "evaluate": "test", "batch": 16},
     "model": {"size": [160, 160], "mean": [0.4] * 3, "std": [0.2] * 3},
-    "optimizer": {"weight_decay": 0.05, "clip": 1.0, "label_smoothing": 0.1},
+    "optimizer": {"weight_decay": 0.05, "clip": 1.0, "label_smoothing": 0.05},
     "augment": {"crop": 0.9, "flip": True, "colour": 0.2},
 }
 REDUCED: dict[str, Settings] = {
     "resnet": {
-        "epochs": 40,
+        "epochs": 30,
         "model": {
             "architecture": "resnet",
             "arguments": {"widths": [16, 32, 64, 128], "depths": [1, 1, 1, 1], "stem": "strided"},
         },
-        "optimizer": {"learning_rate": 3e-3},
+        "optimizer": {"learning_rate": 1e-3},
     },
     "densenet": {
         "epochs": 30,
@@ -37,7 +46,7 @@ REDUCED: dict[str, Settings] = {
             "architecture": "densenet",
             "arguments": {"growth": 24, "initial": 48, "blocks": [2, 2, 3, 3], "stem": "imagenet"},
         },
-        "optimizer": {"learning_rate": 3e-3},
+        "optimizer": {"learning_rate": 1e-3},
     },
     "vit": {
         "epochs": 30,

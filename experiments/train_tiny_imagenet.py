@@ -5,7 +5,16 @@
 
 The folder holds train/<class>/ and val/<class>/; point it at your own. `--networks vit_tiny --start-from
 timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k` tunes a Transformer that knows ImageNet, and so these classes already.
-MEASURED"""
+
+Accuracy on 1000 held-out images of those 20 classes, reduced networks, measured on 2 shared CPU cores, jax 0.10.2 (the networks
+of --full were not trained: no GPU was at hand):
+
+    network     parameters   epochs   accuracy   seconds
+    resnet          0.70 M        8      0.696       439
+    densenet        0.34 M        6      0.656       538
+    vit             0.41 M        8      0.664       857
+    vit_tiny        5.50 M        4      0.856       286   (starts from ImageNet weights)
+"""
 
 from __future__ import annotations
 
