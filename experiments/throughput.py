@@ -93,7 +93,7 @@ def step_against_gradient(network: Any, images: jax.Array, repeats: int) -> dict
     @jax.jit
     def start(network: Any, images: jax.Array) -> Any:
         def one(image: jax.Array) -> Any:
-            problem = mdm.begin(network, image, None, node="probability", key=key, config=config)
+            problem = mdm.begin(network, image, None, node="probability", key=key, fill=config.fill)
             made = mdm.make_solver(network, problem, node="probability", config=config)
             return problem, made.init(mdm.first_parameters(problem, config))
 

@@ -13,45 +13,25 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import psutil
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 
-from mdm_jax import mdm, nodes
+from mdm_jax import methods, nodes
 from mdm_jax.config import preset
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError
 from mdm_jax.images import check_batch
+from mdm_jax.methods import Method
 from mdm_jax.network import ImageShape, Rest, as_network, join, residual_bytes, split
-from mdm_jax.types import Explanation, Image, Node, Predict, Status
+from mdm_jax.types import Explanation, Node, Predict, Status
 
 MAX_MICRO_BATCH = 64
 """images solved at a time on an accelerator when memory allows; larger gains little once the device is busy"""
 
 
-@runtime_checkable
-class Method(Protocol):
-    """The contract of every method: one image in, one `Explanation` out, pure.
-
-    `config` is the method's own frozen dataclass, a pytree with a `check()` that raises InputError; None is its default.
-    """
-
-    def __call__(
-        self,
-        predict: Predict,
-        image: Image,
-        target: Int[Array, ""] | int | None = None,
-        *,
-        node: str | Node = "probability",
-        key: Key[Array, ""],
-        config: Any = None,
-        trace: bool = False,
-    ) -> Explanation: ...
-
-
-METHODS: dict[str, Method] = {"mdm": mdm.explain}
 Tree = TypeVar("Tree")
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
@@ -62,7 +42,7 @@ def explain(
     targets: Any = None,
     *,
     method: str | Method = "mdm",
-    node: str | Node = "probability",
+    node: str | Node | None = None,
     config: Any = None,
     key: Key[Array, ""] | int = 0,
     ids: Sequence[Any] | None = None,
@@ -77,9 +57,10 @@ def explain(
         function or a module. Pass the module itself, or the same function again, and nothing is compiled twice.
       images: float32 [n, h, w, c] in [0, 1].
       targets: classes [n] to explain, or one for all; None, or a negative number, explains the first choice.
-      method: a name of `METHODS` or a function of the same contract.
-      node: what must stay the same: a name of `nodes.NODES` or a function (outputs, target) -> activation.
-      config: the method's config, or the name of a preset ("fast", "paper").
+      method: a name of `methods.METHODS` or a function of the same contract.
+      node: what is explained: a name of `nodes.NODES` or a function (outputs, target) -> activation; by default what the
+        method's authors explain, for MDM the probability.
+      config: the method's config, or the name of a preset of MDM ("fast", "paper").
       key: a key, or a number to seed one; image i uses it folded with `ids[i]` (by default i).
       ids: numbers, names or paths of the images.
       micro_batch: images solved at a time; by default one on CPU (see above), and found from the
@@ -96,7 +77,8 @@ def explain(
     images = check_batch(images)
     n, height, width, channels = images.shape
     shape = (height, width, channels)
-    solve = _method(method)
+    solve = methods.resolve(method)
+    node = methods.default_node(solve) if node is None else node
     config = preset(config) if isinstance(config, str) else config
     if config is not None:
         if not hasattr(config, "check"):
@@ -196,14 +178,6 @@ def _key(key: Any) -> Key[Array, ""]:
     if not 0 <= key < 2**32:
         raise InputError(f"the seed is {key}: give a whole number from 0 to {2**32 - 1}")
     return jax.random.key(int(key))
-
-
-def _method(method: str | Method) -> Method:
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise unknown("method", method, METHODS)
-        return METHODS[method]
-    return method
 
 
 def _targets(targets: Any, n: int, outputs: Any) -> np.ndarray:

@@ -15,35 +15,21 @@ parametrisation and distance are not published there; ours are choices, see `mdm
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import fills, masks, nodes, objectives, solver
+from mdm_jax import fills, masks, objectives, solver
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.errors import InputError
 from mdm_jax.objectives import View
-from mdm_jax.types import Explanation, Image, Info, Node, Predict, Status, Trace
+from mdm_jax.problem import Problem, activation, begin, blend, report
+from mdm_jax.types import Explanation, Image, Node, Predict, Trace
 
 START = 2**31  # folded into the key for the start; steps fold in their own numbers, from 0
-
-
-class Problem(NamedTuple):
-    """One image's problem: all that stays the same while its masks are learned."""
-
-    image: Image
-    backdrop: Image
-    """the fill, drawn once"""
-    target: Int[Array, ""]
-    reference: Float[Array, "..."]
-    """node on the original image"""
-    nothing: Float[Array, "..."]
-    """node on the backdrop alone"""
-    key: Key[Array, ""]
 
 
 def explain(
@@ -63,7 +49,8 @@ def explain(
     """
     config = PRESETS["fast"] if config is None else config
     config.check()
-    problem = begin(predict, image, target, node=node, key=key, config=config)
+    objectives.check_node(config.objective, node)
+    problem = begin(predict, image, target, node=node, key=key, fill=config.fill)
     run = solver.run_until if config.until_converged else solver.run_fixed
     state, records = run(
         make_solver(predict, problem, node=node, config=config),
@@ -73,24 +60,6 @@ def explain(
         record=trace,
     )
     return finish(predict, problem, state, records, node=node, config=config)
-
-
-def begin(
-    predict: Predict,
-    image: Image,
-    target: Int[Array, ""] | int | None,
-    *,
-    node: str | Node,
-    key: Key[Array, ""],
-    config: MDMConfig,
-) -> Problem:
-    """State the problem: draw the fill, choose the target and take the reference activation (two forward evaluations)."""
-    objectives.check_node(config.objective, node)
-    fill_key, key = jax.random.split(key)
-    backdrop = fills.resolve(config.fill)(image, key=fill_key)
-    whole, nothing = _unstack(predict(jnp.stack([image, backdrop])))
-    target = choose_target(whole, target)
-    return Problem(image, backdrop, target, activation(node, whole, target), activation(node, nothing, target), key)
 
 
 def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...]:
@@ -138,41 +107,24 @@ def finish(
     config: MDMConfig,
 ) -> Explanation:
     """The explanation that a solved problem's state holds (one forward evaluation: the image through its mask)."""
-    image, backdrop, target, reference, nothing, _ = problem
     decode = masks.parametrisation(config.parametrisation).decode
     vectors = tuple(map(decode, state.parameters))
-    mask = masks.stack(_rendered(vectors, _size(image)), config.stack_weights)
-    (through,) = _unstack(predict(blend(mask[None], image, backdrop)))
-    masked = activation(node, through, target)
-    constant = _same(reference, masked) & _same(reference, nothing)
-    info = Info(
-        target=target,
-        activation=reference,
-        activation_masked=masked,
-        activation_fill=nothing,
-        kept_area=mask.mean(),
+    mask = masks.stack(_rendered(vectors, _size(problem.image)), config.stack_weights)
+    info = report(
+        predict,
+        problem,
+        mask,
+        node=node,
+        status=state.status,
+        evaluations=state.evaluations * (1 if config.schedule == "joint" else len(vectors)),
         objective=state.last.objective,
         terms=state.last.terms,
         steps=state.steps,
-        evaluations=state.evaluations * (1 if config.schedule == "joint" else len(vectors)),
-        forwards=jnp.int32(3),
-        status=jnp.where(constant, jnp.int32(Status.CONSTANT), state.status),
     )
     trace = None
     if records is not None:
         trace = Trace(tuple(map(decode, records.parameters)), records.objective, records.terms)
     return Explanation(masks.normalise(mask), vectors, info, trace)
-
-
-def activation(node: str | Node, outputs: Any, target: Int[Array, ""]) -> Float[Array, "..."]:
-    """The node's activation in float32, NaN where the network's own output is not finite.
-
-    The outputs themselves are looked at, because XLA's softmax on CPU can turn NaN logits into ordinary numbers.
-    """
-    head = nodes.logits_of(outputs) if nodes.has_logits(outputs) else outputs
-    inexact = [leaf for leaf in jax.tree.leaves(head) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in inexact])) if inexact else True
-    return jnp.where(finite, nodes.resolve(node)(outputs, target).astype(jnp.float32), jnp.nan)
 
 
 def views(vectors: masks.Vectors, shape: masks.Size, config: MDMConfig) -> Float[Array, "v h w"]:
@@ -181,35 +133,9 @@ def views(vectors: masks.Vectors, shape: masks.Size, config: MDMConfig) -> Float
     return rendered if config.schedule == "independent" else masks.stack(rendered, config.stack_weights)[None]
 
 
-def blend(seen: Float[Array, "v h w"], image: Image, backdrop: Image) -> Float[Array, "v h w c"]:
-    """Masked images, M * x + (1 - M) * b."""
-    return seen[..., None] * image + (1.0 - seen[..., None]) * backdrop
-
-
-def choose_target(outputs: Any, target: Int[Array, ""] | int | None) -> Int[Array, ""]:
-    """The class to explain: `target`, or the network's first choice where it is None or negative."""
-    if target is not None and not nodes.has_logits(outputs):
-        return jnp.int32(target)
-    classes = nodes.logits_of(outputs).shape[-1]
-    if isinstance(target, int | np.integer) and target >= classes:
-        raise InputError(f"class index {target} is out of range: the network has {classes} classes, 0 to {classes - 1}")
-    first = jnp.argmax(nodes.logits_of(outputs), axis=-1).astype(jnp.int32)
-    return first if target is None else jnp.where(target < 0, first, target).astype(jnp.int32)
-
-
 def _size(image: Image) -> masks.Size:
     return image.shape[0], image.shape[1]
 
 
 def _rendered(vectors: masks.Vectors, shape: masks.Size) -> Float[Array, "k h w"]:
     return jnp.stack([masks.render(vector, shape) for vector in vectors])
-
-
-def _unstack(outputs: Any) -> list[Any]:
-    """A batch of outputs as a list of one image's outputs each."""
-    n = jax.tree.leaves(outputs)[0].shape[0]
-    return [jax.tree.map(lambda leaf: leaf[i], outputs) for i in range(n)]  # noqa: B023 (used at once)
-
-
-def _same(a: Float[Array, "..."], b: Float[Array, "..."]) -> Array:
-    return jnp.all(jnp.abs(a - b) <= 1e-6 * jnp.abs(a))

@@ -101,3 +101,6 @@ class Explanation(NamedTuple):
     info: Info
     trace: Trace | None = None
     """the trajectory, when it was asked for"""
+    attribution: Float[AnyArray, "*n h w"] | None = None
+    """signed attribution of each pixel, channels added up, in the method's own units, before it was stretched to a
+    saliency map; None for methods that have none"""

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import patch_network
 
-from mdm_jax import MDMConfig, batch, explain
+from mdm_jax import MDMConfig, explain
+from mdm_jax.methods import METHODS
 from mdm_jax.types import Explanation
 
-CONFIGS = {"mdm": MDMConfig(sizes=(4, 8), steps=6, start="half")}
+CONFIGS = {"mdm": MDMConfig(sizes=(4, 8), steps=6, start="half"), "gradient": None}
 
 
-@pytest.fixture(params=batch.METHODS)
+@pytest.fixture(params=METHODS)
 def method(request):
     return request.param
 
@@ -22,7 +23,7 @@ def close(a, b, atol=1e-4):
 
 
 def test_every_method_has_a_test_config():
-    assert CONFIGS.keys() == batch.METHODS.keys()
+    assert CONFIGS.keys() == METHODS.keys()
 
 
 def test_shape_range_and_finiteness(method, tiny, images):
@@ -39,7 +40,7 @@ def test_shape_range_and_finiteness(method, tiny, images):
 def test_batch_equals_a_loop_over_images(method, tiny, images):
     together = explain(tiny, images, [0, 1, 2], method=method, config=CONFIGS[method])
     one = jax.jit(
-        lambda image, target, i: batch.METHODS[method](
+        lambda image, target, i: METHODS[method](
             tiny, image, target, key=jax.random.fold_in(jax.random.key(0), i), config=CONFIGS[method]
         )
     )

@@ -46,7 +46,7 @@ def test_presets_find_the_patch(images, name):
 
 def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
     settings = MDMConfig(sizes=(2, (3, 4)), objective=(consistency("squared"), area(0.3), total_variation(0.2)))
-    problem = mdm.begin(tiny, jnp.asarray(images[0]), 1, node="logit", key=key, config=settings)
+    problem = mdm.begin(tiny, jnp.asarray(images[0]), 1, node="logit", key=key, fill=settings.fill)
     made = mdm.make_solver(tiny, problem, node="logit", config=settings)
 
     def objective(parameters):
@@ -286,7 +286,7 @@ def test_settings_of_the_wrong_kind(name, value):
 
 
 def test_solver_of_one_problem_can_be_stepped_by_hand(images, key, quick):
-    problem = mdm.begin(patch_network, jnp.asarray(images[0]), 0, node="probability", key=key, config=quick)
+    problem = mdm.begin(patch_network, jnp.asarray(images[0]), 0, node="probability", key=key, fill=quick.fill)
     made = mdm.make_solver(patch_network, problem, node="probability", config=quick)
     state = made.init(mdm.first_parameters(problem, quick))
     for step_key in solver.step_keys(problem.key, quick.steps):

@@ -1,0 +1,51 @@
+"""From signed attributions to an `Explanation`: what every baseline ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdm_jax import masks, problem
+from mdm_jax.errors import unknown
+from mdm_jax.problem import Problem
+from mdm_jax.types import Explanation, Node, Predict, Status
+
+REDUCTIONS: dict[str, Callable[[Array], Array]] = {
+    "signed": lambda attribution: attribution.sum(axis=-1),
+    "positive": lambda attribution: jnp.maximum(attribution.sum(axis=-1), 0.0),
+    "absolute": lambda attribution: jnp.abs(attribution).sum(axis=-1),
+    "maximum": lambda attribution: jnp.abs(attribution).max(axis=-1),
+}
+"""how attributions [h, w, c] become a map [h, w]: the sum over channels, its positive part, the sum of magnitudes, or the
+largest magnitude"""
+
+
+def check_reduction(name: str) -> None:
+    """Raises InputError for another name than those of `REDUCTIONS`."""
+    if name not in REDUCTIONS:
+        raise unknown("reduction", name, REDUCTIONS)
+
+
+def explained(
+    predict: Predict,
+    stated: Problem,
+    attribution: Float[Array, "h w c"],
+    *,
+    node: str | Node,
+    reduction: str = "signed",
+    evaluations: Int[Array, ""] | int = 0,
+    forwards: Int[Array, ""] | int = 0,
+) -> Explanation:
+    """The explanation that an attribution [h, w, c] holds; a map without channels comes as [h, w, 1].
+
+    The saliency map is the reduced attribution, stretched to [0, 1] by its least and greatest value; all zeros where it is
+    constant or not finite.
+    """
+    finite = jnp.isfinite(attribution).all() & jnp.isfinite(stated.reference).all()
+    attribution = jnp.where(finite, attribution, 0.0)
+    saliency = masks.normalise(REDUCTIONS[reduction](attribution))
+    status = jnp.where(finite, jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE))
+    info = problem.report(predict, stated, saliency, node=node, status=status, evaluations=evaluations, forwards=forwards)
+    return Explanation(saliency, (), info, None, attribution.sum(axis=-1))

@@ -1,0 +1,118 @@
+"""One image's problem, and the report on its answer: what every method begins and ends with."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from mdm_jax import fills, nodes
+from mdm_jax.errors import InputError
+from mdm_jax.types import Image, Info, Mask, Node, Predict, Status
+
+FORWARDS = 3
+"""forward evaluations that every method spends on its report: the image, the fill, and the image through the map"""
+
+
+class Problem(NamedTuple):
+    """One image's problem: all that stays the same while it is solved."""
+
+    image: Image
+    backdrop: Image
+    """the fill, drawn once"""
+    target: Int[Array, ""]
+    reference: Float[Array, "..."]
+    """node on the original image"""
+    nothing: Float[Array, "..."]
+    """node on the backdrop alone"""
+    key: Key[Array, ""]
+
+
+def begin(
+    predict: Predict,
+    image: Image,
+    target: Int[Array, ""] | int | None,
+    *,
+    node: str | Node,
+    key: Key[Array, ""],
+    fill: Any = "mean",
+) -> Problem:
+    """State the problem: draw the fill, choose the target and take the reference activation (two forward evaluations)."""
+    fill_key, key = jax.random.split(key)
+    backdrop = fills.resolve(fill)(image, key=fill_key)
+    whole, nothing = _unstack(predict(jnp.stack([image, backdrop])))
+    target = choose_target(whole, target)
+    return Problem(image, backdrop, target, activation(node, whole, target), activation(node, nothing, target), key)
+
+
+def report(
+    predict: Predict,
+    problem: Problem,
+    mask: Mask,
+    *,
+    node: str | Node,
+    status: Int[Array, ""],
+    evaluations: Int[Array, ""] | int = 0,
+    forwards: Int[Array, ""] | int = 0,
+    **solved: Any,
+) -> Info:
+    """The diagnostics of an answer, whose `mask` in [0, 1] is what is kept (one forward evaluation).
+
+    `evaluations` and `forwards` are the method's own; the `FORWARDS` of this report are added. `solved` holds the
+    objective, the terms and the steps of a method that optimises.
+    """
+    image, backdrop, target, reference, nothing, _ = problem
+    (through,) = _unstack(predict(blend(mask[None], image, backdrop)))
+    masked = activation(node, through, target)
+    constant = _same(reference, masked) & _same(reference, nothing)
+    return Info(
+        target=target,
+        activation=reference,
+        activation_masked=masked,
+        activation_fill=nothing,
+        kept_area=mask.mean(),
+        evaluations=jnp.int32(evaluations),
+        forwards=jnp.int32(forwards) + FORWARDS,
+        status=jnp.where(constant, jnp.int32(Status.CONSTANT), status),
+        **({"objective": jnp.zeros(()), "terms": {}, "steps": jnp.int32(0)} | solved),
+    )
+
+
+def activation(node: str | Node, outputs: Any, target: Int[Array, ""]) -> Float[Array, "..."]:
+    """The node's activation in float32, NaN where the network's own output is not finite.
+
+    The outputs themselves are looked at, because XLA's softmax on CPU can turn NaN logits into ordinary numbers.
+    """
+    head = nodes.logits_of(outputs) if nodes.has_logits(outputs) else outputs
+    inexact = [leaf for leaf in jax.tree.leaves(head) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in inexact])) if inexact else True
+    return jnp.where(finite, nodes.resolve(node)(outputs, target).astype(jnp.float32), jnp.nan)
+
+
+def blend(seen: Float[Array, "v h w"], image: Image, backdrop: Image) -> Float[Array, "v h w c"]:
+    """Masked images, M * x + (1 - M) * b."""
+    return seen[..., None] * image + (1.0 - seen[..., None]) * backdrop
+
+
+def choose_target(outputs: Any, target: Int[Array, ""] | int | None) -> Int[Array, ""]:
+    """The class to explain: `target`, or the network's first choice where it is None or negative."""
+    if target is not None and not nodes.has_logits(outputs):
+        return jnp.int32(target)
+    classes = nodes.logits_of(outputs).shape[-1]
+    if isinstance(target, int | np.integer) and target >= classes:
+        raise InputError(f"class index {target} is out of range: the network has {classes} classes, 0 to {classes - 1}")
+    first = jnp.argmax(nodes.logits_of(outputs), axis=-1).astype(jnp.int32)
+    return first if target is None else jnp.where(target < 0, first, target).astype(jnp.int32)
+
+
+def _unstack(outputs: Any) -> list[Any]:
+    """A batch of outputs as a list of one image's outputs each."""
+    n = jax.tree.leaves(outputs)[0].shape[0]
+    return [jax.tree.map(lambda leaf: leaf[i], outputs) for i in range(n)]  # noqa: B023 (used at once)
+
+
+def _same(a: Float[Array, "..."], b: Float[Array, "..."]) -> Array:
+    return jnp.all(jnp.abs(a - b) <= 1e-6 * jnp.abs(a))
