@@ -4,6 +4,8 @@ from mdm_jax.batch import explain as explain
 from mdm_jax.config import PRESETS as PRESETS
 from mdm_jax.config import MDMConfig as MDMConfig
 from mdm_jax.errors import InputError as InputError
+from mdm_jax.evaluation import Scores as Scores
+from mdm_jax.evaluation import evaluate as evaluate
 from mdm_jax.models.classifier import Classifier as Classifier
 from mdm_jax.models.pretrained import load_model as load_model
 from mdm_jax.objectives import area as area

@@ -87,7 +87,7 @@ def explain(
             )
         config.check()
     network, outputs = as_network(predict, shape)
-    chosen = _targets(targets, n, outputs)
+    chosen = checked_targets(targets, n, outputs)
     numbers = id_numbers(range(n) if ids is None else ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
@@ -96,7 +96,7 @@ def explain(
 
     numeric = jax.tree.map(lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config)
     arrays, rest = split((network, node, numeric))
-    program = partial(_explain_chunk, arrays, _key(key), rest, solve, trace)
+    program = partial(_explain_chunk, arrays, as_key(key), rest, solve, trace)
     size = min(n, micro_batch or found_micro_batch(network, shape, n))
     result = in_micro_batches(program, (images, chosen, numbers), size, on_progress or (lambda done: None))
     if not np.isfinite(result.info.activation).any():
@@ -172,7 +172,8 @@ def _id_number(each: Any) -> int:
     raise InputError(f"the id {each!r} is neither a whole number nor a name: give one of these for each image")
 
 
-def _key(key: Any) -> Key[Array, ""]:
+def as_key(key: Any) -> Key[Array, ""]:
+    """A key, or the one that a number seeds. Raises InputError for a number out of range."""
     if not isinstance(key, int | np.integer):
         return key
     if not 0 <= key < 2**32:
@@ -180,7 +181,7 @@ def _key(key: Any) -> Key[Array, ""]:
     return jax.random.key(int(key))
 
 
-def _targets(targets: Any, n: int, outputs: Any) -> np.ndarray:
+def checked_targets(targets: Any, n: int, outputs: Any) -> np.ndarray:
     """Targets [n] as int32, -1 for the first choice. Raises InputError outside the classes or for another length."""
     if targets is None:
         nodes.logits_of(outputs)

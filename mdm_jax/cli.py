@@ -1,29 +1,26 @@
-"""The command line, one program `mdm`: parses, reports errors as one sentence, prints tables or JSON."""
+"""The command line, one program `mdm`: what each command takes, and errors as one sentence."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from mdm_jax import commands
+from mdm_jax.cli_evaluation import BENCHMARK_HELP, EVALUATE_HELP, Benchmark, Evaluate
 from mdm_jax.config import MDMConfig, config_from_mapping, preset
+from mdm_jax.console import Report
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.methods import Chosen, choose
 from mdm_jax.models.pretrained import load_model
 
 DEMO_HELP = """Explain digits of the embedded test set with the embedded network, whose decisive pixels are known.
@@ -38,6 +35,7 @@ EXPLAIN_HELP = """Explain image files: an overlay, the learned masks and an .npz
 
 Examples:
   mdm explain photo.jpg --model resnet50 --weights timm/resnet50.tv_in1k
+  mdm explain photo.jpg --model resnet50 --method rise:samples=1000
   mdm explain photos/*.png --model vit_base_patch16_224 --top 3 --out maps
   mdm explain scan.png --weights my_network/ --target 7 --config my_mdm.toml
   mdm explain scan.png --model densenet121 --weights old_densenet121.safetensors
@@ -114,8 +112,11 @@ class Explain(Options):
     """class to explain; the network's first choice when not given"""
     top: int = 1
     """explain the K most likely classes of each image"""
-    node: str = "probability"
-    """what must stay the same: probability, logit, log_odds, sigmoid (multi-label) or logits (all classes)"""
+    method: str = "mdm"
+    """what explains: mdm, with --preset and --config, or another method with its settings, such as rise:samples=1000"""
+    node: str | None = None
+    """what is explained: probability, logit, log_odds, sigmoid (multi-label) or logits (all classes); by default what the
+    authors of the method explain, for mdm the probability, which must stay the same"""
     out: Path = Path("mdm-explain")
     """folder for the results"""
 
@@ -123,10 +124,21 @@ class Explain(Options):
         if not self.files:
             raise InputError("no image files: give one or more, for example mdm explain photo.jpg")
         load = partial(load_model, self.model, weights=self.weights, image_size=self.image_size, dtype=self.dtype)
-        request = commands.Request(self.files, load, self.target, self.top, self.node, self.out)
+        method = self._method()
+        request = commands.Request(self.files, load, self.target, self.top, self.node, self.out, method.name)
         with report.progress("explaining", len(self.files) * self.top) as advance:
-            result = commands.explain_files(request, self.mdm_config(), self.seed, self.micro_batch, advance)
+            result = commands.explain_files(request, method.config, self.seed, self.micro_batch, advance)
         report.show(result)
+
+    def _method(self) -> Chosen:
+        """The method and its settings. Raises InputError for settings from two places."""
+        if self.method == "mdm":
+            return Chosen("mdm", "mdm", self.mdm_config())
+        if self.config is not None or self.preset != "fast":
+            raise InputError(
+                "--config and --preset are MDM's own: write settings with the method, as in --method mdm:preset=paper,steps=50"
+            )
+        return choose(self.method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,40 +166,10 @@ class Train:
 COMMANDS: dict[str, tuple[type, str]] = {
     "demo": (Demo, DEMO_HELP),
     "explain": (Explain, EXPLAIN_HELP),
+    "evaluate": (Evaluate, EVALUATE_HELP),
+    "benchmark": (Benchmark, BENCHMARK_HELP),
     "train": (Train, TRAIN_HELP),
 }
-
-
-@dataclass(frozen=True)
-class Report:
-    """Where results and progress go: tables for people on standard output, or JSON; progress on standard error."""
-
-    as_json: bool
-
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        columns = SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda done: bar.update(task, completed=done)
-
-    def show(self, result: commands.Result) -> None:
-        if self.as_json:
-            print(json.dumps(dataclasses.asdict(result), indent=2))
-            return
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=200)
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for i, name in enumerate(result.rows[0] if result.rows else ()):
-            table.add_column(name.replace("_", " "), justify="left" if i == 0 else "right", no_wrap=True)
-        for row in result.rows:
-            table.add_row(*(Text(_cell(value)) for value in row.values()))
-        console.print(table)
-        console.print(result.summary, highlight=False, markup=False)
-        for file in result.files:
-            console.print(f"  {file}", highlight=False, markup=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -222,10 +204,6 @@ def _parse(arguments: Sequence[str]) -> Any:
         hint = f"did you mean {near[0]}?" if near else "see --help"
         raise InputError(f"unknown option {rest[0]}: {hint}")
     return command
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 
-from mdm_jax import batch, images, nodes, plots
+from mdm_jax import batch, images, methods, nodes, plots
 from mdm_jax.config import MDMConfig
 from mdm_jax.data.digits import Digits
 from mdm_jax.errors import InputError, unknown
@@ -97,13 +97,15 @@ class Request:
     load: Callable[[], Classifier]
     target: int | None
     top: int
-    node: str
+    node: str | None
     out: Path
+    method: str = "mdm"
 
 
-def explain_files(request: Request, config: MDMConfig, seed: int, micro_batch: int | None, progress: Progress) -> Result:
+def explain_files(request: Request, config: Any, seed: int, micro_batch: int | None, progress: Progress) -> Result:
     """Explain image files; for each file and class an overlay, its masks and an .npz in the folder `request.out`."""
-    nodes.resolve(request.node)
+    node = methods.default_node(methods.resolve(request.method)) if request.node is None else request.node
+    nodes.resolve(node)
     photographs = [images.read(file) for file in request.files]
     classifier = request.load()
     inputs = np.stack([classifier.preprocessing.fit(photograph) for photograph in photographs])
@@ -114,7 +116,8 @@ def explain_files(request: Request, config: MDMConfig, seed: int, micro_batch: i
             classifier,
             inputs[who],
             targets,
-            node=request.node,
+            method=request.method,
+            node=node,
             config=config,
             key=seed,
             ids=[request.files[i].name for i in who],
@@ -131,8 +134,8 @@ def explain_files(request: Request, config: MDMConfig, seed: int, micro_batch: i
         rows.append({"file": images.printable(request.files[i]), "class": int(one.info.target), "name": name} | measured)
         prefix = request.out / f"{stems[i]}-class{int(one.info.target)}"
         change = f"{_shown(measured['before'])} before and {_shown(measured['after'])} after masking"
-        title = f"{images.printable(request.files[i].name)}: {request.node} of class “{name}”, {change}"
-        files += _write(prefix, photographs[i], inputs[i], one, classifier, title)
+        title = f"{images.printable(request.files[i].name)}: {node} of class “{name}”, {change}"
+        files += _write(prefix, request.files[i].name, photographs[i], inputs[i], one, classifier, title)
     summary = f"network {classifier.name}, {_seconds(timing, len(who))}"
     return Result(rows, summary, files)
 
@@ -161,7 +164,13 @@ def _problems(request: Request, classifier: Classifier, inputs: np.ndarray) -> t
 
 
 def _write(
-    prefix: Path, photograph: PIL.Image.Image, seen: np.ndarray, one: Explanation, classifier: Classifier, title: str
+    prefix: Path,
+    name: str,
+    photograph: PIL.Image.Image,
+    seen: np.ndarray,
+    one: Explanation,
+    classifier: Classifier,
+    title: str,
 ) -> list[str]:
     """The overlay, the masks and the arrays of one explanation, each written whole."""
     preprocessing, (height, width) = classifier.preprocessing, seen.shape[:2]
@@ -175,7 +184,9 @@ def _write(
     info = {name: np.asarray(value) for name, value in one.info._asdict().items() if name != "terms"}
     terms = {f"term_{name}": np.asarray(value) for name, value in one.info.terms.items()}
     vectors = {f"mask_vector_{k}": vector for k, vector in enumerate(one.mask_vectors)}
-    arrays: dict[str, Any] = {"image": seen, "saliency": one.saliency} | vectors | info | terms
+    signed = {} if one.attribution is None else {"attribution": one.attribution}
+    arrays: dict[str, Any] = {"image_file": images.printable(name), "image": seen, "saliency": one.saliency}
+    arrays |= signed | vectors | info | terms
     write_whole(paths[2], lambda file: np.savez_compressed(file, **arrays))
     return [images.printable(path) for path in paths]
 

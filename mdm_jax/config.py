@@ -29,18 +29,18 @@ class MDMConfig:
     """Every choice of the method. Numbers marked (leaf) may be arrays and be swept by `vmap`; the rest is structure."""
 
     sizes: int | tuple[int | tuple[int, int], ...] | None = field(default=None, metadata=STATIC)
-    """mask sizes, integers or (height, width); None chooses three by the image size"""
+    """mask sizes, integers or (height, width); None chooses by the image size"""
     schedule: str = field(default="joint", metadata=STATIC)
     """joint: one masked image, seen through the stacked mask; independent: one masked image per size"""
     parametrisation: str = field(default="sigmoid", metadata=STATIC)
     """how mask values stay in [0, 1]: sigmoid, or box (projected after every step)"""
-    start: Any = "ones"
+    start: Any = 0.9
     """first mask: "ones", "half", "random", a number, or a map [h, w] in [0, 1] (leaf)"""
-    fill: Any = "mean"
+    fill: Any = "blur"
     """what replaces masked pixels: a name, a colour or image, or a function (image, *, key) -> image (leaf)"""
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
-    objective: tuple[Term, ...] = (objectives.consistency("absolute"), objectives.area(3.0))
+    objective: tuple[Term, ...] = (objectives.consistency("absolute"), objectives.area(10.0))
     """weighted terms (leaves: the weights)"""
     stack_weights: Any = None
     """weight of each size in the stacked mask; None weighs them equally (leaf)"""
@@ -80,6 +80,8 @@ PRESETS: dict[str, MDMConfig] = {
     "paper": MDMConfig(
         schedule="independent",
         parametrisation="box",
+        start="ones",
+        fill="mean",
         objective=(objectives.consistency("squared"), objectives.area(1.0)),
         learning_rate=0.1,
         steps=100,

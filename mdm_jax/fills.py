@@ -40,6 +40,15 @@ def noise(scale: Scalar = 0.2) -> Fill:
     return Partial(_noise, scale=scale)
 
 
+def neutral(predict: Any, channels: int) -> Float[Array, " c"]:
+    """The colour [c] that the network sees as zero: its preprocessing's mean where it has one (a `Classifier`), else 0.5.
+
+    What others mean by black, who set pixels to zero after the images were normalised.
+    """
+    mean_colour = getattr(getattr(predict, "preprocessing", None), "mean", 0.5)
+    return jnp.broadcast_to(jnp.asarray(mean_colour, jnp.float32), (channels,))
+
+
 FILLS = {"mean": mean, "black": lambda: colour(0.0), "grey": lambda: colour(0.5), "blur": blur, "noise": noise}
 
 

@@ -120,24 +120,39 @@ def fit(
     For a square crop the sides are rounded as torchvision's `Resize` does, for another as timm's `ResizeKeepRatio`.
     """
     height, width = size
-    whole = int(height / crop), int(width / crop)
-    scale = max(whole[0] / image.height, whole[1] / image.width)
-    room = [min(side, round(MAX_ASPECT * max(whole) / scale)) for side in image.size]
-    if room != list(image.size):  # a strip: the centre is all that the crop will see
-        image = _centre(image, room[0], room[1])
-    if whole[0] == whole[1]:
-        short, long = whole[0], int(whole[0] * max(image.size) / min(image.size))
-        resized = (short, long) if image.width <= image.height else (long, short)
-    else:
-        resized = round(image.width * scale), round(image.height * scale)
-    resized = max(width, resized[0]), max(height, resized[1])
+    room, resized = placement(image.size, size, crop=crop)
+    if room != image.size:  # a strip: the centre is all that the crop will see
+        image = _centre(image, *room)
     if resized != image.size:
         image = image.resize(resized, RESAMPLING[interpolation])
     return _centre(image, width, height)
 
 
+def placement(
+    original: tuple[int, int], size: tuple[int, int], *, crop: float = 1.0
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How `fit` brings an image of `original` (width, height) to a `size` (height, width): the (width, height) of the centre
+    that it keeps of a long strip, the whole for any other image, and that to which it resizes this before it crops."""
+    height, width = size
+    whole = int(height / crop), int(width / crop)
+    scale = max(whole[0] / original[1], whole[1] / original[0])
+    longest = round(MAX_ASPECT * max(whole) / scale)
+    room = min(original[0], longest), min(original[1], longest)
+    if whole[0] == whole[1]:
+        short, long = whole[0], int(whole[0] * max(room) / min(room))
+        resized = (short, long) if room[0] <= room[1] else (long, short)
+    else:
+        resized = round(room[0] * scale), round(room[1] * scale)
+    return room, (max(width, resized[0]), max(height, resized[1]))
+
+
+def corner(outer: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int]:
+    """Left and top of the centre crop of `inner` (width, height) within `outer`."""
+    return round((outer[0] - inner[0]) / 2), round((outer[1] - inner[1]) / 2)
+
+
 def _centre(image: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    left, top = corner(image.size, (width, height))
     return image.crop((left, top, left + width, top + height))
 
 

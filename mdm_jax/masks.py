@@ -21,15 +21,16 @@ HIGHEST = jax.lax.Precision.HIGHEST  # the matrices are tiny; TF32 or bfloat16 p
 
 
 def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -> tuple[Size, ...]:
-    """Sizes as (height, width) pairs: an integer is a square; None chooses three sizes by the image's short side.
+    """Sizes as (height, width) pairs: an integer is a square; None chooses by the image's short side.
 
-    The default is 4, 8, 16 cells below 112 pixels and 7, 14, 28 (which line up with 16-pixel patches at 224) above;
-    the longer side of a non-square image gets cells in proportion. Raises InputError outside 1 .. image size.
+    The default is 8, 16, 32 cells below 112 pixels and 7, 14, 28, 56 (which line up with 16-pixel patches at 224) above:
+    coarse masks find the object, and fine ones its strokes, without which a map's peak falls beside them. The longer side of
+    a non-square image gets cells in proportion. Raises InputError outside 1 .. image size.
     """
     height, width = image_shape
     if sizes is None:
         short = min(height, width)
-        cells = [min(c, short) for c in ((4, 8, 16) if short < 112 else (7, 14, 28))]
+        cells = [min(c, short) for c in ((8, 16, 32) if short < 112 else (7, 14, 28, 56))]
         return tuple((round(c * height / short), round(c * width / short)) for c in cells)
     sizes = (sizes,) if isinstance(sizes, int) else sizes
     pairs = tuple((s, s) if isinstance(s, int) else (int(s[0]), int(s[1])) for s in sizes)

@@ -73,7 +73,7 @@ def choose(text: str) -> Chosen:
     name, _, written = text.partition(":")
     resolve(name)
     settings: dict[str, Any] = {}
-    for each in re.split(r",(?![^\[]*\])", written) if written else []:
+    for each in re.split(r",(?![^\[{]*[\]}])", written) if written else []:
         setting, equals, value = each.partition("=")
         if not (setting and equals and value):
             raise InputError(f"{text!r} cannot be read at {each!r}: write {name}:setting=value,setting=value")
@@ -88,14 +88,17 @@ def _configured(kind: type, settings: dict[str, Any], text: str) -> Any:
     """A baseline's config with settings. Raises InputError for one that does not exist or is of another type."""
     default = kind()
     fields = [field.name for field in dataclasses.fields(kind)]
+    settings = {setting: tuple(value) if isinstance(value, list) else value for setting, value in settings.items()}
     for setting, value in settings.items():
         if setting not in fields:
             raise unknown(f"setting of {text.partition(':')[0]}", setting, fields)
         usual = getattr(default, setting)
         number = isinstance(usual, float) and type(value) in (int, float)
-        if usual is not None and not number and type(value) is not type(usual):
+        several = isinstance(usual, str) and isinstance(value, tuple)  # such as baseline=["zero","blur"]
+        unlike = isinstance(usual, tuple) and isinstance(value, tuple) and any(type(v) is not type(usual[0]) for v in value)
+        if unlike or (usual is not None and not number and not several and type(value) is not type(usual)):
             raise InputError(f"{setting} is {value!r} in {text!r}: write a value such as {usual!r}")
-    config = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    config = kind(**settings)
     config.check()
     return config
 

@@ -107,7 +107,7 @@ def consistency(distance: str = "absolute", weight: Scalar = 1.0) -> Term:
     return Term(weight, distance, DISTANCES[distance])
 
 
-def area(weight: Scalar = 3.0) -> Term:
+def area(weight: Scalar = 10.0) -> Term:
     """The mask must be small."""
     return Term(weight, "area", mask_area)
 

@@ -224,7 +224,7 @@ def test_help_has_examples_and_every_option(capsys, command):
     out = capsys.readouterr().out
     assert exit.value.code == 0
     assert f"mdm {command}" in out.split("Examples:")[1]
-    positional = {"explain": "files", "train": "config"}.get(command)
+    positional = {"explain": "files", "evaluate": "maps", "train": "config"}.get(command)
     for field in dataclasses.fields(cli.COMMANDS[command][0]):
         assert field.name == positional or f"--{field.name.replace('_', '-')}" in out
 

@@ -5,12 +5,81 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import patch_network
+from flax import nnx
 
 from mdm_jax import MDMConfig, explain
+from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbationConfig
+from mdm_jax.baselines.integrated_gradients import IntegratedGradientsConfig
+from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbationConfig
+from mdm_jax.baselines.occlusion import OcclusionConfig
+from mdm_jax.baselines.rise import RISEConfig
+from mdm_jax.baselines.score_cam import ScoreCAMConfig
+from mdm_jax.baselines.smoothgrad import SmoothGradConfig
 from mdm_jax.methods import METHODS
+from mdm_jax.models.vit import ViT
 from mdm_jax.types import Explanation
 
-CONFIGS = {"mdm": MDMConfig(sizes=(4, 8), steps=6, start="half"), "gradient": None}
+CONFIGS = {
+    "mdm": MDMConfig(sizes=(4, 8), steps=6, start="half"),
+    "gradient": None,
+    "input_x_gradient": None,
+    "smoothgrad": SmoothGradConfig(samples=5, chunk=3),
+    "integrated_gradients": IntegratedGradientsConfig(steps=5, chunk=3),
+    "occlusion": OcclusionConfig(window=8, stride=8, chunk=6),
+    "rise": RISEConfig(samples=10, cells=4, chunk=6),
+    "random": None,
+    "centre": None,
+    "sobel": None,
+    "grad_cam": None,
+    "grad_cam_pp": None,
+    "layer_cam": None,
+    "score_cam": ScoreCAMConfig(chunk=3),
+    "rollout": None,
+    "chefer": None,
+    "meaningful_perturbation": MeaningfulPerturbationConfig(steps=4, cells=8, start="ones"),
+    "extremal_perturbation": ExtremalPerturbationConfig(steps=4, levels=3, cell=28.0, sigma=84.0),
+}
+"""the settings under which each method is tested; None for its default"""
+
+NETWORKS = dict.fromkeys(METHODS, "tiny") | {"rollout": "transformer", "chefer": "transformer"}
+"""the network that each method is tested on"""
+
+
+def patch_map(images):
+    """The patch network with what it looks at as a map [n, 8, 8, 3] of means over 4 x 4 pixels."""
+    seen = images.reshape(len(images), 8, 4, 8, 4, -1).mean((2, 4))
+    inside = seen[:, 2:4, 4:6].mean((1, 2, 3))
+    return jnp.stack([8.0 * inside - 3.0, jnp.zeros_like(inside)], axis=-1), {"map": seen}
+
+
+def patch_attention(images):
+    """A class token that attends to 16 patches by their brightness, as one head in each of two blocks."""
+    patches = images.reshape(len(images), 4, 8, 4, 8, -1).mean((2, 4, 5)).reshape(len(images), -1)
+    tokens = jnp.concatenate([jnp.ones((len(images), 1)), patches], axis=1)
+    attention = []
+    for _ in range(2):
+        attention.append(jax.nn.softmax(4.0 * tokens[:, :, None] * tokens[:, None, :], axis=-1)[:, None])
+        tokens = tokens + jnp.einsum("nqk,nk->nq", attention[-1][:, 0], tokens)
+    return jnp.stack([tokens[:, 0], jnp.zeros(len(images))], axis=-1), {"attention": attention}
+
+
+CAMS = ("grad_cam", "grad_cam_pp", "layer_cam", "score_cam")
+FUNCTIONS = (
+    dict.fromkeys(METHODS, patch_network)
+    | dict.fromkeys(CAMS, patch_map)
+    | dict.fromkeys(("rollout", "chefer"), patch_attention)
+)
+"""the plain function that each method is tested on: it returns more than logits where the method needs more"""
+
+
+@pytest.fixture(scope="session")
+def transformer():
+    """A Transformer with random weights on 32x32 images, in inference mode, whose attention is far from uniform."""
+    network = ViT(num_classes=3, size=(32, 32), width=8, depth=2, heads=2, rngs=nnx.Rngs(0))
+    for block in network.blocks:
+        block.attn.qkv.kernel[...] *= 6.0
+    network.head.kernel[...] *= 5.0
+    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
 
 
 @pytest.fixture(params=METHODS)
@@ -18,16 +87,21 @@ def method(request):
     return request.param
 
 
+@pytest.fixture
+def network(method, request):
+    return request.getfixturevalue(NETWORKS[method])
+
+
 def close(a, b, atol=1e-4):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
 
 
-def test_every_method_has_a_test_config():
-    assert CONFIGS.keys() == METHODS.keys()
+def test_every_method_has_a_test_config_and_a_network():
+    assert CONFIGS.keys() == NETWORKS.keys() == METHODS.keys()
 
 
-def test_shape_range_and_finiteness(method, tiny, images):
-    explanation = explain(tiny, images, method=method, config=CONFIGS[method])
+def test_shape_range_and_finiteness(method, network, images):
+    explanation = explain(network, images, method=method, config=CONFIGS[method])
     assert isinstance(explanation, Explanation)
     assert explanation.saliency.shape == images.shape[:3]
     assert explanation.saliency.dtype == np.float32
@@ -37,38 +111,38 @@ def test_shape_range_and_finiteness(method, tiny, images):
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(explanation))
 
 
-def test_batch_equals_a_loop_over_images(method, tiny, images):
-    together = explain(tiny, images, [0, 1, 2], method=method, config=CONFIGS[method])
+def test_batch_equals_a_loop_over_images(method, network, images):
+    together = explain(network, images, [0, 1, 2], method=method, config=CONFIGS[method])
     one = jax.jit(
         lambda image, target, i: METHODS[method](
-            tiny, image, target, key=jax.random.fold_in(jax.random.key(0), i), config=CONFIGS[method]
+            network, image, target, key=jax.random.fold_in(jax.random.key(0), i), config=CONFIGS[method]
         )
     )
     for i, image in enumerate(images):
         close(jax.tree.map(lambda leaf, i=i: leaf[i], together), one(jnp.asarray(image), jnp.int32(i), jnp.uint32(i)))
 
 
-def test_same_key_same_result_and_other_batch_sizes_and_orders(method, tiny, images):
-    whole = explain(tiny, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"])
-    again = explain(tiny, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"])
+def test_same_key_same_result_and_other_batch_sizes_and_orders(method, network, images):
+    whole = explain(network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"])
+    again = explain(network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"])
     jax.tree.map(np.testing.assert_array_equal, whole, again)
     order = [2, 0, 1]
-    turned = explain(tiny, images[order], method=method, config=CONFIGS[method], ids=["c", "a", "b"])
+    turned = explain(network, images[order], method=method, config=CONFIGS[method], ids=["c", "a", "b"])
     close(turned, jax.tree.map(lambda leaf: leaf[order], whole))
-    padded = explain(tiny, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"], micro_batch=2)
+    padded = explain(network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"], micro_batch=2)
     close(padded, whole)
 
 
-def test_a_second_call_compiles_nothing(method, tiny, images, compilations):
-    for network in (tiny, patch_network):
-        explain(network, images, method=method, config=CONFIGS[method])
+def test_a_second_call_compiles_nothing(method, network, images, compilations):
+    for each in (network, FUNCTIONS[method]):
+        explain(each, images, method=method, config=CONFIGS[method])
         with compilations as compiled:
-            explain(network, images[::-1], method=method, config=CONFIGS[method])
+            explain(each, images[::-1], method=method, config=CONFIGS[method])
         assert compiled.count == 0
 
 
-def test_explicit_target_of_first_choice_changes_nothing(method, tiny, images):
-    free = explain(tiny, images, method=method, config=CONFIGS[method])
-    told = explain(tiny, images, free.info.target, method=method, config=CONFIGS[method])
+def test_explicit_target_of_first_choice_changes_nothing(method, network, images):
+    free = explain(network, images, method=method, config=CONFIGS[method])
+    told = explain(network, images, free.info.target, method=method, config=CONFIGS[method])
     close(free, told, atol=1e-6)
-    np.testing.assert_array_equal(free.info.target, np.argmax(tiny(jnp.asarray(images))[0], axis=-1))
+    np.testing.assert_array_equal(free.info.target, np.argmax(network(jnp.asarray(images))[0], axis=-1))

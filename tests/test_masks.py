@@ -94,9 +94,9 @@ def test_starts(key):
 
 
 def test_sizes():
-    assert masks.resolve_sizes(None, (64, 64)) == ((4, 4), (8, 8), (16, 16))
-    assert masks.resolve_sizes(None, (224, 448)) == ((7, 14), (14, 28), (28, 56))
-    assert masks.resolve_sizes(None, (10, 10)) == ((4, 4), (8, 8), (10, 10))
+    assert masks.resolve_sizes(None, (64, 64)) == ((8, 8), (16, 16), (32, 32))
+    assert masks.resolve_sizes(None, (224, 448)) == ((7, 14), (14, 28), (28, 56), (56, 112))
+    assert masks.resolve_sizes(None, (10, 10)) == ((8, 8), (10, 10), (10, 10))
     assert masks.resolve_sizes([5, (3, 9)], (32, 32)) == ((5, 5), (3, 9))
 
 

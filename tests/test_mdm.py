@@ -26,7 +26,9 @@ def test_linear_network_with_one_patch_is_solved(images, schedule, parametrisati
         sizes=(16, 32),
         schedule=schedule,
         parametrisation=parametrisation,
+        start="ones",
         fill="black",
+        objective=(consistency(), area(3.0)),
         learning_rate=0.5 if parametrisation == "sigmoid" else 0.05,
         steps=60,
     )
@@ -107,7 +109,7 @@ def test_reported_numbers_are_true(images):
     np.testing.assert_allclose(info.activation, clean, rtol=1e-5)
     np.testing.assert_allclose(info.activation_fill, -3.0, rtol=1e-5)
     np.testing.assert_allclose(info.kept_area, explanation.mask_vectors[0].mean((1, 2)), atol=1e-5)
-    np.testing.assert_allclose(info.objective, info.terms["absolute"] + 3.0 * info.terms["area"], rtol=1e-5)
+    np.testing.assert_allclose(info.objective, info.terms["absolute"] + 10.0 * info.terms["area"], rtol=1e-5)
     assert (info.steps == 3).all()
     assert (info.forwards == 3).all()
 
@@ -138,7 +140,7 @@ def test_trace_follows_the_reasoning(images, quick):
     explanation = explain(patch_network, images, targets=0, config=quick, trace=True)
     trace = explanation.trace
     assert [v.shape for v in trace.mask_vectors] == [(3, 4, 4, 4), (3, 4, 8, 8)]
-    np.testing.assert_allclose(trace.mask_vectors[0][:, 0], 0.98, atol=1e-3)  # the all-ones start, as a sigmoid has it
+    np.testing.assert_allclose(trace.mask_vectors[0][:, 0], 0.9, atol=1e-3)  # the start
     np.testing.assert_array_equal(trace.objective[:, -1], explanation.info.objective)
     assert (trace.terms["area"][:, -1] < trace.terms["area"][:, 0]).all()
     assert explain(patch_network, images, targets=0, config=quick).trace is None
@@ -239,7 +241,7 @@ def test_a_tiny_probability_is_not_a_constant_network(images):
 
 def test_terms_of_independent_scales_are_means(images):
     info = explain(patch_network, images, 0, config=MDMConfig(sizes=(4, 8), steps=1, schedule="independent")).info
-    np.testing.assert_allclose(info.terms["area"], 0.98, atol=1e-3)
+    np.testing.assert_allclose(info.terms["area"], 0.9, atol=1e-3)
 
 
 def test_config_from_a_file():
@@ -286,6 +288,7 @@ def test_settings_of_the_wrong_kind(name, value):
 
 
 def test_solver_of_one_problem_can_be_stepped_by_hand(images, key, quick):
+    quick = replace(quick, start="ones", fill="mean", objective=(consistency(), area(3.0)))
     problem = mdm.begin(patch_network, jnp.asarray(images[0]), 0, node="probability", key=key, fill=quick.fill)
     made = mdm.make_solver(patch_network, problem, node="probability", config=quick)
     state = made.init(mdm.first_parameters(problem, quick))

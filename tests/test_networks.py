@@ -26,9 +26,9 @@ STAGES = {
     "resnet": {"stem": (2, 32, 32, 4), "layer1": (2, 32, 32, 4), "layer2": (2, 16, 16, 8), "features": (2, 8)},
     "bottleneck": {"stem": (2, 8, 8, 4), "layer1": (2, 8, 8, 16), "layer2": (2, 4, 4, 32), "features": (2, 32)},
     "densenet": {"stem": (2, 16, 16, 8), "block1": (2, 16, 16, 16), "block2": (2, 8, 8, 16), "features": (2, 16)},
-    "vit": dict.fromkeys(("tokens", "block1", "block2", "norm"), (2, 17, 16)) | {"features": (2, 16)},
-    "vit_conv": dict.fromkeys(("tokens", "block1", "block2", "norm"), (2, 17, 16)) | {"features": (2, 16)},
-    "deit": dict.fromkeys(("tokens", "block1", "block2", "norm"), (2, 18, 16)) | {"features": (2, 16)},
+    "vit": dict.fromkeys(("tokens", "block1", "block2", "norm1", "norm"), (2, 17, 16)) | {"features": (2, 16)},
+    "vit_conv": dict.fromkeys(("tokens", "block1", "block2", "norm1", "norm"), (2, 17, 16)) | {"features": (2, 16)},
+    "deit": dict.fromkeys(("tokens", "block1", "block2", "norm1", "norm"), (2, 18, 16)) | {"features": (2, 16)},
 }
 
 

@@ -45,7 +45,8 @@ def explained(
     """
     finite = jnp.isfinite(attribution).all() & jnp.isfinite(stated.reference).all()
     attribution = jnp.where(finite, attribution, 0.0)
-    saliency = masks.normalise(REDUCTIONS[reduction](attribution))
+    # clipped, because XLA may round an attribution otherwise where it looks for the least one than where it subtracts it
+    saliency = jnp.clip(masks.normalise(REDUCTIONS[reduction](attribution)), 0.0, 1.0)
     status = jnp.where(finite, jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE))
     info = problem.report(predict, stated, saliency, node=node, status=status, evaluations=evaluations, forwards=forwards)
     return Explanation(saliency, (), info, None, attribution.sum(axis=-1))

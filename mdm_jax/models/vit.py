@@ -52,7 +52,7 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention, then MLP, each on normed tokens and added to them."""
+    """Attention, then MLP, each on normed tokens and added to them: the tokens, the attention, and what entered it."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.norm1 = _norm(width, rngs=rngs)
@@ -60,10 +60,11 @@ class Block(nnx.Module):
         self.norm2 = _norm(width, rngs=rngs)
         self.mlp = Mlp(width, 4 * width, rngs=rngs)
 
-    def __call__(self, x: Tokens) -> tuple[Tokens, Attentions]:
-        mixed, attention = self.attn(self.norm1(x))
+    def __call__(self, x: Tokens) -> tuple[Tokens, Attentions, Tokens]:
+        normed = self.norm1(x)
+        mixed, attention = self.attn(normed)
         x = x + mixed
-        return x + self.mlp(self.norm2(x)), attention
+        return x + self.mlp(self.norm2(x)), attention, normed
 
 
 class PatchEmbed(nnx.Module):
@@ -97,10 +98,11 @@ class ViT(nnx.Module):
     """Transformer classifier of any width, depth, patch, stem, input size and class count.
 
     `size` (height, width) in pixels fixes the grid of the learned position embeddings; images of another size, a multiple of
-    `patch`, get them interpolated bicubically. `distilled` adds DeiT's second token and head. `remat` computes each block
-    again in the backward pass: memory of one block instead of all. Input [n, h, w, channels], already normalised; returns
-    logits [n, classes] and `{"tokens", "block1", ..., "norm": [n, t, d], "features": [n, d]}`, with the class token first,
-    and with `attention=True` also `"attention": [blocks x [n, heads, t, t]]`.
+    `patch`, get them interpolated bicubically. `distilled` adds DeiT's second token and head. `remat` computes each block but
+    the last again in the backward pass: memory of one block instead of all. Input [n, h, w, channels], already normalised;
+    returns logits [n, classes] and `{"tokens", "block1", ..., "norm1", "norm": [n, t, d], "features": [n, d]}`, with the class
+    token first, and with `attention=True` also `"attention": [blocks x [n, heads, t, t]]`. `norm1` is what enters the last
+    block's attention (timm's `blocks[-1].norm1`): the last place where the patches' tokens reach the logits, so CAMs look here.
     Raises InputError for sizes that are no multiple of the patch and widths that are none of the heads.
     """
 
@@ -140,10 +142,11 @@ class ViT(nnx.Module):
     def __call__(self, images: Float[Array, "n h w c"], *, attention: bool = False) -> Outputs:
         x = self._embed(images)
         out: dict[str, Any] = {"tokens": x}
-        apply = jax.checkpoint(lambda block, x: block(x)) if self.remat else lambda block, x: block(x)
         seen = []
         for number, block in enumerate(self.blocks, start=1):
-            x, weights = apply(block, x)
+            # the last block's memory is needed as soon as the backward pass begins: to compute it again would save nothing
+            apply = jax.checkpoint(_apply) if self.remat and number < self.depth else _apply
+            x, weights, out["norm1"] = apply(block, x)
             out[f"block{number}"] = x
             seen.append(weights)
         x = out["norm"] = self.norm(x)
@@ -165,6 +168,10 @@ class ViT(nnx.Module):
         if height % self.patch or width % self.patch or not height * width:
             raise InputError(f"{height}x{width} pixels are no multiple of the patch of {self.patch}: choose another input size")
         return height // self.patch, width // self.patch
+
+
+def _apply(block: Block, x: Tokens) -> tuple[Tokens, Attentions, Tokens]:
+    return block(x)
 
 
 def interpolate(

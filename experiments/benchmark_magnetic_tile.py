@@ -1,0 +1,41 @@
+"""Every method on photographs of magnetic tiles, 160 px, with the exact pixels of each defect.
+
+    python experiments/benchmark_magnetic_tile.py --data folder:magnetic_tile \
+        --models resnet=runs/resnet densenet=runs/densenet vit_tiny=runs/vit_tiny
+
+The networks are those of `train_magnetic_tile.py`. A tile that is free of defects has no mask: localisation is measured on the
+others, faithfulness on all.
+
+Measured: (to be filled in)
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark_networks import FAITHFULNESS, SIMPLICITY, Config, main, parsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class MagneticTile(Config):
+    models: tuple[str, ...]
+    """LABEL=FOLDER of each training"""
+    data: str
+    """folder:PATH"""
+    split: str = "test"
+    metrics: tuple[str, ...] = (
+        *FAITHFULNESS,
+        "energy:mask",
+        "pointing:torchray-15",
+        "pointing:exact",
+        "pxap:wsol",
+        *SIMPLICITY,
+    )
+    """names or ids; the data have masks and no boxes"""
+    out: Path = Path("benchmark-magnetic-tile")
+
+
+if __name__ == "__main__":
+    sys.exit(main(parsed(MagneticTile, __doc__)))

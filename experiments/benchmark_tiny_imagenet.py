@@ -1,0 +1,33 @@
+"""Every method on small natural images of 64 px with one box each, and networks of `train_tiny_imagenet.py`.
+
+    python experiments/benchmark_tiny_imagenet.py --data folder:tiny_imagenet20 \
+        --models resnet=runs/resnet densenet=runs/densenet vit=runs/vit
+
+The folder holds val/<class>/ and boxes.csv (file,x_min,y_min,x_max,y_max); an image without a box counts for all metrics that
+need none.
+
+Measured: (to be filled in)
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark_networks import Config, main, parsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyImageNet(Config):
+    models: tuple[str, ...]
+    """LABEL=FOLDER of each training"""
+    data: str
+    """folder:PATH"""
+    split: str = "val"
+    limit: int | None = 300
+    out: Path = Path("benchmark-tiny-imagenet")
+
+
+if __name__ == "__main__":
+    sys.exit(main(parsed(TinyImageNet, __doc__)))

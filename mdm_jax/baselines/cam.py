@@ -1,0 +1,76 @@
+"""What the class activation maps share: the layer they look at, its value and gradient, and the way back to the image.
+
+S = resize(combine(A, d g / d A)),    A = out[layer], a map [h, w, c], or a Transformer's patch tokens laid out as one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float, Int, Key
+
+from mdm_jax import intermediates, masks
+from mdm_jax.baselines.attribution import explained
+from mdm_jax.config import STATIC
+from mdm_jax.errors import InputError
+from mdm_jax.problem import activation, begin
+from mdm_jax.types import Explanation, Image, Node, Predict
+
+Combine = Callable[[Float[Array, "gh gw c"], Float[Array, "gh gw c"]], Float[Array, "gh gw"]]
+"""from a layer's activations and their gradients to a map"""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CAMConfig:
+    """Grad-CAM, Grad-CAM++ and LayerCAM have no numbers, only a place to look at."""
+
+    layer: str | None = field(default=None, metadata=STATIC)
+    """a name of `out` (see `intermediates.available`); None takes the last map on the way to the logits, for a Transformer the
+    tokens that enter the last block's attention"""
+
+    def check(self) -> None:
+        """Raises InputError for a layer that is no name."""
+        check_layer(self.layer)
+
+
+def check_layer(layer: Any) -> None:
+    """Raises InputError for a layer that is neither None nor a name."""
+    if layer is not None and not isinstance(layer, str):
+        raise InputError(f"layer is {layer!r}: give the name of an intermediate, or None for the default")
+
+
+def weigh_gradients(
+    predict: Predict,
+    image: Image,
+    target: Int[Array, ""] | int | None,
+    *,
+    node: str | Node,
+    key: Key[Array, ""],
+    config: CAMConfig | None,
+    combine: Combine,
+) -> Explanation:
+    """The explanation that `combine` makes of a layer's activations and gradients: one evaluation with a gradient.
+
+    The attribution is the map resized to the image (bilinear, half-pixel centres) before it is stretched to [0, 1].
+    """
+    config = config or CAMConfig()
+    config.check()
+    stated = begin(predict, image, target, node=node, key=key)
+    program = intermediates.trace(predict, image.shape)
+    layer = config.layer or intermediates.default_layer(program, image.shape)
+
+    def score(outputs: Any) -> Array:
+        return activation(node, outputs, stated.target).sum()
+
+    value, gradient = intermediates.value_and_gradient(program, image, layer, score)
+    cam = combine(*(intermediates.as_map(each, image.shape[:2], layer) for each in (value, gradient)))
+    return explained(predict, stated, resized(cam, image)[..., None], node=node, evaluations=1)
+
+
+def resized(cam: Float[Array, "gh gw"], image: Image) -> Float[Array, "h w"]:
+    """A map at the size of the image."""
+    return masks.render(cam, (image.shape[0], image.shape[1]))

@@ -1,0 +1,36 @@
+"""Random map: uniform noise from the key. What no method may lose against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+from jaxtyping import Array, Int, Key
+
+from mdm_jax.baselines.attribution import explained
+from mdm_jax.problem import begin
+from mdm_jax.types import Explanation, Image, Node, Predict
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RandomConfig:
+    """Nothing to choose."""
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
+
+
+def explain(
+    predict: Predict,
+    image: Image,
+    target: Int[Array, ""] | int | None = None,
+    *,
+    node: str | Node = "probability",
+    key: Key[Array, ""],
+    config: RandomConfig | None = None,
+    trace: bool = False,
+) -> Explanation:
+    """S(p) ~ U(0, 1), every pixel on its own; no evaluation. Image [h, w, c]."""
+    stated = begin(predict, image, target, node=node, key=key)
+    return explained(predict, stated, jax.random.uniform(stated.key, (*image.shape[:2], 1)), node=node)

@@ -1,0 +1,157 @@
+"""The commands that score and compare: `mdm evaluate` and `mdm benchmark`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import tyro
+
+from mdm_jax.console import Report
+from mdm_jax.models.pretrained import load_model
+
+EVALUATE_HELP = """Score saved saliency maps with a network and labelled images.
+
+MAPS is an .npz with saliency [n, h, w] in [0, 1] (and, where there are, ids, targets, attribution), an .npy, a folder that mdm
+explain wrote, or a method's folder of a benchmark. Without ids the maps are of the data's images in order.
+
+Examples:
+  mdm evaluate maps.npz --data digits --metrics insertion deletion energy
+  mdm evaluate mdm-explain --model resnet50 --data folder:photos --metrics insertion road
+  mdm evaluate mdm-benchmark/vit/mdm --model vit --data digits --metrics insertion:rise-224
+"""
+BENCHMARK_HELP = """Compare methods on networks and images: a table with intervals, figures, and every map kept.
+
+The same command again goes on where it was stopped; a method, a metric or more images cost only themselves. What may be
+chosen: --methods and --metrics of any unknown name lists them.
+
+Examples:
+  mdm benchmark --models resnet vit --data digits --limit 100 --methods mdm gradient --metrics insertion deletion energy
+  mdm benchmark --models resnet50=timm/resnet50.tv_in1k --data folder:photos --split val --methods mdm rise:samples=1000
+  mdm benchmark --models vit=runs/vit --data tfds:mnist --limit 500 --only-correct --out runs/compared
+"""
+METHODS = ("mdm", "gradient")
+METRICS = ("insertion", "deletion", "average_drop", "increase", "energy", "pointing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    maps: tyro.conf.Positional[Path]
+    """the maps: an .npz, an .npy, a folder of mdm explain or of a benchmark's method"""
+    model: str | None = None
+    """network by name; by its weights alone when not given; without either the embedded digits network"""
+    weights: str | None = None
+    """hub id, folder with config.json and model.safetensors, safetensors file, or folder of a training"""
+    image_size: int | None = None
+    """side of the network's input in pixels, in place of its config's"""
+    dtype: str = "float32"
+    """what the network computes in: float32 or bfloat16"""
+    data: str = "digits"
+    """source of the images and their truth: digits, folder:PATH or tfds:NAME"""
+    split: str = "test"
+    """split of the data"""
+    limit: int | None = None
+    """use only so many images, spread evenly over the data"""
+    metrics: tuple[str, ...] = METRICS
+    """names, or ids such as insertion:rise-224"""
+    targets: str = "prediction"
+    """which classes were explained, where the maps do not say: prediction (the network's first choice) or label"""
+    method: str | None = None
+    """what made the maps, such as rise:samples=1000: for metrics that run it again"""
+    seed: int = 0
+    """seed of metrics that draw"""
+    micro_batch: int | None = None
+    """images measured at a time"""
+    out: Path = Path("mdm-evaluate")
+    """folder for the results"""
+    json: bool = False
+    """print JSON to standard output instead of a table"""
+
+    def run(self, report: Report) -> None:
+        from mdm_jax import commands_evaluation as commands
+
+        load = partial(load_model, self.model, weights=self.weights, image_size=self.image_size, dtype=self.dtype)
+        request = commands.Request(
+            maps=self.maps,
+            load=load,
+            data=self.data,
+            split=self.split,
+            limit=self.limit,
+            metrics=self.metrics,
+            targets=self.targets,
+            method=self.method,
+            seed=self.seed,
+            micro_batch=self.micro_batch,
+            out=self.out,
+        )
+        report.show(commands.evaluate_maps(request, report.progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    models: tuple[str, ...] = ("resnet",)
+    """networks: NAME, NAME=WEIGHTS, or LABEL=WEIGHTS where a config.json beside the weights tells the network"""
+    data: str = "digits"
+    """source of the images: digits, folder:PATH or tfds:NAME"""
+    split: str = "test"
+    """split of the data"""
+    limit: int | None = None
+    """use only so many images, spread evenly over the data"""
+    methods: tuple[str, ...] = METHODS
+    """what is compared, with settings where they differ from the defaults, such as mdm mdm:preset=paper rise:samples=1000"""
+    metrics: tuple[str, ...] = METRICS
+    """names, or ids such as insertion:rise-224"""
+    reference: str | None = None
+    """the method that others are compared with, as written in --methods; the first mdm when not given"""
+    targets: str = "prediction"
+    """which class is explained: prediction (what the network says) or label (the true class)"""
+    only_correct: bool = False
+    """use only images that the network classifies correctly"""
+    image_size: int | None = None
+    """side of the networks' input in pixels, in place of their configs'"""
+    seed: int = 0
+    """seed of everything random"""
+    micro_batch: int | None = None
+    """images explained at a time; found from the memory when not given"""
+    metric_micro_batch: int | None = None
+    """images measured at a time"""
+    chunk: int = 50
+    """images in a file: what is lost at most when the command is killed"""
+    grid: int = 8
+    """images in the grid of maps"""
+    out: Path = Path("mdm-benchmark")
+    """folder of the maps, the scores, the tables and the figures"""
+    json: bool = False
+    """print JSON to standard output instead of a table"""
+
+    def run(self, report: Report) -> None:
+        from mdm_jax import commands_evaluation as commands
+        from mdm_jax.data.sources import open_source
+        from mdm_jax.evaluation.plan import Plan
+
+        plan = Plan(
+            methods=self.methods,
+            metrics=self.metrics,
+            out=self.out,
+            limit=self.limit,
+            targets=self.targets,
+            only_correct=self.only_correct,
+            seed=self.seed,
+            micro_batch=self.micro_batch,
+            metric_micro_batch=self.metric_micro_batch,
+            chunk=self.chunk,
+        )
+        plan.check()
+        models = commands.model_loaders(self.models, self.image_size)
+        source = open_source(self.data, self.split)
+        result = commands.run_benchmark(
+            plan,
+            models,
+            source,
+            data=f"{self.data}:{self.split}",
+            grid=self.grid,
+            reference=self.reference,
+            watch=report.progress,
+        )
+        report.show(result)

@@ -1,0 +1,172 @@
+"""The benchmark: methods x networks x images, every map and every score computed once and kept on disk.
+
+For each network: its predictions of all images; for each method: maps in chunks, then each metric over these. What is there
+already is not computed again, so the same command goes on where it was stopped, and a method, a metric or an image more costs
+only itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mdm_jax import methods
+from mdm_jax.data.sources import Source
+from mdm_jax.evaluation import store
+from mdm_jax.evaluation.evaluate import Explainer
+from mdm_jax.evaluation.items import Item, used_items
+from mdm_jax.evaluation.plan import Plan, Watch
+from mdm_jax.evaluation.scores import Measured, Scores
+from mdm_jax.evaluation.stages import explain_missing, measure_missing
+from mdm_jax.evaluation.store import Shelf
+from mdm_jax.methods import Chosen
+from mdm_jax.metrics import Metric
+from mdm_jax.models.classifier import Classifier
+from mdm_jax.types import Status
+
+
+class Cost(NamedTuple):
+    """What a map cost, mean over images."""
+
+    evaluations: float
+    """network evaluations with a gradient"""
+    forwards: float
+    """network evaluations without"""
+    seconds: float
+    """running, compilation not counted"""
+
+    @property
+    def equivalent(self) -> float:
+        """In forward evaluations; one with a gradient counts as three."""
+        return self.forwards + 3 * self.evaluations
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method on one network."""
+
+    model: str
+    method: str
+    """its label, as it was asked for"""
+    cost: Cost | None = None
+    scores: Scores | None = None
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """why there is nothing: by metric id, or under "" for the method as a whole"""
+    not_finite: int = 0
+    """maps on which the method failed"""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All entries, and what to say about the images."""
+
+    entries: tuple[Entry, ...]
+    metrics: Mapping[str, Metric]
+    notes: tuple[str, ...]
+    """a sentence for each network: images, accuracy, what was left out"""
+    items: Mapping[str, Sequence[Item]]
+    """by network"""
+    plan: Plan
+
+
+def run(
+    plan: Plan,
+    models: Mapping[str, Callable[[], Classifier]],
+    source: Source,
+    *,
+    data: str = "",
+    watch: Watch | None = None,
+) -> Results:
+    """Compute what is missing in `plan.out` and return everything that was asked for.
+
+    `models` load the networks by label; `data` names the source in the folder. Raises InputError for what cannot be used and
+    for a folder that holds other data, weights, seeds or settings; a method that a network cannot have is an entry with a note.
+    """
+    chosen, asked = plan.check()
+    loaded = {name: load() for name, load in models.items()}  # first, so that a mistake in the last costs nothing
+    watch = watch or (lambda what, total: nullcontext(lambda done: None))
+    record = {"data": data or source.name, "seed": plan.seed, "targets": plan.targets}
+    entries, notes, items = [], [], {}
+    with store.opened(plan.out) as folder:
+        store.begin(folder, "benchmark.json", record, "a benchmark")
+        for name, classifier in loaded.items():
+            place = folder / store.file_name(name)
+            store.begin(place, "model.json", _described(classifier), "maps")
+            items[name], note = used_items(plan, classifier, source, place, watch, name)
+            notes.append(f"{name}: {note}")
+            for each in chosen:
+                entries.append(_entry(plan, asked, classifier, items[name], place, each, watch, name))
+    return Results(tuple(entries), asked, tuple(notes), items, plan)
+
+
+def maps_of(results: Results, model: str, method: str, ids: Sequence[str]) -> np.ndarray | None:
+    """Stored saliency maps [n, h, w] of some images; None where the method has none."""
+    stored = _shelf(results.plan.out / store.file_name(model), method).columns("ids", "saliency")
+    places = {id: row for row, id in enumerate(stored.get("ids", np.zeros(0, str)).tolist())}
+    return stored["saliency"][[places[id] for id in ids]] if all(id in places for id in ids) and places else None
+
+
+def _entry(
+    plan: Plan,
+    asked: Mapping[str, Metric],
+    classifier: Classifier,
+    items: Sequence[Item],
+    place: Path,
+    chosen: Chosen,
+    watch: Watch,
+    name: str,
+) -> Entry:
+    """One method: its missing maps, then the missing scores. What the network cannot have is a note."""
+    solve = methods.METHODS[chosen.name]
+    explainer = Explainer(solve, methods.default_node(solve), chosen.config)
+    shelf = _shelf(place, chosen.label)
+    record = {"method": chosen.name, "node": str(explainer.node), "config": dataclasses.asdict(chosen.config)}
+    store.begin(shelf.folder, "method.json", record, "maps")
+    reason = explain_missing(plan, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}")
+    if reason:
+        return Entry(name, chosen.label, notes={"": reason})
+    notes = measure_missing(plan, asked, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}")
+    return _collected(asked, items, shelf, name, chosen.label, notes)
+
+
+def _shelf(place: Path, label: str) -> Shelf:
+    return Shelf(place / store.file_name(label))
+
+
+def _collected(
+    asked: Mapping[str, Metric], items: Sequence[Item], shelf: Shelf, model: str, label: str, notes: Mapping[str, str]
+) -> Entry:
+    """What is on disk of the images that are used, in their order."""
+    ids = [item.framed.id for item in items]
+    stored = shelf.columns("ids", "evaluations", "forwards", "seconds", "status")
+    place = {id: row for row, id in enumerate(stored["ids"].tolist())}
+    rows = [place[id] for id in ids]
+    cost = Cost(*(float(np.mean(stored[name][rows])) for name in ("evaluations", "forwards", "seconds")))
+    measured = {}
+    for name in asked:
+        if name not in notes:
+            columns = shelf.scores(name)
+            place = {id: row for row, id in enumerate(columns["ids"].tolist())}
+            among = np.cumsum(columns["counted"]) - 1  # a row's place among the statistics
+            counted = [i for i, id in enumerate(ids) if columns["counted"][place[id]]]
+            chosen = [among[place[ids[i]]] for i in counted]
+            measured[name] = Measured(columns["statistics"][np.asarray(chosen, int)], np.asarray(counted, int))
+    scores = Scores(tuple(ids), {name: asked[name] for name in measured}, measured)
+    return Entry(model, label, cost, scores, notes, int((stored["status"][rows] == Status.NOT_FINITE).sum()))
+
+
+def _described(classifier: Classifier) -> dict[str, Any]:
+    """What must be the same for maps to be of the same network."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(classifier):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    preprocessing = dataclasses.asdict(classifier.preprocessing)
+    return {"weights": digest.hexdigest()[:16], "dtype": classifier.dtype, "preprocessing": preprocessing}

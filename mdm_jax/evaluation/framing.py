@@ -1,0 +1,129 @@
+"""Labelled images as the network sees them: image, mask and boxes resized and cropped alike."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, Float32
+
+from mdm_jax import images
+from mdm_jax.data.sources import Example, Source
+from mdm_jax.errors import InputError
+from mdm_jax.models.preprocessing import Preprocessing
+
+
+class Framed(NamedTuple):
+    """One labelled image in the network's frame."""
+
+    id: str
+    image: Float32[np.ndarray, "h w c"]
+    label: int
+    """the data's number of the class"""
+    mask: Bool[np.ndarray, "h w"] | None
+    """pixels of the object, those of its boxes where only they are known; None where nothing of it is in the frame"""
+    boxes: Float32[np.ndarray, "k 4"] | None
+    """(x0, y0, x1, y1) in pixels of the frame, ends exclusive; None where none is known or in the frame"""
+
+    @property
+    def digest(self) -> int:
+        """A checksum of the pixels and of the truth: whether a stored map is of this image."""
+        parts = (self.image, self.mask, self.boxes)
+        return zlib.crc32(b"".join(b"-" if part is None else np.ascontiguousarray(part).tobytes() for part in parts))
+
+
+class Skipped(NamedTuple):
+    """An item that could not be read."""
+
+    reason: str
+
+
+def frame(example: Example, preprocessing: Preprocessing) -> Framed:
+    """An example as the network sees it; the mask goes the way of the pixels, by the nearest one, the boxes exactly."""
+    photograph = PIL.Image.fromarray(images.to_uint8(example.image))
+    mask, boxes = None, None
+    if example.boxes is not None:
+        boxes = fit_boxes(example.boxes, photograph.size, preprocessing)
+    if example.mask is not None:
+        drawn = PIL.Image.fromarray(example.mask.astype(np.uint8) * 255)
+        fitted = images.fit(drawn, preprocessing.size, crop=preprocessing.crop, interpolation="nearest")
+        mask = np.asarray(fitted) > 127
+    elif boxes is not None:
+        mask = covered(boxes, preprocessing.size)
+    return Framed(
+        example.id,
+        preprocessing.fit(photograph),
+        example.label,
+        mask if mask is not None and mask.any() else None,
+        boxes if boxes is not None and len(boxes) else None,
+    )
+
+
+def fit_boxes(
+    boxes: Float[np.ndarray, "k 4"], original: tuple[int, int], preprocessing: Preprocessing
+) -> Float32[np.ndarray, "j 4"]:
+    """Boxes of an image of `original` (width, height) in the network's frame, clipped; those that lie outside are left out."""
+    height, width = preprocessing.size
+    room, resized = images.placement(original, (height, width), crop=preprocessing.crop)
+    scale = np.asarray(resized) / np.asarray(room)
+    corners = (boxes.reshape(-1, 2) - images.corner(original, room)) * scale - images.corner(resized, (width, height))
+    fitted = np.clip(corners.reshape(-1, 4), 0, [width, height] * 2)
+    return fitted[(fitted[:, 2:] > fitted[:, :2]).all(axis=1)].astype(np.float32)
+
+
+def covered(boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """The pixels whose centres lie in a box."""
+    y, x = (np.arange(side) + 0.5 for side in shape)
+    x0, y0, x1, y1 = (corner[:, None] for corner in boxes.T)
+    rows, columns = (y0 <= y) & (y < y1), (x0 <= x) & (x < x1)
+    return (rows[:, :, None] & columns[:, None, :]).any(axis=0)
+
+
+def spread(length: int, limit: int | None) -> list[int]:
+    """Which items are used: all, or `limit` of them spread evenly over the source, as in training."""
+    count = length if limit is None else min(limit, length)
+    return [number * length // count for number in range(count)]
+
+
+def frames(source: Source, indices: Iterable[int], preprocessing: Preprocessing) -> Iterator[Framed | Skipped]:
+    """The items one by one; one that is damaged is a sentence that names it."""
+    for index in indices:
+        try:
+            yield frame(source[index], preprocessing)
+        except InputError as error:
+            yield Skipped(str(error))
+
+
+def class_numbers(data: tuple[str, ...], network: tuple[str, ...]) -> np.ndarray:
+    """The network's number of each class of the data, -1 where it has none of that name.
+
+    Classes are matched by name, else by its part before the first comma where that is the network's only one; a class of the
+    data that is called by a number is the network's class of that number. Of as many classes without a common name, the order
+    is taken to be the same.
+    """
+    if data == network:
+        return np.arange(len(data))
+    whole, short = _unique(name.casefold() for name in network), _unique(_first(name) for name in network)
+
+    def number(name: str) -> int:
+        if name.casefold() in whole:
+            return whole[name.casefold()]
+        if name.isdecimal() and int(name) < len(network):
+            return int(name)
+        return short.get(_first(name), -1)
+
+    numbers = np.asarray([number(name) for name in data], int)
+    return np.arange(len(data)) if (numbers < 0).all() and len(data) == len(network) else numbers
+
+
+def _first(name: str) -> str:
+    return name.partition(",")[0].strip().casefold()
+
+
+def _unique(names: Iterable[str]) -> dict[str, int]:
+    """Number of each name that occurs once."""
+    names = list(names)
+    return {name: number for number, name in enumerate(names) if names.count(name) == 1}

@@ -1,0 +1,67 @@
+"""What a metric is: a pure function of one image and its map, under a protocol that fixes every choice.
+
+Two numbers under one name but two protocols cannot be compared, so a metric is always called by its id, `name:protocol`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mdm_jax.types import AnyArray
+
+NEEDS = ("network", "mask", "boxes", "map", "explain")
+BETTER = ("higher", "lower", "none")
+
+
+class Sample(NamedTuple):
+    """One image, its map and its truth: all that a metric may look at."""
+
+    image: Float[AnyArray, "h w c"]
+    """in [0, 1]"""
+    saliency: Float[AnyArray, "h w"]
+    """in [0, 1]"""
+    attribution: Float[AnyArray, "h w"]
+    """signed; the saliency itself where the method has none"""
+    target: Int[Any, ""] | int
+    """class explained"""
+    mask: Bool[AnyArray, "h w"] | None = None
+    """pixels of the object (a box's pixels where only boxes are known)"""
+    boxes: Float[AnyArray, "k 4"] | None = None
+    """(x0, y0, x1, y1) in pixels of `image`, ends exclusive; for metrics on the host"""
+
+
+def mean(statistics: Any) -> float:
+    """The mean over images, NaN if any is: a failure must not hide in an average."""
+    return float(np.mean(np.asarray(statistics, np.float64)))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric under one protocol: each image's statistics, and how those of many become one number."""
+
+    name: str
+    """such as "insertion" """
+    protocol: str
+    """such as "rise-28": fixes score, fill, steps, ties and normalisation; stored with every result"""
+    measure: Callable[..., Any]
+    """`measure(predict, sample, *, key) -> array`, usually a scalar, pure and for one sample; with `explain=` too where
+    `needs` is "explain": `explain(image, target, key) -> saliency [h, w]`, the method on one image"""
+    better: str
+    """"higher", "lower" or "none" """
+    needs: str = "network"
+    """"network" (compiled, vmapped), "mask" (likewise, no network), "map" (likewise, the map alone), "boxes" (NumPy, on the
+    host, `predict` ignored) or "explain" (the network and the method itself)"""
+    reduce: Callable[[Any], float] = mean
+    """statistics [n, ...] -> number; not the mean where a threshold is chosen for the whole set"""
+    description: str = ""
+    """one sentence, for the foot of a table"""
+
+    @property
+    def id(self) -> str:
+        """`name:protocol`."""
+        return f"{self.name}:{self.protocol}"
