@@ -11,7 +11,7 @@ import pytest
 
 from mdm_jax import Classifier, InputError, cli, methods
 from mdm_jax.data import Example
-from mdm_jax.evaluation import benchmark, figures, saved, scores, store, tables
+from mdm_jax.evaluation import benchmark, figures, saved, scores, stages, store, tables
 from mdm_jax.evaluation.plan import Plan
 from mdm_jax.models.preprocessing import Preprocessing
 
@@ -81,7 +81,7 @@ class Counted:
 
     def __init__(self, monkeypatch):
         self.explained, self.measured = [], []
-        explain, measure = benchmark.batch.explain, benchmark.measure
+        explain, measure = stages.batch.explain, stages.measure
 
         def counted_explain(predict, images, *args, **kwargs):
             self.explained.extend(kwargs["ids"])
@@ -91,8 +91,8 @@ class Counted:
             self.measured.extend([metric.id] * len(scene.targets))
             return measure(metric, network, scene, **kwargs)
 
-        monkeypatch.setattr(benchmark.batch, "explain", counted_explain)
-        monkeypatch.setattr(benchmark, "measure", counted_measure)
+        monkeypatch.setattr(stages.batch, "explain", counted_explain)
+        monkeypatch.setattr(stages, "measure", counted_measure)
 
 
 def test_the_table_holds_what_is_computed_by_hand(whole, classifier):
