@@ -17,8 +17,8 @@ Measured with the default settings (ResNet, 16 digits, jax 0.10.2, CPU):
     layer1             -0.330      .222      .116      1         rise:samples=500                  .499
     conv1              -0.285      .137      .036      1
 
-MDM's default draws nothing, so its maps do not depend on the key at all; where the fill is noise that is drawn anew at each step,
-or the start is random, they do, much as SmoothGrad's. (Over a whole map most of the ranks are those of pixels that hardly matter.)
+MDM's default draws nothing, so its maps do not depend on the key at all; where the fill is noise that is drawn anew at each
+step, or the start is random, they do, much as SmoothGrad's. (Most of a map's ranks are those of pixels that hardly matter.)
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ def main(config: Config) -> int:
         stages = cascade(classifier, images, method=chosen.name, config=chosen.config, ids=ids)
         columns.append([f"{float(np.mean(stage.similarity['spearman'])):.3f}" for stage in stages])
         parts = [stage.part for stage in stages]
-    table = Table(
-        "randomised down to", *config.methods, title=f"{config.model}, {config.count} digits: Spearman with the original"
-    )
+    title = f"{config.model}, {config.count} digits"
+    table = Table("randomised down to", *config.methods, title=f"{title}: Spearman with the original")
     for row in zip(parts, *columns):
         table.add_row(*row)
     Console(width=140).print(table)
