@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 import tomllib
 import warnings
@@ -173,18 +174,23 @@ COMMANDS: dict[str, tuple[type, str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    """Run the command line; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted,
+    1 when nobody reads the output any more."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     warnings.showwarning = lambda message, *_, **__: print(f"mdm: {message}", file=sys.stderr)
     try:
         command = _parse(arguments)
         command.run(Report(command.json))
+        sys.stdout.flush()
     except InputError as error:
         print(f"mdm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"mdm: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads the output, such as head, has gone; Python must not write there when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

@@ -195,7 +195,7 @@ def _shown(value: float | None) -> str:
     return "NaN" if value is None else f"{value:.3f}"
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """The number, or None where it is NaN or infinite, which JSON does not have."""
     return value if math.isfinite(value) else None
 
@@ -205,10 +205,11 @@ def _measured(explanation: Explanation, i: int, timing: Timing, **more: float) -
     info = explanation.info
 
     def activation(values: np.ndarray) -> float | None:
-        return _finite(float(values[i] if values.ndim == 1 else values[i][info.target[i]]))
+        return finite(float(values[i] if values.ndim == 1 else values[i][info.target[i]]))
 
     return (
-        {"before": activation(info.activation), "after": activation(info.activation_masked), "area": float(info.kept_area[i])}
+        {"before": activation(info.activation), "after": activation(info.activation_masked)}
+        | {"area": finite(float(info.kept_area[i]))}
         | more
         | {
             "status": Status(int(info.status[i])).name.lower().replace("_", " "),

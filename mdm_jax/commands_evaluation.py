@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mdm_jax import images, methods, plots
-from mdm_jax.commands import Progress, Result
+from mdm_jax.commands import Progress, Result, finite
 from mdm_jax.data.sources import Source, open_source
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation import benchmark, figures, saved, store, tables
@@ -26,6 +26,8 @@ from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.pretrained import load_model
 
 Watch = Callable[[str, int], AbstractContextManager[Progress]]
+MAX_GRID = 100
+"""images; a PNG holds no more rows than 2^16 pixels"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ def evaluate_maps(request: Request, watch: Watch) -> Result:
     """Score saved maps; a table, and every image's statistics as an .npz in `request.out`."""
     if request.targets not in TARGETS:
         raise unknown("kind of targets", request.targets, TARGETS)
+    if request.limit is not None and request.limit < 1:
+        raise InputError(f"limit is {request.limit}: give a whole number from 1")
     found = saved.read(request.maps)
     chosen = None if request.method is None else methods.choose(request.method)
     check_writable(request.out)
@@ -81,17 +85,18 @@ def evaluate_maps(request: Request, watch: Watch) -> Result:
             on_progress=advance,
         )
     rows = [
-        {"metric": name, "value": each.value, "low": each.interval.low, "high": each.interval.high, "better": each.better}
-        | {"images": each.counted, "without truth": each.without_truth}
+        {"metric": name}
+        | {what: finite(each) for what, each in zip(("value", "low", "high"), (each.value, *each.interval))}
+        | {"better": each.better, "images": each.counted, "without truth": each.without_truth}
         for name, each in scores.summary().items()
     ]
     summary = f"network {classifier.name}, {len(framed)} maps, 95 % bootstrap intervals over images"
     summary += "".join(f"\n  skipped: {reason}" for reason in skipped)
-    result = Result(rows, summary, [str(request.out / name) for name in ("scores.json", "scores.npz")])
+    result = Result(rows, summary, [str(request.out / name) for name in ("scores.json", saved.SCORES)])
     request.out.mkdir(parents=True, exist_ok=True)
     write_whole(request.out / "scores.json", lambda file: file.write(json.dumps(asdict(result), indent=2).encode()))
     arrays: dict[str, Any] = {name: scores.per_image(name) for name in scores.measured}
-    write_whole(request.out / "scores.npz", lambda file: np.savez_compressed(file, ids=np.asarray(scores.ids), **arrays))
+    write_whole(request.out / saved.SCORES, lambda file: np.savez_compressed(file, ids=np.asarray(scores.ids), **arrays))
     return result
 
 
@@ -125,6 +130,10 @@ def run_benchmark(
     watch: Watch,
 ) -> Result:
     """Compute what is missing, then write table.md, table.csv, and for each network a table, a figure and a grid of maps."""
+    if reference is not None and reference not in plan.methods:
+        raise unknown("reference", reference, plan.methods)
+    if not 0 <= grid <= MAX_GRID:
+        raise InputError(f"--grid is {grid}: give 0 to {MAX_GRID} images")
     results = benchmark.run(plan, models, source, data=data, watch=watch)
     table = tables.build(results, reference)
     files = [plan.out / "table.md", plan.out / "table.csv"]

@@ -42,6 +42,10 @@ METHODS: dict[str, Method] = {"mdm": mdm.explain} | {name: method for name, (met
 CONFIGS: dict[str, type] = {"mdm": MDMConfig} | {name: config for name, (_, config) in BASELINES.items()}
 
 
+LARGEST = 2**31
+"""no setting is as large, and a program's whole numbers end there"""
+
+
 class Chosen(NamedTuple):
     """A method with its settings."""
 
@@ -52,12 +56,26 @@ class Chosen(NamedTuple):
 
 
 def resolve(method: Any) -> Method:
-    """A method from its name, or the function that it is. Raises InputError for another name."""
+    """A method from its name, or the function that it is. Raises InputError for another name, and for what is neither."""
     if isinstance(method, str):
         if method not in METHODS:
             raise unknown("method", method, METHODS)
         return METHODS[method]
+    if not callable(method):
+        raise InputError(f"{method!r} is no method: give a name or a function of the contract")
     return method
+
+
+def checked_config(method: Method, config: Any) -> Any:
+    """A method's config, or None for its default. Raises InputError for that of another method, or a number out of range."""
+    name = next((name for name, known in METHODS.items() if known is method), None)
+    if config is None or name is None:
+        return config
+    kind: Any = CONFIGS[name]
+    if not isinstance(config, kind):
+        raise InputError(f"config is a {type(config).__name__}: {name} takes a {kind.__name__}, or None for its default")
+    config.check()
+    return config
 
 
 def default_node(method: Method) -> str | Node:
@@ -77,7 +95,11 @@ def choose(text: str) -> Chosen:
         setting, equals, value = each.partition("=")
         if not (setting and equals and value):
             raise InputError(f"{text!r} cannot be read at {each!r}: write {name}:setting=value,setting=value")
-        settings[setting.strip()] = _value(value.strip())
+        if setting.strip() in settings:
+            raise InputError(f"{setting.strip()} is given twice in {text!r}: give it once")
+        settings[setting.strip()] = number = _value(value.strip())
+        if type(number) in (int, float) and not abs(number) < LARGEST:
+            raise InputError(f"{setting.strip()} is {number} in {text!r}: give a number of less than {LARGEST}")
     if name == "mdm":
         base = preset(str(settings.pop("preset", "fast")))
         return Chosen(text, name, config_from_mapping(settings, base))

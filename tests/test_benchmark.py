@@ -1,8 +1,11 @@
 """The benchmark: stopped at any moment it goes on, more costs only itself, and its table says what was measured."""
 
 import csv
+import dataclasses
 import io
 import json
+import os
+import sys
 import zipfile
 
 import filelock
@@ -190,8 +193,6 @@ def test_more_costs_only_itself(classifier, tmp_path, monkeypatch):
 
 
 def changed_weights(classifier):
-    import dataclasses
-
     import jax
 
     return dataclasses.replace(classifier, network=jax.tree.map(lambda leaf: leaf * 1.01, classifier.network))
@@ -240,6 +241,73 @@ def test_a_damaged_file_is_named(classifier, tmp_path):
     assert run(classifier, small).entries[0].cost is not None
 
 
+def test_a_folder_without_maps_binds_nothing(classifier, tmp_path):
+    class Others(Squares):
+        class_names = ("x", "y")
+
+        def __getitem__(self, index):
+            return super().__getitem__(index)._replace(label=index % 2)
+
+    small = plan(tmp_path, methods=("gradient",), metrics=("energy",), limit=3)
+    with pytest.raises(InputError, match="no image that can be used"):
+        run(classifier, dataclasses.replace(small, targets="label"), Others())
+    assert run(classifier, small).entries[0].cost is not None
+    with pytest.raises(InputError, match="targets"):
+        run(classifier, dataclasses.replace(small, targets="label"))
+
+
+def test_another_class_of_an_image_is_a_change(classifier, tmp_path):
+    class Renamed(Squares):
+        class_names = ("b", "a", "c")
+
+    small = plan(tmp_path, methods=("gradient",), metrics=("energy",), limit=3)
+    run(classifier, small)
+    with pytest.raises(InputError, match="square/0 or its truth has changed"):
+        run(classifier, small, Renamed())
+
+
+def test_a_place_that_cannot_be_made_is_a_sentence(classifier, tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "gradient").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot write to .*gradient .*--out"):
+        run(classifier, plan(tmp_path, methods=("gradient",), limit=3))
+
+
+def test_one_image_has_a_table_without_intervals(classifier, tmp_path):
+    table = tables.build(run(classifier, plan(tmp_path, metrics=("energy",), limit=1)))
+    text = tables.markdown(table)
+    assert "1 image, 1 with a mask" in text
+    assert " [" not in text.split("\n\n")[1]
+    assert {row.cells["energy:mask"].verdict for row in table.rows} == {""}
+    tables.picture(table, "net").draw_without_rendering()
+    figures.quality_against_cost(table, "net").draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", ["method.json", "maps-00000.npz"])
+def test_what_cannot_be_read_is_not_called_damaged(classifier, tmp_path, monkeypatch, name):
+    small = plan(tmp_path, methods=("gradient",), metrics=("energy",), limit=3)
+    run(classifier, small)
+    opened = store.Path.open
+
+    def fails(path, *args, **kwargs):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(store.Path, "open", fails)
+    with pytest.raises(InputError, match=rf"{name} cannot be read \(Permission denied\)"):
+        run(classifier, small)
+
+
+def test_a_lock_of_another_owner_is_a_sentence(classifier, tmp_path, monkeypatch):
+    def fails(lock, timeout):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", fails)
+    with pytest.raises(InputError, match=r"cannot write to .* \(Permission denied\): choose another folder with --out"):
+        run(classifier, plan(tmp_path))
+
+
 def test_two_at_once_are_refused(classifier, tmp_path):
     with filelock.FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another benchmark is at work"):
         run(classifier, plan(tmp_path))
@@ -273,6 +341,10 @@ def test_only_correct_and_labels(classifier, tmp_path, whole):
         ({"methods": ("grad",)}, "unknown method 'grad'"),
         ({"methods": ()}, "no methods"),
         ({"metrics": ("energy:x",)}, "unknown metric"),
+        ({"metrics": ()}, "no metrics"),
+        ({"methods": ("rise:samples=99999999999",)}, "less than 2147483648"),
+        ({"methods": ("smoothgrad:noise=nan",)}, "noise is nan"),
+        ({"methods": ("mdm:steps=1,steps=2",)}, "steps is given twice"),
         ({"limit": 0}, "limit is 0"),
         ({"chunk": 0}, "chunk is 0"),
         ({"targets": "truth"}, "unknown kind of targets"),
@@ -307,6 +379,11 @@ def test_numbers_are_short():
         "NaN",
     ]
     assert tables.span(scores.Interval(0.0, 1.0)) == "[.000, 1]"
+
+
+def test_what_is_no_method_is_a_sentence():
+    with pytest.raises(InputError, match="5 is no method"):
+        methods.resolve(5)
 
 
 def test_file_names_are_safe_and_apart():
@@ -359,6 +436,8 @@ def bad_calls(tmp_path, digits):
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.npz").write_text("hello")
+    scalar = tmp_path / "scalar.npy"
+    np.save(scalar, np.float32(3))
     maps = np.zeros((2, 64, 64), np.float32)
     gradient = digits / "resnet" / "gradient"
     return {
@@ -374,11 +453,15 @@ def bad_calls(tmp_path, digits):
         "data": ([gradient, "--data", "digit"], "unknown data source"),
         "again": ([gradient, "--limit", 2, "--metrics", "spread"], "say with method="),
         "targets": ([gradient, "--limit", 2, "--targets", "labels"], "unknown kind of targets 'labels'"),
+        "limit": ([gradient, "--limit", 0], "limit is 0"),
+        "scalar": ([scalar], "saliency of shape ()"),
+        "picture": ([digits / "resnet" / "maps.png"], "is no .npz or .npy"),
     }
 
 
 EVALUATE_CASES = (
     *("missing", "empty", "text", "no saliency", "shape", "number", "ids", "id count", "metric", "data", "again", "targets"),
+    *("limit", "scalar", "picture"),
 )
 
 
@@ -401,6 +484,9 @@ def test_maps_that_cannot_be_scored_are_one_sentence(capsys, tmp_path, digits, c
         (["--methods", "rise:sample=3"], "did you mean 'samples'"),
         (["--data", "folder:nowhere"], "is not a folder"),
         (["--metrics", "insertion:rise-29"], "did you mean 'insertion:rise-28'"),
+        (["--reference", "mdn"], "unknown reference 'mdn': did you mean 'mdm'"),
+        (["--grid", "-1"], "--grid is -1: give 0 to 100"),
+        (["--grid", "101"], "--grid is 101: give 0 to 100"),
     ],
 )
 def test_a_benchmark_that_cannot_be_is_one_sentence(capsys, tmp_path, arguments, message):
@@ -425,6 +511,36 @@ def test_maps_of_mdm_explain_are_found_by_their_files_names(tmp_path):
     np.savez(tmp_path / "photo-5-class0.npz", saliency=np.zeros((32, 32)))
     with pytest.raises(InputError, match="may be any of 2 images"):
         saved.matched(saved.read(tmp_path), Photographs(), preprocessing, None, tmp_path)
+
+
+def test_a_file_of_mdm_explain_or_of_a_benchmark_keeps_its_target(tmp_path):
+    maps = np.zeros((2, 32, 32), np.float32)
+    np.savez(tmp_path / "photo-class2.npz", saliency=maps[0], image_file="photo.png", target=2, steps=20)
+    one = saved.read(tmp_path / "photo-class2.npz")
+    assert (one.saliency.shape, one.ids, one.targets.tolist()) == ((1, 32, 32), ("photo.png",), [2])
+    np.savez(tmp_path / "maps-00000.npz", saliency=maps, ids=["a", "b"], target=[1, 2])
+    assert saved.read(tmp_path / "maps-00000.npz").targets.tolist() == [1, 2]
+    (tmp_path / "maps-00000.npz").unlink()
+    np.savez(tmp_path / "scores.npz", ids=["photo.png"])  # mdm evaluate with the same --out
+    assert saved.read(tmp_path).ids == ("photo.png",)
+
+
+def test_a_map_of_a_damaged_image_is_named(tmp_path):
+    preprocessing = Preprocessing(3, (32, 32), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
+    np.savez(tmp_path / "maps.npz", saliency=np.zeros((1, 32, 32)), ids=["square/2"])
+    with pytest.raises(InputError, match=r"no image 'square/2' that can be read, .* square 2 is damaged"):
+        saved.matched(saved.read(tmp_path / "maps.npz"), Squares(), preprocessing, None, tmp_path)
+
+
+def test_a_reader_that_has_gone_is_no_error(capsys, digits, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        common = ("--limit", "2", "--methods", "gradient", "--metrics", "energy", "--out", str(digits))
+        assert cli.main(["benchmark", *common, "--json"]) == 1
+    monkeypatch.undo()
+    assert capsys.readouterr().err == ""
 
 
 def test_explain_by_another_method(capsys, tmp_path):

@@ -41,6 +41,17 @@ CONFIGS = {
 }
 """the settings under which each method is tested; None for its default"""
 
+WIDE_CONFIGS = {
+    "mdm": MDMConfig(sizes=None, steps=30),
+    "occlusion": OcclusionConfig(window=7, stride=5),
+    "rise": RISEConfig(samples=200, cells=7),
+    "meaningful_perturbation": MeaningfulPerturbationConfig(steps=30, cells=7, fill_blur=70.0, start="ones"),
+    "extremal_perturbation": ExtremalPerturbationConfig(
+        areas=(0.07,), steps=60, levels=3, cell=28.0, sigma=56.0, max_blur=140.0, learning_rate=0.03
+    ),
+}
+"""likewise for wide images, where a few more steps must find the object"""
+
 NETWORKS = dict.fromkeys(METHODS, "tiny") | {"rollout": "transformer", "chefer": "transformer"}
 """the network that each method is tested on"""
 
@@ -70,6 +81,25 @@ FUNCTIONS = (
     | dict.fromkeys(("rollout", "chefer"), patch_attention)
 )
 """the plain function that each method is tested on: it returns more than logits where the method needs more"""
+
+
+WIDE = (24, 40)
+SPOT = (slice(8, 16), slice(24, 32))
+"""rows and columns of the object in a wide image; with rows for columns it would lie outside"""
+BLIND = ("random", "centre", "sobel", "rollout")
+"""methods that do not ask which pixels matter to the class"""
+
+
+def wide_network(images):
+    """Two logits, the first the brightness of the spot, also as attention to it: whatever mixes rows and columns misses it."""
+    seen = images.reshape(len(images), 6, 4, 10, 4, -1).mean((2, 4))
+    spot = jnp.zeros((3, 5)).at[1, 3].set(1.0).reshape(-1)
+    bright = seen.reshape(len(images), 3, 2, 5, 2, -1).mean((2, 4, 5)).reshape(len(images), -1) * spot
+    tokens = jnp.concatenate([jnp.zeros((len(images), 1)), bright], axis=1)
+    attention = jax.nn.softmax(4.0 * tokens[:, None, :] * jnp.ones((16, 1)), axis=-1)[:, None]
+    flow = jnp.einsum("nqk,nk->nq", attention[:, 0], tokens)[:, 0]
+    score = 6.0 * seen[:, 2:4, 6:8].mean((1, 2, 3)) + flow - 3.0
+    return jnp.stack([score, jnp.zeros_like(score)], axis=-1), {"map": seen, "attention": [attention]}
 
 
 @pytest.fixture(scope="session")
@@ -146,3 +176,16 @@ def test_explicit_target_of_first_choice_changes_nothing(method, network, images
     told = explain(network, images, free.info.target, method=method, config=CONFIGS[method])
     close(free, told, atol=1e-6)
     np.testing.assert_array_equal(free.info.target, np.argmax(network(jnp.asarray(images))[0], axis=-1))
+
+
+def test_wide_images_of_one_channel(method):
+    """Two classes, one channel, and sides that differ and that no grid of masks or windows divides."""
+    drawn = np.random.default_rng(0).uniform(0.0, 0.3, (2, *WIDE, 1)).astype(np.float32)
+    drawn[:, *SPOT] += 0.6
+    found = explain(wide_network, drawn, 0, method=method, config=WIDE_CONFIGS.get(method, CONFIGS[method]))
+    assert found.saliency.shape == (2, *WIDE)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    if method not in BLIND:
+        inside = np.zeros(WIDE, bool)
+        inside[SPOT] = True
+        assert (found.saliency[:, inside].mean(1) > found.saliency[:, ~inside].mean(1) + 0.1).all()

@@ -8,6 +8,7 @@ import pytest
 from conftest import PATCH, patch_network
 
 from mdm_jax import InputError, explain
+from mdm_jax.baselines.rise import RISEConfig
 from mdm_jax.data import Example
 from mdm_jax.evaluation import evaluate, scores
 from mdm_jax.evaluation.evaluate import Scene, measure
@@ -94,6 +95,12 @@ def test_draws_come_from_the_ids_and_the_key_in_any_order_and_batch(images, maps
     assert len(set(whole[:, 1])) == 3
 
 
+@pytest.mark.parametrize("kind", [jnp.asarray, list, lambda each: each.astype(jnp.bfloat16)])
+def test_maps_of_every_kind_and_one_metric_by_itself(images, maps, kind):
+    result = evaluate(patch_network, images, kind(maps), 0, metrics=SUM).per_image("sum:test")
+    np.testing.assert_allclose(result, maps.sum((1, 2)), rtol=1e-2)
+
+
 def test_a_second_call_compiles_nothing(images, maps, compilations):
     evaluate(patch_network, images, maps, 0, metrics=(GAP, SUM))
     with compilations as compiled:
@@ -142,6 +149,17 @@ def test_interval_of_known_data():
     assert np.isnan(scores.estimate(scores.mean, np.asarray([1.0, np.nan]))[0])
 
 
+def test_one_image_has_no_interval():
+    value, unknown = scores.estimate(scores.mean, np.asarray([0.3]))
+    assert value == 0.3
+    assert np.isnan(unknown).all()
+    plain = Metric("x", "test", lambda *_: None, "higher")
+    ours, theirs = Measured(np.asarray([1.0, 0.5]), np.arange(2)), Measured(np.asarray([0.0]), np.arange(1))
+    gap, unknown = scores.difference(plain, ours, theirs)
+    assert gap == 1.0
+    assert scores.verdict("higher", unknown) == ""
+
+
 def test_differences_are_paired_and_judged_by_direction():
     noise = np.random.default_rng(0).normal(0.0, 10.0, 100)
     rows = np.arange(100)
@@ -188,6 +206,13 @@ BAD = {
     "class": ({"targets": 7}, "class index 7 is out of range"),
     "micro batch": ({"micro_batch": 0}, "micro_batch is 0"),
     "method": ({"method": "grad", "metrics": (AGAIN,)}, "unknown method 'grad'"),
+    "config": ({"method": "rise", "config": "paper", "metrics": (AGAIN,)}, "config is a MDMConfig: rise takes a RISEConfig"),
+    "config value": ({"method": "rise", "config": RISEConfig(samples=0), "metrics": (AGAIN,)}, "samples is 0"),
+    "no metrics": ({"metrics": ()}, "no metrics"),
+    "one mask": ({"masks": True}, "0 masks for 3 images"),
+    "ragged mask": ({"masks": [[[1], [1, 2]], None, None]}, "rows of different lengths"),
+    "one box": ({"boxes": 5}, "boxes of 0 images for 3"),
+    "ragged boxes": ({"boxes": [[[1, 2, 3], [1, 2, 3, 4]], None, None]}, "boxes are not numbers"),
 }
 
 

@@ -1,10 +1,13 @@
 """What every metric must keep that runs on the device: one number an image, compiled once, the same in every way to run it."""
 
+import pathlib
 from functools import cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from reference_network import captum, network
 
 from mdm_jax import InputError
@@ -12,7 +15,10 @@ from mdm_jax.metrics import METRICS, Sample, find
 from mdm_jax.metrics.metric import BETTER, NEEDS
 
 ON_DEVICE = [name for name, metric in METRICS.items() if metric.needs in ("network", "map", "mask")]
-RISE_STEPS = {"insertion:rise-224", "insertion:zero-224", "deletion:rise-224"}  # as those of 28, but for the number of steps
+RISE = pathlib.Path(__file__).parent / "fixtures" / "rise.npz"
+NEUTRAL = np.array([0.45, 0.5, 0.4])
+SAME_PROGRAM = {"insertion:rise-224", "insertion:zero-224", "deletion:rise-224", "road_morf:linear", "road_lerf:linear"}
+"""differ from another by the number of steps alone, or are half of road:linear"""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def test_finite_and_the_same_in_a_batch_and_alone(name, reference, samples, comp
     np.testing.assert_array_equal(batched(name)(reference, samples, KEYS), together)
 
 
-@pytest.mark.parametrize("name", [name for name in ON_DEVICE if name not in RISE_STEPS])
+@pytest.mark.parametrize("name", [name for name in ON_DEVICE if name not in SAME_PROGRAM])
 def test_compiled_as_without(name, reference, samples):
     metric = METRICS[name]
     together = batched(name)(reference, samples, KEYS)
@@ -85,14 +91,78 @@ def test_compiled_as_without(name, reference, samples):
         np.testing.assert_allclose(plain, together[i], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ON_DEVICE)
-def test_a_constant_map_gives_a_finite_number(name, reference, samples):
-    flat = np.zeros_like(samples.saliency)
-    flat[1] = 0.7
-    assert np.isfinite(batched(name)(reference, samples._replace(saliency=flat, attribution=flat), KEYS)).all()
+def by_hand(name, value, image, blurred, target, mask, key, logits):
+    """What a metric is documented to give for a map that is `value` everywhere: text order, and no preference."""
+    kind, protocol = name.split(":")
+    place = np.arange(mask.size).reshape(*mask.shape, 1)
+
+    def p(images):
+        return scipy.special.softmax(logits(images), axis=-1)[:, target]
+
+    if kind in ("insertion", "deletion"):
+        start, end = {"rise": blurred, "zero": NEUTRAL}[protocol.split("-")[0]], image
+        start, end = (image, NEUTRAL) if kind == "deletion" else (start, end)
+        pixels = {"28": 5, "224": 1}[protocol.split("-")[1]]  # at a time, of 120
+        curve = p(np.stack([np.where(place < k, end, start) for k in range(0, mask.size + 1, pixels)]))
+        return (curve[1:] + curve[:-1]).mean() / 2
+    if kind in ("average_drop", "increase", "average_gain"):
+        kept = np.where(place < mask.size // 2, value, 0.0) if protocol == "scorecam-50" else value
+        whole, seen = p(np.stack([image, kept * image + (1 - kept) * NEUTRAL]))
+        drop, gain = max(0.0, whole - seen) / whole, max(0.0, seen - whole) / (1 - whole)
+        return {"average_drop": drop, "average_gain": gain, "increase": float(seen > whole)}[kind]
+    if kind == "infidelity":
+        noise = np.asarray(0.003 * jax.random.normal(key, (10, *mask.shape)))
+        changed = (logits(image[None]) - logits(image - noise[..., None]))[:, target]
+        sums = value * noise.sum((1, 2))
+        factor = sums @ changed / (sums @ sums) if protocol == "captum-scaled" and value else 1.0
+        return ((factor * sums - changed) ** 2).mean()
+    if kind == "pxap":
+        rows, columns = (np.arange(224) * side // 224 for side in mask.shape)
+        return mask[rows][:, columns].mean()
+    return {
+        "energy:mask": mask.mean() if value else 0.0,
+        "pointing:torchray-15": 1.0,  # no pixel is 15 from the top left one
+        "pointing:exact": float(mask[0, 0]),
+        "complexity:entropy": np.log(mask.size),
+    }.get(name, 0.0)  # 0 for sensitivity_n and sparseness
 
 
-@pytest.mark.parametrize("name", [name for name in ON_DEVICE if METRICS[name].needs == "network"])
+@pytest.mark.parametrize("name", [name for name in ON_DEVICE if not name.startswith("road")])
+def test_constant_and_all_zero_maps_have_the_documented_results(name, reference, samples):
+    run = jax.jit(lambda images: reference(images))
+    blurred = np.load(RISE)["blurred"] * reference.weights["std"] + reference.weights["mean"]
+    for value in (0.0, 0.7):
+        flat = np.full_like(samples.saliency, value)
+        together = batched(name)(reference, samples._replace(saliency=flat, attribution=flat), KEYS)
+        for i in range(2):
+            case = samples.image[i], blurred[i], samples.target[i], samples.mask[i], KEYS[i]
+            expected = by_hand(name, value, *case, lambda images: np.asarray(run(np.float32(images))[0], np.float64))
+            got = METRICS[name].reduce(np.asarray(together[i])[None])
+            assert got == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_DEVICE if name.startswith("road")])
+def test_pixels_of_a_constant_map_are_removed_row_by_row(name, reference, samples):
+    text = samples._replace(saliency=np.broadcast_to(-np.arange(120, dtype=np.float32).reshape(12, 10), (2, 12, 10)))
+    for value in (0.0, 0.7):
+        flat = samples._replace(saliency=np.full_like(samples.saliency, value))
+        np.testing.assert_array_equal(*(batched(name)(reference, each, KEYS) for each in (flat, text)))
+
+
+def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(reference, samples):
+    asked = [metric for metric in METRICS.values() if metric.needs == "explain"]
+
+    @jax.jit
+    def measured(flat):
+        one = row(samples, 0)._replace(saliency=flat, attribution=flat)
+        return {each.id: each.measure(reference, one, key=KEYS[0], explain=lambda *_: flat) for each in asked}
+
+    for value in (0.0, 0.7):
+        got = measured(jnp.full((12, 10), value))
+        assert {name: float(number) for name, number in got.items()} == dict.fromkeys(got, 0.0)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_DEVICE if name != "pxap:wsol"])  # its authors take such a map for zeros
 def test_a_map_with_a_nan_gives_nan_and_leaves_its_neighbour_alone(name, reference, samples):
     broken = samples.saliency.copy()
     broken[0, 3, 4] = np.nan

@@ -48,6 +48,19 @@ def test_a_map_is_most_like_itself_and_never_undefined(compare):
         assert compare(flat, flat) == pytest.approx(1.0 if compare.__name__ == "ssim" else 0.0, abs=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(12, 10), (24, 40), (7, 13)])
+def test_constant_maps_rank_nothing_whatever_their_size(shape):
+    """The mean of their ranks is not exact in float32, if it is summed up and divided."""
+    flat, drawn = jnp.full(shape, 0.7), jax.random.uniform(jax.random.key(0), shape)
+    assert spearman(flat, flat) == spearman(flat, drawn) == similarity.spearman(flat, flat) == 0.0
+
+
+def test_a_nan_is_not_ranked():
+    drawn = jax.random.uniform(jax.random.key(0), (32, 32))
+    for compare in (spearman, ssim, hog_spearman):
+        assert jnp.isnan(compare(drawn, drawn.at[3, 4].set(jnp.nan)))
+
+
 def test_spearman_sees_ranks_alone():
     a = jnp.float32(np.random.default_rng(0).uniform(0, 1, (32, 32)))
     assert spearman(a, jnp.exp(5 * a)) == pytest.approx(1.0, abs=1e-6)
@@ -182,7 +195,8 @@ def test_spread_over_seeds_of_known_methods():
 
 
 def test_mdm_depends_on_the_weights_and_not_on_the_seed():
-    """The digits network: after randomising every part the maps are others, with another key they are the same."""
+    """The digits network: after randomising every part the maps are others, nor are they the opposite; with another key they
+    are the same, because nothing in the default settings is drawn at random."""
     classifier, digits = load_model("resnet"), Digits("test")
     images = np.stack([digits[index].image for index in range(8)])
     original = explain(classifier, images)
@@ -190,5 +204,5 @@ def test_mdm_depends_on_the_weights_and_not_on_the_seed():
     other = explain(changed, images, original.info.target)
     again = explain(classifier, images, original.info.target, key=1)
     correlation = jax.jit(jax.vmap(similarity.spearman))
-    assert correlation(original.saliency, other.saliency).mean() <= 0.3
+    assert abs(correlation(original.saliency, other.saliency).mean()) <= 0.3
     assert correlation(original.saliency, again.saliency).min() >= 0.9

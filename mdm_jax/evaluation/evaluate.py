@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ def evaluate(
     attribution: Any = None,
     masks: Any = None,
     boxes: Any = None,
-    metrics: Sequence[str | Metric] = ("insertion", "deletion"),
+    metrics: str | Metric | Sequence[str | Metric] = ("insertion", "deletion"),
     key: Key[Array, ""] | int = 0,
     ids: Sequence[Any] | None = None,
     method: str | Method | None = None,
@@ -94,7 +94,8 @@ def evaluate(
       masks: the object's pixels, bool [n, h, w], or a list with None for an image without.
       boxes: a list of [k, 4] (x0, y0, x1, y1) in pixels, ends exclusive, or None for an image without. Without `masks` the
         pixels of the boxes are the object's.
-      metrics: ids such as "insertion:rise-28" or names, which mean their default protocol; see `mdm_jax.metrics.METRICS`.
+      metrics: one or several ids such as "insertion:rise-28", or names, which mean their default protocol; see
+        `mdm_jax.metrics.METRICS`.
       key: a key, or a number to seed one, of metrics that draw; image i uses it folded with `ids[i]` (by default i).
       ids: numbers, names or paths of the images.
       method: what made the maps (a name or a function of the contract), with its `node` and `config`: for metrics that run
@@ -108,7 +109,10 @@ def evaluate(
     Raises:
       InputError: input that cannot be used.
     """
-    asked = {metric.id: metric for metric in map(_metric, metrics)}
+    named = (metrics,) if isinstance(metrics, str | Metric) else metrics
+    asked = {metric.id: metric for metric in map(_metric, named)}
+    if not asked:
+        raise InputError("no metrics: give one or more, such as insertion deletion")
     images = check_batch(images)
     n, shape = len(images), images.shape[1:]
     network, outputs = as_network(predict, shape)
@@ -224,7 +228,7 @@ def _choices(arrays: list[Any], rest: Rest, images: Array) -> Array:
 def explainer_of(method: str | Method, node: str | Node | None, config: Any) -> Explainer:
     """A method with its node and config, as `mdm_jax.explain` would use them."""
     solve = methods.resolve(method)
-    config = preset(config) if isinstance(config, str) else config
+    config = methods.checked_config(solve, preset(config) if isinstance(config, str) else config)
     return Explainer(solve, methods.default_node(solve) if node is None else node, config)
 
 
@@ -239,7 +243,7 @@ def check_maps(maps: Any, shape: tuple[int, int, int], name: str) -> np.ndarray:
             f"{name} has shape {maps.shape}: give one map for each image, {shape} (a map without channels, of the size of the "
             "network's input)"
         )
-    if not (np.issubdtype(maps.dtype, np.floating) or np.issubdtype(maps.dtype, np.integer)):
+    if not (jnp.issubdtype(maps.dtype, jnp.floating) or jnp.issubdtype(maps.dtype, jnp.integer)):
         raise InputError(f"{name} is {maps.dtype}: give floats")
     finite = np.isfinite(maps).all(axis=(1, 2))
     if not finite.all():
@@ -251,9 +255,12 @@ def check_masks(masks: Any, n: int, shape: tuple[int, int]) -> list[Any]:
     """Masks, bool [h, w] or None, for n images. Raises InputError for another number, another shape, or an empty one."""
     if masks is None:
         return [None] * n
-    if len(masks) != n:
-        raise InputError(f"{len(masks)} masks for {n} images: give one each, None for an image without")
-    checked = [None if each is None else np.asarray(each) for each in masks]
+    if (count := _count(masks)) != n:
+        raise InputError(f"{count} masks for {n} images: give one each, None for an image without")
+    try:
+        checked = [None if each is None else np.asarray(each) for each in masks]
+    except ValueError:
+        raise InputError(f"a mask has rows of different lengths: give bool {shape}") from None
     for i, each in enumerate(checked):
         if each is not None and (each.shape != shape or each.dtype != bool):
             raise InputError(f"mask {i} has shape {each.shape} and type {each.dtype}: give bool {shape}")
@@ -266,9 +273,12 @@ def check_boxes(boxes: Any, n: int, shape: tuple[int, int]) -> list[Any]:
     """Boxes, float32 [k, 4] or None, for n images. Raises InputError for another number, and boxes outside the image."""
     if boxes is None:
         return [None] * n
-    if len(boxes) != n:
-        raise InputError(f"boxes of {len(boxes)} images for {n} images: give [k, 4] for each, None for an image without")
-    checked = [None if each is None else np.asarray(each, np.float32) for each in boxes]
+    if (count := _count(boxes)) != n:
+        raise InputError(f"boxes of {count} images for {n} images: give [k, 4] for each, None for an image without")
+    try:
+        checked = [None if each is None else np.asarray(each, np.float32) for each in boxes]
+    except (TypeError, ValueError):
+        raise InputError("boxes are not numbers: give [k, 4] for each image, x0, y0, x1, y1 in pixels") from None
     for i, each in enumerate(checked):
         if each is None:
             continue
@@ -280,6 +290,11 @@ def check_boxes(boxes: Any, n: int, shape: tuple[int, int]) -> list[Any]:
             worst = ", ".join(f"{value:g}" for value in each[int(np.flatnonzero(~inside.all(axis=1))[0])])
             raise InputError(f"a box of image {i} is empty or outside its {width}x{height} pixels: x0, y0, x1, y1 = {worst}")
     return checked
+
+
+def _count(given: Any) -> int:
+    """How many there are; one thing that is no list counts as none."""
+    return len(given) if isinstance(given, Sized) else 0
 
 
 def check_possible(metric: Metric, scene: Scene, explainer: Explainer | None) -> None:

@@ -73,7 +73,8 @@ def _named(ax: Axes, points: Sequence[tuple[str, float, float, object]], referen
         ax.annotate(
             method,
             (cost, value),
-            xytext=(cost * (0.9 if left else 1.1), height),
+            xytext=(-4 if left else 4, height),
+            textcoords=("offset points", "data"),
             fontsize=5.5,
             ha="right" if left else "left",
             va="center",

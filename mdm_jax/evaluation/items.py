@@ -33,7 +33,7 @@ def used_items(
     """The images that are used, and a sentence about them; predictions that are on disk are not computed again."""
     numbers = class_numbers(source.class_names, classifier.class_names)
     path = place / "items.npz"
-    known = store.read_arrays(path) if path.exists() else {}
+    known = store.read_arrays(path) if path.exists() and not store.empty(place) else {}
     before = {id: row for row, id in enumerate(known["ids"].tolist())} if known else {}
     indices = spread(len(source), plan.limit)
     framed: list[Framed] = []
@@ -46,7 +46,8 @@ def used_items(
                 framed.append(each)
             done(count)
     for each in framed:
-        if each.id in before and known["digests"][before[each.id]] != each.digest:
+        row = before.get(each.id)
+        if row is not None and (known["digests"][row], known["labels"][row]) != (each.digest, numbers[each.label]):
             raise InputError(
                 f"{each.id} or its truth has changed since maps of it were made in {place}: choose another folder with --out, "
                 "or remove that one"
@@ -80,7 +81,7 @@ def _used(plan: Plan, items: list[Item], skipped: list[Skipped], source: Source)
         why = f" ({skipped[0].reason})" if skipped else ""
         raise InputError(f"{source.name} gives no image that can be used{why}: check the data, --targets and --only-correct")
     masks, boxes = (sum(getattr(i.framed, truth) is not None for i in used) for truth in ("mask", "boxes"))
-    sentence = f"{len(used)} images, {masks} with a mask, {boxes} with boxes"
+    sentence = f"{len(used)} image{'s' * (len(used) > 1)}, {masks} with a mask, {boxes} with boxes"
     sentence += f"; the network is right on {right} of {labelled}" if labelled else "; it has none of the classes of the data"
     if len(used) < len(items):
         sentence += f", {len(items) - len(used)} left out"

@@ -53,4 +53,6 @@ class Plan:
         chosen = tuple(methods.choose(text) for text in dict.fromkeys(self.methods))
         if not chosen:
             raise InputError("no methods: give one or more, such as mdm gradient")
+        if not self.metrics:
+            raise InputError("no metrics: give one or more, such as insertion deletion")
         return chosen, {metric.id: metric for metric in map(metrics.find, self.metrics)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -11,9 +13,12 @@ import numpy as np
 from mdm_jax.data.sources import Listed, Source
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.framing import Framed, Skipped, frames, spread
-from mdm_jax.evaluation.store import Shelf, read_arrays
+from mdm_jax.evaluation.store import Shelf
 from mdm_jax.images import printable
 from mdm_jax.models.preprocessing import Preprocessing
+
+SCORES = "scores.npz"
+"""what `mdm evaluate` writes, perhaps beside the maps"""
 
 
 class Saved(NamedTuple):
@@ -34,20 +39,32 @@ def read(path: Path) -> Saved:
         if (shelf := Shelf(path)).chunks():
             columns = shelf.columns("ids", "saliency", "attribution", "target")
             return _saved(columns | {"targets": columns["target"]}, shown)
-        files = sorted(path.glob("*.npz"))
+        files = [file for file in sorted(path.glob("*.npz")) if file.name != SCORES]
         if not files:
             raise InputError(
                 f"{shown} holds no maps: give a folder of mdm explain, a method's folder of a benchmark, or an .npz"
             )
-        return _of_explain([read_arrays(file, ("image_file", "saliency", "attribution", "target")) for file in files], files)
+        return _of_explain([_arrays(file, printable(file)) for file in files], files)
     if not path.exists():
         raise InputError(f"{shown} does not exist: check the path")
-    if path.suffix == ".npy":
-        try:
-            return _saved({"saliency": np.load(path, allow_pickle=False)}, shown)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{shown} is damaged ({error})") from error
-    return _saved(read_arrays(path), shown)
+    arrays = _arrays(path, shown)
+    if "image_file" in arrays and "saliency" in arrays and arrays["saliency"].ndim == 2:  # one file of mdm explain
+        return _of_explain([arrays], [path])
+    return _saved({"targets" if name == "target" else name: array for name, array in arrays.items()}, shown)
+
+
+def _arrays(path: Path, shown: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz, or that of an .npy as saliency. Raises InputError for another file."""
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return {"saliency": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except OSError as error:
+        raise InputError(f"{shown} cannot be read ({error.strerror or error}): check the path and the permissions") from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{shown} is damaged, or is no .npz or .npy of plain arrays: save the maps anew with numpy.savez"
+        ) from error
 
 
 def matched(
@@ -74,6 +91,8 @@ def matched(
     if isinstance(source, Listed):  # only those that are needed are opened
         wanted = {*found.ids, *map(_stem, found.ids)}
         indices = [i for i in indices if source.files[i] in wanted or _stem(source.files[i]) in wanted]
+    elif limit is None:  # where maps are of a benchmark with a limit, those that it spread come first
+        indices = list(dict.fromkeys([*spread(len(source), len(found.ids)), *indices]))
     by_id: dict[str, Framed] = {}
     by_stem: dict[str, list[Framed]] = {}
     skipped = []
@@ -85,10 +104,12 @@ def matched(
         by_stem.setdefault(_stem(each.id), []).append(each)
         if all(id in by_id for id in found.ids):
             break
-    return [_one(id, by_id, by_stem, shown, source.name) for id in found.ids], skipped
+    return [_one(id, by_id, by_stem, shown, source.name, skipped) for id in found.ids], skipped
 
 
-def _one(id: str, by_id: dict[str, Framed], by_stem: dict[str, list[Framed]], shown: str, data: str) -> Framed:
+def _one(
+    id: str, by_id: dict[str, Framed], by_stem: dict[str, list[Framed]], shown: str, data: str, skipped: Sequence[str]
+) -> Framed:
     if id in by_id:
         return by_id[id]
     near = by_stem.get(_stem(id), [])
@@ -96,6 +117,8 @@ def _one(id: str, by_id: dict[str, Framed], by_stem: dict[str, list[Framed]], sh
         return near[0]
     if near:
         raise InputError(f"{id} in {shown} may be any of {len(near)} images of {data}: save the maps with the ids of the data")
+    if skipped:
+        raise InputError(f"{data} has no image {id!r} that can be read, of which {shown} holds a map: {'; '.join(skipped[:3])}")
     raise InputError(f"{data} has no image {id!r}, of which {shown} holds a map: check --data, --split and --limit")
 
 
@@ -123,7 +146,9 @@ def _saved(columns: dict[str, np.ndarray], shown: str) -> Saved:
         raise InputError(
             f"{shown} holds no array saliency [n, h, w], but {', '.join(columns) or 'nothing'}: save the maps under it"
         )
-    n = len(columns["saliency"]) if columns["saliency"].ndim else 0
+    if columns["saliency"].ndim != 3:
+        raise InputError(f"{shown} holds saliency of shape {columns['saliency'].shape}: save maps [n, h, w], without channels")
+    n = len(columns["saliency"])
     for name in ("ids", "targets", "attribution"):
         if name in columns and len(np.atleast_1d(columns[name])) != n:
             raise InputError(f"{shown} holds {len(np.atleast_1d(columns[name]))} {name} for {n} maps: give one each")

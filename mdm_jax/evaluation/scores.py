@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,10 @@ LEVEL = 0.95
 class Interval(NamedTuple):
     low: float
     high: float
+
+
+UNKNOWN = Interval(math.nan, math.nan)
+"""of nothing, or of one image, from which no spread over images can be told"""
 
 
 class Summary(NamedTuple):
@@ -72,9 +77,11 @@ class Scores:
 def estimate(
     reduce: Callable[[Any], float], statistics: Float[np.ndarray, "m ..."], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, Interval]:
-    """The reduced statistics and their 95 % percentile interval; NaN without statistics."""
+    """The reduced statistics and their 95 % percentile interval: NaN without statistics, and no interval from one image."""
     if not len(statistics):
-        return np.nan, Interval(np.nan, np.nan)
+        return np.nan, UNKNOWN
+    if len(statistics) == 1:
+        return float(reduce(statistics)), UNKNOWN
     return float(reduce(statistics)), interval(replicates(reduce, statistics, resamples=resamples, seed=seed))
 
 
@@ -89,9 +96,12 @@ def difference(
     common = np.intersect1d(ours.rows, theirs.rows)
     first, second = (each.statistics[np.searchsorted(each.rows, common)] for each in (ours, theirs))
     if not len(common):
-        return np.nan, Interval(np.nan, np.nan)
+        return np.nan, UNKNOWN
+    gap = float(metric.reduce(first)) - float(metric.reduce(second))
+    if len(common) == 1:
+        return gap, UNKNOWN
     drawn = [replicates(metric.reduce, each, resamples=resamples, seed=seed) for each in (first, second)]
-    return float(metric.reduce(first)) - float(metric.reduce(second)), interval(drawn[0] - drawn[1])
+    return gap, interval(drawn[0] - drawn[1])
 
 
 def verdict(better: str, interval: Interval) -> str:

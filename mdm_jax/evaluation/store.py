@@ -41,28 +41,32 @@ def opened(folder: Path) -> Iterator[Path]:
     Raises InputError for a folder that cannot be written or in which another process is at work.
     """
     check_writable(folder)
+    _make(folder)
+    lock = filelock.FileLock(folder / ".lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            yield folder
+        lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
             f"another benchmark is at work in {printable(folder)}: wait for it, or choose another folder with --out"
         ) from None
-    except NotADirectoryError as error:
-        raise InputError(f"cannot write to {printable(folder)} ({error.strerror}): choose another folder with --out") from error
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    with lock:
+        yield folder
 
 
 def begin(folder: Path, name: str, record: Mapping[str, Any], what: str) -> None:
-    """Write down what a folder holds, or see that it is the same as before.
+    """Write down what a folder holds, or see that it is the same as before; where there are no maps yet, nothing binds.
 
     Raises InputError with every difference. `what` names the contents in the sentence.
     """
     path, record = folder / name, dict(_flat(json.loads(json.dumps(record, default=_named))))
-    if path.exists():
+    if path.exists() and not empty(folder):
         try:
             before = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError, OSError):
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        except (ValueError, TypeError):
             raise InputError(f"{printable(path)} is damaged: remove {printable(folder)} to compute it again") from None
         changed = [
             f"{key} {_short(before.get(key))} -> {_short(record.get(key))}"
@@ -75,8 +79,28 @@ def begin(folder: Path, name: str, record: Mapping[str, Any], what: str) -> None
                 "--out, remove that one, or go back to the old settings"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     write_whole(path, lambda file: file.write(json.dumps(record, indent=2).encode()))
+
+
+def empty(folder: Path) -> bool:
+    """Whether no map was made there yet."""
+    return not any(folder.rglob("maps-*.npz"))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"cannot write to {printable(folder)} ({error.strerror}): choose another folder with --out")
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{printable(path)} cannot be read ({error.strerror or error}): check the permissions and the disk")
 
 
 @dataclass(frozen=True)
@@ -108,7 +132,7 @@ class Shelf:
 
     def write_scores(self, metric: str, columns: Columns) -> None:
         path = self._scores(metric)
-        path.parent.mkdir(exist_ok=True)
+        _make(path.parent)
         write_arrays(path, columns)
 
     def _scores(self, metric: str) -> Path:
@@ -120,7 +144,9 @@ def read_arrays(path: Path, names: tuple[str, ...] = ()) -> Columns:
     try:
         with path.open("rb") as opened_file, np.load(opened_file, allow_pickle=False) as file:
             return {name: file[name] for name in file.files if not names or name in names}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError as error:  # not removed, as nothing says that it is damaged
+        raise _unreadable(path, error) from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{printable(path)} is damaged ({error}): remove it to compute it again") from error
 
 

@@ -135,7 +135,7 @@ def _marked(cell: Cell | None, row: Row) -> str:
         return "n/a" if cell is None else "no truth"
     value = number(cell.summary.value)
     value = {"best": f"**{value}**", "near": f"<u>{value}</u>"}.get(cell.rank, value)
-    return f"{value} {span(cell.summary.interval)} {MARKS[cell.verdict]}".rstrip()
+    return " ".join(filter(None, (value, span(cell.summary.interval), MARKS[cell.verdict])))
 
 
 def footnotes(table: Table) -> list[str]:
@@ -182,7 +182,7 @@ def number(value: float) -> str:
 
 
 def span(interval: Interval) -> str:
-    return f"[{number(interval.low)}, {number(interval.high)}]"
+    return "" if np.isnan(interval).all() else f"[{number(interval.low)}, {number(interval.high)}]"
 
 
 def costs(cost: Cost | None) -> list[str]:

@@ -8,21 +8,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdm_jax.metrics.metric import Metric, Sample
+from mdm_jax.metrics.perturbed import unless_nan
 
 
 def entropy(attribution: Float[Array, "h w"]) -> Float[Array, ""]:
     """H = -sum_i p_i ln p_i with p = |a| / sum|a|, in nats: 0 for a single pixel, ln(h w) for a constant map.
 
-    An all-zero map prefers no pixel and counts as a constant one. Bhatt et al., arXiv 2005.00631, equation 6.
+    An all-zero map prefers no pixel and counts as a constant one; a map with a NaN gives NaN.
+    Bhatt et al., arXiv 2005.00631, equation 6.
     """
     p = _shares(attribution)
-    return -jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0).sum()
+    return -(p * jnp.log(jnp.where(p == 0, 1.0, p))).sum()
 
 
 def gini(attribution: Float[Array, "h w"]) -> Float[Array, ""]:
     """G = sum_k (2 k - d - 1) p_(k) / d with p = |a| / sum|a| in ascending order, k from 1 to d = h w.
 
-    0 for a constant map, and for an all-zero one, which counts as such; 1 - 1/d for a single pixel.
+    0 for a constant map, and for an all-zero one, which counts as such; 1 - 1/d for a single pixel. NaN as for `entropy`.
     Chalasani et al., arXiv 1810.06583, equation 15, rearranged.
     """
     p = jnp.sort(_shares(attribution).ravel())
@@ -35,7 +37,7 @@ def _shares(attribution: Array) -> Array:
     size = jnp.abs(attribution)
     largest = size.max()
     size = jnp.where(largest > 0, size / jnp.where(largest > 0, largest, 1.0), 1.0)
-    return size / size.sum()
+    return unless_nan(attribution, size / size.sum())
 
 
 def _entropy(predict: Any, sample: Sample, *, key: Any) -> Array:

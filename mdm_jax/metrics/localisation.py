@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Integer, Num
 
 from mdm_jax.errors import InputError
 from mdm_jax.metrics.metric import Metric, Sample
+from mdm_jax.metrics.perturbed import unless_nan
 from mdm_jax.types import AnyArray, Scalar
 
 TOLERANCE = 15
@@ -22,24 +23,25 @@ def energy_pointing(saliency: Float[Array, "h w"], mask: Bool[Array, "h w"]) -> 
     """Share of the map's energy inside the object, sum(S * mask) / sum(S), in [0, 1]; 0 for an all-zero map.
 
     Energy-based pointing game of Score-CAM (arXiv 1910.01279), with the exact mask for its box. Chance, and so the score of
-    a constant map, is the mask's area.
+    a constant map, is the mask's area. A map with a NaN gives NaN.
     """
     whole = saliency.sum()
-    return jnp.where(whole > 0, (saliency * mask).sum() / jnp.where(whole > 0, whole, 1.0), 0.0)
+    share = jnp.where(whole > 0, (saliency * mask).sum() / jnp.where(whole > 0, whole, 1.0), 0.0)
+    return unless_nan(saliency, share)
 
 
 def pointing(saliency: Float[Array, "h w"], mask: Bool[Array, "h w"], *, tolerance: Scalar = TOLERANCE) -> Float[Array, ""]:
     """Whether the map's maximum p hits the object: 1 if min_{q in object} |p - q| < tolerance (Euclidean, pixels), else 0.
 
     A tolerance of 0 asks for a pixel of the object itself. Of equal maxima the first in row-major order counts, so a constant
-    or all-zero map points at the top left pixel. NaN counts as the maximum.
+    or all-zero map points at the top left pixel. A map with a NaN gives NaN.
     Pointing game (Zhang et al., arXiv 1608.00507) as TorchRay's `PointingGame.evaluate`, whose map has the size of the image.
     """
     height, width = saliency.shape
     row, column = jnp.divmod(jnp.argmax(saliency), width)
     squared = (jnp.arange(height)[:, None] - row) ** 2 + (jnp.arange(width)[None, :] - column) ** 2
     accepted = (squared < tolerance**2) | (squared == 0)
-    return (mask & accepted).any().astype(jnp.float32)
+    return unless_nan(saliency, (mask & accepted).any().astype(jnp.float32))
 
 
 def class_mean(hits: Float[AnyArray, " n"], classes: Integer[AnyArray, " n"]) -> float:
@@ -65,7 +67,7 @@ def box_energy(saliency: Float[AnyArray, "h w"], boxes: Num[AnyArray, "k 4"]) ->
     saliency = np.asarray(saliency, np.float64)
     whole = saliency.sum()
     inside = saliency[box_mask(boxes, (saliency.shape[0], saliency.shape[1]))].sum()
-    return float(inside / whole) if whole > 0 else 0.0
+    return 0.0 if whole <= 0 else float(inside / whole)  # NaN where the map holds one
 
 
 def check_truth(mask: Any, boxes: Any, shape: tuple[int, int]) -> None:

@@ -29,11 +29,16 @@ def ranks(values: Float[Array, "..."]) -> Float[Array, " n"]:
 
 
 def spearman(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]:
-    """Spearman's rank correlation, Pearson's of the `ranks`, in [-1, 1]; 0 where either map is constant and ranks nothing."""
-    # over n, because sums of squared ranks of a large image lose digits in float32
-    x, y = ((rank - rank.mean()) / rank.size for rank in (ranks(a), ranks(b)))
+    """Spearman's rank correlation, Pearson's of the `ranks`, in [-1, 1]; 0 where either map is constant and ranks nothing.
+
+    NaN where either holds a NaN or infinity.
+    """
+    # ranks and their mean, (n - 1) / 2, are exact, so that a constant map leaves no rounding to correlate; over n, because
+    # sums of squared ranks of a large image lose digits in float32
+    x, y = ((rank - (rank.size - 1) / 2) / rank.size for rank in (ranks(a), ranks(b)))
     scale = jnp.sqrt(jnp.square(x).sum() * jnp.square(y).sum())
-    return jnp.where(scale > 0, (x * y).sum() / jnp.where(scale > 0, scale, 1.0), 0.0)
+    r = jnp.where(scale > 0, (x * y).sum() / jnp.where(scale > 0, scale, 1.0), 0.0)
+    return jnp.where(jnp.isfinite(a).all() & jnp.isfinite(b).all(), r, jnp.nan)
 
 
 def ssim(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
@@ -105,5 +110,5 @@ def hog_spearman(a: Float[Array, "h w"], b: Float[Array, "h w"], cell: int | Non
 
     `cell` is 16 pixels, or a third of the short side where 3 cells of 16 do not fit.
     """
-    cell = cell or min(CELL, min(a.shape) // BLOCK)
+    cell = cell or max(1, min(CELL, min(a.shape) // BLOCK))
     return spearman(hog(a, cell), hog(b, cell))
