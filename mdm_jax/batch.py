@@ -85,7 +85,7 @@ def explain(
             raise InputError(
                 f"config is a {type(config).__name__}: give a preset's name or a config such as MDMConfig(steps=40)"
             )
-        config.check()
+        methods.checked_config(solve, config).check()
     network, outputs = as_network(predict, shape)
     chosen = checked_targets(targets, n, outputs)
     numbers = id_numbers(range(n) if ids is None else ids)

@@ -120,6 +120,8 @@ class Benchmark:
     """images in a file: what is lost at most when the command is killed"""
     grid: int = 8
     """images in the grid of maps"""
+    worst: str | None = None
+    """a metric, such as energy: a second grid (worst.png) of the images on which the reference method scores worst"""
     out: Path = Path("mdm-benchmark")
     """folder of the maps, the scores, the tables and the figures"""
     json: bool = False
@@ -151,6 +153,7 @@ class Benchmark:
             source,
             data=f"{self.data}:{self.split}",
             grid=self.grid,
+            worst=self.worst,
             reference=self.reference,
             watch=report.progress,
         )

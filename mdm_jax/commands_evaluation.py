@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mdm_jax import images, methods, plots
+from mdm_jax import images, methods, metrics, plots
 from mdm_jax.commands import Progress, Result, finite
 from mdm_jax.data.sources import Source, open_source
 from mdm_jax.errors import InputError, unknown
@@ -127,6 +127,7 @@ def run_benchmark(
     data: str,
     grid: int,
     reference: str | None,
+    worst: str | None,
     watch: Watch,
 ) -> Result:
     """Compute what is missing, then write table.md, table.csv, and for each network a table, a figure and a grid of maps."""
@@ -134,6 +135,9 @@ def run_benchmark(
         raise unknown("reference", reference, plan.methods)
     if not 0 <= grid <= MAX_GRID:
         raise InputError(f"--grid is {grid}: give 0 to {MAX_GRID} images")
+    judge = None if worst is None else metrics.find(worst)
+    if judge is not None and (judge.id not in {metrics.find(each).id for each in plan.metrics} or judge.better == "none"):
+        raise InputError(f"--worst is {worst!r}: give one of the metrics that are measured, which has a better and a worse")
     results = benchmark.run(plan, models, source, data=data, watch=watch)
     table = tables.build(results, reference)
     files = [plan.out / "table.md", plan.out / "table.csv"]
@@ -145,6 +149,7 @@ def run_benchmark(
             "table": tables.picture(table, model),
             "cost": figures.quality_against_cost(table, model),
             "maps": figures.map_grid(results, model, grid) if grid else None,
+            "worst": figures.map_grid(results, model, grid, (table.reference, judge.id)) if grid and judge else None,
         }
         for name, figure in drawn.items():
             if figure is not None:

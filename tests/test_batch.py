@@ -206,3 +206,8 @@ def test_nan_weights_are_named(images):
     weights = jnp.full((3, 2), jnp.nan)
     with pytest.raises(InputError, match="NaN or infinite for every image: check the weights"):
         explain(lambda x: x.mean((1, 2)) @ weights, images, config=QUICK)
+
+
+def test_the_config_of_another_method_is_one_sentence(images):
+    with pytest.raises(InputError, match="rise takes a RISEConfig"):
+        explain(patch_network, images, method="rise", config="paper")

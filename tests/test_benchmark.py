@@ -568,3 +568,20 @@ def test_explain_by_another_method(capsys, tmp_path):
         assert (code, err.count("\n")) == (2, 1)
         assert message in err
     assert methods.choose("gradient").name == "gradient"
+
+
+def test_the_worst_images_of_the_reference_come_first(whole):
+    """The grid's rows are in the order of the scores, worst first, whichever way the metric points."""
+    model = next(iter(whole.items))
+    for name, metric in whole.metrics.items():
+        entry = next(entry for entry in whole.entries if entry.scores is not None and name in entry.scores.measured)
+        values = entry.scores.per_image(name)
+        figure = figures.map_grid(whole, model, 3, (entry.method, name))
+        if values.ndim != 1 or not np.isfinite(values).any():
+            assert figure is None
+            continue
+        shown = [float(text.get_text().split(", ")[1]) for ax in figure.axes for text in ax.texts if ", " in text.get_text()]
+        ordered = np.sort(values[np.isfinite(values)])
+        expected = ordered[:3] if metric.better == "higher" else ordered[::-1][:3]
+        np.testing.assert_allclose(shown, expected, atol=0.0051)
+    assert figures.map_grid(whole, model, 3, ("nobody", name)) is None

@@ -82,10 +82,21 @@ def _named(ax: Axes, points: Sequence[tuple[str, float, float, object]], referen
         )
 
 
-def map_grid(results: Results, model: str, count: int) -> Figure | None:
-    """Maps of the same images by every method, a row an image; the object outlined. None where no method has any."""
-    items = results.items[model]
-    chosen = [items[i] for i in spread(len(items), count)]
+def map_grid(results: Results, model: str, count: int, worst: tuple[str, str] | None = None) -> Figure | None:
+    """Maps of the same images by every method, a row an image; the object outlined. None where no method has any.
+
+    The images are spread over the data; or, with `worst` = (method, metric), those on which this method scores worst.
+    """
+    items, scores = results.items[model], None
+    if worst is not None:
+        scores = _scores(results, model, *worst)
+        if scores is None:
+            return None
+        order = np.argsort(scores if results.metrics[worst[1]].better == "higher" else -scores, kind="stable")
+        places = [int(i) for i in order[: min(count, int(np.isfinite(scores).sum()))]]
+    else:
+        places = [int(i) for i in spread(len(items), count)]
+    chosen = [items[i] for i in places]
     ids = [item.framed.id for item in chosen]
     labels = [entry.method for entry in results.entries if entry.model == model and entry.cost is not None]
     maps = {name: found for name in labels if (found := maps_of(results, model, name, ids)) is not None}
@@ -104,13 +115,25 @@ def map_grid(results: Results, model: str, count: int) -> Figure | None:
         image = np.broadcast_to(item.framed.image, (height, width, 3))
         axes[row, 0].imshow(image)
         _outline(axes[row, 0], item.framed)
-        label(axes[row, 0], "right" if item.label == item.prediction else "wrong" if item.label >= 0 else "")
+        said = "right" if item.label == item.prediction else "wrong" if item.label >= 0 else ""
+        if scores is not None:
+            said += f", {scores[places[row]]:.2f}"
+        label(axes[row, 0], said)
         for ax, found in zip(axes[row, 1:], maps.values()):
             ax.imshow(overlay(image, found[row]))
             _outline(ax, item.framed)
     for ax, name in zip(axes[0], ["image", *maps]):
         ax.set_title("\n".join(name.split(":", 1)).replace(",", ",\n"), fontsize=6.5)
     return figure
+
+
+def _scores(results: Results, model: str, method: str, metric: str) -> np.ndarray | None:
+    """A method's score of each image, NaN without truth; None where there is not one number an image."""
+    for entry in results.entries:
+        if (entry.model, entry.method) == (model, method) and entry.scores is not None and metric in entry.scores.measured:
+            values = entry.scores.per_image(metric)
+            return values if values.ndim == 1 and np.isfinite(values).any() else None
+    return None
 
 
 def _outline(ax: Axes, framed: Framed) -> None:
