@@ -66,6 +66,11 @@ The costly ones, on fewer images (RISE with 1000 masks):
     meaningful_perturbation           0.798-    0.094=    0.139-    0.480-    0.328-    0.124-    0.440-   300    38   1.13
     n = 50
 
+    resnet                         insertion  deletion    energy  pointing      pxap average_d  increase   F+B     F      s
+    mdm                               0.851     0.105     0.679     1.000     0.807     0.007     0.800     20     3   0.05
+    extremal_perturbation:flip=false    0.724-    0.133=    0.225-    0.280-    0.241-    0.431-    0.320-   800     3   6.88
+    n = 25
+
 What it says. With 20 evaluations MDM is first in PxAP with intervals apart, in energy (integrated gradients tie on DenseNet
 and the Transformer), in increase, and first or tied in pointing. Average drop: first on ResNet and the Transformer, behind
 the CAMs on DenseNet. It is not first in deletion: on the two CNNs occlusion is (844 forwards), on ResNet Grad-CAM and RISE
