@@ -216,6 +216,10 @@ def test_jitter_moves_the_image_by_less_than_it(images):
         (MeaningfulPerturbationConfig(start="one"), "did you mean 'ones'"),
         (MeaningfulPerturbationConfig(steps=0), "steps is 0"),
         (MeaningfulPerturbationConfig(jitter=-1), "jitter is -1"),
+        (MeaningfulPerturbationConfig(learning_rate=-0.1), "learning_rate is -0.1: give a number above zero"),
+        (MeaningfulPerturbationConfig(mask_blur=float("nan")), "mask_blur is nan"),
+        (ExtremalPerturbationConfig(area_weight=0.0), "area_weight is 0.0"),
+        (ExtremalPerturbationConfig(growth=float("inf")), "growth is inf"),
     ],
 )
 def test_settings_that_cannot_be(config, message):

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills, masks
 from mdm_jax.baselines.meaningful_perturbation import scale_of
+from mdm_jax.baselines.sampling import check_above_zero
 from mdm_jax.baselines.smooth_masks import Smoother, smoother
 from mdm_jax.config import STATIC
 from mdm_jax.convolutions import canonical
@@ -67,6 +68,8 @@ class ExtremalPerturbationConfig:
         for name, least in (("steps", 1), ("levels", 2), ("cell", 1), ("max_blur", 1), ("sigma", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}: give {least} or more")
+        for name in ("learning_rate", "area_weight", "growth", "coldness"):
+            check_above_zero(name, getattr(self, name))
 
 
 class Ascent(NamedTuple):

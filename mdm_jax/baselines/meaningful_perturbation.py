@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills, masks, solver
+from mdm_jax.baselines.sampling import check_above_zero
 from mdm_jax.config import STATIC
 from mdm_jax.convolutions import canonical
 from mdm_jax.errors import InputError, unknown
@@ -59,7 +60,7 @@ class MeaningfulPerturbationConfig:
     """share of the score's fall that may be left (leaf)"""
 
     def check(self) -> None:
-        """Raises InputError for an unknown start and for counts below one."""
+        """Raises InputError for an unknown start, counts below one and numbers that are not above zero."""
         if self.start not in STARTS:
             raise unknown("start", self.start, STARTS)
         for name in ("steps", "cells"):
@@ -67,6 +68,8 @@ class MeaningfulPerturbationConfig:
                 raise InputError(f"{name} is {getattr(self, name)}: give a whole number from 1")
         if self.jitter < 0:
             raise InputError(f"jitter is {self.jitter}: give 0 or more pixels")
+        for name in ("learning_rate", "smoothness_power", "mask_blur", "fill_blur", "threshold"):
+            check_above_zero(name, getattr(self, name))
 
 
 def explain(
