@@ -9,13 +9,14 @@ over images, in it one compiled forward pass a step, blurring and changing pixel
 system and `scipy.sparse.linalg.spsolve` an image, percentage and order. `others` images are measured that way and the time is
 scaled to all. All three must agree: the largest difference of an image's score is shown (ROAD adds noise, left out here).
 
-Measured with the default settings (jax 0.10.2, 2 idle CPU cores), seconds for 64 images; a second run gave 4.8 in all:
+Measured with the default settings (jax 0.10.2, 2 idle CPU cores), seconds for 64 images; a run before
+gave 4.03 and 18.19 in all:
 
     metric       ours   one by one   others   others / ours   difference
-    insertion    1.22         1.23     2.01             1.7        1e-07
-    deletion     1.27         1.36     1.85             1.5        1e-07
-    road         1.83         1.92    16.49             9.0        1e-06
-    all          4.32         4.51    20.35             4.7
+    insertion    1.24         1.24     1.90             1.5        1e-07
+    deletion     1.20         1.21     1.82             1.5        1e-07
+    road         1.49         1.52    13.83             9.3        4e-07
+    all          3.93         3.97    17.54             4.5
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ TOLERANCE = 2e-6
 """of the residual, in the preconditioner's norm and relative to the image's; pixels are then right to about 1e-4"""
 MAX_STEPS = 200
 """ten times what was ever needed; a system that is not solved by then gives NaN"""
-ON_CPU = 6
+ON_CPU = 9
 """masks solved at a time"""
 
 NEIGHBOURS = ((0, 1, 1 / 6), (1, 0, 1 / 6), (1, 1, 1 / 12), (1, -1, 1 / 12))
@@ -46,7 +46,7 @@ def impute(
 ) -> Float[Array, "masks h w c"]:
     """The image with each mask's pixels imputed, without noise, for all masks [masks, h, w].
 
-    `at_once` masks are solved together: by default 6 on CPU, whose caches hold no more, and else all. Where nothing remains
+    `at_once` masks are solved together: by default 9 on CPU, whose caches hold no more, and else all. Where nothing remains
     there is nothing to impute from: all pixels are then 0.
     """
     masks, *shape = removed.shape
