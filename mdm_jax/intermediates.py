@@ -263,18 +263,13 @@ def _view(array: Array, views: list[Any]) -> Array:
 
 def _run(program: Program, image: Image, taps: Mapping[Any, Array]) -> tuple[Any, dict[Any, Any]]:
     """The network's outputs and the value of every variable, with `taps` added to theirs."""
-    known = dict(zip([*program.jaxpr.constvars, *program.jaxpr.invars], [*program.constants, image]))
+    known: dict[Any, Any] = dict(zip([*program.jaxpr.constvars, *program.jaxpr.invars], [*program.constants, image]))
 
-    def read(atom: Any) -> Any:
-        return atom.val if _is_literal(atom) else known[atom]
+    def passing(variable: Any, value: Array) -> Array:
+        known[variable] = value + taps[variable] if variable in taps else value
+        return known[variable]
 
-    for equation in program.jaxpr.eqns:
-        parameters = equation.primitive.get_bind_params(equation.params)
-        results = equation.primitive.bind(*map(read, equation.invars), **parameters)
-        results = results if equation.primitive.multiple_results else [results]
-        for variable, result in zip(equation.outvars, results):
-            known[variable] = result + taps[variable] if variable in taps else result
-    outputs = [read(atom) for atom in program.jaxpr.outvars]
+    outputs = evaluate(program.jaxpr, program.constants, [image], passing=passing)
     return jax.tree.unflatten(program.outputs, outputs), known
 
 
