@@ -23,6 +23,7 @@ from mdm_jax.baselines import (
     smoothgrad,
     sobel,
 )
+from mdm_jax.baselines.attribution import NoSettings
 from mdm_jax.baselines.cam import CAMConfig
 
 BASELINES: dict[str, tuple[Any, type]] = {
@@ -32,9 +33,9 @@ BASELINES: dict[str, tuple[Any, type]] = {
     "integrated_gradients": (integrated_gradients.explain, integrated_gradients.IntegratedGradientsConfig),
     "occlusion": (occlusion.explain, occlusion.OcclusionConfig),
     "rise": (rise.explain, rise.RISEConfig),
-    "random": (random.explain, random.RandomConfig),
+    "random": (random.explain, NoSettings),
     "centre": (centre.explain, centre.CentreConfig),
-    "sobel": (sobel.explain, sobel.SobelConfig),
+    "sobel": (sobel.explain, NoSettings),
     "grad_cam": (grad_cam.explain, CAMConfig),
     "grad_cam_pp": (grad_cam_pp.explain, CAMConfig),
     "layer_cam": (layer_cam.explain, CAMConfig),

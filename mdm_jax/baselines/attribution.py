@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -20,6 +22,15 @@ REDUCTIONS: dict[str, Callable[[Array], Array]] = {
 }
 """how attributions [h, w, c] become a map [h, w]: the sum over channels, its positive part, the sum of magnitudes, or the
 largest magnitude"""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NoSettings:
+    """The config of a method in which there is nothing to choose."""
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
 
 
 def check_reduction(name: str) -> None:

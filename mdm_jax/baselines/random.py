@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 from jaxtyping import Array, Int, Key
 
-from mdm_jax.baselines.attribution import explained
+from mdm_jax.baselines.attribution import NoSettings, explained
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Node, Predict
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class RandomConfig:
-    """Nothing to choose."""
-
-    def check(self) -> None:
-        """Nothing can be wrong."""
 
 
 def explain(
@@ -28,7 +17,7 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: RandomConfig | None = None,
+    config: NoSettings | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S(p) ~ U(0, 1), every pixel on its own; no evaluation. Image [h, w, c]."""

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import explained
+from mdm_jax.baselines.attribution import NoSettings, explained
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Mask, Node, Predict
 
 LUMA = (0.299, 0.587, 0.114)
 """shares of red, green and blue in grey (ITU-R BT.601)"""
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class SobelConfig:
-    """Nothing to choose."""
-
-    def check(self) -> None:
-        """Nothing can be wrong."""
 
 
 def explain(
@@ -32,7 +20,7 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: SobelConfig | None = None,
+    config: NoSettings | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = |Sobel(grey image)|; no evaluation. Image [h, w, c]."""
