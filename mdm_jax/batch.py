@@ -22,7 +22,7 @@ from jaxtyping import Array, Key
 
 from mdm_jax import methods, nodes
 from mdm_jax.config import preset
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, NothingToExplain
 from mdm_jax.images import check_batch
 from mdm_jax.methods import Method
 from mdm_jax.network import ImageShape, Rest, as_network, join, residual_bytes, split
@@ -100,11 +100,12 @@ def explain(
     size = min(n, micro_batch or found_micro_batch(network, shape, n))
     result = in_micro_batches(program, (images, chosen, numbers), size, on_progress or (lambda done: None))
     if not np.isfinite(result.info.activation).any():
-        raise InputError("the network's outputs are NaN or infinite for every image: check the weights")
+        raise NothingToExplain("the network's outputs are NaN or infinite for every image: check the weights", result)
     if np.all(result.info.status == Status.CONSTANT) and np.ptp(np.asarray(images), axis=(1, 2)).any():
-        raise InputError(
+        raise NothingToExplain(
             "the network gives the same activation for every image and its fill, so there is nothing to explain: check "
-            "that the weights are loaded and that the node, the target and the fill are the ones meant"
+            "that the weights are loaded and that the node, the target and the fill are the ones meant",
+            result,
         )
     return result
 

@@ -9,8 +9,11 @@ import sys
 import zipfile
 
 import filelock
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mdm_jax import Classifier, InputError, cli, methods
 from mdm_jax.data import Example
@@ -52,8 +55,6 @@ def classifier(tiny):
 
 @pytest.fixture(scope="module")
 def tiny():
-    from flax import nnx
-
     from mdm_jax.models.resnet import ResNet
 
     network = ResNet(num_classes=3, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
@@ -585,3 +586,22 @@ def test_the_worst_images_of_the_reference_come_first(whole):
         expected = ordered[:3] if metric.better == "higher" else ordered[::-1][:3]
         np.testing.assert_allclose(shown, expected, atol=0.0051)
     assert figures.map_grid(whole, model, 3, ("nobody", name)) is None
+
+
+class Threshold(nnx.Module):
+    """Sees how far the upper left is brighter than the background, and for the last square nothing at all."""
+
+    def __call__(self, images):
+        seen = jax.nn.relu((images * 0.25 + 0.5)[:, :18, 4:12].mean((1, 2, 3)) - 0.25)
+        return jnp.stack([20.0 * seen, jnp.zeros_like(seen), jnp.zeros_like(seen)], axis=-1), {}
+
+
+def test_an_image_without_explanation_in_a_chunk_of_its_own_is_counted_and_ends_nothing(classifier, tmp_path):
+    blind = dataclasses.replace(classifier, network=Threshold())
+    for chunk in (5, 6):  # the last image alone, and with the others
+        results = run(blind, plan(tmp_path / str(chunk), methods=(MDM,), metrics=("energy:mask",), chunk=chunk))
+        (entry,) = results.entries
+        assert entry.scores is not None
+        assert entry.failures == {"CONSTANT": 1}
+        assert entry.scores.summary()["energy:mask"].counted == 5
+        assert "for 1 images the activation was the same" in tables.markdown(tables.build(results))

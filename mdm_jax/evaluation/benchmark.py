@@ -60,8 +60,8 @@ class Entry:
     scores: Scores | None = None
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """why there is nothing: by metric id, or under "" for the method as a whole"""
-    not_finite: int = 0
-    """maps on which the method failed"""
+    failures: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """images without an explanation, by the name of the status"""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,13 @@ def _collected(
             chosen = [among[place[ids[i]]] for i in counted]
             measured[name] = Measured(columns["statistics"][np.asarray(chosen, int)], np.asarray(counted, int))
     scores = Scores(tuple(ids), {name: asked[name] for name in measured}, measured)
-    return Entry(model, label, cost, scores, notes, int((stored["status"][rows] == Status.NOT_FINITE).sum()))
+    return Entry(model, label, cost, scores, notes, failures(stored["status"][rows]))
+
+
+def failures(statuses: np.ndarray) -> dict[str, int]:
+    """How many images have no explanation, by the name of their status."""
+    counted = {each.name: int((statuses == each).sum()) for each in (Status.NOT_FINITE, Status.CONSTANT)}
+    return {name: count for name, count in counted.items() if count}
 
 
 def _described(classifier: Classifier) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mdm_jax import batch
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, NothingToExplain
 from mdm_jax.evaluation import store
 from mdm_jax.evaluation.evaluate import Explainer, Scene, measure
 from mdm_jax.evaluation.items import Item
@@ -54,6 +54,8 @@ def explain_missing(
                         micro_batch=plan.micro_batch,
                         on_progress=lambda count, start=start: done(start + count),  # type: ignore[misc]
                     )
+            except NothingToExplain as nothing:  # of these images; the next chunk may be otherwise
+                explanation = nothing.explanation
             except InputError as error:
                 return str(error)
             shelf.add(_columns(part, explanation, timing.running / len(part)))

@@ -20,6 +20,11 @@ from mdm_jax.metrics import Metric
 
 MARKS = {"better": "▲", "worse": "▼", "tied": "≈", "": ""}
 """a method against the reference"""
+FAILURES = {
+    "NOT_FINITE": "outputs or gradients were not finite for {} images: check the weights",
+    "CONSTANT": "for {} images the activation was the same as on the fill alone, so their maps say nothing",
+}
+"""why images have no explanation, by the name of the status"""
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 BEST, NEAR = "#bfe3c5", "#e6f4e8"
 BAND = 10
@@ -52,7 +57,7 @@ class Row:
     cells: Mapping[str, Cell]
     notes: Mapping[str, str]
     """by metric, or "" for the method: why there is nothing"""
-    not_finite: int
+    failures: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def _rows(entries: Sequence[Entry], metrics: Mapping[str, Metric], reference: st
                 _, gap = _against(metric, entry, entries[top])
                 rank = "best" if top == i else "near" if gap.low <= 0 <= gap.high else ""
             cells[name] = Cell(summary, against, apart, verdict(metric.better, apart), rank)
-        rows.append(Row(entry.model, entry.method, entry.cost, cells, entry.notes, entry.not_finite))
+        rows.append(Row(entry.model, entry.method, entry.cost, cells, entry.notes, entry.failures))
     return rows
 
 
@@ -163,8 +168,7 @@ def missing(table: Table) -> list[str]:
     for row in table.rows:
         for name, note in row.notes.items():
             lines.append(f"{row.model}, {row.method}{', ' + name if name else ''} not applicable: {note}")
-        if row.not_finite:
-            lines.append(f"{row.model}, {row.method}: outputs or gradients were not finite for {row.not_finite} images")
+        lines += [f"{row.model}, {row.method}: {FAILURES[name].format(count)}" for name, count in row.failures.items()]
     return lines
 
 
