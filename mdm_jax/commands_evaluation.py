@@ -18,7 +18,7 @@ from mdm_jax.data.sources import Source, open_source
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation import benchmark, figures, saved, store, tables
 from mdm_jax.evaluation.evaluate import evaluate
-from mdm_jax.evaluation.framing import class_numbers
+from mdm_jax.evaluation.framing import class_number, class_numbers
 from mdm_jax.evaluation.plan import TARGETS, Plan
 from mdm_jax.files import check_writable, write_whole
 from mdm_jax.models.architectures import known
@@ -61,11 +61,12 @@ def evaluate_maps(request: Request, watch: Watch) -> Result:
     framed, skipped = saved.matched(found, source, classifier.preprocessing, request.limit, request.maps)
     targets = found.targets
     if targets is None and request.targets == "label":
-        targets = class_numbers(source.class_names, classifier.class_names)[[each.label for each in framed]]
+        numbers = class_numbers(source.class_names, classifier.class_names)
+        targets = np.asarray([class_number(numbers, each.label) for each in framed])
         if (targets < 0).any():
-            name = source.class_names[framed[int(np.flatnonzero(targets < 0)[0])].label]
+            lacking = framed[int(np.flatnonzero(targets < 0)[0])]
             raise InputError(
-                f"the network has no class {name!r} of the data: leave --targets label out to use its first choice"
+                f"the network has no class for the label of {lacking.id}: leave --targets label out to use its first choice"
             )
     with watch("measuring", len(framed)) as advance:
         scores = evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ MAX_PIXELS = 100_000_000
 """larger files are refused before they are decoded (decompression bombs)"""
 MAX_ASPECT = 8
 """a longer strip is cut to its centre before it is resized, or resizing it would need memory for pixels that none sees"""
+DRAWINGS = {"EPS", "WMF"}
+"""formats that are programs, for which Pillow would start another program"""
 TOO_LARGE = f"over the limit of {MAX_PIXELS // 10**6} megapixels: shrink it first"
 
 RESAMPLING = {
@@ -31,6 +34,11 @@ RESAMPLING = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
     "lanczos": PIL.Image.Resampling.LANCZOS,
 }
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""control characters, and what stands for bytes that are no UTF-8"""
+
+# Once and for all: what is too large is refused here, and `warnings.catch_warnings` must not be used where threads read.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
 def read(path: str | Path) -> PIL.Image.Image:
@@ -43,12 +51,15 @@ def read(path: str | Path) -> PIL.Image.Image:
     shown = printable(path)
     try:
         if not path.exists():
-            raise InputError(f"{shown} does not exist: check the path")
+            what = "is a link to what does not exist: mend it" if path.is_symlink() else "does not exist: check the path"
+            raise InputError(f"{shown} {what}")
         if path.is_dir():
             raise InputError(f"{shown} is a folder: give image files, for example {shown}/*.jpg")
         if path.stat().st_size == 0:
             raise InputError(f"{shown} is empty: it holds no image")
         return decode(path, shown)
+    except PermissionError as error:
+        raise InputError(f"{shown} cannot be read (permission denied): check its permissions") from error
     except OSError as error:
         raise InputError(f"{shown} is damaged or cannot be read ({error})") from error
 
@@ -56,18 +67,18 @@ def read(path: str | Path) -> PIL.Image.Image:
 def decode(file: Path | io.BytesIO, shown: str) -> PIL.Image.Image:
     """An image from a file or from bytes in memory, as `read` gives it; `shown` names it in the InputError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(file) as opened:
-                width, height = opened.size
-                if width * height > MAX_PIXELS:
-                    raise InputError(f"{shown} is {width}x{height}, {TOO_LARGE}")
-                if min(width, height) < MIN_SIDE:
-                    raise InputError(f"{shown} is {width}x{height}: an image needs at least {MIN_SIDE} pixels a side")
-                return _to_rgb(_upright(opened))
-    except InputError:
+        with PIL.Image.open(file) as opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise InputError(f"{shown} is {width}x{height}, {TOO_LARGE}")
+            if min(width, height) < MIN_SIDE:
+                raise InputError(f"{shown} is {width}x{height}: an image needs at least {MIN_SIDE} pixels a side")
+            if opened.format in DRAWINGS:
+                raise InputError(f"{shown} is a drawing ({opened.format}), which is a program: save it as PNG first")
+            return _to_rgb(_upright(opened))
+    except (InputError, PermissionError):
         raise
-    except PIL.Image.DecompressionBombError as error:
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:  # a warning where they are errors
         raise InputError(f"{shown} is {TOO_LARGE}") from error
     except PIL.UnidentifiedImageError as error:
         raise InputError(f"{shown} is not an image in a known format") from error
@@ -85,13 +96,15 @@ def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def printable(path: str | Path) -> str:
-    """A path as text that can be printed, whatever bytes its name holds."""
-    return str(path).encode("utf-8", "replace").decode()
+    """A path as one line of text that can be printed, whatever bytes its name holds."""
+    return UNPRINTABLE.sub("?", str(path))
 
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds NaN or infinite values")
         top = 65535.0 if image.mode.startswith("I") else max(1.0, float(values.max()))
         image = PIL.Image.fromarray(np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8))
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
@@ -184,6 +197,22 @@ def check_batch(images: Any) -> np.ndarray | Array:
             "normalises inside"
         )
     return images
+
+
+def check_image(image: Any, shown: str) -> Float32[np.ndarray, "h w c"]:
+    """A copy of one image, float32 [h, w, c] in [0, 1]; `shown` names it in the InputError for what is not such."""
+    image = np.asarray(image)
+    if image.ndim != 3 or min(image.shape[:2]) < MIN_SIDE or image.shape[2] == 0:
+        raise InputError(f"{shown} has shape {image.shape}: give [height, width, channels], {MIN_SIDE} pixels a side or more")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise InputError(f"{shown} is {image.dtype}: give floats in [0, 1], for 8-bit images image / 255")
+    image = np.array(image, np.float32)
+    low, high = float(image.min()), float(image.max())
+    if not np.isfinite(low + high):
+        raise InputError(f"{shown} holds NaN or infinite values")
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise InputError(f"{shown} has values from {low:.3g} to {high:.3g}: images lie in [0, 1]")
+    return image
 
 
 def gaussian_blur(image: Float[Array, "h w c"], sigma: Scalar) -> Float[Array, "h w c"]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mdm_jax import InputError, images
 from mdm_jax.data import open_source
-from mdm_jax.data.sources import checksum, find_split, picture
+from mdm_jax.data.sources import UNKNOWN, checksum, find_split, picture
 from mdm_jax.data.truth import boxes_of, mask_of
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -307,3 +307,28 @@ def test_shared_folders():
     marked = [bool(tiles[i].mask.any()) for i in range(0, 528, 20)]
     free = [tiles.class_names[tiles.labels[i]] == "free" for i in range(0, 528, 20)]
     assert marked == [not each for each in free]
+
+
+def test_every_item_of_a_folder(tmp_path):
+    for name in ("train/cat/a.png", "val/dog/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        PIL.Image.new("RGB", (16, 16)).save(tmp_path / name)
+    source = open_source(f"folder:{tmp_path}", "all")
+    assert source.files == ("train/cat/a.png", "val/dog/b.png")
+    assert source.labels == (0, 1)
+
+
+def test_files_without_labels(tmp_path):
+    for name in ("b.png", "below/a.jpg", ".hidden.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        PIL.Image.new("RGB", (16, 16), "red").save(tmp_path / name, "PNG")
+    source = open_source(f"files:{tmp_path}", "test")
+    assert [source[i].id for i in range(len(source))] == ["b.png", "below/a.jpg"]
+    assert source.class_names == ()
+    assert source[0].label == UNKNOWN
+    assert source[1].image[0, 0].tolist() == [1, 0, 0]
+    with pytest.raises(InputError, match="is not a folder"):
+        open_source(f"files:{tmp_path / 'nowhere'}", "test")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no image files"):
+        open_source(f"files:{tmp_path / 'empty'}", "test")

@@ -14,6 +14,8 @@ from test_sources import split_folder as split_folder  # a fixture
 
 from mdm_jax import InputError
 from mdm_jax.data import open_source
+from mdm_jax.data.loader import Loading, eval_batches
+from mdm_jax.data.sources import UNKNOWN
 from mdm_jax.data.tfds import TfdsSource
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "build_tfds.py"
@@ -136,12 +138,26 @@ def test_images_that_cannot_be_read_are_left_out(split_folder, tmp_path_factory)
     assert "cat/a.png is not an image" in built.left_out[0]
 
 
-def test_an_item_without_label_is_refused():
+def test_an_item_without_label_is_kept_but_not_trained_on():
     file = io.BytesIO()
     PIL.Image.new("RGB", (16, 16)).save(file, "PNG")
-    source = TfdsSource("tfds:pets", "test", [{"image": file.getvalue(), "label": -1}], ("cat", "dog"))
-    with pytest.raises(InputError, match="tfds:pets/test/000000 has the label -1, which is no class of tfds:pets"):
-        source.picture(0)
+    records = [{"image": file.getvalue(), "label": label} for label in (-1, 2, 0)]
+    source = TfdsSource("tfds:pets", "test", records, ("cat", "dog"))
+    assert source.picture(0).label == UNKNOWN
+    with pytest.raises(InputError, match="tfds:pets/test/000001 has the label 2, which is no class of tfds:pets"):
+        source.picture(1)
+    (batch,) = eval_batches(source, Loading(batch=3), lambda image: np.zeros((4, 4, 3), np.float32))
+    assert batch.valid.tolist() == [False, False, True]
+    assert "tfds:pets/test/000000 has no label" in batch.skipped[0]
+
+
+def test_every_split_at_once(split_folder, tmp_path_factory, monkeypatch):
+    from mdm_jax.data.builder import build
+
+    data_dir = tmp_path_factory.mktemp("tfds")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    built = build(str(split_folder), "pets", str(data_dir))
+    assert len(open_source("tfds:pets", "all")) == sum(built.items.values())
 
 
 def test_classes_of_one_name_can_be_built(split_folder, tmp_path_factory, monkeypatch):

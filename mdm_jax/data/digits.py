@@ -13,7 +13,6 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float32, Integer
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from mdm_jax.data.sources import Example
 from mdm_jax.errors import unknown
@@ -69,6 +68,8 @@ class Digits:
 @cache
 def _scans(split: str) -> tuple[Float32[np.ndarray, "n 8 8"], Integer[np.ndarray, " n"]]:
     """The handwritten scans of one split, ink in [0, 1]: every fifth scan is for testing."""
+    from sklearn.datasets import load_digits  # here, because it takes a second to import
+
     digits = load_digits()
     is_test = np.arange(len(digits.target)) % 5 == 0
     chosen = is_test if split == "test" else ~is_test

@@ -13,7 +13,7 @@ import numpy as np
 
 from mdm_jax import images
 from mdm_jax.data import listing
-from mdm_jax.data.sources import Example, Picture, find_split
+from mdm_jax.data.sources import ALL, Example, Picture, find_split
 from mdm_jax.data.truth import boxes_of, mask_of
 from mdm_jax.errors import InputError
 
@@ -60,16 +60,17 @@ def open_folder(path: str, split: str) -> Folder:
         raise InputError(f"{path} is not a folder: give the folder that holds the images, as folder:PATH")
     try:
         items = listing.listed(root)
-        used = find_split(split, {item.split for item in items}, f"folder:{path}")
-        files = tuple(item.file for item in items if item.split == used)
-        labels = sorted({item.label for item in items})
+        labels = sorted({item.label for item in items})  # over all splits
+        used = split if split == ALL else find_split(split, {item.split for item in items}, f"folder:{path}")
+        items = [item for item in items if used in (ALL, item.split)]
+        files = tuple(item.file for item in items)
         numbers = {label: number for number, label in enumerate(labels)}
         return Folder(
             name=f"folder:{path}",
             root=root,
             split=used,
             files=files,
-            labels=tuple(numbers[item.label] for item in items if item.split == used),
+            labels=tuple(numbers[item.label] for item in items),
             class_names=_names(labels, listing.class_names(root)),
             boxes=listing.boxes(root, files),
             masks=listing.masks(root, files),

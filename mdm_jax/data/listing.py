@@ -48,6 +48,11 @@ def listed(root: Path) -> list[Item]:
     return sorted(items)
 
 
+def files(root: Path) -> tuple[str, ...]:
+    """Every image below a folder, in the order of the paths."""
+    return tuple(sorted(file.removeprefix("./") for file in _files(root, ".")))
+
+
 def class_names(root: Path) -> dict[str, str]:
     """Names for people by class, from classes.json where there is one. Raises InputError for a malformed file."""
     path = root / "classes.json"

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import resource_tracker
 from typing import NamedTuple
 
-import absl.flags
 import grain
 import numpy as np
 import PIL.Image
 from jaxtyping import Bool, Float32, Int32
 
+from mdm_jax.data.ahead import read_ahead
 from mdm_jax.data.augment import Augment
-from mdm_jax.data.sources import Source, picture
+from mdm_jax.data.sources import UNKNOWN, Source, picture
 from mdm_jax.errors import InputError
 
 Fit = Callable[[PIL.Image.Image], np.ndarray]
@@ -29,6 +23,10 @@ Fit = Callable[[PIL.Image.Image], np.ndarray]
 
 EPOCHS = 2**31
 """training batches are endless; grain cannot count more of them"""
+DIED = (
+    "a process that loads images died, perhaps of too little memory: lower data.workers (the same command goes on "
+    "from the last checkpoint)"
+)
 
 
 class Batch(NamedTuple):
@@ -127,6 +125,8 @@ class _Prepare:
     def __call__(self, index: int, rng: np.random.Generator | None = None) -> _Slot:
         try:
             item = picture(self.source, index * len(self.source) // self.count)
+            if item.label == UNKNOWN:
+                raise InputError(f"{item.id} has no label: choose a split that is labelled")
         except InputError as error:
             return _Slot(None, 0, str(error))
         image = item.image if self.augment is None or rng is None else self.augment(item.image, rng)
@@ -156,72 +156,6 @@ def _blank(fit: Fit) -> np.ndarray:
 
 
 def _read(batches: grain.MapDataset, loading: Loading) -> Iterator[Batch]:
-    """The batches in order, a few ahead; threads and processes end with the iterator."""
     threads = 1 if loading.workers else min(16, os.cpu_count() or 1)
-    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)  # in batches: grain's 500 fill the memory
-    dataset = batches.to_iter_dataset(ahead)
-    if loading.workers:
-        if not absl.flags.FLAGS.is_parsed():  # grain's processes take over absl's flags, which nothing here uses
-            absl.flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(loading.workers, per_worker_buffer_size=2)
-        dataset = dataset.mp_prefetch(options, worker_init_fn=_in_worker)
-    iterator = iter(dataset)
-    reading = _until_closed(_from_processes(iterator) if loading.workers else iterator, iterator.close)
-    weakref.finalize(reading, iterator.close)  # also at the end of the program, before modules are torn down
-    return reading
-
-
-def _until_closed(batches: Iterable[Batch], close: Callable[[], None]) -> Iterator[Batch]:
-    try:
-        yield from batches
-    finally:
-        close()
-
-
-def _from_processes(iterator: grain.DatasetIterator) -> Iterator[Batch]:
-    """The batches; one of the processes that died is an InputError."""
-    try:
-        with _ctrl_c_blocked():  # the first batch starts the processes, which inherit that
-            first = next(iterator, None)
-        if first is not None:
-            yield _owned(first)
-            yield from map(_owned, iterator)
-    except RuntimeError as error:
-        if not str(error).startswith("Worker process was terminated"):
-            raise
-        raise InputError(
-            "a process that loads images died, perhaps of too little memory: lower data.workers (the same command goes on "
-            "from the last checkpoint)"
-        ) from error
-
-
-@contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
-    """In this thread and in processes that it starts, where the system can: the others hear of Ctrl-C all the same."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # started later it would take the block away
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _in_worker(index: int, count: int) -> None:
-    """Ctrl-C is for the parent to handle; a worker ends with its parent, also when that was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _owned(batch: Batch) -> Batch:
-    """A copy, so that memory shared with a process is freed at once, whoever keeps the batch."""
-    return Batch(np.array(batch.images), np.array(batch.labels), np.array(batch.valid), batch.skipped)
+    buffer = threads + 1  # in batches: grain's 500 fill the memory
+    return read_ahead(batches, threads=threads, buffer=buffer, workers=loading.workers, died=DIED)

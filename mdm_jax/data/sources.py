@@ -15,8 +15,12 @@ from mdm_jax.errors import InputError, unknown
 
 HELD_OUT = ("val", "validation", "valid", "test")
 """names of the split that is not trained on; one of them stands for another where a source has only that"""
-KINDS = {"digits": "digits", "folder": "folder:PATH", "tfds": "tfds:NAME or tfds:NAME:SPLIT"}
+KINDS = {"digits": "digits", "folder": "folder:PATH", "files": "files:PATH", "tfds": "tfds:NAME or tfds:NAME:SPLIT"}
 """kinds of sources and how each is written"""
+ALL = "all"
+"""the split of every item, where a source has files or records"""
+UNKNOWN = -1
+"""the label of an item whose class nobody knows"""
 
 
 class Example(NamedTuple):
@@ -25,6 +29,7 @@ class Example(NamedTuple):
     id: str
     image: Float32[np.ndarray, "h w 3"]
     label: int
+    """number of the class, `UNKNOWN` where it is not known"""
     mask: Bool[np.ndarray, "h w"] | None
     boxes: Float32[np.ndarray, "k 4"] | None
     """(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive, in hundredths of a pixel"""
@@ -61,11 +66,14 @@ class Pictures(Protocol):
 
 
 def picture(source: Source, index: int) -> Picture:
-    """Item `index` as training sees it. Raises InputError for an item that is damaged."""
+    """Item `index` as training sees it. Raises InputError for an item that is damaged or no image in [0, 1]."""
     if isinstance(source, Pictures):
         return source.picture(index)
     example = source[index]
-    return Picture(example.id, PIL.Image.fromarray(images.to_uint8(example.image)), example.label)
+    image = images.check_image(example.image, str(example.id))
+    if image.shape[2] != 3:
+        raise InputError(f"{example.id} has {image.shape[2]} channels: a source gives RGB, [height, width, 3]")
+    return Picture(example.id, PIL.Image.fromarray(images.to_uint8(image)), example.label)
 
 
 @runtime_checkable
@@ -88,9 +96,10 @@ def checksum(*sources: Source) -> str:
 
 
 def open_source(text: str, split: str) -> Source:
-    """The source that `text` names: `digits`, `folder:PATH` or `tfds:NAME[:SPLIT]`, of which `split` is asked.
+    """The source that `text` names: `digits`, `folder:PATH`, `files:PATH` or `tfds:NAME[:SPLIT]`, of which `split` is asked.
 
-    "val", "validation", "valid" and "test" stand for each other where a source has only one of them.
+    "val", "validation", "valid" and "test" stand for each other where a source has only one of them; "all" is every item of
+    a folder or of a tfds data set. Files without labels have no splits.
     Raises InputError for an unknown kind, a missing place or name, or a split that the source lacks.
     """
     kind, _, place = text.partition(":")
@@ -106,6 +115,10 @@ def open_source(text: str, split: str) -> Source:
         from mdm_jax.data.folder import open_folder
 
         return open_folder(place, split)
+    if kind == "files":
+        from mdm_jax.data.files import open_files
+
+        return open_files(place)
     from mdm_jax.data.tfds import open_tfds  # tensorflow_datasets takes seconds to import
 
     return open_tfds(place, split)

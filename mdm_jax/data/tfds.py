@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32
 
 from mdm_jax import images
-from mdm_jax.data.sources import Example, Picture, find_split
+from mdm_jax.data.sources import ALL, UNKNOWN, Example, Picture, find_split
 from mdm_jax.data.truth import boxes_of, mask_of
 from mdm_jax.errors import InputError, unknown
 
@@ -69,8 +69,8 @@ class TfdsSource:
         file = record.get("file")
         id = file.decode("utf-8", "replace") if isinstance(file, bytes) else f"{self.name}/{self.split}/{index:06d}"
         label = int(record["label"])
-        if not 0 <= label < len(self.class_names):  # -1 in the test splits of competitions
-            raise InputError(f"{id} has the label {label}, which is no class of {self.name}: choose a split that is labelled")
+        if label != UNKNOWN and not 0 <= label < len(self.class_names):  # unknown in the test splits of competitions
+            raise InputError(f"{id} has the label {label}, which is no class of {self.name}: prepare the data set anew")
         return Picture(id, images.decode(io.BytesIO(record["image"]), id), label)
 
 
@@ -90,9 +90,9 @@ def open_tfds(text: str, split: str) -> TfdsSource:
             f"tfds:{parts['name']} is prepared as {found}, which has no random access: prepare it again, in another folder, "
             'with file_format="array_record"'
         )
-    chosen = parts["split"] or find_split(split, builder.info.splits, f"tfds:{parts['name']}")
+    chosen = parts["split"] or (split if split == ALL else find_split(split, builder.info.splits, f"tfds:{parts['name']}"))
     for base in re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^]]*\]", "", chosen)):
-        if base not in builder.info.splits:
+        if base not in builder.info.splits and base != ALL:
             raise unknown(f"split of tfds:{parts['name']}", base, builder.info.splits)
     class_names = _class_names(builder.info.features, parts["name"])
     raw = {key: tfds.decode.SkipDecoding() for key in ("image", *MASKS) if _is_image(builder.info.features, key)}

@@ -8,17 +8,15 @@ only itself.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from mdm_jax import methods
+from mdm_jax import fingerprints, methods
 from mdm_jax.data.sources import Source
 from mdm_jax.evaluation import store
 from mdm_jax.evaluation.evaluate import Explainer
@@ -99,7 +97,7 @@ def run(
         store.begin(folder, "benchmark.json", record, "a benchmark")
         for name, classifier in loaded.items():
             place = folder / store.file_name(name)
-            store.begin(place, "model.json", _described(classifier), "maps")
+            store.begin(place, "model.json", fingerprints.of_network(classifier), "maps")
             items[name], note = used_items(plan, classifier, source, place, watch, name)
             notes.append(f"{name}: {note}")
             for each in chosen:
@@ -167,12 +165,3 @@ def failures(statuses: np.ndarray) -> dict[str, int]:
     """How many images have no explanation, by the name of their status."""
     counted = {each.name: int((statuses == each).sum()) for each in (Status.NOT_FINITE, Status.CONSTANT)}
     return {name: count for name, count in counted.items() if count}
-
-
-def _described(classifier: Classifier) -> dict[str, Any]:
-    """What must be the same for maps to be of the same network."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(classifier):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    preprocessing = dataclasses.asdict(classifier.preprocessing)
-    return {"weights": digest.hexdigest()[:16], "dtype": classifier.dtype, "preprocessing": preprocessing}

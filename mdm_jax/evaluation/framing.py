@@ -119,6 +119,11 @@ def class_numbers(data: tuple[str, ...], network: tuple[str, ...]) -> np.ndarray
     return np.arange(len(data)) if (numbers < 0).all() and len(data) == len(network) else numbers
 
 
+def class_number(numbers: np.ndarray, label: int) -> int:
+    """The network's number of a label of the data, -1 where it has none or the label is unknown."""
+    return int(numbers[label]) if 0 <= label < len(numbers) else -1
+
+
 def _first(name: str) -> str:
     return name.partition(",")[0].strip().casefold()
 

@@ -11,7 +11,7 @@ from mdm_jax.data.sources import Source
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation import store
 from mdm_jax.evaluation.evaluate import first_choices
-from mdm_jax.evaluation.framing import Framed, Skipped, class_numbers, frames, spread
+from mdm_jax.evaluation.framing import Framed, Skipped, class_number, class_numbers, frames, spread
 from mdm_jax.evaluation.plan import Plan, Watch
 from mdm_jax.models.classifier import Classifier
 
@@ -47,7 +47,10 @@ def used_items(
             done(count)
     for each in framed:
         row = before.get(each.id)
-        if row is not None and (known["digests"][row], known["labels"][row]) != (each.digest, numbers[each.label]):
+        if row is not None and (known["digests"][row], known["labels"][row]) != (
+            each.digest,
+            class_number(numbers, each.label),
+        ):
             raise InputError(
                 f"{each.id} or its truth has changed since maps of it were made in {place}: choose another folder with --out, "
                 "or remove that one"
@@ -59,7 +62,7 @@ def used_items(
         added = {
             "ids": np.asarray([each.id for each in new]),
             "digests": np.asarray([each.digest for each in new]),
-            "labels": np.asarray([numbers[each.label] for each in new]),
+            "labels": np.asarray([class_number(numbers, each.label) for each in new]),
             "predictions": predicted,
         }
         known = {column: np.concatenate([known[column], added[column]]) if known else added[column] for column in added}

@@ -59,6 +59,8 @@ def open_job(config: TrainConfig) -> Job:
         )
     preprocessing = Preprocessing(model.channels, model.size, model.crop, model.interpolation, model.mean, model.std)
     classes = len(source.class_names)
+    if not classes:
+        raise InputError(f"{data.source} has no labels: train on a folder: with a folder for each class, or on tfds:")
     if classes == 1:
         name = source.class_names[0]
         warnings.warn(f"{data.source} has one class only, {name!r}: a network learns nothing from it", stacklevel=2)

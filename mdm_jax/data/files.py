@@ -1,0 +1,56 @@
+"""Image files without labels: every image in a folder and below it, for what needs no truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdm_jax import images
+from mdm_jax.data import listing
+from mdm_jax.data.sources import UNKNOWN, Example, Picture
+from mdm_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Files:
+    """Source of image files; `id` is a file's path relative to the folder, and no label is known."""
+
+    name: str
+    root: Path
+    files: tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return (UNKNOWN,) * len(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def picture(self, index: int) -> Picture:
+        """An item. Raises InputError for a file that cannot be read."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
+        file = self.files[index]
+        return Picture(images.printable(file), images.read(self.root / file), UNKNOWN)
+
+    def __getitem__(self, index: int) -> Example:
+        picture = self.picture(index)
+        return Example(picture.id, images.to_array(picture.image), UNKNOWN, None, None)
+
+
+def open_files(path: str) -> Files:
+    """The images in a folder and below, in the order of their paths. Raises InputError where there are none."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise InputError(f"{path} is not a folder: give the folder that holds the images, as files:PATH")
+    try:
+        files = listing.files(root)
+    except OSError as error:
+        raise InputError(f"cannot list {path} ({error.strerror}): check the permissions") from error
+    if not files:
+        raise InputError(f"{path} holds no image files ({', '.join(sorted(listing.SUFFIXES))}): give another folder")
+    return Files(f"files:{path}", root, files)
