@@ -12,5 +12,8 @@ from mdm_jax.objectives import area as area
 from mdm_jax.objectives import consistency as consistency
 from mdm_jax.objectives import term as term
 from mdm_jax.objectives import total_variation as total_variation
+from mdm_jax.runs.config import RunConfig as RunConfig
+from mdm_jax.runs.loop import run as run
+from mdm_jax.runs.opened import open_run as open_run
 from mdm_jax.types import Explanation as Explanation
 from mdm_jax.types import Status as Status

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import os
 import sys
-import tomllib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ import tyro
 
 from mdm_jax import commands
 from mdm_jax.cli_evaluation import BENCHMARK_HELP, EVALUATE_HELP, Benchmark, Evaluate
-from mdm_jax.config import MDMConfig, config_from_mapping, preset
+from mdm_jax.cli_options import Options
+from mdm_jax.cli_runs import RUN_HELP, STATUS_HELP, VERIFY_HELP, Run, RunStatus, RunVerify
 from mdm_jax.console import Report
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.methods import Chosen, choose
 from mdm_jax.models.pretrained import load_model
 
 DEMO_HELP = """Explain digits of the embedded test set with the embedded network, whose decisive pixels are known.
@@ -48,35 +47,6 @@ Examples:
   mdm train digits.toml --out runs/seed1 --seed 1
   mdm train photos.toml --data folder:photos --epochs 30
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every command that explains takes."""
-
-    preset: str = "fast"
-    """fast (20 evaluations of the network an image) or paper (300, the closest reading of the paper)"""
-    config: Path | None = None
-    """TOML file with settings of MDMConfig that replace the preset's, such as: steps = 50"""
-    seed: int = 0
-    """seed of everything random"""
-    micro_batch: int | None = None
-    """images solved at a time; found from the memory when not given"""
-    json: bool = False
-    """print JSON to standard output instead of a table"""
-
-    def mdm_config(self) -> MDMConfig:
-        base = preset(self.preset)
-        if self.config is None:
-            base.check()
-            return base
-        try:
-            settings = tomllib.loads(self.config.read_text())
-        except OSError as error:
-            raise InputError(f"cannot read the config {self.config} ({error.strerror}): check --config") from error
-        except ValueError as error:
-            raise InputError(f"{self.config} is not valid TOML ({error}): a setting is written like steps = 50") from error
-        return config_from_mapping(settings, base)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,21 +95,11 @@ class Explain(Options):
         if not self.files:
             raise InputError("no image files: give one or more, for example mdm explain photo.jpg")
         load = partial(load_model, self.model, weights=self.weights, image_size=self.image_size, dtype=self.dtype)
-        method = self._method()
+        method = self.chosen(self.method)
         request = commands.Request(self.files, load, self.target, self.top, self.node, self.out, method.name)
         with report.progress("explaining", len(self.files) * self.top) as advance:
             result = commands.explain_files(request, method.config, self.seed, self.micro_batch, advance)
         report.show(result)
-
-    def _method(self) -> Chosen:
-        """The method and its settings. Raises InputError for settings from two places."""
-        if self.method == "mdm":
-            return Chosen("mdm", "mdm", self.mdm_config())
-        if self.config is not None or self.preset != "fast":
-            raise InputError(
-                "--config and --preset are MDM's own: write settings with the method, as in --method mdm:preset=paper,steps=50"
-            )
-        return choose(self.method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,17 +130,22 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "evaluate": (Evaluate, EVALUATE_HELP),
     "benchmark": (Benchmark, BENCHMARK_HELP),
     "train": (Train, TRAIN_HELP),
+    "run": (Run, RUN_HELP),
+    "run-status": (RunStatus, STATUS_HELP),
+    "run-verify": (RunVerify, VERIFY_HELP),
 }
+WRITTEN_APART: dict[tuple[str, ...], str] = {("run", "status"): "run-status", ("run", "verify"): "run-verify"}
+"""commands of two words; a run of options alone is `run`"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted,
-    1 when nobody reads the output any more."""
+    """Run the command line; returns the exit code: 0, 2 for input that cannot be used, 3 for images that could not be
+    explained where that is asked for (`mdm run --strict`), 130 when interrupted, 1 when nobody reads the output any more."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     warnings.showwarning = lambda message, *_, **__: print(f"mdm: {message}", file=sys.stderr)
     try:
         command = _parse(arguments)
-        command.run(Report(command.json))
+        code = command.run(Report(command.json))
         sys.stdout.flush()
     except InputError as error:
         print(f"mdm: {error}", file=sys.stderr)
@@ -191,10 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads the output, such as head, has gone; Python must not write there when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
+    return code or 0
 
 
 def _parse(arguments: Sequence[str]) -> Any:
+    if name := WRITTEN_APART.get(tuple(arguments[:2])):
+        arguments = [name, *arguments[2:]]
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         raise unknown("command", arguments[0], COMMANDS)
     types = tuple(Annotated[kind, tyro.conf.subcommand(name, description=text)] for name, (kind, text) in COMMANDS.items())

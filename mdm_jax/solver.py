@@ -118,11 +118,11 @@ def make(
             evaluations=state.evaluations + 1 + _line_search_evaluations(moved),
             status=converged,
             last=record,
-            best=_choose((state.steps == 0) | (value < state.best.objective), record, state.best),
+            best=choose((state.steps == 0) | (value < state.best.objective), record, state.best),
         )
         failed = state._replace(status=jnp.int32(Status.NOT_FINITE), evaluations=state.evaluations + 1)
         sound = _all_finite((value, gradient, parameters)) & (state.status != Status.NOT_FINITE)
-        return _choose(sound, after, failed), record
+        return choose(sound, after, failed), record
 
     return Solver(init, step)
 
@@ -148,32 +148,45 @@ def run_until(
     """
     keys = step_keys(key, steps)
 
-    def going_on(state: State) -> Bool[Array, ""]:
-        return (state.status == Status.OUT_OF_STEPS) & (state.steps < steps)
-
-    def body(state: State) -> State:
-        return solver.step(state, keys[state.steps])[0]
-
     def recorded(state: State, step_key: Key[Array, ""]) -> tuple[State, Record]:
-        after, _ = solver.step(state, step_key)
-        after = _choose(going_on(state), after, state)
+        after = choose(going_on(state, steps), solver.step(state, step_key)[0], state)
         return after, after.last
 
     state = solver.init(parameters)
     if record:
         state, records = jax.lax.scan(recorded, state, keys)
     else:
-        state, records = jax.lax.while_loop(going_on, body, state), None
-    return state._replace(parameters=state.best.parameters, last=state.best), records
+        state = jax.lax.while_loop(
+            lambda state: going_on(state, steps), lambda state: solver.step(state, keys[state.steps])[0], state
+        )
+        records = None
+    return at_best(state), records
+
+
+def going_on(state: State, steps: int, *, until_converged: bool = True) -> Bool[Array, ""]:
+    """Whether a problem is neither out of steps nor failed nor, where that ends it, converged."""
+    open_ended = state.status == Status.OUT_OF_STEPS if until_converged else state.status != Status.NOT_FINITE
+    return open_ended & (state.steps < steps)
+
+
+def choose(condition: Bool[Array, ""], yes: Tree, no: Tree) -> Tree:
+    """One of two pytrees, by a condition that is known only in the program."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def at_best(state: State) -> State:
+    """The state at the lowest objective that was met on the way."""
+    return state._replace(parameters=state.best.parameters, last=state.best)
 
 
 def step_keys(key: Key[Array, ""], steps: int) -> Key[Array, " steps"]:
+    """The keys of all steps."""
+    return jax.vmap(lambda t: step_key(key, t))(jnp.arange(steps))
+
+
+def step_key(key: Key[Array, ""], step: Int[Array, ""]) -> Key[Array, ""]:
     """The key of step t depends on t alone, not on how many steps there are."""
-    return jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(steps))
-
-
-def _choose(condition: Bool[Array, ""], yes: Tree, no: Tree) -> Tree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    return jax.random.fold_in(key, step)
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mdm_jax.interrupts import interrupts
+
 EVERY = 0.2
 """seconds between two looks of the bar"""
-ASKING = ("SIGINT", "SIGTERM", "SIGHUP")
-"""signals that ask a process to end: Ctrl-C, the system, a terminal that is closed (not everywhere)"""
 
 
 class Display:
@@ -51,10 +48,8 @@ class Display:
         """Whether Ctrl-C was pressed, or the process was asked to end."""
         return self.stop
 
-    def ask(self, number: int, frame: Any) -> None:
-        """The handler of signals: the first asks, the second ends at once."""
-        if self.stop:
-            raise KeyboardInterrupt("stopped at once: the same command goes on from the last checkpoint")
+    def ask(self) -> None:
+        """Take note that the process was asked to stop."""
         self.stop = True
         self.says("saving a checkpoint after this step (press Ctrl-C again to stop at once)")
 
@@ -63,12 +58,5 @@ class Display:
 def display() -> Iterator[Display]:
     """A `Display` while it is drawn and takes the signals that ask a process to end."""
     shown = Display()
-    mine = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name) for name in ASKING if hasattr(signal, name)] if mine else []
-    before = {number: signal.signal(number, shown.ask) for number in numbers}
-    try:
-        with shown.bar:
-            yield shown
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with interrupts(shown.ask, "stopped at once: the same command goes on from the last checkpoint"), shown.bar:
+        yield shown

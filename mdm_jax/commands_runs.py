@@ -1,0 +1,166 @@
+"""What `mdm run`, `mdm run status` and `mdm run verify` do, without the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+
+from mdm_jax.cli_options import chosen
+from mdm_jax.commands import Result
+from mdm_jax.data.sources import open_source
+from mdm_jax.errors import InputError
+from mdm_jax.models.pretrained import load_model
+from mdm_jax.runs import hosts, loop, verify
+from mdm_jax.runs.config import RunConfig
+from mdm_jax.runs.display import display
+from mdm_jax.runs.estimate import estimate
+from mdm_jax.runs.job import Job, work_out
+from mdm_jax.runs.loop import Ended, Stopped
+from mdm_jax.runs.opened import describe
+from mdm_jax.runs.store import Share, open_store
+
+ASKED = (
+    *("data", "split", "limit", "model", "weights", "image_size", "dtype"),
+    *("method", "preset", "targets", "node", "seed", "saliency", "chunk"),
+)
+"""options that make a run what it is, as run.json keeps them to open it again; with `settings`, those of MDM"""
+Request = Mapping[str, Any]
+
+
+def share_of(shard: str | None, distributed: bool, coordinator: str | None) -> Share:
+    """The share of this process. Raises InputError for options that do not go together."""
+    share = None if shard is None else hosts.written(shard)
+    if distributed or coordinator:
+        if distributed and shard and not coordinator:
+            raise InputError("--distributed asks the cluster for the share: leave --shard out, or give --shard alone")
+        return hosts.joined(coordinator, share)
+    return share or loop.ALONE
+
+
+def job_of(request: Request, how: Mapping[str, Any]) -> Job:
+    """The job that a request describes; `how` is what may change when it goes on."""
+    asked = RunConfig(
+        method=chosen(request["method"], request["preset"], dict(request["settings"])),
+        targets=request["targets"],
+        node=request["node"],
+        seed=request["seed"],
+        limit=request["limit"],
+        saliency=request["saliency"],
+        chunk=request["chunk"],
+        **how,
+    )
+    asked.check()  # before weights are loaded
+    source = open_source(request["data"], request["split"])
+    classifier = load_model(
+        request["model"], weights=request["weights"], image_size=request["image_size"], dtype=request["dtype"]
+    )
+    told = dict(request) | {"preprocessing": dataclasses.asdict(classifier.preprocessing)}
+    return work_out(classifier, source, asked, request=told)
+
+
+def run(request: Request, how: Mapping[str, Any], out: str, share: Share) -> tuple[Result, int]:
+    """Do a run, or a share of it; the result and how many images could not be explained."""
+    job = job_of(request, how)
+    ended = _watched(partial(loop.go, job, open_store(out), share=share))
+    return Result(_rows(ended), _summary(ended), [ended.place]), ended.failed
+
+
+def _watched(go: Any) -> Ended:
+    with display() as watch:
+        try:
+            return go(watch=watch)
+        except Stopped as stopped:
+            raise KeyboardInterrupt(str(stopped)) from None
+
+
+def _rows(ended: Ended) -> list[dict[str, Any]]:
+    return [{"status": name.lower().replace("_", " "), "images": count} for name, count in ended.statuses.most_common()]
+
+
+def _summary(ended: Ended) -> str:
+    if not ended.rows:
+        return f"nothing was left to do: {ended.before} are there"
+    running = max(ended.timing.running, 1e-9)
+    summary = f"{ended.rows} explained in {ended.timing.running:.1f} s after {ended.timing.compiling:.1f} s of compilation: "
+    summary += f"{ended.rows / running:.2f} images/s, {ended.evaluations / running:.1f} evaluations/s, "
+    summary += f"devices at work {min(1.0, ended.busy / max(ended.timing.total, 1e-9)):.0%} of the time"
+    summary += f"; {ended.before} were there" if ended.before else ""
+    return summary + "".join(f"\n  not explained: {reason}" for reason in ended.reasons)
+
+
+def dry_run(request: Request, how: Mapping[str, Any], out: str, share: Share) -> Result:
+    """What a run would do, and what it would cost; nothing is written."""
+    job = job_of(request, how)
+    store = open_store(out)
+    there = 0
+    if store.read_description() is not None:
+        store.agrees(job.description())
+        there = job.layout.chunks - len(loop.missing(job, store, loop.ALONE))
+    todo = loop.missing(job, store, share)
+    told = estimate(job, todo)
+    rows = [
+        {"what": "images", "is": str(job.layout.items)},
+        {"what": "targets of each", "is": str(job.layout.targets)},
+        {"what": "chunks", "is": f"{job.layout.chunks} of {job.layout.chunk} images, {there} committed"},
+        {"what": "this process", "is": f"{told.rows} rows in {len(todo)} chunks"},
+        {"what": "devices", "is": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"},
+        {"what": "at a time", "is": f"{job.micro_batch} on each{' (slots)' if job.uses_slots else ''}"},
+        {"what": "compilation", "is": f"{told.compiling:.1f} s"},
+        {"what": "one batch", "is": f"{told.batch:.2f} s for {told.together}"},
+        {"what": "time", "is": _span(told.seconds)},
+        {"what": "store", "is": _bytes(told.bytes)},
+    ]
+    return Result(rows, "nothing was written (--dry-run); times are those of one batch, sizes before compression", [])
+
+
+def status(place: str) -> Result:
+    """How far a run is."""
+    progress = verify.status(open_store(place))
+    rows = [{"status": name.lower().replace("_", " "), "images": count} for name, count in progress.statuses.items()]
+    summary = f"{progress.committed} of {progress.chunks} chunks, {sum(progress.statuses.values())} of {progress.rows} rows"
+    summary += "" if progress.bytes is None else f", {_bytes(progress.bytes)}"
+    summary += "".join(f"\n  at work: share {index} of {count}" for index, count in progress.running)
+    return Result(rows, summary, [])
+
+
+def verify_run(place: str, moved: Mapping[str, str], check_only: bool) -> tuple[Result, int]:
+    """Find what is wrong with a run and compute it again; the result and the number of faults."""
+    store = open_store(place)
+    start = time.perf_counter()
+    faults = verify.check(store)
+    rows: list[dict[str, Any]] = [{"what": fault.what, "file": fault.key, "why": fault.sentence} for fault in faults]
+    summary = (
+        f"{len(faults)} faults found in {time.perf_counter() - start:.1f} s" if faults else "everything is as it was written"
+    )
+    if not faults or check_only:
+        return Result(rows, summary, []), len(faults)
+    request = describe(store).get("request")
+    if request is None:
+        with store.locked(loop.ALONE):
+            verify.repair(store, faults)
+        return Result(rows, f"{summary}; these chunks were taken back: the program that made the run computes them", []), 0
+    job = job_of(dict(request) | dict(moved), {})
+    store.agrees(job.description())
+    with store.locked(loop.ALONE):
+        verify.repair(store, faults)
+    ended = _watched(partial(loop.go, job, store))
+    left = len(verify.check(store))
+    return Result(rows, f"{summary}, {ended.rows} rows computed again, {left} faults left", []), left
+
+
+def _span(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def _bytes(count: int) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count = count / 1000  # type: ignore[assignment]
+    return f"{count:.3g} GB"

@@ -1,0 +1,125 @@
+"""Records of a run: a row for every image and target, one parquet file for every chunk; the file commits the chunk.
+
+The file's metadata say which chunk and rows it holds and what the arrays of these rows weigh (CRC-32), so that a file in
+the wrong place, or arrays that changed after it was written, can be told.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mdm_jax.errors import InputError
+from mdm_jax.images import printable
+
+KEY = b"mdm_jax"
+
+
+class Meta(NamedTuple):
+    """What a record file says about itself."""
+
+    chunk: int
+    rows: range
+    checksums: dict[str, int]
+    """CRC-32 of these rows in every array, by the array's name"""
+    run: str
+    """fingerprint of the settings that the chunk was made with"""
+    table: int
+    """CRC-32 of the table, as `checksum` gives it"""
+
+
+def schema(terms: Sequence[str], *, vector: bool) -> pa.Schema:
+    """The columns; `terms` are the names of the objective's, `vector` says that the node gives more than one number."""
+    activation = pa.list_(pa.float32()) if vector else pa.float32()
+    columns = {
+        "row": pa.int64(),
+        "item": pa.int64(),
+        "id": pa.string(),
+        "label": pa.int32(),
+        "label_name": pa.string(),
+        "rank": pa.int32(),
+        "prediction": pa.int32(),
+        "probability": pa.float32(),
+        "target": pa.int32(),
+        "activation": activation,
+        "activation_masked": activation,
+        "activation_fill": activation,
+        "kept_area": pa.float32(),
+        "objective": pa.float32(),
+        "steps": pa.int32(),
+        "evaluations": pa.int32(),
+        "forwards": pa.int32(),
+        **{f"term_{name}": pa.float32() for name in terms},
+        "status": pa.string(),
+        "reason": pa.string(),
+    }
+    return pa.schema(list(columns.items()))
+
+
+def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; what a row lacks is null, and text that no file can hold is made printable."""
+    unknown = set().union(*rows) - set(schema.names)
+    if unknown:
+        raise ValueError(f"no such columns: {sorted(unknown)}")
+    return pa.Table.from_pylist([{name: _plain(value) for name, value in row.items()} for row in rows], schema=schema)
+
+
+def _plain(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
+
+
+def encode(table: pa.Table, chunk: int, rows: range, checksums: Mapping[str, int], run: str = "") -> bytes:
+    """A record file; the same table gives the same bytes."""
+    meta = {"chunk": chunk, "rows": [rows.start, rows.stop], "checksums": dict(checksums), "run": run}
+    meta["table"] = checksum(table)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata({KEY: json.dumps(meta).encode()}),
+        sink,
+        compression="zstd",
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def checksum(table: pa.Table) -> int:
+    """CRC-32 of the names and values: parquet guards its pages, but not the names of its columns."""
+    return zlib.crc32(json.dumps([table.column_names, table.to_pylist()]).encode())
+
+
+def decode(data: bytes, columns: Iterable[str] | None = None) -> tuple[pa.Table, Meta]:
+    """The table, or some columns of it, and what the file says about itself. Raises InputError for a damaged file."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        meta = _meta(file.metadata.metadata)
+        names = file.schema_arrow.names if columns is None else list(columns)
+        return file.read(names).select(names).replace_schema_metadata(None), meta
+    except DAMAGED as error:
+        raise _damaged(error) from error
+
+
+def footer(data: bytes) -> Meta:
+    """What a record file says about itself, without reading its columns. Raises InputError for a damaged file."""
+    try:
+        return _meta(pq.read_metadata(pa.BufferReader(data)).metadata)
+    except DAMAGED as error:
+        raise _damaged(error) from error
+
+
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, pa.ArrowException)
+
+
+def _meta(metadata: Mapping[bytes, bytes]) -> Meta:
+    found = json.loads(metadata[KEY])
+    rows = range(*map(int, found["rows"]))
+    return Meta(int(found["chunk"]), rows, dict(found["checksums"]), str(found["run"]), int(found["table"]))
+
+
+def _damaged(error: Exception) -> InputError:
+    return InputError(f"no readable record file ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
