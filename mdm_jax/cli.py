@@ -18,6 +18,7 @@ import tyro
 from mdm_jax import commands
 from mdm_jax.cli_evaluation import BENCHMARK_HELP, EVALUATE_HELP, Benchmark, Evaluate
 from mdm_jax.cli_options import Options
+from mdm_jax.cli_report import REPORT_HELP, ReportRuns
 from mdm_jax.cli_runs import RUN_HELP, STATUS_HELP, VERIFY_HELP, Run, RunStatus, RunVerify
 from mdm_jax.console import Report
 from mdm_jax.errors import InputError, unknown
@@ -133,6 +134,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "run": (Run, RUN_HELP),
     "run-status": (RunStatus, STATUS_HELP),
     "run-verify": (RunVerify, VERIFY_HELP),
+    "report": (ReportRuns, REPORT_HELP),
 }
 WRITTEN_APART: dict[tuple[str, ...], str] = {("run", "status"): "run-status", ("run", "verify"): "run-verify"}
 """commands of two words; a run of options alone is `run`"""
