@@ -1,5 +1,8 @@
 """Saliency maps for image classifiers by Multiple Dynamic Masks, as pure functions in JAX."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mdm_jax.batch import explain as explain
 from mdm_jax.config import PRESETS as PRESETS
 from mdm_jax.config import MDMConfig as MDMConfig
@@ -13,7 +16,18 @@ from mdm_jax.objectives import consistency as consistency
 from mdm_jax.objectives import term as term
 from mdm_jax.objectives import total_variation as total_variation
 from mdm_jax.runs.config import RunConfig as RunConfig
-from mdm_jax.runs.loop import run as run
-from mdm_jax.runs.opened import open_run as open_run
 from mdm_jax.types import Explanation as Explanation
 from mdm_jax.types import Status as Status
+
+if TYPE_CHECKING:
+    from mdm_jax.runs.loop import run as run
+    from mdm_jax.runs.opened import open_run as open_run
+
+LATE = {"run": "mdm_jax.runs.loop", "open_run": "mdm_jax.runs.opened"}
+"""imported when they are asked for: grain, TensorStore and Arrow take a second that others need not wait for"""
+
+
+def __getattr__(name: str) -> Any:
+    if name in LATE:
+        return getattr(import_module(LATE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

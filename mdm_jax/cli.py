@@ -177,7 +177,7 @@ def _parse(arguments: Sequence[str]) -> Any:
         options = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(command)]
         near = difflib.get_close_matches(rest[0], options, n=1)
         hint = f"did you mean {near[0]}?" if near else "see --help"
-        raise InputError(f"unknown option {rest[0]}: {hint}")
+        raise InputError(f"unknown {'option' if rest[0].startswith('-') else 'argument'} {rest[0]}: {hint}")
     return command
 
 

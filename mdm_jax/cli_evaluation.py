@@ -13,11 +13,12 @@ from mdm_jax.models.pretrained import load_model
 
 EVALUATE_HELP = """Score saved saliency maps with a network and labelled images.
 
-MAPS is an .npz with saliency [n, h, w] in [0, 1] (and, where there are, ids, targets, attribution), an .npy, a folder that mdm
-explain wrote, or a method's folder of a benchmark. Without ids the maps are of the data's images in order.
+MAPS is a folder of mdm run, of mdm explain or of a benchmark's method, an .npy, or an .npz with saliency [n, h, w] in [0, 1]
+(and, where there are, ids, targets, attribution). Without ids the maps are of the data's images in order.
 
 Examples:
   mdm evaluate maps.npz --data digits --metrics insertion deletion energy
+  mdm evaluate runs/photos --model resnet50 --data folder:photos --split all --metrics insertion energy --out runs/photos
   mdm evaluate mdm-explain --model resnet50 --data folder:photos --metrics insertion road
   mdm evaluate mdm-benchmark/vit/mdm --model vit --data digits --metrics insertion:rise-224
 """
@@ -38,7 +39,7 @@ METRICS = ("insertion", "deletion", "average_drop", "increase", "energy", "point
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     maps: tyro.conf.Positional[Path]
-    """the maps: an .npz, an .npy, a folder of mdm explain or of a benchmark's method"""
+    """the maps: a folder of mdm run, of mdm explain or of a benchmark's method, an .npz or an .npy"""
     model: str | None = None
     """network by name; by its weights alone when not given; without either the embedded digits network"""
     weights: str | None = None

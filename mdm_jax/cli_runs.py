@@ -28,7 +28,7 @@ STATUS_HELP = """How far a run is: chunks, images by status, size, and who is at
 Examples:
   mdm run status runs/photos
 """
-VERIFY_HELP = """Find chunks of a run that are missing, duplicate or corrupt, and compute them again.
+VERIFY_HELP = """Find chunks of a run that are missing, duplicate or corrupt, and compute them again; exits with 3 if any stay.
 
 Examples:
   mdm run verify runs/photos
@@ -113,11 +113,13 @@ class RunVerify:
     place: tyro.conf.Positional[str]
     """folder or URL of the run"""
     check_only: bool = False
-    """only say what is wrong; exits with code 3 if anything is"""
+    """only say what is wrong"""
     data: str | None = None
     """where the images are now, in place of what the run says"""
     weights: str | None = None
     """where the weights are now, in place of what the run says"""
+    micro_batch: int | None = None
+    """problems on each device at a time; where it was given to the run, give the same, as others agree to rounding only"""
     json: bool = False
     """print JSON to standard output instead of a table"""
 
@@ -129,4 +131,4 @@ class RunVerify:
             self.place, {name: place for name, place in moved.items() if place}, self.check_only
         )
         report.show(result)
-        return 3 if faults and self.check_only else 0
+        return 3 if faults else 0

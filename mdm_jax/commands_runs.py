@@ -20,9 +20,10 @@ from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.display import display
 from mdm_jax.runs.estimate import estimate
 from mdm_jax.runs.job import Job, work_out
+from mdm_jax.runs.locks import Share
 from mdm_jax.runs.loop import Ended, Stopped
 from mdm_jax.runs.opened import describe
-from mdm_jax.runs.store import Share, open_store
+from mdm_jax.runs.store import open_store
 
 ASKED = (
     *("data", "split", "limit", "model", "weights", "image_size", "dtype"),
@@ -65,8 +66,8 @@ def job_of(request: Request, how: Mapping[str, Any]) -> Job:
 
 def run(request: Request, how: Mapping[str, Any], out: str, share: Share) -> tuple[Result, int]:
     """Do a run, or a share of it; the result and how many images could not be explained."""
-    job = job_of(request, how)
-    ended = _watched(partial(loop.go, job, open_store(out), share=share))
+    store = open_store(out)
+    ended = _watched(partial(loop.go, job_of(request, how), store, share=share))
     return Result(_rows(ended), _summary(ended), [ended.place]), ended.failed
 
 
@@ -79,28 +80,33 @@ def _watched(go: Any) -> Ended:
 
 
 def _rows(ended: Ended) -> list[dict[str, Any]]:
-    return [{"status": name.lower().replace("_", " "), "images": count} for name, count in ended.statuses.most_common()]
+    return _counted(dict(ended.statuses.most_common()))
+
+
+def _counted(statuses: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [{"status": name.lower().replace("_", " "), "rows": count} for name, count in statuses.items()]
 
 
 def _summary(ended: Ended) -> str:
     if not ended.rows:
         return f"nothing was left to do: {ended.before} are there"
     running = max(ended.timing.running, 1e-9)
-    summary = f"{ended.rows} explained in {ended.timing.running:.1f} s after {ended.timing.compiling:.1f} s of compilation: "
+    explained = f"{ended.rows - ended.failed} of {ended.rows}" if ended.failed else f"{ended.rows}"
+    summary = f"{explained} explained in {ended.timing.running:.1f} s after {ended.timing.compiling:.1f} s of compilation: "
     summary += f"{ended.rows / running:.2f} images/s, {ended.evaluations / running:.1f} evaluations/s, "
     summary += f"devices at work {min(1.0, ended.busy / max(ended.timing.total, 1e-9)):.0%} of the time"
     summary += f"; {ended.before} were there" if ended.before else ""
-    return summary + "".join(f"\n  not explained: {reason}" for reason in ended.reasons)
+    summary += "".join(f"\n  not explained: {reason}" for reason in ended.reasons)
+    more = ended.failed - len(ended.reasons)
+    return summary + (f"\n  and {more} more; the records have the reason of each" if more else "")
 
 
 def dry_run(request: Request, how: Mapping[str, Any], out: str, share: Share) -> Result:
     """What a run would do, and what it would cost; nothing is written."""
-    job = job_of(request, how)
     store = open_store(out)
-    there = 0
-    if store.read_description() is not None:
-        store.agrees(job.description())
-        there = job.layout.chunks - len(loop.missing(job, store, loop.ALONE))
+    job = job_of(request, how)
+    store.agrees(job.description())
+    there = job.layout.chunks - len(loop.missing(job, store, loop.ALONE))
     todo = loop.missing(job, store, share)
     told = estimate(job, todo)
     rows = [
@@ -121,46 +127,63 @@ def dry_run(request: Request, how: Mapping[str, Any], out: str, share: Share) ->
 def status(place: str) -> Result:
     """How far a run is."""
     progress = verify.status(open_store(place))
-    rows = [{"status": name.lower().replace("_", " "), "images": count} for name, count in progress.statuses.items()]
+    rows = _counted(progress.statuses)
     summary = f"{progress.committed} of {progress.chunks} chunks, {sum(progress.statuses.values())} of {progress.rows} rows"
     summary += "" if progress.bytes is None else f", {_bytes(progress.bytes)}"
     summary += "".join(f"\n  at work: share {index} of {count}" for index, count in progress.running)
     return Result(rows, summary, [])
 
 
-def verify_run(place: str, moved: Mapping[str, str], check_only: bool) -> tuple[Result, int]:
-    """Find what is wrong with a run and compute it again; the result and the number of faults."""
+def verify_run(place: str, moved: Mapping[str, str], check_only: bool, micro_batch: int | None = None) -> tuple[Result, int]:
+    """Find what is wrong with a run and compute it again; the result and the number of faults that are left."""
     store = open_store(place)
     start = time.perf_counter()
     faults = verify.check(store)
-    rows: list[dict[str, Any]] = [{"what": fault.what, "file": fault.key, "why": fault.sentence} for fault in faults]
-    summary = (
-        f"{len(faults)} faults found in {time.perf_counter() - start:.1f} s" if faults else "everything is as it was written"
-    )
-    if not faults or check_only:
+    rows = [{"what": fault.what, "file": fault.key, "why": fault.sentence} for fault in faults]
+    if not faults:
+        return Result(rows, "everything is as it was written", []), 0
+    summary = f"{_faults(len(faults))} found in {time.perf_counter() - start:.1f} s"
+    if check_only:
         return Result(rows, summary, []), len(faults)
     request = describe(store).get("request")
     if request is None:
         with store.locked(loop.ALONE):
             verify.repair(store, faults)
-        return Result(rows, f"{summary}; these chunks were taken back: the program that made the run computes them", []), 0
-    job = job_of(dict(request) | dict(moved), {})
-    store.agrees(job.description())
+        summary += "; what was faulty is taken back, and the program that made the run computes it"
+        return Result(rows, summary, []), len(verify.check(store))
+    job = _again(dict(request) | dict(moved), {"micro_batch": micro_batch})
     with store.locked(loop.ALONE):
-        verify.repair(store, faults)
+        verify.mend(store, job.description(), job.specs, job.layout)
     ended = _watched(partial(loop.go, job, store))
     left = len(verify.check(store))
-    return Result(rows, f"{summary}, {ended.rows} rows computed again, {left} faults left", []), left
+    return Result(rows, f"{summary}, {ended.rows} rows computed again, {_faults(left)} left", []), left
+
+
+def _again(request: Request, how: Mapping[str, Any]) -> Job:
+    """The job of a run that was begun before. Raises InputError where its images or its network are not where they were."""
+    if missing := {*ASKED, "settings"} - request.keys():
+        lacking = ", ".join(sorted(missing))
+        raise InputError(f"the request in run.json lacks {lacking}: the same `mdm run` command again writes it anew")
+    try:
+        return job_of(request, how)
+    except InputError as error:
+        raise InputError(f"the run cannot be opened again ({error}): give --data and --weights where they are now") from error
+
+
+def _faults(count: int) -> str:
+    return f"{count} fault" if count == 1 else f"{count} faults"
 
 
 def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
 def _bytes(count: int) -> str:
     for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count = count / 1000  # type: ignore[assignment]
     return f"{count:.3g} GB"

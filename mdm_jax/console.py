@@ -44,7 +44,8 @@ class Report:
         needed = Console(width=10_000).measure(table).maximum
         if not console.is_terminal or needed > console.width:  # long lines are better than columns cut short
             console = Console(width=max(200, needed))
-        console.print(table)
+        if result.rows:
+            console.print(table)
         console.print(result.summary, highlight=False, markup=False)
         for file in result.files:
             console.print(f"  {file}", highlight=False, markup=False, soft_wrap=True)

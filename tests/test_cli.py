@@ -223,10 +223,12 @@ def test_help_has_examples_and_every_option(capsys, command):
         cli.main([command, "--help"])
     out = capsys.readouterr().out
     assert exit.value.code == 0
-    assert f"mdm {command}" in out.split("Examples:")[1]
-    positional = {"explain": "files", "evaluate": "maps", "train": "config"}.get(command)
+    written = {name: " ".join(words) for words, name in cli.WRITTEN_APART.items()}.get(command, command)
+    assert f"mdm {written}" in out.split("Examples:")[1]
+    positional = {"explain": "files", "evaluate": "maps", "train": "config", "report": "runs"}
+    positional |= {"run-status": "place", "run-verify": "place"}
     for field in dataclasses.fields(cli.COMMANDS[command][0]):
-        assert field.name == positional or f"--{field.name.replace('_', '-')}" in out
+        assert field.name == positional.get(command) or f"--{field.name.replace('_', '-')}" in out
 
 
 def test_wrong_command_and_wrong_type_exit_with_2(capsys):

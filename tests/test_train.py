@@ -24,8 +24,9 @@ from mdm_jax.data.loader import train_batches
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.vit import ViT
+from mdm_jax.settings import differences
 from mdm_jax.training import loop
-from mdm_jax.training.config import OptimizerConfig, differences, train_config
+from mdm_jax.training.config import FREE, OptimizerConfig, train_config
 from mdm_jax.training.display import Display, display
 from mdm_jax.training.job import open_job
 from mdm_jax.training.loop import Silent, Stopped, train
@@ -597,10 +598,10 @@ def test_command_line_overrides_and_other_settings_are_refused(settings, tmp_pat
 def test_settings_that_change_no_weight_are_free():
     old = {"out": "a", "checkpoint_every": 5, "epochs": 3, "data": {"source": "digits", "workers": 0, "batch": 8}}
     new = {"out": "b", "checkpoint_every": 9, "epochs": 3, "data": {"source": "folder:a", "workers": 4, "batch": 9}}
-    assert differences(old, new) == {"data.batch": (8, 9)}
-    assert differences({"model": {"arguments": {}}}, {"model": {"arguments": {"depth": 2}}}) == {
-        "model.arguments.depth": (None, 2)
-    }
+    assert differences(old, new, FREE) == ["data.batch 8 -> 9"]
+    assert differences({"model": {"arguments": {}}}, {"model": {"arguments": {"depth": 2}}}) == [
+        "model.arguments.depth none -> 2"
+    ]
 
 
 BAD = {

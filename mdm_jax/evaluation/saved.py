@@ -1,4 +1,4 @@
-"""Maps from files: an array, a folder of `mdm explain`, or a method's folder of a benchmark; matched to images by id."""
+"""Maps from files: an array, a run, a folder of `mdm explain` or a method's folder of a benchmark; matched to images by id."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from mdm_jax.data.sources import Listed, Source
 from mdm_jax.errors import InputError
@@ -16,6 +17,8 @@ from mdm_jax.evaluation.framing import Framed, Skipped, frames, spread
 from mdm_jax.evaluation.store import Shelf
 from mdm_jax.images import printable
 from mdm_jax.models.preprocessing import Preprocessing
+from mdm_jax.runs.opened import open_run
+from mdm_jax.runs.store import DESCRIPTION
 
 SCORES = "scores.npz"
 """what `mdm evaluate` writes, perhaps beside the maps"""
@@ -35,6 +38,8 @@ class Saved(NamedTuple):
 def read(path: Path) -> Saved:
     """The maps at a place. Raises InputError for a place that holds none."""
     shown = printable(path)
+    if (path / DESCRIPTION).exists():
+        return _of_run(path)
     if path.is_dir():
         if (shelf := Shelf(path)).chunks():
             columns = shelf.columns("ids", "saliency", "attribution", "target")
@@ -42,7 +47,7 @@ def read(path: Path) -> Saved:
         files = [file for file in sorted(path.glob("*.npz")) if file.name != SCORES]
         if not files:
             raise InputError(
-                f"{shown} holds no maps: give a folder of mdm explain, a method's folder of a benchmark, or an .npz"
+                f"{shown} holds no maps: give a run, a folder of mdm explain, a method's folder of a benchmark, or an .npz"
             )
         return _of_explain([_arrays(file, printable(file)) for file in files], files)
     if not path.exists():
@@ -51,6 +56,18 @@ def read(path: Path) -> Saved:
     if "image_file" in arrays and "saliency" in arrays and arrays["saliency"].ndim == 2:  # one file of mdm explain
         return _of_explain([arrays], [path])
     return _saved({"targets" if name == "target" else name: array for name, array in arrays.items()}, shown)
+
+
+def _of_run(path: Path) -> Saved:
+    """The rows of a run that have a map and explain an image for one target. Raises InputError where there are none."""
+    run = open_run(path)
+    if run.layout.targets > 1:
+        raise InputError(f"{printable(path)} explains {run.layout.targets} targets of each image: evaluate a run of one")
+    explained = run.records.filter(pc.is_valid(run.records["target"]))
+    saliency = run.saliency_of(explained["row"].to_pylist())
+    if not len(saliency):
+        raise InputError(f"{printable(path)} holds no maps yet: let mdm run finish a chunk first")
+    return Saved(saliency, None, explained["target"].to_numpy(), tuple(explained["id"].to_pylist()))
 
 
 def _arrays(path: Path, shown: str) -> dict[str, np.ndarray]:

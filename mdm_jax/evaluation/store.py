@@ -29,6 +29,7 @@ import numpy as np
 from mdm_jax.errors import InputError
 from mdm_jax.files import check_writable, write_whole
 from mdm_jax.images import printable
+from mdm_jax.settings import differences, flat
 
 Columns = dict[str, np.ndarray]
 """arrays that share their leading axis, an image a row; `ids` is one of them"""
@@ -60,7 +61,7 @@ def begin(folder: Path, name: str, record: Mapping[str, Any], what: str) -> None
 
     Raises InputError with every difference. `what` names the contents in the sentence.
     """
-    path, record = folder / name, dict(_flat(json.loads(json.dumps(record, default=_named))))
+    path, record = folder / name, dict(flat(json.loads(json.dumps(record, default=_named))))
     if path.exists() and not empty(folder):
         try:
             before = dict(json.loads(path.read_text()))
@@ -68,12 +69,7 @@ def begin(folder: Path, name: str, record: Mapping[str, Any], what: str) -> None
             raise _unreadable(path, error) from error
         except (ValueError, TypeError):
             raise InputError(f"{printable(path)} is damaged: remove {printable(folder)} to compute it again") from None
-        changed = [
-            f"{key} {_short(before.get(key))} -> {_short(record.get(key))}"
-            for key in sorted(before.keys() | record.keys())
-            if before.get(key) != record.get(key)
-        ]
-        if changed:
+        if changed := differences(before, record):
             raise InputError(
                 f"{printable(folder)} holds {what} made with other settings ({', '.join(changed)}): choose another folder with "
                 "--out, remove that one, or go back to the old settings"
@@ -165,17 +161,3 @@ def file_name(text: str) -> str:
 def _named(value: Any) -> str:
     """A setting that is no plain value, as text: a function without its place in memory."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings by dotted name."""
-    for name, value in record.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

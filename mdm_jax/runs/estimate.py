@@ -16,8 +16,8 @@ from mdm_jax.runs.pool import Row, arrived, stacked
 from mdm_jax.runs.programs import Question
 from mdm_jax.timing import stopwatch
 
-RECORD = 60
-"""bytes of a row's record, about"""
+RECORD, FILE = 60, 5500
+"""bytes of a row's record, and of a record file without rows, about"""
 
 
 class Estimate(NamedTuple):
@@ -41,7 +41,7 @@ def estimate(job: Job, chunks: Sequence[int]) -> Estimate:
     rows = sum(len(job.layout.rows_of(chunk)) for chunk in chunks)
     together = job.micro_batch * sum(program.devices for program in job.programs)
     per_row = RECORD + sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in job.specs.values())
-    size = per_row * job.layout.rows
+    size = per_row * job.layout.rows + FILE * job.layout.chunks
     if not chunks:
         return Estimate(0, together, 0.0, 0.0, 0.0, size)
     with closing(job.items(chunks[:1])) as items:

@@ -7,7 +7,7 @@ import re
 import jax
 
 from mdm_jax.errors import InputError
-from mdm_jax.runs.store import Share
+from mdm_jax.runs.locks import Share
 
 CLUSTERS = "SLURM, Open MPI, Kubernetes and TPU pods"
 PATIENCE = 300

@@ -1,7 +1,7 @@
 """The loop of a run: read, explain, write, chunk by chunk, all three at the same time; what is committed is never done again.
 
-Rows enter the devices in order and may leave them in another; those of the oldest chunk are waited for, and while one chunk is
-written the next is computed. No more is held than the rows on the devices, two chunks and what is read ahead.
+Rows enter the devices in order and may leave them in another; those of the oldest chunk are waited for, and while it is written
+the devices go on with the next. No more is held than the rows on the devices, a chunk and what is read ahead.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from mdm_jax.evaluation.framing import class_number
 from mdm_jax.runs.assembly import FAILED, NO_TARGET, UNREADABLE, Assembly, Fact
 from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.job import Job, work_out
+from mdm_jax.runs.locks import Share
 from mdm_jax.runs.pool import Pool, Row
 from mdm_jax.runs.programs import Question
-from mdm_jax.runs.store import Share, Store, open_store
+from mdm_jax.runs.store import Store, open_store
 from mdm_jax.timing import Timing, stopwatch
 
 ALONE: Share = (0, 1)
@@ -112,10 +113,11 @@ def run(
 
 def go(job: Job, store: Store, watch: Watch, share: Share = ALONE) -> Ended:
     """Do what is missing of a share. Raises InputError for a place that fails or holds another run, Stopped when asked."""
+    specs = job.specs  # a network, node or config that does not fit is found before anything is written
     with store.locked(share):
         store.tidy()
         store.begin(job.description())
-        store.create(job.specs, job.layout)
+        store.create(specs, job.layout)
         return _Loop(job, store, watch, share).go()
 
 
@@ -159,8 +161,7 @@ class _Loop:
                 if self.watch.wants_stop():
                     _result(written)
                     raise self._stopped(number, len(todo))
-                assembly = self._filled(pool, rows, chunk)
-                _result(written)
+                assembly = self._filled(pool, rows, chunk, written)
                 written = self.store.write(assembly.data())
                 log(f"chunk {chunk}: {_told(assembly)}")
             _result(written)
@@ -177,9 +178,15 @@ class _Loop:
         log(f"ends: {new} rows in {timing.total:.1f} s, of which {timing.compiling:.1f} s compiling")
         return ended
 
-    def _filled(self, pool: Pool, rows: Iterator[Row], chunk: int) -> Assembly:
-        """The chunk with all its rows; what the devices do meanwhile is of the next ones."""
+    def _filled(self, pool: Pool, rows: Iterator[Row], chunk: int, written: Future[None] | None) -> Assembly:
+        """The chunk with all its rows; what the devices do meanwhile is of the next ones.
+
+        No row is taken before the chunk before it is `written`: what is lost when the process is killed is one chunk at most,
+        and what lies on the devices.
+        """
         assembly = Assembly(self.job, chunk)
+        pool.fill(rows)
+        _result(written)
         while not assembly.full:
             pool.fill(rows)
             for row, answer in pool.take(assembly.rows):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import tensorstore as ts
-from jaxtyping import Float32
+from jaxtyping import Array, Float, Float32
 
 from mdm_jax import masks
 from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.layout import Layout
-from mdm_jax.runs.store import FORMAT, Store, open_store
+from mdm_jax.runs.store import DESCRIPTION, FORMAT, Store, open_store
+
+RENDERED = 16
+"""maps that are rendered at a time: one program for any number"""
 
 
 def open_run(place: str | Path) -> Run:
@@ -33,6 +38,8 @@ def describe(store: Store) -> dict[str, Any]:
     """What run.json says. Raises InputError where there is no run, or one of another format."""
     description = store.read_description()
     if description is None:
+        if next(store.footers(), None):
+            raise InputError(f"{store.name}/{DESCRIPTION} is gone: the same command again writes it anew")
         raise InputError(f"{store.name} holds no run: give the folder that `mdm run --out` wrote")
     if description["format"] != FORMAT:
         raise InputError(
@@ -99,17 +106,26 @@ class Run:
         Raises InputError for a row that is not committed, has no result, or cannot be read.
         """
         record = self._record(row)
-        kept = self.saliency_maps
-        parts = [self._read(array, row) for array in (self.mask_vectors if kept is None else (kept,))]
-        if not parts or any(np.isnan(part).any() for part in parts):
+        (found,) = self.saliency_of([row])
+        if np.isnan(found).any():
             why = f"{record['status']}: {record['reason']}" if record["reason"] else record["status"]
             raise InputError(f"row {row} of {self.place} has no saliency map ({why})")
+        return found
+
+    def saliency_of(self, rows: Sequence[int]) -> Float32[np.ndarray, "n h w"]:
+        """The saliency maps of some rows, as `saliency` gives one; NaN where a row has no result."""
+        kept = self.saliency_maps
         if kept is not None:
-            return parts[0].astype(np.float32)
+            return self._read(kept, rows).astype(np.float32)
         settings = self.description["settings"]
-        height, width = settings["image"]
-        rendered = jnp.stack([masks.render(jnp.asarray(part), (height, width)) for part in parts])
-        return np.asarray(masks.normalise(masks.stack(rendered, settings.get("stack_weights"))))
+        shape, weights = tuple(settings["image"]), settings.get("stack_weights")
+        vectors = [self._read(array, rows) for array in self.mask_vectors]
+        found = np.full((len(rows), *shape), np.nan, np.float32)
+        for start in range(0, len(rows), RENDERED):
+            part = [each[start : start + RENDERED] for each in vectors]
+            padded = [np.pad(each, [(0, RENDERED - len(each)), (0, 0), (0, 0)]) for each in part]
+            found[start : start + RENDERED] = np.asarray(_rendered(padded, weights, shape))[: len(part[0])]
+        return found
 
     def _record(self, row: int) -> dict[str, Any]:
         column = self.records["row"].to_numpy()
@@ -123,12 +139,22 @@ class Run:
             raise InputError(f"row {row} is not in {self.place}: {known}")
         return self.records.slice(at, 1).to_pylist()[0]
 
-    def _read(self, array: ts.TensorStore, row: int) -> np.ndarray:
+    def _read(self, array: ts.TensorStore, rows: Sequence[int]) -> np.ndarray:
         try:
-            return np.asarray(array[row].read().result())
+            return np.asarray(array[np.asarray(rows, np.int64)].read().result())
         except (OSError, ValueError) as error:
-            raise InputError(f"the arrays of row {row} of {self.place} are damaged: {self._mend}") from error
+            named = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
+            raise InputError(f"the arrays of {named} of {self.place} are damaged: {self._mend}") from error
 
     @property
     def _mend(self) -> str:
         return f"`mdm run verify {self.place}` finds what is damaged and computes it again"
+
+
+@partial(jax.jit, static_argnums=2)
+def _rendered(vectors: list[Float[Array, "n _h _w"]], weights: Any, shape: tuple[int, int]) -> Float[Array, "n h w"]:
+    def one(vectors: list[Float[Array, "_h _w"]]) -> Float[Array, "h w"]:
+        rendered = jnp.stack([masks.render(vector, shape) for vector in vectors])
+        return masks.normalise(masks.stack(rendered, weights))
+
+    return jax.vmap(one)(vectors)

@@ -24,8 +24,8 @@ from mdm_jax.problem import Problem, begin
 from mdm_jax.runs.pool import Done, Row, arrived, one_of, stacked
 from mdm_jax.runs.programs import EVERYWHERE, SPLIT, Answer, Chosen, Parts, Program, Question, Recipe, answer, choose
 
-DOOR = 4
-"""a quarter of the slots changes at a time: fewer, and more calls are made; more, and what is over waits longer"""
+DOOR = 8
+"""an eighth of the slots changes at a time: fewer, and more calls are made; more, and what is over waits longer"""
 
 
 class Slot(NamedTuple):

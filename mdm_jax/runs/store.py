@@ -1,168 +1,50 @@
-"""The folder or bucket of a run: what lies where, what commits a chunk, what must agree when it goes on, who may write.
+"""The folder or bucket of a run: what lies where, what commits a chunk, what must agree when it goes on.
 
 - run.json: what the run is; `format`, `layout` and `settings` must agree when it goes on
 - zarr.json, mask_vectors/HxW, saliency: Zarr arrays, in chunks that are those of the run (`arrays`)
 - records/NNNNN.parquet: one for every chunk (`records`), and its commit marker: written aside after the chunk's arrays are
   complete, then renamed. A chunk without it does not count and is computed again
-- log-I-of-N.txt: what happened, for people; locks/: who is at work. Local folders only
+- log-I-of-N.txt: what happened, for people; locks/: who is at work (`locks`). Local folders only
 
 A record carries a fingerprint of what must agree, so that a run.json that was lost is written anew by the same command.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import numpy as np
 import pyarrow as pa
 import tensorstore as ts
 
 from mdm_jax.errors import InputError
-from mdm_jax.images import printable
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.layout import Layout
+from mdm_jax.runs.locks import Shared
+from mdm_jax.runs.place import FAILURES, error_number, located
+from mdm_jax.settings import differences
 
 FORMAT = 1
 """of what is described above; it grows when older versions could not read the result"""
 DESCRIPTION = "run.json"
 BINDING = ("format", "layout", "settings")
 """the parts of run.json that must agree when a run goes on"""
+REMEDY = "choose another folder with --out, remove that one, or go back to the old settings"
 PLACES = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/")
 RECORD = re.compile(r"records/(\d{5,})\.parquet")
 AHEAD = 32
 """record files that are read at once"""
-
-Share = tuple[int, int]
-"""(index, count): which of how many processes that share a run"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder or bucket of files. Every failure of it is an InputError of one sentence."""
-
-    name: str
-    """the place as a person wrote it"""
-    spec: Mapping[str, Any]
-    """of TensorStore's key-value store"""
-    folder: Path | None
-    """None for a bucket, where there are neither locks nor a log"""
-
-    @cached_property
-    def kv(self) -> ts.KvStore:
-        return ts.KvStore.open(dict(self.spec), context=arrays.context()).result()
-
-    def read(self, key: str) -> bytes | None:
-        """A file's content, None where there is none."""
-        with self._reading():
-            result = self.kv.read(key).result()
-        return result.value if result.state == "value" else None
-
-    def keys(self, prefix: str = "") -> list[str]:
-        """The keys that begin so, but for the half files of a writer that is at work or was killed."""
-        with self._reading():
-            found = self.kv.list(_range(prefix)).result() if prefix else self.kv.list().result()
-        names = (key.decode(errors="backslashreplace") for key in found)
-        return sorted(name for name in names if not _half(name))
-
-    def size(self) -> int | None:
-        """Bytes of all files; None for a bucket, which would have to be read for it."""
-        if self.folder is None:
-            return None
-        total = 0
-        for path in self.folder.rglob("*"):
-            with suppress(OSError):  # removed in between
-                total += path.lstat().st_size if path.is_file() else 0
-        return total
-
-    def _put(self, key: str, content: bytes) -> None:
-        """Write a file whole."""
-        with self._writing():
-            if self.folder is not None:  # TensorStore writes over what a killed writer left, but does not cut it to length
-                (self.folder / f"{key}.__lock").unlink(missing_ok=True)
-            self.kv.write(key, content).result()
-
-    def _ensure(self, key: str, content: bytes) -> None:
-        if self.read(key) != content:
-            self._put(key, content)
-
-    def delete(self, key: str) -> None:
-        """Remove a file, if it is there."""
-        with self._writing():
-            self.kv.write(key, None).result()
-
-    def _delete_all(self, prefix: str) -> None:
-        with self._writing():
-            self.kv.delete_range(_range(prefix)).result()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except InputError:
-            raise
-        except FAILURES as error:
-            remedy = REMEDIES.get(error_number(error) or 0, "see that the place is there and in order")
-            raise InputError(
-                f"cannot write to {self.name} ({_reason(error)}): nothing committed is lost; {remedy}, then the same command "
-                "goes on"
-            ) from error
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except FAILURES as error:
-            raise self.unreadable(error) from error
-
-    def unreadable(self, error: Exception) -> InputError:
-        """The sentence for a failure of the place."""
-        return InputError(f"{self.name} cannot be read ({_reason(error)}): check the permissions and the disk")
-
-
-FAILURES = (OSError, ValueError, RuntimeError, NotImplementedError)  # TensorStore raises the last three for a place's failures
-REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EROFS: "make it writable",
-    errno.EACCES: "make it writable",
-    errno.EPERM: "make it writable",
-}
-
-
-def error_number(error: Exception) -> int | None:
-    """The operating system's number of an error; TensorStore has it in the text."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"os_error_code='(\d+)'", str(error))
-    return int(found[1]) if found else None
-
-
-def _reason(error: Exception) -> str:
-    number = error_number(error)
-    return os.strerror(number) if number else printable(re.split(r" \[\w+=|\n", str(error))[0] or type(error).__name__)
-
-
-def _range(prefix: str) -> ts.KvStore.KeyRange:
-    return ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
-
-
-def _half(key: str) -> bool:
-    """Whether a file is one that a writer has not finished."""
-    return key.endswith(".__lock") or key.startswith("records/.")
 
 
 class ChunkData(NamedTuple):
@@ -179,28 +61,7 @@ def open_store(place: str | Path) -> Store:
 
     Raises InputError for another kind of URL and for a place that cannot be a folder.
     """
-    name = printable(place)
-    url = re.fullmatch(r"(gs|s3|memory|file):/+(.*)", str(place))  # a Path has made one slash of two
-    try:
-        if url:
-            kind, rest = url.groups()
-            spec = ts.KvStore.Spec(f"{kind}://{'/' if kind == 'file' else ''}{rest}").to_json()
-        elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(place)):
-            raise InputError(f"{name} is no place for a run: give a folder, or a URL with gs://, s3://, file:// or memory://")
-        else:
-            str(place).encode()
-            spec = {"driver": "file", "path": str(Path(place).resolve())}
-        folder = Path(spec["path"]) if spec["driver"] == "file" else None
-        if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
-            raise InputError(f"{name} is a file: give a folder for the run")
-    except UnicodeEncodeError:
-        raise InputError(f"{name} has a name that is no UTF-8 text: choose another folder") from None
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} cannot hold a run ({_reason(error)}): choose another place") from error
-    path = spec.get("path", "")
-    return Store(name.rstrip("/"), spec | {"path": path if not path or path.endswith("/") else f"{path}/"}, folder)
+    return Store(*located(place))
 
 
 def fingerprint(description: Mapping[str, Any]) -> str:
@@ -214,8 +75,11 @@ def record_key(chunk: int) -> str:
 
 
 @dataclass(frozen=True)
-class Store(Place):
+class Store(Shared):
     """A run's folder or bucket."""
+
+    begun: str = field(default="", init=False, compare=False)
+    """fingerprint of what `begin` began here"""
 
     @cached_property
     def _writer(self) -> ThreadPoolExecutor:
@@ -243,39 +107,46 @@ class Store(Place):
         Raises InputError with every difference.
         """
         description = _plain(description)
-        with self._alone():
-            found = self._understood()
-            same = found is not None and fingerprint(found) == fingerprint(description)
-            goes_on = self.agrees(description)
-            if found is not None and not same and not goes_on:
+        with self.alone():
+            if not self.agrees(description) and self._understood() and self.changes(description):
                 for place in PLACES:
-                    self._delete_all(place)
-            if not (same and goes_on):
-                self._ensure(DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
+                    self.delete_all(place)
+            self.write_description(description)
+        object.__setattr__(self, "begun", fingerprint(description))
+
+    def write_description(self, description: Mapping[str, Any]) -> None:
+        """Write run.json; of one that agrees, the versions stay, and the request where there is no newer one."""
+        description, found = _plain(description), self._understood()
+        if found and not self.changes(description) and next(self.footers(), None):
+            before = {part: found[part] for part in ("request", "versions") if part in found}
+            newer = {"request": description["request"]} if description.get("request") else {}
+            description = {part: value for part, value in description.items() if part != "versions"} | before | newer
+        self.ensure(DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
     def agrees(self, description: Mapping[str, Any]) -> bool:
         """Whether chunks are committed, and made with this description; False where none is. Writes nothing.
 
         Raises InputError with every difference.
         """
-        first, description = next(self._footers(), None), _plain(description)
-        if first is None or first.run == fingerprint(description):
+        first = next(self.footers(), None)
+        if first is None or first.run == fingerprint(_plain(description)):
             return first is not None
-        found = self._understood()
-        before, now = (dict(_flat({part: (each or {}).get(part) for part in BINDING})) for each in (found, description))
-        changed = [
-            f"{key} {_short(before.get(key))} -> {_short(now.get(key))}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
-        ]
-        if found is None:
-            changed = [f"its {DESCRIPTION} is gone or damaged"]
-        elif not changed:
+        changed = self.changes(description)
+        if not changed:
             raise InputError(f"{self.name} holds records of another run: `mdm run verify {self.name}` takes them back")
-        raise InputError(
-            f"{self.name} holds a run made with other settings ({', '.join(changed)}): choose another folder with --out, "
-            "remove that one, or go back to the old settings"
-        )
+        raise self.of_others(changed)
+
+    def changes(self, description: Mapping[str, Any]) -> list[str]:
+        """What must agree with run.json and does not."""
+        found = self._understood()
+        if found is None:
+            return [f"its {DESCRIPTION} is gone or damaged"]
+        before, now = ({part: each.get(part) for part in BINDING} for each in (found, _plain(description)))
+        return differences(before, now)
+
+    def of_others(self, changed: list[str], remedy: str = REMEDY) -> InputError:
+        """The sentence for a run that another description made."""
+        return InputError(f"{self.name} holds a run made with other settings ({', '.join(changed)}): {remedy}")
 
     def _understood(self) -> dict[str, Any] | None:
         with suppress(InputError):
@@ -284,9 +155,9 @@ class Store(Place):
 
     def create(self, specs: Mapping[str, Spec], layout: Layout) -> None:
         """The arrays, as far as they are not there as they should be; several processes may do it at once."""
-        with self._alone():
+        with self.alone():
             for key, content in arrays.metadata(specs, layout).items():
-                self._ensure(key, content)
+                self.ensure(key, content)
 
     def specs(self) -> dict[str, Spec]:
         """The arrays of the run, in order. Raises InputError where the metadata are gone or damaged."""
@@ -312,7 +183,7 @@ class Store(Place):
 
     def committed(self) -> set[int]:
         """The chunks whose record file is in place and readable."""
-        return {footer.chunk for footer in self._footers()}
+        return {footer.chunk for footer in self.footers()}
 
     def write(self, data: ChunkData) -> Future[None]:
         """Write a chunk in a thread: its arrays, and when they are complete its record, which commits it.
@@ -326,6 +197,12 @@ class Store(Place):
         description = self.read_description()
         if description is None:
             raise InputError(f"{self.name}/{DESCRIPTION} was removed while the run was at work: start the same command again")
+        run = fingerprint(description)
+        if self.begun not in ("", run):
+            raise InputError(
+                f"{self.name}/{DESCRIPTION} is another than when this run began: nothing committed is lost; see that no other "
+                "run was begun there, then the same command goes on"
+            )
         opened = {name: self.array(name) for name in data.arrays}
         stored = {name: arrays.canonical(values, opened[name].dtype.numpy_dtype) for name, values in data.arrays.items()}
         for name, values in stored.items():
@@ -336,21 +213,21 @@ class Store(Place):
             *(arrays.chunk_key(name, array.ndim, data.chunk) for name, array in opened.items()),
         ]:
             self.delete(key)  # whatever is there, damaged or half written, must not become part of what is written now
-        with self._writing():
+        with self.writing():
             pending = [opened[name][rows.start : rows.stop].write(values).commit for name, values in stored.items()]
             failed = [error for error in [each.exception() for each in pending] if error]  # all have ended when one is raised
             if failed:
                 raise failed[0]
         checksums = {name: arrays.checksum(values) for name, values in stored.items()}
-        self._commit(data.chunk, records.encode(data.table, data.chunk, rows, checksums, fingerprint(description)))
+        self._commit(data.chunk, records.encode(data.table, data.chunk, rows, checksums, run))
 
     def _commit(self, chunk: int, content: bytes) -> None:
         if self.folder is None:
-            self._put(record_key(chunk), content)
+            self.put(record_key(chunk), content)
             return
         aside = f"records/.{chunk:05d}.parquet"  # readers of a folder of parquet files pass over names with a dot
-        self._put(aside, content)
-        with self._writing():
+        self.put(aside, content)
+        with self.writing():
             os.replace(self.folder / aside, self.folder / record_key(chunk))
 
     def remove(self, chunk: int) -> None:
@@ -361,7 +238,7 @@ class Store(Place):
             if part.fullmatch(key):
                 self.delete(key)
 
-    def _footers(self) -> Iterator[records.Meta]:
+    def footers(self) -> Iterator[records.Meta]:
         """What the readable record files, each under its own number, say about themselves."""
         for key, data in self.read_records():
             with suppress(InputError):
@@ -375,100 +252,12 @@ class Store(Place):
         for start in range(0, len(keys), AHEAD):
             some = keys[start : start + AHEAD]
             for key, pending in [(key, self.kv.read(key)) for key in some]:
-                with self._reading():
+                with self.reading():
                     result = pending.result()
                 if result.state == "value":
                     yield key, result.value
-
-    # Who is at work
-
-    @contextmanager
-    def locked(self, share: Share) -> Iterator[None]:
-        """This share of the run for this process alone; on a bucket, which has no locks, nothing.
-
-        The locks are the operating system's: they end with their process, however it ends, and know no clock. Raises
-        InputError where another process has the share, or where a run of another number of processes is at work.
-        """
-        with ExitStack() as stack:
-            if self.folder is not None:
-                with self._alone(), self._writing():
-                    if any(held == share or held[1] != share[1] for held in self._held()):
-                        raise InputError(
-                            f"another run is at work in {self.name}: wait for it, or choose another folder with --out"
-                        )
-                    stack.enter_context(filelock.FileLock(self._lock(f"share-{share[0]}-of-{share[1]}")).acquire(timeout=0))
-            yield
-
-    def running(self) -> list[Share]:
-        """The shares at which a process is at work; none for a bucket, or a folder in which this process may not write."""
-        if self.folder is None or not (self.folder / "locks").is_dir():
-            return []
-        with suppress(InputError), self._alone(), self._writing():
-            return self._held()
-        return []
-
-    def tidy(self) -> None:
-        """Remove what a killed writer left half written, unless other shares are at work: it may be theirs.
-
-        Call it under the lock. What it leaves does no harm: readers pass over it, and who writes there removes it.
-        """
-        if self.folder is None:
-            return
-        with self._alone(), self._writing():
-            if len(self._held()) <= 1:
-                for path in [path for path in self.folder.rglob("*") if _half(str(path.relative_to(self.folder)))]:
-                    path.unlink(missing_ok=True)
-
-    def _held(self) -> list[Share]:
-        """The shares whose lock is taken; asks by trying, so only one process at a time may (`_alone`)."""
-        held = []
-        for path in sorted((self.folder or Path()).glob("locks/share-*-of-*")):
-            index, count = map(int, re.findall(r"\d+", path.name))
-            try:
-                filelock.FileLock(path).acquire(timeout=0).lock.release()
-            except filelock.Timeout:
-                held.append((index, count))
-        return held
-
-    def _lock(self, name: str) -> Path:
-        return (self.folder or Path()) / "locks" / name
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """For what two processes must not do at once; brief."""
-        with ExitStack() as stack:
-            if self.folder is not None:
-                with self._writing():
-                    (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(filelock.FileLock(self._lock("begin")).acquire(timeout=60))
-            yield
-
-    def log(self, share: Share) -> Callable[[str], None]:
-        """Appends lines, with the time, to the share's log; what cannot be logged is left out."""
-        folder, name = self.folder, f"log-{share[0]}-of-{share[1]}.txt"
-
-        def write(line: str) -> None:
-            if folder is not None:
-                with suppress(OSError), (folder / name).open("a", encoding="utf-8") as file:
-                    file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(line)}\n")
-
-        return write
 
 
 def _plain(description: Mapping[str, Any]) -> dict[str, Any]:
     """A description as it is read back."""
     return json.loads(json.dumps(description, default=str))
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings by dotted name."""
-    for name, value in record.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

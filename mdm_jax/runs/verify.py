@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorstore as ts
@@ -17,8 +17,12 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.layout import Layout
+from mdm_jax.runs.locks import Share
 from mdm_jax.runs.opened import describe
-from mdm_jax.runs.store import PLACES, Share, Store, error_number, fingerprint, record_key
+from mdm_jax.runs.place import error_number
+from mdm_jax.runs.store import PLACES, Store, fingerprint, record_key
+
+MOVED = "bring the old images and weights back, or give --data and --weights where they are now"
 
 
 class Progress(NamedTuple):
@@ -79,6 +83,20 @@ def check(store: Store) -> list[Fault]:
         fault = _chunk_fault(store, chunk, layout, run, opened, present)
         faults += [fault] if fault else []
     return faults + _strays(present, specs, layout)
+
+
+def mend(store: Store, description: Mapping[str, Any], specs: Mapping[str, Spec], layout: Layout) -> None:
+    """Put back what says what the run is, and take back the chunks that are faulty, so that the run computes them again.
+
+    What is committed decides: a run.json that was changed by hand costs no chunk. Raises InputError where neither run.json nor
+    any chunk was made with this description.
+    """
+    changed = store.changes(description)
+    if changed and fingerprint(description) not in {footer.run for footer in store.footers()}:
+        raise store.of_others(changed, MOVED)
+    store.write_description(description)
+    store.create(specs, layout)
+    repair(store, check(store))
 
 
 def repair(store: Store, faults: list[Fault]) -> None:

@@ -180,18 +180,6 @@ def train_config(settings: dict[str, Any]) -> TrainConfig:
     return config
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, by dotted name: (old, new); those that are `FREE` to change are left out."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in [*old, *(name for name in new if name not in old)]:
-        before, after, path = old.get(name), new.get(name), prefix + name
-        if isinstance(before, dict) and isinstance(after, dict):
-            found |= differences(before, after, f"{path}.")
-        elif before != after and path not in FREE:
-            found[path] = (before, after)
-    return found
-
-
 def _known(kind: type, settings: dict[str, Any], prefix: str) -> None:
     """Raises InputError for keys without a field, and for a table where there must be one but is none."""
     types = get_type_hints(kind)

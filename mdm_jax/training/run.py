@@ -26,7 +26,8 @@ from mdm_jax.data.sources import Source, checksum
 from mdm_jax.errors import InputError
 from mdm_jax.files import check_writable, write_whole
 from mdm_jax.models import weights
-from mdm_jax.training.config import TrainConfig, differences
+from mdm_jax.settings import differences
+from mdm_jax.training.config import FREE, TrainConfig
 
 MEASURED = (
     *("epoch", "step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"),
@@ -119,16 +120,16 @@ def _check_same(run: Run, record: dict[str, Any], of_data: set[str]) -> None:
     """Raises InputError when train.json differs from `record`, whose keys `of_data` say what the data are."""
     try:
         before = json.loads(run.settings.read_text())
-        changed = differences({"checksum": record["checksum"]} | before, record)  # older trainings wrote none
+        before = {"checksum": record["checksum"]} | before  # older trainings wrote none
+        changed = differences(before, record, free={*FREE, *of_data})
     except (ValueError, AttributeError, TypeError, OSError):
         raise InputError(f"{run.settings} is damaged: choose another folder with --out") from None
-    listed = ", ".join(f"{name} {_short(old)} -> {_short(new)}" for name, (old, new) in changed.items() if name not in of_data)
-    if listed:
-        raise InputError(
-            f"{run.folder} holds a training with other settings ({listed}): choose another folder with --out, or go back "
-            "to the old settings to go on"
-        )
     if changed:
+        raise InputError(
+            f"{run.folder} holds a training with other settings ({', '.join(changed)}): choose another folder with --out, or "
+            "go back to the old settings to go on"
+        )
+    if differences(before, record, free=FREE):
         raise InputError(
             f"the images or labels of {record['data']['source']} have changed since the training in {run.folder} began: choose "
             "another folder with --out, or bring the old ones back to go on"
@@ -172,8 +173,3 @@ def is_finished(run: Run, module: nnx.Module) -> bool:
         return False
     own = weights.entries(module)
     return stored.keys() == own.keys() and all(np.array_equal(stored[name], array) for name, array in own.items())
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,153 @@
+"""A process that does runs, perhaps dies in one, and tells what it saw; test_run_processes.py starts it.
+
+Standard input holds a JSON list of tasks, each with the name of a function below ("do") and its arguments; standard output gets
+one line of JSON for each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+
+import mdm_jax
+from mdm_jax import MDMConfig, RunConfig
+from mdm_jax.commands_runs import share_of
+from mdm_jax.data.sources import Example
+from mdm_jax.runs import programs, slots
+from mdm_jax.runs import store as store_module
+from mdm_jax.runs.job import work_out
+from mdm_jax.runs.loop import ALONE, Silent
+from mdm_jax.runs.pool import Row
+from mdm_jax.runs.programs import Question
+
+CONFIG = MDMConfig(sizes=(4, 8), steps=4)
+ASKED = RunConfig(config=CONFIG, chunk=4)
+COLLECTIVE = re.compile(r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter")
+
+
+def kinked_network(images: Any) -> Any:
+    """Three logits by a convolution with ReLU, which tells apart even sums of another order; quick to compile."""
+    kernel, head = (np.asarray(np.random.default_rng(1).normal(size=size), np.float32) for size in ((3, 3, 3, 8), (8, 3)))
+    layout = ("NHWC", "HWIO", "NHWC")
+    features = jax.lax.conv_general_dilated(images, kernel / 3, (2, 2), "SAME", dimension_numbers=layout)
+    return jax.nn.relu(features).mean((1, 2)) @ (head * 4)
+
+
+def smooth_network(images: Any) -> Any:
+    """Three logits without a kink."""
+    weights = np.asarray(np.random.default_rng(7).normal(size=(3072, 3)), np.float32) / 20
+    return jnp.tanh(images.reshape(len(images), -1) @ weights) * 4.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Grey images, bright in one place."""
+
+    count: int = 22
+    name: str = "drawn"
+    class_names: tuple[str, ...] = ("left", "right", "none")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng(index)
+        image = rng.uniform(0.0, 0.3, (32, 32, 3)).astype(np.float32)
+        y, x = rng.integers(0, 24, 2)
+        image[y : y + 8, x : x + 8] += 0.6
+        return Example(f"image-{index}", image, int(index % 3), None, None)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Mortal(Silent):
+    """Kills the process when so many rows are explained."""
+
+    def __init__(self, rows: int | None) -> None:
+        self.left = rows
+
+    def advanced(self, rows: int, evaluations: int) -> None:
+        if self.left is not None:
+            self.left -= rows
+            if self.left == 0:
+                die()
+
+
+def kill_before_record(number: int) -> None:
+    """Kill the process when the arrays of its `number`-th chunk and its record are written, and the record is not in place."""
+    left, replace_file = number, os.replace
+
+    def mortal(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= str(target).endswith(".parquet")
+        if left == 0:
+            die()
+        replace_file(source, target)
+
+    store_module.os.replace = mortal  # type: ignore[attr-defined]
+
+
+def join(coordinator: str, shard: str) -> list[int]:
+    """Find the other processes, and with them the own share."""
+    return list(share_of(shard, distributed=False, coordinator=coordinator))
+
+
+def run(
+    out: str, share: list[int] | None = None, die_after_rows: int | None = None, die_before_record: int | None = None
+) -> int:
+    """A run with the kinked network; the rows that were explained."""
+    if die_before_record is not None:
+        kill_before_record(die_before_record)
+    index, count = share or ALONE
+    return mdm_jax.run(kinked_network, Drawn(), out, ASKED, share=(index, count), watch=Mortal(die_after_rows)).rows
+
+
+def collectives(out: str) -> dict[str, Any]:
+    """Runs on all devices as one team, as accelerators are, beside one on a single device; which collectives were compiled."""
+    teams = programs.teams()
+    mesh = jax.make_mesh((jax.device_count(),), (programs.DEVICES,), axis_types=(AxisType.Auto,))
+    programs.teams = lambda: teams[:1]
+    mdm_jax.run(smooth_network, Drawn(), Path(out) / "alone", ASKED)
+    programs.teams = lambda: [mesh]
+    mdm_jax.run(smooth_network, Drawn(), Path(out) / "together", ASKED)
+    mdm_jax.run(smooth_network, Drawn(), Path(out) / "slots", replace(ASKED, slots=True))
+
+    program = work_out(smooth_network, Drawn(), ASKED).programs[0]
+    images = np.stack([Drawn()[i].image for i in range(program.devices)])
+    ahead = Question(images, np.full(len(images), -1, np.int32), np.arange(len(images), dtype=np.uint32))
+    pool = slots.Slots(program, 1)
+    pool.fill(Row(i, Question(*each)) for i, each in enumerate(zip(*ahead)))
+    places = pool._at(range(program.devices))
+    quorum, questions = program.placed(np.ones(program.devices, np.int32)), program.placed(ahead)
+    recipe, arrays, key = program
+    lowered = {
+        "answers": programs.answers.lower(recipe, arrays, key, questions),
+        "enter": slots.enter.lower(recipe, arrays, key, pool.slots, places, questions),
+        "advance": slots.advance.lower(recipe, arrays, pool.slots, quorum),
+        "leave": slots.leave.lower(recipe, arrays, pool.slots, places),
+        "a sum over all devices": jax.jit(
+            jax.shard_map(
+                lambda x: jax.lax.psum(x, programs.DEVICES), mesh=mesh, in_specs=programs.SPLIT, out_specs=PartitionSpec()
+            )
+        ).lower(program.placed(np.ones(program.devices, np.float32))),
+    }
+    found = {name: sorted(set(COLLECTIVE.findall(each.compile().as_text()))) for name, each in lowered.items()}
+    return {"teams": len(teams), "devices": program.devices, "found": found}
+
+
+if __name__ == "__main__":
+    for task in json.load(sys.stdin):
+        print(json.dumps(globals()[task.pop("do")](**task)), flush=True)
