@@ -19,9 +19,9 @@ a mask's value, and the images with one of more than 1e-4:
     micro-batch 7, order reversed          1e-1, 6 images       1e-2, 2 images
     micro-batch 64                         2e-1, 4 images       3e-1, 1 image
 
-So what is compiled for other shapes agrees within 1e-4 for 58 of 64 images or more, not for all: over 20 steps a
-difference in the last bit grows where two ways are almost equally good. A network without kinks is not spared, and neither a squared consistency
-nor a larger epsilon of Adam (1e-5, 1e-4) cured it in a trial. On CPU the default is one problem at a time.
+So what is compiled for other shapes agrees within 1e-4 for 58 of 64 images or more, not for all: over 20 steps a difference in
+the last bit grows where two ways are almost equally good. A network without kinks is not spared, and neither a squared
+consistency nor a larger epsilon of Adam (1e-5, 1e-4) cured it in a trial. On CPU the default is one problem at a time.
 """
 
 from __future__ import annotations

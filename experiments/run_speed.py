@@ -8,6 +8,10 @@ wall time (compilation not counted) that the bare program would have taken.
 
 `slots` explains digits until converged, in slots and in batches that wait for their slowest, and with fixed numbers of steps;
 the fixed number that reaches the same mean objective is what the slots are compared with.
+
+Measured on 2 CPU cores, Python 3.11, jax 0.10.2. `starvation` with ViT-Ti at 224 px and 48 photographs, 5 steps (fewer than
+usual, so that there is less to hide the reading and the writing behind): 0.427 s an image, the bare program 0.414 s, share
+0.970.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import jax
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.table import Table
 
 from mdm_jax import MDMConfig, RunConfig, explain, load_model
 from mdm_jax.config import PRESETS
@@ -110,8 +115,8 @@ class SlotGain:
     def run(self, console: Console) -> None:
         source, classifier = Digits("test"), load_model()
         images = np.stack([source[i * (len(source) // self.digits)].image for i in range(self.digits)])
-        console.print("settings                 objective  steps  fixed   slots  batches   fixed   slots/fixed  slots/batches")
-        console.print("                                     (mean)  steps    images a second", highlight=False)
+        columns = "objective", "steps", "fixed steps", "slots/s", "batches/s", "fixed/s", "slots/fixed", "slots/batches"
+        table = Table("settings", *columns, box=None)
         for case in cases():
             objective, steps = 0.0, 0.0
 
@@ -130,12 +135,10 @@ class SlotGain:
             enough = np.flatnonzero(means <= wanted)
             number = int(enough[0]) + 1 if len(enough) else len(means)
             fixed = self.speed(classifier, source, dataclasses.replace(fixed_config, steps=number), slots=False)
-            shown = f"{number}" if len(enough) else f">{number}"
-            console.print(
-                f"{case.name:<24} {wanted:>9.4f} {reached:>6.1f} {shown:>6} {slots:>7.2f} {batches:>8.2f} {fixed:>7.2f} "
-                f"{slots / fixed:>13.2f} {slots / batches:>14.2f}",
-                highlight=False,
-            )
+            found = f"{wanted:.4f}", f"{reached:.1f}", f"{number}" if len(enough) else f">{number}"
+            rates = (slots, batches, fixed, slots / fixed, slots / batches)
+            table.add_row(case.name, *found, *(f"{rate:.2f}" for rate in rates))
+        Console(width=130).print(table)
 
     def speed(
         self,
