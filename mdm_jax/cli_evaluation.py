@@ -18,7 +18,7 @@ MAPS is a folder of mdm run, of mdm explain or of a benchmark's method, an .npy,
 
 Examples:
   mdm evaluate maps.npz --data digits --metrics insertion deletion energy
-  mdm evaluate runs/photos --model resnet50 --data folder:photos --split all --metrics insertion energy --out runs/photos
+  mdm evaluate runs/photos --metrics insertion energy --out runs/photos
   mdm evaluate mdm-explain --model resnet50 --data folder:photos --metrics insertion road
   mdm evaluate mdm-benchmark/vit/mdm --model vit --data digits --metrics insertion:rise-224
 """
@@ -41,17 +41,17 @@ class Evaluate:
     maps: tyro.conf.Positional[Path]
     """the maps: a folder of mdm run, of mdm explain or of a benchmark's method, an .npz or an .npy"""
     model: str | None = None
-    """network by name; by its weights alone when not given; without either the embedded digits network"""
+    """network by name; by its weights alone when not given; without either that of the run, else the embedded digits network"""
     weights: str | None = None
     """hub id, folder with config.json and model.safetensors, safetensors file, or folder of a training"""
     image_size: int | None = None
     """side of the network's input in pixels, in place of its config's"""
     dtype: str = "float32"
     """what the network computes in: float32 or bfloat16"""
-    data: str = "digits"
-    """source of the images and their truth: digits, folder:PATH or tfds:NAME"""
-    split: str = "test"
-    """split of the data"""
+    data: str | None = None
+    """source of the images and their truth: digits, folder:PATH or tfds:NAME; the run's own when not given, else digits"""
+    split: str | None = None
+    """split of the data; the run's own when not given, else test"""
     limit: int | None = None
     """use only so many images, spread evenly over the data"""
     metrics: tuple[str, ...] = METRICS
@@ -72,13 +72,18 @@ class Evaluate:
     def run(self, report: Report) -> None:
         from mdm_jax import commands_evaluation as commands
 
-        load = partial(load_model, self.model, weights=self.weights, image_size=self.image_size, dtype=self.dtype)
+        told = commands.told(self.maps)
+        network = (self.model, self.weights, self.image_size, self.dtype)
+        if told and network == (None, None, None, "float32"):
+            network = tuple(told[name] for name in ("model", "weights", "image_size", "dtype"))
+        model, weights, image_size, dtype = network
+        of_run = told if self.data is None else {}
         request = commands.Request(
             maps=self.maps,
-            load=load,
-            data=self.data,
-            split=self.split,
-            limit=self.limit,
+            load=partial(load_model, model, weights=weights, image_size=image_size, dtype=dtype),
+            data=self.data or of_run.get("data", "digits"),
+            split=self.split or of_run.get("split", "test"),
+            limit=of_run.get("limit") if self.limit is None else self.limit,
             metrics=self.metrics,
             targets=self.targets,
             method=self.method,

@@ -128,7 +128,7 @@ class RunVerify:
 
         moved = {"data": self.data, "weights": self.weights}
         result, faults = commands.verify_run(
-            self.place, {name: place for name, place in moved.items() if place}, self.check_only
+            self.place, {name: place for name, place in moved.items() if place}, self.check_only, self.micro_batch
         )
         report.show(result)
         return 3 if faults else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mdm_jax import images, methods, metrics, plots
+from mdm_jax import fingerprints, images, methods, metrics, plots
 from mdm_jax.commands import Progress, Result, finite
 from mdm_jax.data.sources import Source, open_source
 from mdm_jax.errors import InputError, unknown
@@ -24,6 +24,8 @@ from mdm_jax.files import check_writable, write_whole
 from mdm_jax.models.architectures import known
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.pretrained import load_model
+from mdm_jax.runs.opened import open_run
+from mdm_jax.runs.store import DESCRIPTION
 
 Watch = Callable[[str, int], AbstractContextManager[Progress]]
 MAX_GRID = 100
@@ -47,6 +49,13 @@ class Request:
     out: Path
 
 
+def told(maps: Path) -> dict[str, Any]:
+    """What a run says of its network and data; empty where the maps are none, or only a program can open it again."""
+    if not (maps / DESCRIPTION).exists():
+        return {}
+    return dict(open_run(maps).description.get("request") or {})
+
+
 def evaluate_maps(request: Request, watch: Watch) -> Result:
     """Score saved maps; a table, and every image's statistics as an .npz in `request.out`."""
     if request.targets not in TARGETS:
@@ -57,6 +66,13 @@ def evaluate_maps(request: Request, watch: Watch) -> Result:
     chosen = None if request.method is None else methods.choose(request.method)
     check_writable(request.out)
     classifier = request.load()
+    if (request.maps / DESCRIPTION).exists():
+        made = open_run(request.maps).description["settings"]["model"]["weights"]
+        if made != fingerprints.of_network(classifier)["weights"]:
+            raise InputError(
+                f"{images.printable(request.maps)} was made with other weights than {classifier.name}'s: give its --model and "
+                "--weights, or leave both out"
+            )
     source = open_source(request.data, request.split)
     framed, skipped = saved.matched(found, source, classifier.preprocessing, request.limit, request.maps)
     targets = found.targets

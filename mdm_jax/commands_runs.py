@@ -16,6 +16,7 @@ from mdm_jax.data.sources import open_source
 from mdm_jax.errors import InputError
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.runs import hosts, loop, verify
+from mdm_jax.runs.assembly import FAILED
 from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.display import display
 from mdm_jax.runs.estimate import estimate
@@ -65,10 +66,11 @@ def job_of(request: Request, how: Mapping[str, Any]) -> Job:
 
 
 def run(request: Request, how: Mapping[str, Any], out: str, share: Share) -> tuple[Result, int]:
-    """Do a run, or a share of it; the result and how many images could not be explained."""
+    """Do a run, or a share of it; the result and how many rows of all that is committed could not be explained."""
     store = open_store(out)
     ended = _watched(partial(loop.go, job_of(request, how), store, share=share))
-    return Result(_rows(ended), _summary(ended), [ended.place]), ended.failed
+    failed = sum(count for name, count in verify.status(store).statuses.items() if name in FAILED)
+    return Result(_rows(ended), _summary(ended), [ended.place]), failed
 
 
 def _watched(go: Any) -> Ended:
@@ -89,7 +91,9 @@ def _counted(statuses: Mapping[str, int]) -> list[dict[str, Any]]:
 
 def _summary(ended: Ended) -> str:
     if not ended.rows:
-        return f"nothing was left to do: {ended.before} are there"
+        return (
+            f"nothing was left to do: {ended.before} are there" if ended.before else "this share has no chunks: nothing to do"
+        )
     running = max(ended.timing.running, 1e-9)
     explained = f"{ended.rows - ended.failed} of {ended.rows}" if ended.failed else f"{ended.rows}"
     summary = f"{explained} explained in {ended.timing.running:.1f} s after {ended.timing.compiling:.1f} s of compilation: "

@@ -20,6 +20,8 @@ def of_network(network: Any) -> dict[str, Any]:
     """A checksum of the weights, and what else tells a network from another: preprocessing and dtype, or the program."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(network):
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # of dropout
+            leaf = jax.random.key_data(leaf)
         digest.update(np.ascontiguousarray(leaf).tobytes())
     told: dict[str, Any] = {"weights": digest.hexdigest()[:16]}
     if isinstance(network, Classifier):

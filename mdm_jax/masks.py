@@ -128,7 +128,8 @@ def stack(masks: Float[Array, "k h w"], weights: Any = None) -> Float[Array, "h 
 
 
 def normalise(mask: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """Stretch a map to [0, 1]; a constant map, which prefers no pixel, becomes all zeros."""
+    """Stretch a map to [0, 1]; a constant map, which prefers no pixel, becomes all zeros, and one with a NaN all NaN."""
     low, high = mask.min(), mask.max()
     constant = high - low <= 1e-6 * jnp.maximum(jnp.abs(high), jnp.abs(low))
-    return jnp.where(constant, 0.0, (mask - low) / jnp.where(constant, 1.0, high - low))
+    stretched = jnp.where(constant, 0.0, (mask - low) / jnp.where(constant, 1.0, high - low))
+    return jnp.where(jnp.isnan(mask).any(), jnp.nan, stretched)  # XLA's min and max on CPU may pass over a NaN

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import mdm_jax
 from mdm_jax import InputError, MDMConfig, RunConfig
@@ -222,7 +223,7 @@ def test_targets(tiny, tmp_path):
     assert label.records["target"].to_pylist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("asked", ["top", "top0", "best", "3;4", "-1", [1, 2], np.zeros(11)])
+@pytest.mark.parametrize("asked", ["top", "top0", "best", "3;4", "-1", "1,1", [1, 2], np.zeros(11), np.full(11, -2)])
 def test_targets_that_cannot_be(asked):
     with pytest.raises(InputError, match="targets are"):
         targets(asked, 11)
@@ -305,3 +306,78 @@ def test_a_run_is_evaluated(whole, tiny, tmp_path):
     mdm_jax.run(tiny, Drawn(2), tmp_path / "top", RunConfig(config=CONFIG, targets="top2"))
     with pytest.raises(InputError, match="2 targets of each image"):
         saved.read(tmp_path / "top")
+
+
+def test_other_code_is_another_run(tmp_path):
+    """Weights, names and lengths are the same; the program or the pixels are not."""
+
+    def asked(sign=1.0, share=0.1, brightness=1.0):
+        term = mdm_jax.term(lambda view: jnp.abs(view.mask.mean() - share), 1.0, name="share")
+        config = dataclasses.replace(CONFIG, objective=(mdm_jax.consistency("absolute"), term))
+        node = lambda outputs, target: sign * outputs[target]  # noqa: E731
+        source = Drawn(3)
+        fit = lambda picture: np.asarray(picture, np.float32) / 255 * brightness  # noqa: E731
+        return smooth_network, source, tmp_path / "run", RunConfig(config=config, node=node), fit
+
+    def again(**changed):
+        *run, fit = asked(**changed)
+        return mdm_jax.run(*run, fit=fit)
+
+    assert again().rows == 3
+    assert again().rows == 0
+    for changed in ({"sign": -1.0}, {"share": 0.9}):
+        with pytest.raises(InputError, match=r"settings\.program"):
+            again(**changed)
+    with pytest.raises(InputError, match=r"settings\.first_image"):
+        again(brightness=0.5)
+
+
+def test_rows_without_a_result_have_no_map(tmp_path, tiny):
+    for saliency in (False, True):
+        run = ran(tiny, Drawn(3, missing=(1,)), tmp_path / str(saliency), saliency=saliency)
+        with pytest.raises(InputError, match=r"row 1 .* has no saliency map \(UNREADABLE: image 1 is missing"):
+            run.saliency(1)
+        assert np.isnan(run.saliency_of([0, 1])[1]).all()
+        assert np.isfinite(run.saliency_of([0, 1])[0]).all()
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path, tiny):
+    for name in ("run.json", "zarr.json", "records/data.parquet"):
+        out = tmp_path / name.replace("/", "-")
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_text("mine")
+        (out / "Cargo.lock.__lock").write_text("mine")
+        with pytest.raises(InputError, match="holds other files"):
+            mdm_jax.run(tiny, Drawn(2), out, RunConfig(config=CONFIG))
+        assert (out / name).read_text() == (out / "Cargo.lock.__lock").read_text() == "mine"
+
+
+def test_a_network_without_logits_needs_targets(tmp_path):
+    def named(images):
+        return {"logits": smooth_network(images)}
+
+    node = lambda outputs, target: outputs["logits"][target]  # noqa: E731
+    with pytest.raises(InputError, match="no logits, so it has no first choice"):
+        mdm_jax.run(named, Drawn(2), tmp_path / "run", RunConfig(config=CONFIG, node=node))
+    run = ran(named, Drawn(2), tmp_path / "run", node=node, targets="1")
+    assert run.records["target"].to_pylist() == [1, 1]
+    assert run.records["prediction"].to_pylist() == [-1, -1]
+
+
+def test_dropout_is_no_obstacle(tmp_path):
+    class Dropping(nnx.Module):
+        def __init__(self):
+            self.linear, self.dropout = nnx.Linear(3072, 3, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+
+        def __call__(self, images):
+            return self.linear(self.dropout(images.reshape(len(images), -1)))
+
+    assert ran(Dropping(), Drawn(2), tmp_path / "run").records["status"].to_pylist() == ["OUT_OF_STEPS"] * 2
+
+
+def test_a_folder_of_unreadable_images_is_not_read_at_once(tmp_path, tiny, monkeypatch):
+    from mdm_jax.runs import pool
+
+    monkeypatch.setattr(pool, "LANDED", 4)
+    ended = mdm_jax.run(tiny, Drawn(11, missing=tuple(range(1, 11))), tmp_path / "run", RunConfig(config=CONFIG, chunk=2))
+    assert ended.statuses == {"UNREADABLE": 10, "OUT_OF_STEPS": 1}

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from mdm_jax.data.sources import Listed, Source
@@ -19,7 +20,10 @@ from mdm_jax.images import printable
 from mdm_jax.models.preprocessing import Preprocessing
 from mdm_jax.runs.opened import open_run
 from mdm_jax.runs.store import DESCRIPTION
+from mdm_jax.types import Status
 
+EXPLAINED = [status.name for status in Status if status != Status.NOT_FINITE]
+"""statuses of the rows of a run whose maps are worth scoring"""
 SCORES = "scores.npz"
 """what `mdm evaluate` writes, perhaps beside the maps"""
 
@@ -59,11 +63,11 @@ def read(path: Path) -> Saved:
 
 
 def _of_run(path: Path) -> Saved:
-    """The rows of a run that have a map and explain an image for one target. Raises InputError where there are none."""
+    """The rows of a run that were explained, one for each image. Raises InputError where there are none."""
     run = open_run(path)
     if run.layout.targets > 1:
         raise InputError(f"{printable(path)} explains {run.layout.targets} targets of each image: evaluate a run of one")
-    explained = run.records.filter(pc.is_valid(run.records["target"]))
+    explained = run.records.filter(pc.is_in(run.records["status"], pa.array(EXPLAINED)))
     saliency = run.saliency_of(explained["row"].to_pylist())
     if not len(saliency):
         raise InputError(f"{printable(path)} holds no maps yet: let mdm run finish a chunk first")

@@ -64,7 +64,7 @@ class Written(NamedTuple):
 def write_report(
     runs: Sequence[Shown],
     albums: Sequence[Album],
-    out: Path,
+    out: Path | str,
     *,
     names: Sequence[str] | None = None,
     limit: int | None = None,
@@ -75,6 +75,7 @@ def write_report(
     `limit` images at most, spread evenly. Energy is measured where the source knows the object. An image that cannot be read
     is shown as that. Raises InputError where nothing is committed, or `out` cannot be written or holds something else.
     """
+    out = Path(out)
     names = tuple(map(printable, names or shown.names([run.place for run in runs])))
     joined = join([run.records for run in runs], limit)
     frames = frames_of(runs, albums, len(joined.ids))

@@ -19,7 +19,8 @@ class RunConfig:
     config: Any = None
     """the method's config, such as MDMConfig(steps=40), or a preset's name, where the method is a bare name or a function"""
     targets: Any = "prediction"
-    """"prediction", "label", "top5", classes as in "3,7", or an array with one class for each item of the source"""
+    """"prediction", "label", "top5", classes as in "3,7", or an array with one class for each item of the source (-1 for the
+    network's first choice)"""
     node: Any = None
     """what is explained; by default what the authors of the method explain"""
     seed: int = 0
@@ -44,8 +45,10 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} is {value!r}: give a whole number from 1")
-        if self.workers < 0:
-            raise InputError(f"workers is {self.workers}: give the number of processes, or 0 for threads")
+        if not isinstance(self.workers, int) or self.workers < 0:
+            raise InputError(f"workers is {self.workers!r}: give the number of processes, or 0 for threads")
+        if not isinstance(self.seed, int):
+            raise InputError(f"the seed is {self.seed!r}: give a whole number, which the run can write down")
         batch.as_key(self.seed)
         chosen = _chosen(self.method, self.config)
         if self.slots and chosen.name != "mdm":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import zlib
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -123,14 +125,27 @@ class Job:
         wanted = [(item, self.indices[item]) for chunk in chunks for item in self.layout.items_of(chunk)]
         return read_items(self.source, wanted, self.fit, self.asked.workers, shape=self.shape)
 
+    @cached_property
+    def program_settings(self) -> dict[str, Any]:
+        """What else must agree where the network, the node, the terms and the images come from a program, not from files.
+
+        Checksums of the compiled program and of the first image that can be read: neither code nor `fit` has a name.
+        """
+        if self.request is not None:
+            return {}
+        reads = read_items(self.source, [(index, index) for index in self.indices[:MIN_SIDE]], self.fit, shape=self.shape)
+        with closing(reads):
+            first = next((zlib.crc32(read.image.tobytes()) for read in reads if read.image is not None), None)
+        return {"program": programs.fingerprint(self.programs[0], self.shape), "first_image": first}
+
     def description(self) -> dict[str, Any]:
         """What run.json says."""
         return {
             "format": FORMAT,
             "layout": dataclasses.asdict(self.layout),
-            "settings": dict(self.settings),
+            "settings": dict(self.settings) | self.program_settings,
             "classes": list(self.classes),
-            "data_classes": list(self.source.class_names),
+            "data_classes": list(map(str, self.source.class_names)),
             "request": None if self.request is None else dict(self.request),
             "versions": {name: metadata.version(name) for name in TOLD},
         }
@@ -152,6 +167,8 @@ def work_out(
     chosen = asked.check()
     solve = methods.METHODS.get(chosen.name) if isinstance(asked.method, str | methods.Chosen) else asked.method
     solve = methods.resolve(asked.method) if solve is None else solve
+    if not isinstance(source, Source):
+        raise InputError(f"the source is a {type(source).__name__}: give one with a name, class_names, a length and source[i]")
     if not len(source):
         raise InputError(f"{source.name} has no items: choose another split or folder")
     node = methods.default_node(solve) if asked.node is None else asked.node

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -19,6 +19,7 @@ import numpy as np
 from mdm_jax import batch
 from mdm_jax.data.loader import Fit
 from mdm_jax.data.sources import Source, open_source
+from mdm_jax.errors import InputError
 from mdm_jax.evaluation.framing import class_number
 from mdm_jax.runs.assembly import FAILED, NO_TARGET, UNREADABLE, Assembly, Fact
 from mdm_jax.runs.config import RunConfig
@@ -113,7 +114,11 @@ def run(
 
 def go(job: Job, store: Store, watch: Watch, share: Share = ALONE) -> Ended:
     """Do what is missing of a share. Raises InputError for a place that fails or holds another run, Stopped when asked."""
+    index, count = share
+    if not 0 <= index < count:
+        raise InputError(f"the share is {share}: give (i, n) with i from 0 to n - 1")
     specs = job.specs  # a network, node or config that does not fit is found before anything is written
+    store.refuse_others()
     with store.locked(share):
         store.tidy()
         store.begin(job.description())
@@ -156,7 +161,8 @@ class _Loop:
         self.watch.begins(mine - new, mine)
         pool = self.job.pool()
         written: Future[None] | None = None
-        with stopwatch() as timing, closing(self._rows(todo)) as rows:
+        with stopwatch() as timing, closing(self._rows(todo)) as rows, ExitStack() as ending:
+            ending.callback(lambda: _ended(written))  # under the lock, whatever happens
             for number, chunk in enumerate(todo):
                 if self.watch.wants_stop():
                     _result(written)
@@ -200,7 +206,7 @@ class _Loop:
         with closing(job.items(chunks)) as items:
             for read in items:
                 label = class_number(job.numbers, read.label)
-                name = job.source.class_names[read.label] if 0 <= read.label < len(job.source.class_names) else None
+                name = str(job.source.class_names[read.label]) if 0 <= read.label < len(job.source.class_names) else None
                 targets = job.targets.of(read.index, label)
                 for rank in range(job.targets.count):
                     fact = Fact(read.item * job.targets.count + rank, read.item, rank, read.id, label, name)
@@ -229,6 +235,11 @@ class _Loop:
 
     def _stopped(self, done: int, todo: int) -> Stopped:
         return Stopped(f"stopped after {done} of {todo} chunks, which are committed: the same command goes on from there")
+
+
+def _ended(written: Future[None] | None) -> None:
+    if written is not None:
+        wait([written])
 
 
 def _result(written: Future[None] | None) -> None:

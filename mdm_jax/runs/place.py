@@ -170,6 +170,12 @@ def _range(prefix: str) -> ts.KvStore.KeyRange:
     return ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
 
 
+HALF = re.compile(
+    r"((run|(.+/)?zarr)\.json|(mask_vectors|saliency)/.+|records/\.?\d{5,}\.parquet)\.__lock|records/\.\d{5,}\.parquet"
+)
+"""files of TensorStore while it writes, and records before they are renamed"""
+
+
 def is_half(key: str) -> bool:
     """Whether a file is one that a writer has not finished."""
-    return key.endswith(".__lock") or key.startswith("records/.")
+    return HALF.fullmatch(key) is not None

@@ -22,6 +22,8 @@ from mdm_jax.runs.programs import Answer, Program, Question
 
 PAUSE = 0.002
 """seconds between two looks at whether something is computed: a thread that waits inside JAX would not hear Ctrl-C"""
+LANDED = 1024
+"""rows that wait to be taken, at most: a folder of unreadable images must not be read to its end at once"""
 FLIGHTS = 2
 """batches handed to the devices at a time: one is computed while the next lies ready"""
 
@@ -115,7 +117,7 @@ class Batches:
 
     def _next_batch(self, rows: Iterator[Row]) -> list[Row]:
         batch: list[Row] = []
-        while len(batch) < self.size * self.program.devices:
+        while len(batch) < self.size * self.program.devices and len(self.landed) < LANDED:
             row = self.waiting.popleft() if self.waiting else next(rows, None)
             if row is None:
                 break

@@ -7,6 +7,8 @@ device otherwise than for several, which changes the rounding, and there results
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +22,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import nodes
 from mdm_jax.methods import Method
-from mdm_jax.network import Rest, join, split
+from mdm_jax.network import ImageShape, Rest, join, split
 from mdm_jax.types import AnyArray, Explanation, Image, Info, Node, Predict
 
 DEVICES = "devices"
@@ -121,17 +123,30 @@ def answers(recipe: Recipe, arrays: list[Any], key: Key[Array, ""], questions: Q
     """Every question's answer, by the method as it is."""
 
     def of_device(arrays: list[Any], key: Key[Array, ""], questions: Question) -> Answer:
-        network, node, config = recipe.parts(arrays)
-
-        def one(question: Question) -> Answer:
-            chosen = choose(network, question, recipe.ranks)
-            own = jax.random.fold_in(key, question.number)
-            explanation = recipe.solve(network, question.image, chosen.target, node=node, key=own, config=config)
-            return answer(recipe, explanation, chosen)
-
-        return jax.vmap(one)(questions)
+        return jax.vmap(partial(explained, recipe, recipe.parts(arrays), key))(questions)
 
     return recipe.over_devices(of_device, EVERYWHERE, EVERYWHERE, SPLIT)(arrays, key, questions)
+
+
+def explained(recipe: Recipe, parts: Parts, key: Key[Array, ""], question: Question) -> Answer:
+    """One question's answer."""
+    chosen = choose(parts.network, question, recipe.ranks)
+    own = jax.random.fold_in(key, question.number)
+    explanation = recipe.solve(parts.network, question.image, chosen.target, node=parts.node, key=own, config=parts.config)
+    return answer(recipe, explanation, chosen)
+
+
+def fingerprint(program: Program, shape: ImageShape) -> str:
+    """A checksum of the program for one image: the network's code, the node, the terms and the optimiser, not the weights."""
+    question = Question(*(jax.ShapeDtypeStruct(*each) for each in ((shape, np.float32), ((), np.int32), ((), np.uint32))))
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (program.arrays, program.key))
+    closed = jax.make_jaxpr(
+        lambda arrays, key, question: explained(program.recipe, program.recipe.parts(arrays), key, question)
+    )(*shapes, question)
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
+    for constant in closed.consts:
+        digest.update(np.ascontiguousarray(constant).tobytes())
+    return digest.hexdigest()[:16]
 
 
 class Chosen(NamedTuple):

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Int, Key
 from mdm_jax import mdm, solver
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.problem import Problem, begin
-from mdm_jax.runs.pool import Done, Row, arrived, one_of, stacked
+from mdm_jax.runs.pool import LANDED, Done, Row, arrived, one_of, stacked
 from mdm_jax.runs.programs import EVERYWHERE, SPLIT, Answer, Chosen, Parts, Program, Question, Recipe, answer, choose
 
 DOOR = 8
@@ -78,7 +78,7 @@ class Slots:
 
     def _next(self, rows: Iterator[Row]) -> Row | None:
         """The next row that asks something; those before it are done."""
-        for row in rows:
+        while len(self.landed) < LANDED and (row := next(rows, None)):
             if row.question is not None:
                 return row
             self.landed.append((row, None))

@@ -114,6 +114,17 @@ class Store(Shared):
             self.write_description(description)
         object.__setattr__(self, "begun", fingerprint(description))
 
+    def refuse_others(self) -> None:
+        """Raises InputError where files are in a run's places that no run wrote, before anything touches them."""
+        with suppress(InputError):
+            if next(self.footers(), None) is not None or self._understood() is not None or self.specs():
+                return
+        found = False
+        with suppress(InputError):  # what cannot be read cannot be written either, which is told then
+            found = any(self.keys(place) for place in (DESCRIPTION, "zarr.json", *PLACES))
+        if found:
+            raise InputError(f"{self.name} holds other files, in a run's places: choose a new folder with --out")
+
     def write_description(self, description: Mapping[str, Any]) -> None:
         """Write run.json; of one that agrees, the versions stay, and the request where there is no newer one."""
         description, found = _plain(description), self._understood()
@@ -182,8 +193,8 @@ class Store(Shared):
     # Chunks
 
     def committed(self) -> set[int]:
-        """The chunks whose record file is in place and readable."""
-        return {footer.chunk for footer in self.footers()}
+        """The chunks whose record file is in place and readable, and of this run."""
+        return {footer.chunk for footer in self.footers() if self.begun in ("", footer.run)}
 
     def write(self, data: ChunkData) -> Future[None]:
         """Write a chunk in a thread: its arrays, and when they are complete its record, which commits it.

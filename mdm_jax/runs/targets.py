@@ -57,7 +57,11 @@ def targets(asked: Any, items: int) -> Targets:
     except ValueError:
         given = np.zeros(0)
     if given.shape != (items,) or not np.issubdtype(given.dtype, np.integer):
-        raise InputError(f"targets are no class for each of the {items} images: {WRITTEN}, or give {items} whole numbers")
+        raise InputError(f"targets are {_short(asked)}: {WRITTEN}, or give a class for each of the {items} images")
+    if given.min() < -1:
+        raise InputError(
+            f"targets are given, with {given.min()} among them: give classes, or -1 for the network's first choice"
+        )
     return Targets("given", 1, given=tuple(given.tolist()))
 
 
@@ -70,12 +74,22 @@ def _written(text: str) -> Targets:
         return Targets(text, count) if count > 1 else Targets("prediction", 1)
     if re.fullmatch(r"\d{1,6}( *, *\d{1,6})*", text):
         classes = tuple(map(int, text.split(",")))
+        if len(set(classes)) < len(classes):
+            raise InputError(f"targets are {text!r}: give each class once")
         return Targets(",".join(map(str, classes)), len(classes), classes=classes)
     raise InputError(f"targets are {text!r}: {WRITTEN}")
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def checked(asked: Targets, classes: int | None) -> None:
     """Raises InputError for a class or a number of choices that the network does not have; None: it has no classes."""
+    if classes is None and not asked.given and not asked.classes and asked.text != "label":
+        raise InputError("the network's outputs have no logits, so it has no first choice: give targets, classes or label")
     wanted = max(asked.largest + 1, asked.ranks)
     if classes is not None and wanted > classes:
-        raise InputError(f"targets are {asked.text}, but the network has {classes} classes, 0 to {classes - 1}")
+        shown = f"given, with class {asked.largest}" if asked.given else asked.text
+        raise InputError(f"targets are {shown}, but the network has {classes} classes, 0 to {classes - 1}")
