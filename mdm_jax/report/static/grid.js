@@ -181,7 +181,7 @@ function captions(run, entry) {
   const kept = Mdm.value(run, "kept", entry);
   const area = Mdm.value(run, "kept_area", entry);
   const other = run.numbers.find((each) => each.key === sort && !["kept", "kept_area", "probability"].includes(each.key));
-  if (other && !Number.isNaN(other.values[entry])) second.append(Mdm.make("span", { title: other.title, class: "sorted" }, `${other.title} ${Mdm.show(other.values[entry], other.kind)}`));
+  if (other && !Number.isNaN(other.values[entry])) second.append(Mdm.make("span", { title: other.title, class: "sorted" }, `${Mdm.show(other.values[entry], other.kind)} ${other.title}`));
   else {
     if (!Number.isNaN(kept)) second.append(Mdm.make("span", { title: "share of the activation kept" }, `kept ${Mdm.show(kept, "share")}`));
     if (!Number.isNaN(area)) second.append(Mdm.make("span", { title: "share of the image kept" }, `area ${Mdm.show(area, "share")}`));
