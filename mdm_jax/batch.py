@@ -26,6 +26,7 @@ from mdm_jax.errors import InputError, NothingToExplain
 from mdm_jax.images import check_batch
 from mdm_jax.methods import Method
 from mdm_jax.network import ImageShape, Rest, as_network, join, residual_bytes, split
+from mdm_jax.problem import out_of_range
 from mdm_jax.types import Explanation, Node, Predict, Status
 
 MAX_MICRO_BATCH = 64
@@ -56,7 +57,8 @@ def explain(
       predict: the network, images [n, h, w, c] in [0, 1] to logits [n, classes] or a tuple that begins with them; a
         function or a module. Pass the module itself, or the same function again, and nothing is compiled twice.
       images: float32 [n, h, w, c] in [0, 1].
-      targets: classes [n] to explain, or one for all; None, or a negative number, explains the first choice.
+      targets: classes [n] to explain, or one for all; None, or a negative number, explains the first choice. For a node of a
+        prototype network the number of the prototype.
       method: a name of `methods.METHODS` or a function of the same contract.
       node: what is explained: a name of `nodes.NODES` or a function (outputs, target) -> activation; by default what the
         method's authors explain, for MDM the probability.
@@ -87,7 +89,7 @@ def explain(
             )
         methods.checked_config(solve, config).check()
     network, outputs = as_network(predict, shape)
-    chosen = checked_targets(targets, n, outputs)
+    chosen = checked_targets(targets, n, outputs, node)
     numbers = id_numbers(range(n) if ids is None else ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
@@ -182,14 +184,16 @@ def as_key(key: Any) -> Key[Array, ""]:
     return jax.random.key(int(key))
 
 
-def checked_targets(targets: Any, n: int, outputs: Any) -> np.ndarray:
+def checked_targets(targets: Any, n: int, outputs: Any, node: str | Node = "probability") -> np.ndarray:
     """Targets [n] as int32, -1 for the first choice. Raises InputError outside the classes or for another length."""
+    count = nodes.targets_of(node, outputs)
     if targets is None:
-        nodes.logits_of(outputs)
+        if count is None:
+            nodes.logits_of(outputs)
         return np.full(n, -1, np.int32)
     chosen = np.asarray(targets)
     if not np.issubdtype(chosen.dtype, np.integer) or chosen.shape not in {(), (n,)}:
         raise InputError(f"targets have shape {chosen.shape} and type {chosen.dtype}: give one class index, or {n} of them")
-    if nodes.has_logits(outputs) and chosen.max() >= (classes := nodes.logits_of(outputs).shape[-1]):
-        raise InputError(f"class index {chosen.max()} is out of range: the network has {classes} classes, 0 to {classes - 1}")
+    if count is not None and chosen.max() >= count:
+        raise out_of_range(node, int(chosen.max()), count)
     return np.broadcast_to(chosen, (n,)).astype(np.int32)

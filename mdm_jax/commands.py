@@ -109,7 +109,8 @@ def explain_files(request: Request, config: Any, seed: int, micro_batch: int | N
     photographs = [images.read(file) for file in request.files]
     classifier = request.load()
     inputs = np.stack([classifier.preprocessing.fit(photograph) for photograph in photographs])
-    who, targets = _problems(request, classifier, inputs)
+    elements = isinstance(nodes.resolve(node), nodes.Entry)
+    who, targets = _elements(request, inputs) if elements else _problems(request, classifier, inputs)
     check_writable(request.out)
     with stopwatch() as timing:
         explanation = batch.explain(
@@ -129,15 +130,25 @@ def explain_files(request: Request, config: Any, seed: int, micro_batch: int | N
     stems = _stems(request.files)
     for row, i in enumerate(who):
         one = jax.tree.map(lambda leaf, row=row: leaf[row], explanation)
-        name = classifier.class_names[int(one.info.target)]
+        target = int(one.info.target)
+        kind, name = ("target", f"{node} {target}") if elements else ("class", classifier.class_names[target])
         measured = _measured(explanation, row, timing)
-        rows.append({"file": images.printable(request.files[i]), "class": int(one.info.target), "name": name} | measured)
-        prefix = request.out / f"{stems[i]}-class{int(one.info.target)}"
+        rows.append({"file": images.printable(request.files[i]), kind: target, "name": name} | measured)
+        prefix = request.out / f"{stems[i]}-{kind}{target}"
         change = f"{_shown(measured['before'])} before and {_shown(measured['after'])} after masking"
-        title = f"{images.printable(request.files[i].name)}: {node} of class “{name}”, {change}"
+        title = f"{images.printable(request.files[i].name)}: {name if elements else f'{node} of class “{name}”'}, {change}"
         files += _write(prefix, request.files[i].name, photographs[i], inputs[i], one, classifier, title)
     summary = f"network {classifier.name}, {_seconds(timing, len(who))}"
     return Result(rows, summary, files)
+
+
+def _elements(request: Request, inputs: np.ndarray) -> tuple[list[int], np.ndarray | None]:
+    """As `_problems`, for a node whose targets are no classes, such as the number of a prototype."""
+    if request.top != 1:
+        raise InputError(f"--top is for nodes of classes: with --node {request.node} give --target, or neither")
+    if request.target is not None and request.target < 0:
+        raise InputError(f"--target {request.target} is out of range: give a whole number from 0")
+    return list(range(len(inputs))), None if request.target is None else np.full(len(inputs), request.target)
 
 
 def _problems(request: Request, classifier: Classifier, inputs: np.ndarray) -> tuple[list[int], np.ndarray | None]:
@@ -175,9 +186,9 @@ def _write(
     """The overlay, the masks and the arrays of one explanation, each written whole."""
     preprocessing, (height, width) = classifier.preprocessing, seen.shape[:2]
     scale = max(1.0, min(min(photograph.size), OVERLAY_SIDE) / min(height, width), 256 / min(height, width))
-    large = images.fit(
-        photograph, (round(height * scale), round(width * scale)), crop=preprocessing.crop, interpolation="bicubic"
-    )
+    side = round(height * scale), round(width * scale)
+    crop, mode = preprocessing.crop, preprocessing.crop_mode
+    large = images.fit(photograph, side, crop=crop, interpolation="bicubic", mode=mode)
     paths = [prefix.with_name(prefix.name + end) for end in ("-overlay.png", "-masks.png", ".npz")]
     plots.save_png(plots.overlay(images.to_array(large), one.saliency), paths[0])
     plots.save(plots.masks_sheet(seen, one, title), paths[1])

@@ -1,14 +1,18 @@
 """Detection nodes: the activation that a mask must preserve. A node is `node(outputs, target) -> activation`.
 
 `outputs` are one image's network outputs without a batch axis: the logits [classes], or a tuple that begins with them.
+The target is a class, or for an `Entry` the place of an element in a named output, such as the number of a prototype.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.errors import InputError, unknown
@@ -71,13 +75,66 @@ def logits(outputs: Any, target: Int[Array, ""]) -> Float[Array, " classes"]:
     return _logits(outputs)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Element `target` of `out[name]`, flattened, where the network returns `(logits, out)`.
+
+    Of `similarities` [m] the target is a prototype's number; of `similarity_maps` [gh, gw, m] it is a prototype at one place,
+    `np.ravel_multi_index((y, x, prototype), (gh, gw, m))`. Raises InputError for a network without that output.
+    """
+
+    name: str
+    strongest: Callable[[Array], Array] = jnp.argmax
+    """the target where none is asked for, from the flattened output"""
+
+    def __call__(self, outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
+        return self._values(outputs).reshape(-1)[target].astype(jnp.float32)
+
+    def count(self, outputs: Any) -> int:
+        """How many targets there are."""
+        return int(np.prod(self._values(outputs).shape))
+
+    def first(self, outputs: Any) -> Int[Array, ""]:
+        """The target where none is asked for."""
+        return self.strongest(self._values(outputs).reshape(-1))
+
+    def _values(self, outputs: Any) -> Any:
+        out = outputs[1] if isinstance(outputs, tuple | list) and len(outputs) > 1 else outputs
+        if not isinstance(out, Mapping) or self.name not in out:
+            raise InputError(f"the network returns no {self.name!r}: this node is for networks that do, see mdm_jax.models")
+        return out[self.name]
+
+
 NODES: dict[str, Node] = {
     "logit": logit,
     "probability": probability,
     "log_odds": log_odds,
     "sigmoid": sigmoid,
     "logits": logits,
+    "similarity": Entry("similarities"),
+    "distance": Entry("distances", jnp.argmin),
+    "normalised_similarity": Entry("normalised_similarities"),
+    "similarity_at": Entry("similarity_maps"),
+    "distance_at": Entry("distance_maps", jnp.argmin),
 }
+"""those from `similarity` on are of prototype networks; `..._at` is a prototype at one place of the map"""
+
+
+def targets_of(node: Any, outputs: Any) -> int | None:
+    """How many targets a node has in these outputs, or their shapes; None where nobody knows."""
+    count = getattr(resolve(node), "count", None)
+    if count is not None:
+        return count(outputs)
+    return logits_of(outputs).shape[-1] if has_logits(outputs) else None
+
+
+def first_target(node: Any, outputs: Any) -> Int[Array, ""]:
+    """The target where none is asked for: the network's first choice, or what the node says itself.
+
+    Raises InputError where there are no logits to choose from.
+    """
+    choose = getattr(resolve(node), "first", None)
+    return (jnp.argmax(logits_of(outputs), axis=-1) if choose is None else choose(outputs)).astype(jnp.int32)
 
 
 def resolve(node: Any) -> Node:

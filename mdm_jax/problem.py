@@ -44,7 +44,7 @@ def begin(
     fill_key, key = jax.random.split(key)
     backdrop = fills.resolve(fill)(image, key=fill_key)
     whole, nothing = _unstack(predict(jnp.stack([image, backdrop])))
-    target = choose_target(whole, target)
+    target = choose_target(node, whole, target)
     return Problem(image, backdrop, target, activation(node, whole, target), activation(node, nothing, target), key)
 
 
@@ -97,15 +97,22 @@ def blend(seen: Float[Array, "v h w"], image: Image, backdrop: Image) -> Float[A
     return seen[..., None] * image + (1.0 - seen[..., None]) * backdrop
 
 
-def choose_target(outputs: Any, target: Int[Array, ""] | int | None) -> Int[Array, ""]:
-    """The class to explain: `target`, or the network's first choice where it is None or negative."""
-    if target is not None and not nodes.has_logits(outputs):
+def choose_target(node: str | Node, outputs: Any, target: Int[Array, ""] | int | None) -> Int[Array, ""]:
+    """The target to explain: `target`, or the network's (or the node's own) first choice where it is None or negative."""
+    count = nodes.targets_of(node, outputs)
+    if target is not None and count is None:
         return jnp.int32(target)
-    classes = nodes.logits_of(outputs).shape[-1]
-    if isinstance(target, int | np.integer) and target >= classes:
-        raise InputError(f"class index {target} is out of range: the network has {classes} classes, 0 to {classes - 1}")
-    first = jnp.argmax(nodes.logits_of(outputs), axis=-1).astype(jnp.int32)
+    if isinstance(target, int | np.integer) and count is not None and target >= count:
+        raise out_of_range(node, int(target), count)
+    first = nodes.first_target(node, outputs)
     return first if target is None else jnp.where(target < 0, first, target).astype(jnp.int32)
+
+
+def out_of_range(node: str | Node, target: int, count: int) -> InputError:
+    """The error for a target that does not exist, to be raised."""
+    if isinstance(nodes.resolve(node), nodes.Entry):
+        return InputError(f"target {target} is out of range: the node {node!r} has {count} targets, 0 to {count - 1}")
+    return InputError(f"class index {target} is out of range: the network has {count} classes, 0 to {count - 1}")
 
 
 def _unstack(outputs: Any) -> list[Any]:

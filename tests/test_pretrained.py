@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from mdm_jax import InputError, checkpoints, load_model
 from mdm_jax.data import Digits
 from mdm_jax.models import weights
-from mdm_jax.models.architectures import build, shapes
+from mdm_jax.models.architectures import PROTOTYPES, build, shapes
 from mdm_jax.models.description import FIRST
 from mdm_jax.models.naming import timm_name
 from mdm_jax.models.pretrained import EMBEDDED
@@ -403,7 +403,7 @@ def test_unusable_config(folder):
         ({"model_args": {"num_classes": 3}}, "does not describe a resnet"),
         ({"global_pool": "max"}, "global_pool 'max' is not supported, only 'avg'"),
         ({"mean": [0.5, 0.5, float("nan")]}, "cannot be"),
-        ({"pretrained_cfg": PRETRAINED | {"crop_mode": "squash"}}, "crop_mode 'squash' in the config is not supported"),
+        ({"pretrained_cfg": PRETRAINED | {"crop_mode": "border"}}, "crop_mode 'border' in the config is not supported"),
     ],
 )
 def test_configs_of_any_form(folder, change, message):
@@ -472,7 +472,7 @@ def test_the_documented_command_explains_a_photograph_offline(tmp_path):
     assert not added, "and a second process finds everything there"
 
 
-MINIMUM = {"resnet": 0.95, "densenet": 0.95, "vit": 0.90}
+MINIMUM = {"resnet": 0.95, "densenet": 0.95, "vit": 0.90, "protopnet": 0.95, "xprotonet": 0.95}
 
 
 @pytest.mark.parametrize("family", EMBEDDED)
@@ -491,4 +491,5 @@ def test_embedded_networks_read_1000_test_digits(family):
 def test_embedded_weights_are_small_and_described(family):
     assert (EMBEDDED[family] / "model.safetensors").stat().st_size <= 2_000_000
     assert json.loads((EMBEDDED[family] / "config.json").read_text())["architecture"] == family
-    assert FIRST[family] + ".weight" in load_file(EMBEDDED[family] / "model.safetensors") or family == "vit"
+    first = "prototypes" if family in PROTOTYPES else FIRST[family] + ".weight"
+    assert first in load_file(EMBEDDED[family] / "model.safetensors") or family == "vit"

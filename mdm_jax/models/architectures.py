@@ -12,10 +12,15 @@ from flax import nnx
 
 from mdm_jax.errors import InputError
 from mdm_jax.models.densenet import DenseNet
+from mdm_jax.models.protopnet import ProtoPNet
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.vit import ViT
+from mdm_jax.models.xprotonet import XProtoNet
 
-FAMILIES: dict[str, Callable[..., nnx.Module]] = {"resnet": ResNet, "densenet": DenseNet, "vit": ViT}
+CLASSIFIERS: dict[str, Callable[..., nnx.Module]] = {"resnet": ResNet, "densenet": DenseNet, "vit": ViT}
+PROTOTYPES: dict[str, Callable[..., nnx.Module]] = {"protopnet": ProtoPNet, "xprotonet": XProtoNet}
+"""built on a backbone, which their argument `backbone` names and `backbone_arguments` describes"""
+FAMILIES = CLASSIFIERS | PROTOTYPES
 
 _RESNETS = {
     18: ("basic", (2, 2, 2, 2)),
@@ -107,10 +112,19 @@ def build(
 ) -> nnx.Module:
     """The network of that name with fresh weights; under `nnx.eval_shape` only its shapes.
 
-    `size` is the (height, width) of its input in pixels; `arguments` replace those of the name.
+    `size` is the (height, width) of its input in pixels; `arguments` replace those of the name. A prototype network takes
+    the name of its `backbone` and the `backbone_arguments` beside its own.
     Raises InputError for an unknown name, and what the network raises for its arguments.
     """
     family, given = resolve(name)
+    if family in PROTOTYPES:
+        arguments = dict(arguments)
+        backbone = arguments.pop("backbone", "resnet")
+        if resolve(backbone)[0] in PROTOTYPES:
+            raise InputError(f"the backbone of a {name} cannot be a {backbone}: give one of {', '.join(CLASSIFIERS)}")
+        below = dict(arguments.pop("backbone_arguments", None) or {})
+        network = build(backbone, num_classes=0, channels=channels, size=size, rngs=rngs, **below)
+        return PROTOTYPES[family](network, num_classes=num_classes, rngs=rngs, **arguments)
     if family == "vit":
         given["size"] = tuple(size)
     return FAMILIES[family](num_classes=num_classes, channels=channels, rngs=rngs, **given | arguments)

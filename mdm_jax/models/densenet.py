@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mdm_jax.models.layers import Outputs, average_pool, conv, max_pool, norm
+from mdm_jax.models.layers import Outputs, average_pool, conv, head, max_pool, norm
 from mdm_jax.models.stem import first_conv, named_stem
 
 
@@ -89,7 +89,7 @@ class DenseNet(nnx.Module):
     `blocks[b]` layers in dense block b, each adding `growth` channels to the `initial` ones; a transition halves channels and
     resolution between blocks. Input [n, h, w, channels], already normalised; returns logits [n, classes] and
     `{"stem", "block1", ..., "features": [n, d]}`: block outputs (the last after its norm and ReLU, where CAMs look) and the
-    pooled features. Raises InputError for an unknown stem.
+    pooled features. With `num_classes=0` there is no head, see `ResNet`. Raises InputError for an unknown stem.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class DenseNet(nnx.Module):
         self.features = Features(
             growth=growth, initial=initial, blocks=blocks, stem=named_stem(stem), channels=channels, rngs=rngs
         )
-        self.classifier = nnx.Linear(self.features.width, num_classes, rngs=rngs)
+        self.width, self.feature_layer = self.features.width, f"block{self.features.count}"
+        self.classifier = head(self.width, num_classes, rngs=rngs)
 
     def __call__(self, images: Float[Array, "n h w c"]) -> Outputs:
         out = self.features(images)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.models.architectures import FAMILIES, STANDARD, resolve
+from mdm_jax.models.architectures import FAMILIES, PROTOTYPES, STANDARD, resolve
 from mdm_jax.models.locate import Found
 from mdm_jax.models.naming import timm_names
 from mdm_jax.models.preprocessing import PUBLISHED, TORCHVISION, Preprocessing, from_config
@@ -39,6 +39,8 @@ def describe(found: Found, name: str | None) -> Description:
     if found.config is None:
         if name is None:
             raise InputError(f"{found.name} has no config.json beside it: name the network, as with --model resnet50")
+        if resolve(name)[0] in PROTOTYPES:
+            raise InputError(f"{found.name} has no config.json beside it: a {name} needs one, which names its backbone")
         arrays = timm_names(found.arrays)
         return Description(name, {}, _published(name, arrays, found.arrays), _class_names({}, _classes(name, arrays)))
     told = _from_config(found)

@@ -10,9 +10,11 @@ from flax import nnx
 from mdm_jax.errors import InputError
 from mdm_jax.models.densenet import DenseNet
 from mdm_jax.models.folding import fold
+from mdm_jax.models.protopnet import ProtoPNet
 from mdm_jax.models.resnet import Bottleneck, ResNet
 from mdm_jax.models.stem import STEMS
 from mdm_jax.models.vit import ViT
+from mdm_jax.models.xprotonet import XProtoNet
 
 
 def fresh(network: Any, seed: int) -> Any:
@@ -20,11 +22,17 @@ def fresh(network: Any, seed: int) -> Any:
 
     Folded networks get fresh weights with fresh norms folded in. Raises InputError for a network of no family of ours.
     """
-    family, arguments = architecture(network)
-    twin = family(**arguments, rngs=nnx.Rngs(seed))
+    twin = _twin(network, nnx.Rngs(seed))
     if shapes(twin) != shapes(network):
         twin = fold(twin)
     return like(network, twin)
+
+
+def _twin(network: Any, rngs: nnx.Rngs) -> Any:
+    if isinstance(network, ProtoPNet | XProtoNet):
+        return type(network)(_twin(network.backbone, rngs), **network.arguments, rngs=rngs)
+    family, arguments = architecture(network)
+    return family(**arguments, rngs=rngs)
 
 
 def architecture(network: Any) -> tuple[Any, dict[str, Any]]:
@@ -68,7 +76,7 @@ def named(network: Any) -> list[tuple[str, Any]]:
 def _resnet(network: ResNet) -> dict[str, Any]:
     stages = [getattr(network, f"layer{stage}") for stage in range(1, network.stages + 1)]
     return {
-        "num_classes": network.fc.out_features,
+        "num_classes": _classes(network.fc),
         "widths": [blocks[0].conv1.out_features for blocks in stages],
         "depths": [len(blocks) for blocks in stages],
         "block": "bottleneck" if isinstance(stages[0][0], Bottleneck) else "basic",
@@ -81,7 +89,7 @@ def _densenet(network: DenseNet) -> dict[str, Any]:
     features = network.features
     blocks = [getattr(features, f"denseblock{number}") for number in range(1, features.count + 1)]
     return {
-        "num_classes": network.classifier.out_features,
+        "num_classes": _classes(network.classifier),
         "growth": blocks[0]["denselayer1"].conv2.out_features,
         "initial": features.conv0.out_features,
         "blocks": [len(block) for block in blocks],
@@ -94,7 +102,7 @@ def _vit(network: ViT) -> dict[str, Any]:
     embed = network.patch_embed
     first = embed.stem[0] if len(embed.stem) else embed.proj
     return {
-        "num_classes": network.head.out_features,
+        "num_classes": _classes(network.head),
         "size": (network.grid[0] * network.patch, network.grid[1] * network.patch),
         "patch": network.patch,
         "width": embed.proj.out_features,
@@ -104,6 +112,10 @@ def _vit(network: ViT) -> dict[str, Any]:
         "distilled": network.distilled,
         "channels": first.in_features,
     }
+
+
+def _classes(head: Any) -> int:
+    return getattr(head, "out_features", 0)  # a backbone has no head
 
 
 def _stem(convolution: Any, pools: bool) -> str:

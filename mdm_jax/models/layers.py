@@ -28,6 +28,17 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.R
     )
 
 
+def pointwise(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Conv:
+    """Convolution of one pixel a side, with a bias that begins at zero: a linear map of each position's features."""
+    fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+    return nnx.Conv(inputs, outputs, (1, 1), padding="VALID", use_bias=bias, kernel_init=fan_out, rngs=rngs)
+
+
+def head(inputs: int, classes: int, *, rngs: nnx.Rngs) -> Any:
+    """The linear classifier; for no classes one that hands on the features, as timm's `num_classes=0`."""
+    return nnx.Linear(inputs, classes, rngs=rngs) if classes else Identity()
+
+
 def norm(width: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
     """Batch normalisation with torch's constants (momentum 0.1 there is 0.9 here)."""
     return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)

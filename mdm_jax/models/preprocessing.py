@@ -41,6 +41,8 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop_mode: str = "center"
+    """center keeps the aspect; squash stretches the image to the network's"""
 
     def fit(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
         """Resize and centre-crop a photograph as PIL does, to floats in [0, 1]; normalising is the classifier's.
@@ -51,7 +53,7 @@ class Preprocessing:
             raise InputError(f"the network takes {self.channels} channels, which image files do not have: call mdm_jax.explain")
         if self.channels == 1:
             photograph = photograph.convert("L")
-        fitted = images.fit(photograph, self.size, crop=self.crop, interpolation=self.interpolation)
+        fitted = images.fit(photograph, self.size, crop=self.crop, interpolation=self.interpolation, mode=self.crop_mode)
         return images.to_array(fitted)
 
     def resized(self, size: Any) -> Preprocessing:
@@ -83,6 +85,7 @@ def from_config(given: Mapping[str, Any]) -> Preprocessing:
         interpolation=given["interpolation"],
         mean=tuple(map(float, given["mean"])),
         std=tuple(map(float, given["std"])),
+        crop_mode=given.get("crop_mode", "center"),
     )
     if preprocessing.interpolation not in images.RESAMPLING:
         raise unknown("interpolation", preprocessing.interpolation, images.RESAMPLING)
@@ -92,6 +95,9 @@ def from_config(given: Mapping[str, Any]) -> Preprocessing:
         raise InputError(f"input_size, crop_pct, mean or std in the config cannot be: {dict(given)}")
     if not len(preprocessing.mean) == len(preprocessing.std) == channels:
         raise InputError(f"the config has not one mean and std for each of {channels} channels: {dict(given)}")
-    if (mode := given.get("crop_mode", "center")) != "center":
-        raise InputError(f"crop_mode {mode!r} in the config is not supported: only center is; crop the images yourself")
+    if (mode := preprocessing.crop_mode) not in images.CROP_MODES:
+        raise InputError(
+            f"crop_mode {mode!r} in the config is not supported, only {' and '.join(images.CROP_MODES)} are: crop the images "
+            "yourself"
+        )
     return preprocessing

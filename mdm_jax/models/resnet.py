@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mdm_jax.errors import unknown
-from mdm_jax.models.layers import Outputs, conv, max_pool, norm
+from mdm_jax.models.layers import Outputs, conv, head, max_pool, norm
 from mdm_jax.models.stem import first_conv, named_stem
 
 
@@ -67,7 +67,8 @@ class ResNet(nnx.Module):
     `widths[s]` channels (4 times as many out of a bottleneck) and `depths[s]` blocks in stage s; every stage but the first
     halves the resolution. Input [n, h, w, channels], already normalised; returns logits [n, classes] and
     `{"stem", "layer1", ..., "features": [n, d]}`: what enters the first stage, the stage outputs, the pooled features.
-    Raises InputError for an unknown block or stem.
+    With `num_classes=0` there is no head, and the pooled features stand in for the logits: a backbone, whose last map has
+    `width` channels under the name `feature_layer`. Raises InputError for an unknown block or stem.
     """
 
     folds: ClassVar = (("conv1", "bn1"),)
@@ -97,7 +98,8 @@ class ResNet(nnx.Module):
                 blocks.append(kind(inputs, width, 2 if index == 0 and stage > 1 else 1, rngs=rngs))
                 inputs = width * kind.expansion
             setattr(self, f"layer{stage}", nnx.List(blocks))
-        self.fc = nnx.Linear(inputs, num_classes, rngs=rngs)
+        self.width, self.feature_layer = inputs, f"layer{self.stages}"
+        self.fc = head(inputs, num_classes, rngs=rngs)
 
     def __call__(self, images: Float[Array, "n h w c"]) -> Outputs:
         out: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,25 +12,35 @@ from flax import nnx
 
 from mdm_jax.models import locate, weights
 from mdm_jax.models.naming import timm_names
+from mdm_jax.models.pretrained import EMBEDDED
 from mdm_jax.models.vit import ViT, interpolate
 
 Module = TypeVar("Module", bound=nnx.Module)
 
 HEADS = {"fc", "classifier", "head", "head_dist"}
+PER_CLASS = {"prototypes", "last_layer", "occurrence"}
+"""what a prototype network has for its classes"""
+BACKBONE = "backbone."
 
 
 def start_from(module: Module, place: str | Path) -> Module:
     """A fresh module with the weights that lie at a place (see `locate.find`), of the same network.
 
-    A head of another number of classes stays fresh; position embeddings of another input size are interpolated.
+    A head of another number of classes stays fresh; position embeddings of another input size are interpolated. A prototype
+    network takes the weights of a plain classifier into its backbone, all else stays fresh. An embedded network may be named.
     Raises InputError for weights of another network.
     """
-    own, given = weights.entries(module), timm_names(locate.find(place).arrays)
+    own, given = weights.entries(module), timm_names(locate.find(EMBEDDED.get(str(place), place)).arrays)
+    below: Any = getattr(module, "backbone", None)
+    if below is not None and not any(name.startswith(BACKBONE) for name in given):
+        plain = {BACKBONE + name: array for name, array in given.items() if name.split(".")[0] not in HEADS}
+        given = {name: fresh for name, fresh in own.items() if not name.startswith(BACKBONE)} | plain
     for name, fresh in own.items():
-        if name.split(".")[0] in HEADS and name in given and given[name].shape != fresh.shape:
+        if name.split(".")[0] in HEADS | PER_CLASS and name in given and given[name].shape != fresh.shape:
             given[name] = fresh
-    if isinstance(module, ViT) and "pos_embed" in given and given["pos_embed"].shape != own["pos_embed"].shape:
-        given["pos_embed"] = _other_grid(module, given["pos_embed"])
+    network, places = (module, "pos_embed") if below is None else (below, f"{BACKBONE}pos_embed")
+    if isinstance(network, ViT) and places in given and given[places].shape != own[places].shape:
+        given[places] = _other_grid(network, given[places])
     return weights.load(lambda: module, given)
 
 

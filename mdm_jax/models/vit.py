@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.models.layers import Outputs, conv, norm
+from mdm_jax.models.layers import Identity, Outputs, conv, norm
 
 Tokens = Float[Array, "n t d"]
 Attentions = Float[Array, "n heads t t"]
@@ -103,7 +103,8 @@ class ViT(nnx.Module):
     returns logits [n, classes] and `{"tokens", "block1", ..., "norm1", "norm": [n, t, d], "features": [n, d]}`, with the class
     token first, and with `attention=True` also `"attention": [blocks x [n, heads, t, t]]`. `norm1` is what enters the last
     block's attention (timm's `blocks[-1].norm1`): the last place where the patches' tokens reach the logits, so CAMs look here.
-    Raises InputError for sizes that are no multiple of the patch and widths that are none of the heads.
+    With `num_classes=0` there is no head, see `ResNet`. Raises InputError for sizes that are no multiple of the patch, widths
+    that are none of the heads, and a distilled network without a head.
     """
 
     def __init__(
@@ -123,7 +124,12 @@ class ViT(nnx.Module):
     ):
         if width % heads:
             raise InputError(f"width {width} is no multiple of {heads} heads: change one of them")
+        if distilled and not num_classes:
+            raise InputError(
+                "a distilled Transformer has two heads, so it cannot go without: leave out distilled or give num_classes"
+            )
         self.patch, self.depth, self.remat = patch, depth, remat
+        self.width, self.feature_layer = width, "norm"
         self.grid = self._grid_of(*size)
         extra = 2 if distilled else 1
         small, places = nnx.initializers.normal(0.02), nnx.initializers.normal(width**-0.5)
@@ -134,7 +140,7 @@ class ViT(nnx.Module):
         self.pos_embed = nnx.Param(places(rngs.params(), (1, extra + self.grid[0] * self.grid[1], width)))
         self.blocks = nnx.List([Block(width, heads, rngs=rngs) for _ in range(depth)])
         self.norm = _norm(width, rngs=rngs)
-        self.head = _linear(width, num_classes, rngs=rngs)
+        self.head = _linear(width, num_classes, rngs=rngs) if num_classes else Identity()
         self.distilled = distilled
         if distilled:
             self.head_dist = _linear(width, num_classes, rngs=rngs)

@@ -174,6 +174,10 @@ def work_out(
     node = methods.default_node(solve) if asked.node is None else asked.node
     fit = predict.preprocessing.fit if fit is None and isinstance(predict, Classifier) else fit
     shape = _image_shape(predict, source, fit)
+    if isinstance(nodes.resolve(node), nodes.Entry):
+        raise InputError(
+            f"a run explains classes, and the targets of the node {node!r} are none: use mdm prototypes, or mdm explain"
+        )
     network, outputs = as_network(predict, shape)
     classes = nodes.logits_of(outputs).shape[-1] if nodes.has_logits(outputs) else None
     wanted = targets(asked.targets, len(source))
