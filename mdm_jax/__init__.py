@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mdm_jax import prototypes as prototypes
 from mdm_jax.batch import explain as explain
 from mdm_jax.config import PRESETS as PRESETS
 from mdm_jax.config import MDMConfig as MDMConfig
@@ -13,6 +14,7 @@ from mdm_jax.models.classifier import Classifier as Classifier
 from mdm_jax.models.pretrained import load_model as load_model
 from mdm_jax.objectives import area as area
 from mdm_jax.objectives import consistency as consistency
+from mdm_jax.objectives import removal as removal
 from mdm_jax.objectives import term as term
 from mdm_jax.objectives import total_variation as total_variation
 from mdm_jax.runs.config import RunConfig as RunConfig

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from mdm_jax import masks, objectives
+from mdm_jax import fills, masks, objectives
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.objectives import Term
 
@@ -37,7 +37,7 @@ class MDMConfig:
     start: Any = 0.9
     """first mask: "ones", "half", "random", a number, or a map [h, w] in [0, 1] (leaf)"""
     fill: Any = "blur"
-    """what replaces masked pixels: a name, a colour or image, or a function (image, *, key) -> image (leaf)"""
+    """what replaces masked pixels: a name, several names, a colour or image, or a function (image, *, key) -> image (leaf)"""
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
     objective: tuple[Term, ...] = (objectives.consistency("absolute"), objectives.area(10.0))
@@ -102,7 +102,10 @@ WRITTEN: dict[str, tuple[type | tuple[type, ...], str]] = {
     "schedule": (str, '"joint" or "independent"'),
     "parametrisation": (str, '"sigmoid" or "box"'),
     "start": ((str, int, float), "a name or a number"),
-    "fill": ((str, int, float, list), "a name, a number or a colour such as [0.5, 0.5, 0.5]"),
+    "fill": (
+        (str, int, float, list),
+        'a name, several such as ["blur", "mean"], a number, or a colour such as [0.5, 0.5, 0.5]',
+    ),
     "redraw_fill": (bool, "true or false"),
     "objective": (dict, "a table of names and weights such as { absolute = 1.0, area = 3.0 }"),
     "stack_weights": (list, "a list of numbers"),
@@ -156,6 +159,11 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _fill(value: list[Any]) -> Any:
+    named = value and all(isinstance(each, str) and each in fills.FILLS for each in value)
+    return tuple(value) if named else np.asarray(value, np.float32)
+
+
 def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
     build = getattr(optax, name, None)
     if build is None or not isinstance(build(0.1), optax.GradientTransformation):
@@ -165,7 +173,7 @@ def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
 
 _READ: dict[str, Callable[[Any], Any]] = {
     "sizes": lambda value: tuple(_pair(v) if isinstance(v, list) else _whole(v) for v in value),
-    "fill": lambda value: np.asarray(value, np.float32) if isinstance(value, list) else value,
+    "fill": lambda value: _fill(value) if isinstance(value, list) else value,
     "objective": lambda value: objectives.from_mapping({name: _number(weight) for name, weight in value.items()}),
     "stack_weights": lambda value: tuple(map(_number, value)),
     "optimizer": _optimizer,

@@ -40,6 +40,11 @@ def noise(scale: Scalar = 0.2) -> Fill:
     return Partial(_noise, scale=scale)
 
 
+def mixture(*choices: Any) -> Fill:
+    """One of several fills, drawn from the key: with `redraw_fill` another one at every step."""
+    return Partial(_mixture, tuple(map(resolve, choices)))
+
+
 def neutral(predict: Any, channels: int) -> Float[Array, " c"]:
     """The colour [c] that the network sees as zero: its preprocessing's mean where it has one (a `Classifier`), else 0.5.
 
@@ -55,6 +60,8 @@ FILLS = {"mean": mean, "black": lambda: colour(0.0), "grey": lambda: colour(0.5)
 def resolve(fill: Any) -> Fill:
     """A fill from its name, from an array (a colour [c] or an image [h, w, c]), or the function that it is.
 
+    Several names, in a tuple, are their `mixture`.
+
     Raises InputError for anything else.
     """
     if isinstance(fill, str):
@@ -63,6 +70,8 @@ def resolve(fill: Any) -> Fill:
         return FILLS[fill]()
     if isinstance(fill, jax.Array | np.ndarray | float | int):
         return Partial(_given, jnp.asarray(fill, jnp.float32))
+    if isinstance(fill, tuple) and fill:
+        return mixture(*fill)
     if not callable(fill):
         raise InputError(f"fill is a {type(fill).__name__}: give a name, an array, or a function (image, *, key) -> image")
     return fill
@@ -78,6 +87,12 @@ def _given(value: Float[Array, "..."], image: Image, *, key: Key[Array, ""]) -> 
     if value.shape not in ((), (1,), image.shape[2:], image.shape):
         raise InputError(f"the fill has shape {value.shape}: give one number, {image.shape[2:]} or {image.shape}")
     return jnp.broadcast_to(value, image.shape)
+
+
+def _mixture(choices: tuple[Fill, ...], image: Image, *, key: Key[Array, ""]) -> Image:
+    which, key = jax.random.split(key)
+    drawn = jnp.stack([fill(image, key=key) for fill in choices])
+    return drawn[jax.random.randint(which, (), 0, len(choices))]
 
 
 def _blur(image: Image, *, key: Key[Array, ""], sigma: Scalar) -> Image:

@@ -72,20 +72,25 @@ def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...]:
 
 
 def make_solver(predict: Predict, problem: Problem, *, node: str | Node, config: MDMConfig) -> solver.Solver:
-    """The solver of a problem: `init(parameters)`, `step(state, key)`; one step costs one network evaluation a view."""
+    """The solver of a problem: `init(parameters)`, `step(state, key)`; see `evaluations_a_step` for its cost."""
     fill, parametrisation = fills.resolve(config.fill), masks.parametrisation(config.parametrisation)
-    image, backdrop, target, reference, *_ = problem
+    image, backdrop, target, reference, nothing, _ = problem
+    needs_rest = any(term.needs_rest for term in config.objective)
 
     def objective(parameters: Any, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Any]]:
         seen = views(tuple(map(parametrisation.decode, parameters)), _size(image), config)
-        masked = blend(seen, image, fill(image, key=key) if config.redraw_fill else backdrop)
-        outputs = predict(masked)
+        behind = fill(image, key=key) if config.redraw_fill else backdrop
+        masked = blend(seen, image, behind)
+        both = predict(jnp.concatenate([masked, blend(1.0 - seen, image, behind)]) if needs_rest else masked)
+        outputs = jax.tree.map(lambda leaf: leaf[: len(seen)], both)
+        rest = jax.tree.map(lambda leaf: leaf[len(seen) :], both) if needs_rest else outputs
 
-        def score(mask: Array, masked: Array, outputs: Any) -> tuple[Array, dict[str, Array]]:
-            view = View(mask, activation(node, outputs, target), reference, image, masked, outputs, target)
+        def score(mask: Array, masked: Array, outputs: Any, rest: Any) -> tuple[Array, dict[str, Array]]:
+            left = activation(node, rest, target) if needs_rest else None
+            view = View(mask, activation(node, outputs, target), reference, image, masked, outputs, target, nothing, left)
             return objectives.total(config.objective, view)
 
-        return jax.tree.map(jnp.mean, jax.vmap(score)(seen, masked, outputs))
+        return jax.tree.map(jnp.mean, jax.vmap(score)(seen, masked, outputs, rest))
 
     optimizer = (
         config.optimizer
@@ -116,7 +121,7 @@ def finish(
         mask,
         node=node,
         status=state.status,
-        evaluations=state.evaluations * (1 if config.schedule == "joint" else len(vectors)),
+        evaluations=state.evaluations * evaluations_a_step(config, len(vectors)),
         objective=state.last.objective,
         terms=state.last.terms,
         steps=state.steps,
@@ -125,6 +130,12 @@ def finish(
     if records is not None:
         trace = Trace(tuple(map(decode, records.parameters)), records.objective, records.terms)
     return Explanation(masks.normalise(mask), vectors, info, trace)
+
+
+def evaluations_a_step(config: MDMConfig, sizes: int) -> int:
+    """Network evaluations of one step: one for each masked image, and one for its rest where a term asks for it."""
+    seen = 1 if config.schedule == "joint" else sizes
+    return seen * (2 if any(term.needs_rest for term in config.objective) else 1)
 
 
 def views(vectors: masks.Vectors, shape: masks.Size, config: MDMConfig) -> Float[Array, "v h w"]:

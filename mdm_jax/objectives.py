@@ -38,6 +38,10 @@ class View(NamedTuple):
     outputs: Any
     """the network's outputs on the masked image"""
     target: Int[Array, ""]
+    nothing: Float[Array, "..."]
+    """node on the fill alone"""
+    rest: Float[Array, "..."] | None = None
+    """node on the rest, (1 - mask) * image + mask * fill, where a term asks for it"""
 
 
 @jax.tree_util.register_dataclass
@@ -48,6 +52,8 @@ class Term:
     weight: Any  # a Scalar; Any, because JAX rebuilds pytrees with leaves of its own
     name: str = field(metadata={"static": True})
     function: Callable[[View], Float[Array, ""]] = field(metadata={"static": True})
+    needs_rest: bool = field(default=False, metadata={"static": True})
+    """whether it looks at `View.rest`, which costs one more evaluation a view and step"""
 
 
 def absolute(view: View) -> Float[Array, ""]:
@@ -63,6 +69,14 @@ def squared(view: View) -> Float[Array, ""]:
 def relative(view: View) -> Float[Array, ""]:
     """|g - a| / |a|, averaged over the node's elements: free of the node's unit."""
     return jnp.mean(jnp.abs(view.activation - view.reference) / jnp.maximum(jnp.abs(view.reference), EPSILON))
+
+
+def share(view: View) -> Float[Array, ""]:
+    """|g - a| / |a - n|, averaged over the node's elements, where n is the node on the fill alone.
+
+    Free of the node's unit and zero: 0 for the original's activation and 1 for the fill's, of a similarity or a distance.
+    """
+    return jnp.mean(jnp.abs(view.activation - view.reference) / _range(view))
 
 
 def kl(view: View) -> Float[Array, ""]:
@@ -90,14 +104,31 @@ def mask_variation(view: View) -> Float[Array, ""]:
     return jnp.mean(jnp.abs(jnp.diff(view.mask, axis=0))) + jnp.mean(jnp.abs(jnp.diff(view.mask, axis=1)))
 
 
+def rest_share(view: View) -> Float[Array, ""]:
+    """max(0, (g' - n) / (a - n)), averaged over the node's elements, with g' on the rest: what the mask has left outside.
+
+    1 where the rest activates the node as the original does, 0 where it does so no more than the fill.
+    """
+    if view.rest is None:
+        raise InputError("this view has no rest: mark the term that looks at it by needs_rest=True")
+    towards = (view.rest - view.nothing) * jnp.sign(view.reference - view.nothing)
+    return jnp.mean(jnp.maximum(towards, 0.0) / _range(view))
+
+
+def _range(view: View) -> Array:
+    return jnp.maximum(jnp.abs(view.reference - view.nothing), EPSILON)
+
+
 DISTANCES: dict[str, Callable[[View], Float[Array, ""]]] = {
     "absolute": absolute,
     "squared": squared,
     "relative": relative,
+    "share": share,
     "kl": kl,
     "cross_entropy": cross_entropy,
 }
-TERMS = DISTANCES | {"area": mask_area, "total_variation": mask_variation}
+TERMS = DISTANCES | {"area": mask_area, "total_variation": mask_variation, "removal": rest_share}
+OF_REST = frozenset({rest_share})
 
 
 def consistency(distance: str = "absolute", weight: Scalar = 1.0) -> Term:
@@ -117,9 +148,16 @@ def total_variation(weight: Scalar = 0.1) -> Term:
     return Term(weight, "total_variation", mask_variation)
 
 
-def term(function: Callable[[View], Float[Array, ""]], weight: Scalar = 1.0, name: str = "") -> Term:
+def removal(weight: Scalar = 1.0) -> Term:
+    """Nothing that activates the node may be left outside the mask; costs a second evaluation a step."""
+    return Term(weight, "removal", rest_share, needs_rest=True)
+
+
+def term(
+    function: Callable[[View], Float[Array, ""]], weight: Scalar = 1.0, name: str = "", *, needs_rest: bool = False
+) -> Term:
     """A term of your own: any function of a `View` that returns a scalar to be made small."""
-    return Term(weight, name or str(getattr(function, "__name__", "term")), function)
+    return Term(weight, name or str(getattr(function, "__name__", "term")), function, needs_rest)
 
 
 def from_mapping(weights: Mapping[str, Any]) -> tuple[Term, ...]:
@@ -127,7 +165,7 @@ def from_mapping(weights: Mapping[str, Any]) -> tuple[Term, ...]:
     for name in weights:
         if name not in TERMS:
             raise unknown("objective term", name, TERMS)
-    return tuple(Term(float(weight), name, TERMS[name]) for name, weight in weights.items())
+    return tuple(Term(float(weight), name, TERMS[name], TERMS[name] in OF_REST) for name, weight in weights.items())
 
 
 def check(terms: Sequence[Term]) -> None:

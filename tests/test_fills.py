@@ -44,6 +44,17 @@ def test_noise_depends_on_its_key(image):
     assert not np.allclose(one, two)
 
 
+def test_a_mixture_draws_one_of_its_fills(image):
+    fill = fills.resolve(("black", 1.0))
+    drawn = [float(fill(image, key=jax.random.key(seed)).mean()) for seed in range(12)]
+    assert set(drawn) == {0.0, 1.0}
+    np.testing.assert_array_equal(
+        fills.mixture("mean")(image, key=jax.random.key(0)), fills.mean()(image, key=jax.random.key(0))
+    )
+    with pytest.raises(InputError, match="did you mean 'blur'"):
+        fills.resolve(("black", "blurr"))
+
+
 def test_any_function_is_a_fill(image, key):
     assert fills.resolve(lambda image, *, key: image[::-1])(image, key=key)[0, 0, 0] == image[-1, 0, 0]
 

@@ -10,7 +10,20 @@ import pytest
 from conftest import PATCH, patch_network
 from jax.test_util import check_grads
 
-from mdm_jax import InputError, MDMConfig, Status, area, config, consistency, explain, mdm, solver, term, total_variation
+from mdm_jax import (
+    InputError,
+    MDMConfig,
+    Status,
+    area,
+    config,
+    consistency,
+    explain,
+    mdm,
+    removal,
+    solver,
+    term,
+    total_variation,
+)
 
 PRESETS = config.PRESETS
 
@@ -297,3 +310,29 @@ def test_solver_of_one_problem_can_be_stepped_by_hand(images, key, quick):
     stepped = mdm.finish(patch_network, problem, state, node="probability", config=quick)
     whole = mdm.explain(patch_network, jnp.asarray(images[0]), 0, key=key, config=quick)
     np.testing.assert_allclose(stepped.saliency, whole.saliency, atol=1e-5)
+
+
+def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
+    """On a network that adds up the left half, removal alone pushes the mask onto that half."""
+
+    def left_half(images):
+        return jnp.stack([images[:, :, :4].mean((1, 2, 3)), jnp.zeros(len(images))], axis=-1)
+
+    image = jnp.ones((8, 8, 3)).at[:, ::2].set(0.5)
+    config = MDMConfig(sizes=(8,), start="half", fill="black", objective=(removal(1.0), area(0.1)), steps=30)
+    found = mdm.explain(left_half, image, 0, node="logit", key=key, config=config)
+    assert found.saliency[:, :3].min() > 0.8
+    assert found.saliency[:, 5:].max() < 0.2
+    assert found.info.terms["removal"] < 0.1
+    assert found.info.evaluations == 2 * 30
+
+
+def test_a_mixture_of_fills_is_drawn_anew_at_every_step(images):
+    settings = config.config_from_mapping(
+        {"fill": ["blur", "black"], "redraw_fill": True, "steps": 3, "sizes": [4]}, PRESETS["fast"]
+    )
+    assert settings.fill == ("blur", "black")
+    found = explain(patch_network, images, targets=0, config=settings)
+    assert np.isfinite(found.saliency).all()
+    again = explain(patch_network, images, targets=0, config=settings)
+    np.testing.assert_array_equal(found.saliency, again.saliency)

@@ -7,10 +7,12 @@ from jax.test_util import check_grads
 from mdm_jax import InputError, objectives
 
 
-def view(activation, reference, mask=None):
+def view(activation, reference, mask=None, nothing=0.0, rest=None):
     mask = jnp.ones((4, 4)) if mask is None else mask
     image = jnp.zeros((*mask.shape, 3))
-    return objectives.View(mask, jnp.asarray(activation), jnp.asarray(reference), image, image, None, jnp.int32(0))
+    activation, reference, nothing = (jnp.asarray(value) for value in (activation, reference, nothing))
+    rest = None if rest is None else jnp.asarray(rest)
+    return objectives.View(mask, activation, reference, image, image, None, jnp.int32(0), nothing, rest)
 
 
 def test_scalar_distances():
@@ -18,8 +20,28 @@ def test_scalar_distances():
     values = {name: float(distance(seen)) for name, distance in objectives.DISTANCES.items()}
     cross = -(0.8 * np.log(0.5) + 0.2 * np.log(0.5))
     entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
-    expected = {"absolute": 0.3, "squared": 0.09, "relative": 0.375, "kl": cross - entropy, "cross_entropy": cross}
+    expected = {
+        "absolute": 0.3,
+        "squared": 0.09,
+        "relative": 0.375,
+        "share": 0.375,
+        "kl": cross - entropy,
+        "cross_entropy": cross,
+    }
     assert values == pytest.approx(expected, rel=1e-5)
+
+
+def test_shares_are_the_same_for_a_similarity_and_a_distance():
+    similarity = view(0.6, 0.8, nothing=0.3, rest=0.4)
+    distance = view(3.0, 1.0, nothing=6.0, rest=5.0)  # small where the image fits
+    assert objectives.share(similarity) == pytest.approx(0.2 / 0.5)
+    assert objectives.share(distance) == pytest.approx(2 / 5)
+    assert objectives.rest_share(similarity) == pytest.approx(0.1 / 0.5)
+    assert objectives.rest_share(distance) == pytest.approx(1 / 5)
+    assert objectives.rest_share(view(0.6, 0.8, nothing=0.3, rest=0.2)) == 0  # less than the fill is nothing left
+    assert objectives.rest_share(view(3.0, 1.0, nothing=6.0, rest=7.0)) == 0
+    with pytest.raises(InputError, match="needs_rest=True"):
+        objectives.rest_share(view(0.6, 0.8))
 
 
 def test_vector_distances():
@@ -79,8 +101,13 @@ def test_bad_objectives(terms, message):
 
 
 def test_terms_from_a_file():
-    terms = objectives.from_mapping({"squared": 1.0, "area": 2.0})
-    assert [(each.name, each.weight) for each in terms] == [("squared", 1.0), ("area", 2.0)]
+    terms = objectives.from_mapping({"squared": 1.0, "area": 2.0, "removal": 0.5})
+    assert [(each.name, each.weight, each.needs_rest) for each in terms] == [
+        ("squared", 1.0, False),
+        ("area", 2.0, False),
+        ("removal", 0.5, True),
+    ]
+    assert terms[2] == objectives.removal(0.5)
     with pytest.raises(InputError, match="did you mean 'area'"):
         objectives.from_mapping({"are": 1.0})
     with pytest.raises(InputError, match="did you mean 'absolute'"):
