@@ -18,6 +18,7 @@ import tyro
 from mdm_jax import commands
 from mdm_jax.cli_evaluation import BENCHMARK_HELP, EVALUATE_HELP, Benchmark, Evaluate
 from mdm_jax.cli_options import Options
+from mdm_jax.cli_prototypes import PROTOTYPES_HELP, Prototypes
 from mdm_jax.cli_report import REPORT_HELP, ReportRuns
 from mdm_jax.cli_runs import RUN_HELP, STATUS_HELP, VERIFY_HELP, Run, RunStatus, RunVerify
 from mdm_jax.console import Report
@@ -110,7 +111,8 @@ class Train:
     out: Path | None = None
     """folder of the run, in place of the config's out"""
     data: str | None = None
-    """source of images, in place of the config's: digits, folder:PATH or tfds:NAME"""
+    """source of images, in place of the config's: digits, folder:PATH, tfds:NAME, cub:PATH, chestxray14:PATH, or cropped: and
+    one with boxes"""
     epochs: int | None = None
     """passes over the images, in place of the config's"""
     seed: int | None = None
@@ -135,6 +137,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "run-status": (RunStatus, STATUS_HELP),
     "run-verify": (RunVerify, VERIFY_HELP),
     "report": (ReportRuns, REPORT_HELP),
+    "prototypes": (Prototypes, PROTOTYPES_HELP),
 }
 WRITTEN_APART: dict[tuple[str, ...], str] = {("run", "status"): "run-status", ("run", "verify"): "run-verify"}
 """commands of two words; a run of options alone is `run`"""

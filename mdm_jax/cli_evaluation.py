@@ -49,7 +49,8 @@ class Evaluate:
     dtype: str = "float32"
     """what the network computes in: float32 or bfloat16"""
     data: str | None = None
-    """source of the images and their truth: digits, folder:PATH or tfds:NAME; the run's own when not given, else digits"""
+    """source of the images and their truth: digits, folder:PATH, tfds:NAME, cub:PATH, chestxray14:PATH, or cropped: and one
+    with boxes; the run's own when not given, else digits"""
     split: str | None = None
     """split of the data; the run's own when not given, else test"""
     limit: int | None = None
@@ -99,7 +100,7 @@ class Benchmark:
     models: tuple[str, ...] = ("resnet",)
     """networks: NAME, NAME=WEIGHTS, or LABEL=WEIGHTS where a config.json beside the weights tells the network"""
     data: str = "digits"
-    """source of the images: digits, folder:PATH or tfds:NAME"""
+    """source of the images: digits, folder:PATH, tfds:NAME, cub:PATH, chestxray14:PATH, or cropped: and one with boxes"""
     split: str = "test"
     """split of the data"""
     limit: int | None = None

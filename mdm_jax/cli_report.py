@@ -28,7 +28,7 @@ class ReportRuns:
     out: Path = Path("mdm-report")
     """folder of the page; a report that lies there is replaced"""
     data: str | None = None
-    """where the images are now, in place of what the runs say: digits, folder:PATH, files:PATH or tfds:NAME"""
+    """where the images are now, in place of what the runs say: folder:PATH, files:PATH, tfds:NAME or any other source"""
     split: str | None = None
     """split of the data, in place of what the runs say"""
     limit: int | None = None

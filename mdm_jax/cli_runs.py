@@ -40,7 +40,8 @@ Examples:
 @dataclass(frozen=True, kw_only=True)
 class Run(Options):
     data: str = "digits"
-    """source of the images: digits, folder:PATH, files:PATH (images without labels) or tfds:NAME"""
+    """source of the images: digits, folder:PATH, files:PATH (images without labels), tfds:NAME, cub:PATH, chestxray14:PATH, or
+    cropped: and one with boxes"""
     split: str = "test"
     """split of the data; all for every image of a folder or a tfds data set"""
     model: str | None = None

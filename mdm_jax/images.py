@@ -34,6 +34,8 @@ RESAMPLING = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
     "lanczos": PIL.Image.Resampling.LANCZOS,
 }
+CROP_MODES = ("center", "squash")
+"""timm's names: keep the aspect and crop the centre, or give it up and keep all"""
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """control characters, and what stands for bytes that are no UTF-8"""
 
@@ -126,14 +128,15 @@ def to_uint8(image: Any) -> np.ndarray:
 
 
 def fit(
-    image: PIL.Image.Image, size: tuple[int, int], *, crop: float = 1.0, interpolation: str = "bilinear"
+    image: PIL.Image.Image, size: tuple[int, int], *, crop: float = 1.0, interpolation: str = "bilinear", mode: str = "center"
 ) -> PIL.Image.Image:
     """Resize so that a centre crop of (height, width) is the share `crop` of the short side, then crop, as timm does.
 
-    For a square crop the sides are rounded as torchvision's `Resize` does, for another as timm's `ResizeKeepRatio`.
+    For a square crop the sides are rounded as torchvision's `Resize` does, for another as timm's `ResizeKeepRatio`. The mode
+    "squash" resizes each side by itself, so that the crop is the share `crop` of both, whatever the aspect.
     """
     height, width = size
-    room, resized = placement(image.size, size, crop=crop)
+    room, resized = placement(image.size, size, crop=crop, mode=mode)
     if room != image.size:  # a strip: the centre is all that the crop will see
         image = _centre(image, *room)
     if resized != image.size:
@@ -142,12 +145,14 @@ def fit(
 
 
 def placement(
-    original: tuple[int, int], size: tuple[int, int], *, crop: float = 1.0
+    original: tuple[int, int], size: tuple[int, int], *, crop: float = 1.0, mode: str = "center"
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """How `fit` brings an image of `original` (width, height) to a `size` (height, width): the (width, height) of the centre
     that it keeps of a long strip, the whole for any other image, and that to which it resizes this before it crops."""
     height, width = size
     whole = int(height / crop), int(width / crop)
+    if mode == "squash":
+        return original, (max(width, whole[1]), max(height, whole[0]))
     scale = max(whole[0] / original[1], whole[1] / original[0])
     longest = round(MAX_ASPECT * max(whole) / scale)
     room = min(original[0], longest), min(original[1], longest)

@@ -129,6 +129,17 @@ def test_fit_to_another_aspect():
     assert images.fit(PIL.Image.new("RGB", (9, 50)), (32, 64)).size == (64, 32)
 
 
+def test_squash_keeps_all_of_an_image_and_gives_up_its_aspect():
+    wide = PIL.Image.fromarray(np.repeat(np.arange(120, dtype=np.uint8)[None, :, None], 60, 0).repeat(3, 2))
+    fitted = np.asarray(images.fit(wide, (30, 30), mode="squash"))[..., 0].astype(int)
+    assert fitted.shape == (30, 30)
+    assert (fitted[0] == fitted[-1]).all()
+    np.testing.assert_allclose(fitted[0], 4 * np.arange(30) + 1.5, atol=1.5)
+    cropped = np.asarray(images.fit(wide, (30, 30), crop=0.75, mode="squash"))[..., 0].astype(int)
+    np.testing.assert_allclose(cropped[0], 15 + 3 * np.arange(30) + 1, atol=1.5)
+    assert images.fit(PIL.Image.new("RGB", (40_000, 8)), (64, 64), mode="squash").size == (64, 64)
+
+
 def test_a_strip_is_not_blown_up():
     strip = PIL.Image.new("RGB", (40_000, 8), "red")
     fitted = images.fit(strip, (64, 64))

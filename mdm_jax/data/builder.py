@@ -101,7 +101,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         source = self.sources[split]
         for index, file in enumerate(source.files):
             try:
-                id, image, label = source.picture(index)
+                id, image, label, _ = source.picture(index)
             except InputError as error:
                 self.left_out.append(str(error))
                 continue

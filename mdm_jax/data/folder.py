@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from mdm_jax import images
 from mdm_jax.data import listing
@@ -32,6 +33,9 @@ class Folder:
     """[k, 4] in pixels by file; a file without boxes is not in it"""
     masks: Mapping[str, str] = field(repr=False)
     """mask file by file, both relative to the folder"""
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """(x, y) [p, 2] of the object's parts by file, in pixels; NaN for a part that is not seen"""
+    part_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -43,14 +47,17 @@ class Folder:
         file = self.files[index]
         return Picture(images.printable(file), images.read(self.root / file), self.labels[index])
 
+    def boxed(self, index: int) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]:
+        """As `picture`, and the item's boxes. Raises InputError for one that is empty."""
+        picture, boxes = self.picture(index), self.boxes.get(self.files[index])
+        return picture, None if boxes is None else boxes_of(boxes, picture.image, picture.id)
+
     def __getitem__(self, index: int) -> Example:
-        picture, file = self.picture(index), self.files[index]
-        mask = boxes = None
+        (picture, boxes), file, mask = self.boxed(index), self.files[index], None
         if file in self.masks:
             mask = mask_of(images.read(self.root / self.masks[file]), picture.image, picture.id)
-        if file in self.boxes:
-            boxes = boxes_of(self.boxes[file], picture.image, picture.id)
-        return Example(picture.id, images.to_array(picture.image), picture.label, mask, boxes)
+        array = images.to_array(picture.image)
+        return Example(picture.id, array, picture.label, mask, boxes, parts=self.parts.get(file))
 
 
 def open_folder(path: str, split: str) -> Folder:

@@ -73,8 +73,8 @@ def boxes(root: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     wanted = {_beside(file): file for file in files} | {file: file for file in files}
-    rows: dict[str, list[list[float]]] = {}
-    for number, row in _rows(path, ("file", *CORNERS)):
+    found: dict[str, list[list[float]]] = {}
+    for number, row in rows(path, ("file", *CORNERS)):
         try:
             corners = [float(row[name]) for name in CORNERS]
         except (TypeError, ValueError):
@@ -82,8 +82,8 @@ def boxes(root: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
         if not np.isfinite(corners).all():
             raise InputError(f"row {number} of {images.printable(path)} has no four numbers for {', '.join(CORNERS)}")
         if (file := wanted.get(_posix(row["file"]))) is not None:
-            rows.setdefault(file, []).append(corners)
-    return {file: np.asarray(corners) for file, corners in rows.items()}
+            found.setdefault(file, []).append(corners)
+    return {file: np.asarray(corners) for file, corners in found.items()}
 
 
 def masks(root: Path, files: Sequence[str]) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _from_table(root: Path) -> Iterator[Item]:
     """The rows of labels.csv; a file is relative to images/ where there is such a folder."""
     path, below = root / "labels.csv", "images/" if (root / "images").is_dir() else ""
     seen: set[str] = set()
-    for number, row in _rows(path, ("file", "label")):
+    for number, row in rows(path, ("file", "label")):
         file, label = below + _posix(row["file"]).removeprefix(below), row["label"].strip()
         if file == below or not label:
             raise InputError(f"row {number} of {images.printable(path)} lacks its file or its label")
@@ -132,7 +132,7 @@ def _by_hash(file: str) -> str:
     return "val" if zlib.crc32(os.fsencode(file)) % HELD_OUT_SHARE == 0 else "train"
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a table with their line numbers. Raises InputError when a column is missing or it is no text."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

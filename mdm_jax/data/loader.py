@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from mdm_jax.data.ahead import read_ahead
 from mdm_jax.data.augment import Augment
-from mdm_jax.data.sources import UNKNOWN, Source, picture
+from mdm_jax.data.sources import UNKNOWN, MultiLabel, Source, picture
 from mdm_jax.errors import InputError
 
 Fit = Callable[[PIL.Image.Image], np.ndarray]
@@ -33,7 +33,8 @@ class Batch(NamedTuple):
     """Images of the network's size, not normalised, with their labels."""
 
     images: Float32[np.ndarray, "b h w c"]
-    labels: Int32[np.ndarray, " b"]
+    labels: Int32[np.ndarray, " b"] | Float32[np.ndarray, "b classes"]
+    """number of the class, or of a multi-label source 1 for each class that the image has, else 0"""
     valid: Bool[np.ndarray, " b"]
     """False where the slot repeats another image: an item that could not be read, or padding of the last batch"""
     skipped: tuple[str, ...]
@@ -89,7 +90,7 @@ def train_batches(
         raise InputError(f"start is {start}: give the number of the first batch, from 0")
     prepare = _Prepare(source, _items(source, loading), fit, augment)
     order = grain.MapDataset.range(_items(source, loading)).seed(loading.seed).shuffle()[:used].repeat(EPOCHS)
-    batches = order.random_map(prepare).batch(loading.batch, batch_fn=partial(_stack, _blank(fit), loading.batch))
+    batches = order.random_map(prepare).batch(loading.batch, batch_fn=partial(_stack, _blank(source, fit), loading.batch))
     return _read(batches[start:], loading)
 
 
@@ -103,13 +104,13 @@ def eval_batches(source: Source, loading: Loading, fit: Fit) -> Iterator[Batch]:
     if count == 0:
         raise InputError(f"{source.name} has no items: choose another split or folder")
     items = grain.MapDataset.range(count).map(_Prepare(source, count, fit, None))
-    batches = items.batch(loading.batch, batch_fn=partial(_stack, _blank(fit), loading.batch))
+    batches = items.batch(loading.batch, batch_fn=partial(_stack, _blank(source, fit), loading.batch))
     return _read(batches, loading)
 
 
 class _Slot(NamedTuple):
     image: np.ndarray | None
-    label: int
+    label: int | np.ndarray
     reason: str
 
 
@@ -125,22 +126,23 @@ class _Prepare:
     def __call__(self, index: int, rng: np.random.Generator | None = None) -> _Slot:
         try:
             item = picture(self.source, index * len(self.source) // self.count)
-            if item.label == UNKNOWN:
+            label = item.label if item.labels is None else item.labels
+            if item.labels is None and label == UNKNOWN:
                 raise InputError(f"{item.id} has no label: choose a split that is labelled")
         except InputError as error:
             return _Slot(None, 0, str(error))
         image = item.image if self.augment is None or rng is None else self.augment(item.image, rng)
-        return _Slot(self.fit(image), item.label, "")
+        return _Slot(self.fit(image), label, "")
 
 
-def _stack(blank: np.ndarray, size: int, slots: Sequence[_Slot]) -> Batch:
+def _stack(blank: _Slot, size: int, slots: Sequence[_Slot]) -> Batch:
     """One batch of `size`; a slot without image repeats one that has, so that batch statistics stay those of images."""
     slots = list(slots) + [_Slot(None, 0, "")] * (size - len(slots))
-    good = [slot for slot in slots if slot.image is not None] or [_Slot(blank, 0, "")]
+    good = [slot for slot in slots if slot.image is not None] or [blank]
     filled = [slot if slot.image is not None else good[i % len(good)] for i, slot in enumerate(slots)]
     return Batch(
         np.stack([np.asarray(slot.image, np.float32) for slot in filled]),
-        np.asarray([slot.label for slot in filled], np.int32),
+        np.asarray([slot.label for slot in filled], np.asarray(blank.label).dtype),
         np.asarray([slot.image is not None for slot in slots]),
         tuple(slot.reason for slot in slots if slot.reason),
     )
@@ -150,9 +152,10 @@ def _items(source: Source, loading: Loading) -> int:
     return len(source) if loading.limit is None else min(loading.limit, len(source))
 
 
-def _blank(fit: Fit) -> np.ndarray:
+def _blank(source: Source, fit: Fit) -> _Slot:
     """What stands in a batch of which nothing could be read; a fit that cannot work fails here, before any reading."""
-    return np.zeros_like(fit(PIL.Image.new("RGB", (64, 64))))
+    label = np.zeros(len(source.class_names), np.float32) if isinstance(source, MultiLabel) else np.zeros((), np.int32)
+    return _Slot(np.zeros_like(fit(PIL.Image.new("RGB", (64, 64)))), label, "")
 
 
 def _read(batches: grain.MapDataset, loading: Loading) -> Iterator[Batch]:

@@ -15,7 +15,15 @@ from mdm_jax.errors import InputError, unknown
 
 HELD_OUT = ("val", "validation", "valid", "test")
 """names of the split that is not trained on; one of them stands for another where a source has only that"""
-KINDS = {"digits": "digits", "folder": "folder:PATH", "files": "files:PATH", "tfds": "tfds:NAME or tfds:NAME:SPLIT"}
+KINDS = {
+    "digits": "digits",
+    "folder": "folder:PATH",
+    "files": "files:PATH",
+    "tfds": "tfds:NAME or tfds:NAME:SPLIT",
+    "cub": "cub:PATH",
+    "chestxray14": "chestxray14:PATH",
+    "cropped": "cropped:SOURCE, where SOURCE is another of these",
+}
 """kinds of sources and how each is written"""
 ALL = "all"
 """the split of every item, where a source has files or records"""
@@ -29,10 +37,14 @@ class Example(NamedTuple):
     id: str
     image: Float32[np.ndarray, "h w 3"]
     label: int
-    """number of the class, `UNKNOWN` where it is not known"""
+    """number of the class; `UNKNOWN` where it is not known, and of a multi-label item that has not exactly one"""
     mask: Bool[np.ndarray, "h w"] | None
     boxes: Float32[np.ndarray, "k 4"] | None
     """(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive, in hundredths of a pixel"""
+    labels: Float32[np.ndarray, " classes"] | None = None
+    """1 for each class that the item has, else 0; None in a source whose items have one class each"""
+    parts: Float32[np.ndarray, "p 2"] | None = None
+    """(x, y) of each part of the object, in pixels of the upright image; NaN for a part that is not seen"""
 
 
 class Picture(NamedTuple):
@@ -41,6 +53,7 @@ class Picture(NamedTuple):
     id: str
     image: PIL.Image.Image
     label: int
+    labels: Float32[np.ndarray, " classes"] | None = None
 
 
 @runtime_checkable
@@ -65,15 +78,34 @@ class Pictures(Protocol):
     def picture(self, index: int, /) -> Picture: ...
 
 
+@runtime_checkable
+class Boxed(Protocol):
+    """A source that reads an image with its boxes but without its mask, which is quicker."""
+
+    def boxed(self, index: int, /) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]: ...
+
+
 def picture(source: Source, index: int) -> Picture:
     """Item `index` as training sees it. Raises InputError for an item that is damaged or no image in [0, 1]."""
-    if isinstance(source, Pictures):
-        return source.picture(index)
-    example = source[index]
+    return source.picture(index) if isinstance(source, Pictures) else as_picture(source[index])
+
+
+def as_picture(example: Example) -> Picture:
+    """An example as training sees it. Raises InputError for what is no RGB image in [0, 1]."""
     image = images.check_image(example.image, str(example.id))
     if image.shape[2] != 3:
         raise InputError(f"{example.id} has {image.shape[2]} channels: a source gives RGB, [height, width, 3]")
-    return Picture(example.id, PIL.Image.fromarray(images.to_uint8(image)), example.label)
+    return Picture(example.id, PIL.Image.fromarray(images.to_uint8(image)), example.label, example.labels)
+
+
+@runtime_checkable
+class MultiLabel(Protocol):
+    """A source whose items have any number of classes each, also none; every item then tells its `labels`."""
+
+    @property
+    def multi_hot(self) -> Float32[np.ndarray, "n classes"]:
+        """`labels` of every item, without opening it"""
+        ...
 
 
 @runtime_checkable
@@ -87,19 +119,37 @@ class Listed(Protocol):
     def labels(self) -> tuple[int, ...]: ...
 
 
+@runtime_checkable
+class Changed(Protocol):
+    """A source that gives the items of another, each changed in the way that `change` names."""
+
+    @property
+    def change(self) -> str: ...
+
+    @property
+    def source(self) -> Source: ...
+
+
 def checksum(*sources: Source) -> str:
     """Of the items' files and labels, or of name and length where items are no files; opens no image."""
-    contents = [
-        [*zip(source.files, source.labels)] if isinstance(source, Listed) else (source.name, len(source)) for source in sources
-    ]
-    return hashlib.sha256(repr(contents).encode()).hexdigest()
+    return hashlib.sha256(repr([*map(_contents, sources)]).encode()).hexdigest()
+
+
+def _contents(source: Source) -> object:
+    if isinstance(source, Changed):
+        return source.change, _contents(source.source)
+    if not isinstance(source, Listed):
+        return source.name, len(source)
+    if isinstance(source, MultiLabel):
+        return source.files, source.labels, hashlib.sha256(source.multi_hot.tobytes()).hexdigest()
+    return [*zip(source.files, source.labels)]
 
 
 def open_source(text: str, split: str) -> Source:
-    """The source that `text` names: `digits`, `folder:PATH`, `files:PATH` or `tfds:NAME[:SPLIT]`, of which `split` is asked.
+    """The source that `text` names, one of `KINDS`, of which `split` is asked.
 
     "val", "validation", "valid" and "test" stand for each other where a source has only one of them; "all" is every item of
-    a folder or of a tfds data set. Files without labels have no splits.
+    a source that lies in files or records. Files without labels have no splits.
     Raises InputError for an unknown kind, a missing place or name, or a split that the source lacks.
     """
     kind, _, place = text.partition(":")
@@ -119,6 +169,18 @@ def open_source(text: str, split: str) -> Source:
         from mdm_jax.data.files import open_files
 
         return open_files(place)
+    if kind == "cub":
+        from mdm_jax.data.cub import open_cub
+
+        return open_cub(place, split)
+    if kind == "chestxray14":
+        from mdm_jax.data.chestxray14 import open_chestxray14
+
+        return open_chestxray14(place, split)
+    if kind == "cropped":
+        from mdm_jax.data.cropped import cropped
+
+        return cropped(open_source(place, split))
     from mdm_jax.data.tfds import open_tfds  # tensorflow_datasets takes seconds to import
 
     return open_tfds(place, split)

@@ -44,14 +44,13 @@ class TfdsSource:
         """Image and label of an item, without its truth. Raises InputError for a record that cannot be read."""
         return self._picture(index, self._record(index))
 
+    def boxed(self, index: int) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]:
+        """As `picture`, and the item's boxes. Raises InputError for one that is empty."""
+        return self._boxed(index, self._record(index))
+
     def __getitem__(self, index: int) -> Example:
-        record = self._record(index)
-        id, image, label = self._picture(index, record)
-        mask = boxes = None
-        corners = _corners(record)
-        if len(corners):
-            size = np.asarray([image.width, image.height] * 2, np.float64)
-            boxes = boxes_of(corners[:, [1, 0, 3, 2]].astype(np.float64) * size, image, id)
+        record, mask = self._record(index), None
+        (id, image, label, _), boxes = self._boxed(index, record)
         drawn = next((record[key] for key in MASKS if key in record), None)
         if drawn is not None and record.get("has_mask", True):
             mask = mask_of(images.decode(io.BytesIO(drawn), f"the mask of {id}"), image, id)
@@ -64,6 +63,11 @@ class TfdsSource:
             return self.records[index]
         except Exception as error:  # a stranger's bytes: whatever the reader stumbles over
             raise InputError(f"record {index} of {self.name} ({self.split}) is damaged ({type(error).__name__})") from error
+
+    def _boxed(self, index: int, record: Mapping[str, Any]) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]:
+        picture, corners = self._picture(index, record), _corners(record).astype(np.float64)
+        size = [picture.image.width, picture.image.height] * 2
+        return picture, boxes_of(corners[:, [1, 0, 3, 2]] * size, picture.image, picture.id) if len(corners) else None
 
     def _picture(self, index: int, record: Mapping[str, Any]) -> Picture:
         file = record.get("file")

@@ -27,6 +27,8 @@ class Framed(NamedTuple):
     """pixels of the object, those of its boxes where only they are known; None where nothing of it is in the frame"""
     boxes: Float32[np.ndarray, "k 4"] | None
     """(x0, y0, x1, y1) in pixels of the frame, ends exclusive; None where none is known or in the frame"""
+    parts: Float32[np.ndarray, "p 2"] | None = None
+    """(x, y) of each part of the object in pixels of the frame, NaN where it is not seen there"""
 
     @property
     def digest(self) -> int:
@@ -49,7 +51,8 @@ def frame(example: Example, preprocessing: Preprocessing) -> Framed:
         boxes = fit_boxes(example.boxes, photograph.size, preprocessing)
     if example.mask is not None:
         drawn = PIL.Image.fromarray(example.mask.astype(np.uint8) * 255)
-        fitted = images.fit(drawn, preprocessing.size, crop=preprocessing.crop, interpolation="nearest")
+        crop, mode = preprocessing.crop, preprocessing.crop_mode
+        fitted = images.fit(drawn, preprocessing.size, crop=crop, interpolation="nearest", mode=mode)
         mask = np.asarray(fitted) > 127
     elif boxes is not None:
         mask = covered(boxes, preprocessing.size)
@@ -59,6 +62,7 @@ def frame(example: Example, preprocessing: Preprocessing) -> Framed:
         example.label,
         mask if mask is not None and mask.any() else None,
         boxes if boxes is not None and len(boxes) else None,
+        None if example.parts is None else _seen(fit_points(example.parts, photograph.size, preprocessing), preprocessing.size),
     )
 
 
@@ -67,11 +71,25 @@ def fit_boxes(
 ) -> Float32[np.ndarray, "j 4"]:
     """Boxes of an image of `original` (width, height) in the network's frame, clipped; those that lie outside are left out."""
     height, width = preprocessing.size
-    room, resized = images.placement(original, (height, width), crop=preprocessing.crop)
-    scale = np.asarray(resized) / np.asarray(room)
-    corners = (boxes.reshape(-1, 2) - images.corner(original, room)) * scale - images.corner(resized, (width, height))
+    corners = fit_points(boxes.reshape(-1, 2), original, preprocessing)
     fitted = np.clip(corners.reshape(-1, 4), 0, [width, height] * 2)
     return fitted[(fitted[:, 2:] > fitted[:, :2]).all(axis=1)].astype(np.float32)
+
+
+def fit_points(
+    points: Float[np.ndarray, "k 2"], original: tuple[int, int], preprocessing: Preprocessing
+) -> Float[np.ndarray, "k 2"]:
+    """Points (x, y) of an image of `original` (width, height) in the network's frame, also those beyond it."""
+    height, width = preprocessing.size
+    room, resized = images.placement(original, (height, width), crop=preprocessing.crop, mode=preprocessing.crop_mode)
+    scale = np.asarray(resized) / np.asarray(room)
+    return (points - images.corner(original, room)) * scale - images.corner(resized, (width, height))
+
+
+def _seen(points: Float[np.ndarray, "k 2"], size: tuple[int, int]) -> Float32[np.ndarray, "k 2"]:
+    """Points of a frame of (height, width); those beyond it are NaN."""
+    inside = ((points >= 0) & (points < size[::-1])).all(axis=1, keepdims=True)
+    return np.where(inside, points, np.nan).astype(np.float32)
 
 
 def covered(boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:

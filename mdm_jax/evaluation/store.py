@@ -36,8 +36,8 @@ Columns = dict[str, np.ndarray]
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Path]:
-    """The folder, which is made, for this process alone.
+def opened(folder: Path, what: str = "benchmark") -> Iterator[Path]:
+    """The folder, which is made, for this process alone; `what` names in the error what another does there.
 
     Raises InputError for a folder that cannot be written or in which another process is at work.
     """
@@ -48,7 +48,7 @@ def opened(folder: Path) -> Iterator[Path]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
-            f"another benchmark is at work in {printable(folder)}: wait for it, or choose another folder with --out"
+            f"another {what} is at work in {printable(folder)}: wait for it, or choose another folder with --out"
         ) from None
     except OSError as error:
         raise _unwritable(folder, error) from error

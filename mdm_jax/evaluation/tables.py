@@ -76,14 +76,20 @@ class Table:
 
 
 def build(results: Results, reference: str | None = None) -> Table:
-    """The table of a benchmark. Others are compared with the method of the label `reference`, by default the first MDM."""
-    labels = [entry.method for entry in results.entries]
+    """The table of a benchmark, see `of_entries`."""
+    return of_entries(results.entries, results.metrics, results.notes, reference)
+
+
+def of_entries(
+    entries: Sequence[Entry], metrics: Mapping[str, Metric], notes: Sequence[str] = (), reference: str | None = None
+) -> Table:
+    """The table of some entries. Others are compared with the method of the label `reference`, by default the first MDM."""
+    labels = [entry.method for entry in entries]
     reference = reference or next((label for label in labels if label.partition(":")[0] == "mdm"), labels[0])
     rows: list[Row] = []
-    for model in dict.fromkeys(entry.model for entry in results.entries):
-        entries = [entry for entry in results.entries if entry.model == model]
-        rows += _rows(entries, results.metrics, reference)
-    return Table(tuple(rows), results.metrics, results.notes, reference)
+    for model in dict.fromkeys(entry.model for entry in entries):
+        rows += _rows([entry for entry in entries if entry.model == model], metrics, reference)
+    return Table(tuple(rows), metrics, tuple(notes), reference)
 
 
 def _rows(entries: Sequence[Entry], metrics: Mapping[str, Metric], reference: str) -> list[Row]:

@@ -100,7 +100,7 @@ def frames_of(runs: Sequence[Shown], albums: Sequence[Album], images: int) -> li
     shapes = [shape_of(run, album) for run, album in zip(runs, albums)]
     for number, album in enumerate(albums):
         how = album.preprocessing
-        seen = None if how is None else (how.channels, how.size, how.crop, how.interpolation)
+        seen = None if how is None else (how.channels, how.size, how.crop, how.interpolation, how.crop_mode)
         groups.setdefault((id(album.source), seen, shapes[number]), []).append(number)
     return [Frame(n, members, albums, shapes[members[0]], images) for n, members in enumerate(groups.values())]
 

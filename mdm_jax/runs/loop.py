@@ -216,9 +216,7 @@ class _Loop:
                     elif rank >= len(targets):
                         fact = fact._replace(
                             status=NO_TARGET,
-                            reason="the network has no class for its label"
-                            if name is None
-                            else f"the network has no class {name}",
+                            reason="it has no label, or more than one" if name is None else f"the network has no class {name}",
                         )
                     else:
                         question = Question(read.image, np.int32(targets[rank]), batch.id_numbers([read.id])[0])
