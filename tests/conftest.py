@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 from flax import nnx
 
@@ -19,6 +20,35 @@ def patch_network(images):
     """Two logits; the first is the brightness of one patch, the second is fixed. Only the patch matters."""
     inside = images[:, *PATCH, :].mean((1, 2, 3))
     return jnp.stack([8.0 * inside - 3.0, jnp.zeros_like(inside)], axis=-1)
+
+
+COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Three classes of noisy colours, 16 images each to train on and 5 to measure, 16x16."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for split, count in (("train", 16), ("val", 5)):
+        for name, colour in COLOURS.items():
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = np.clip(rng.normal(colour, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+                PIL.Image.fromarray(pixels).save(folder / split / name / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """Trainings of one shape share compiled code, those in other processes too."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (folder, 0.0)):
+        jax.config.update(name, value)
+    yield folder
+    for name, value in zip(names, before):
+        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import PIL.Image
 import pytest
+from conftest import COLOURS
 from flax import nnx
 
 from mdm_jax import InputError, checkpoints, cli
@@ -26,39 +26,14 @@ from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.vit import ViT
 from mdm_jax.settings import differences
 from mdm_jax.training import loop
+from mdm_jax.training.classification import cross_entropy
 from mdm_jax.training.config import FREE, OptimizerConfig, train_config
 from mdm_jax.training.display import Display, display
 from mdm_jax.training.job import open_job
 from mdm_jax.training.loop import Silent, Stopped, train
-from mdm_jax.training.steps import cross_entropy, decays, leaves, optimizer, program, schedule
+from mdm_jax.training.steps import decays, leaves, optimizer, program, schedule
 
-COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_once(tmp_path_factory):
-    """Trainings of one shape share compiled code, those in other processes too."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (folder, 0.0)):
-        jax.config.update(name, value)
-    yield folder
-    for name, value in zip(names, before):
-        jax.config.update(name, value)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Three classes of noisy colours, 16 images each to train on and 5 to measure, 16x16."""
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for split, count in (("train", 16), ("val", 5)):
-        for name, colour in COLOURS.items():
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = np.clip(rng.normal(colour, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
-                PIL.Image.fromarray(pixels).save(folder / split / name / f"{i:02d}.png")
-    return folder
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture

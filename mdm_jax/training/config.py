@@ -16,6 +16,8 @@ import dacite
 from mdm_jax import images
 from mdm_jax.data.augment import Augment
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.models.architectures import PROTOTYPES, known, resolve
+from mdm_jax.training.prototype_config import PrototypeConfig
 
 OPTIMIZERS = ("adamw", "sgd")
 DTYPES = ("float32", "bfloat16")
@@ -29,7 +31,9 @@ class DataConfig:
     """`[data]`: which images, and how they are loaded."""
 
     source: str = "digits"
-    """digits, folder:PATH or tfds:NAME; a relative PATH starts at the current directory"""
+    """digits, folder:PATH, tfds:NAME, cub:PATH or chestxray14:PATH; a relative PATH starts at the current directory"""
+    crop_to_boxes: bool = False
+    """cut each image to the boxes of its objects, as cropped:SOURCE does"""
     train: str = "train"
     """split to train on"""
     evaluate: str = "test"
@@ -62,8 +66,11 @@ class ModelConfig:
     """how images are resized: nearest, bilinear, bicubic or lanczos"""
     crop: float = 1.0
     """share of the resized short side that the centre crop keeps"""
+    crop_mode: str = "center"
+    """center keeps the aspect of an image; squash stretches it to the network's, so that nothing is cut off"""
     start_from: str = ""
-    """weights to start from, as `mdm explain --weights` takes them; empty starts from random ones"""
+    """weights to start from, as `mdm explain --weights` takes them, or an embedded network such as resnet; empty starts from
+    random ones; a prototype network also takes those of a plain classifier, into its backbone"""
     arguments: dict[str, Any] = field(default_factory=dict)
     """the network's own settings, such as widths and depths"""
 
@@ -106,6 +113,12 @@ class TrainConfig:
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     augment: Augment = field(default_factory=Augment)
+    prototypes: PrototypeConfig = field(default_factory=PrototypeConfig)
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether the network is one of prototypes, which `[prototypes]` trains in stages and not `[optimizer]`."""
+        return known(self.model.architecture) and resolve(self.model.architecture)[0] in PROTOTYPES
 
     def check(self) -> None:
         """Raises InputError naming the first setting whose value cannot be."""
@@ -124,6 +137,7 @@ class TrainConfig:
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
         _one_of("model.interpolation", model.interpolation, images.RESAMPLING)
+        _one_of("model.crop_mode", model.crop_mode, images.CROP_MODES)
         _require(min(model.size) >= images.MIN_SIDE, "model.size", list(model.size), f"{images.MIN_SIDE} pixels a side or more")
         _require(model.channels in (1, 3), "model.channels", model.channels, "3 for colour or 1 for grey")
         _require(0 < model.crop <= 1, "model.crop", model.crop, "a share above 0, at most 1")
@@ -138,10 +152,24 @@ class TrainConfig:
         for name in ("momentum", "label_smoothing", "warmup"):
             value = getattr(optimizer, name)
             _require(0 <= value < 1, f"optimizer.{name}", value, "a share from 0, below 1")
+        self.prototypes.check()
+        for table, used in (("optimizer", not self.has_prototypes), ("prototypes", self.has_prototypes)):
+            if not used and (given := _changed(getattr(self, table))):
+                raise InputError(
+                    f"the setting {table}.{given} has no meaning for a {model.architecture}: leave out the table [{table}]"
+                    + (", whose place [prototypes] takes" if table == "optimizer" else "")
+                )
         try:
             self.augment.check()
         except InputError as error:
             raise InputError(f"augment.{error}") from None
+
+
+def _changed(table: Any) -> str | None:
+    """The first setting of a table that is not its default."""
+    default = type(table)()
+    changed = (each.name for each in dataclasses.fields(table) if getattr(table, each.name) != getattr(default, each.name))
+    return next(changed, None)
 
 
 def read_config(path: Path) -> dict[str, Any]:

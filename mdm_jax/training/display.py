@@ -21,18 +21,26 @@ class Display(Watcher):
         super().__init__(*columns, TimeRemainingColumn())
         self.epoch_steps = self.epochs = 1
         self.drawn = 0.0
+        self.doing = ""
 
     def begins(self, step: int, steps: int, steps_per_epoch: int) -> None:
         """A training begins after `step` of `steps` steps."""
         self.epoch_steps, self.epochs = steps_per_epoch, steps // steps_per_epoch
         self.task = self.bar.add_task("compiling", total=steps, completed=step, now="")
 
+    def enters(self, doing: str) -> None:
+        """A stage of a prototype network begins, or goes on where it takes no step for long."""
+        self.doing = doing
+        if self.task is not None and time.monotonic() - self.drawn > EVERY:
+            self.drawn = time.monotonic()
+            self.bar.update(self.task, description=doing, now="")
+
     def stepped(self, step: int, loss: float, rate: float) -> None:
         """A step is done; `rate` in images a second."""
         if self.task is not None and time.monotonic() - self.drawn > EVERY:
             epoch, self.drawn = 1 + (step - 1) // self.epoch_steps, time.monotonic()
             now = f"loss {loss:.3f}, {rate:.0f} images/s"
-            self.bar.update(self.task, completed=step, now=now, description=f"epoch {epoch}/{self.epochs}")
+            self.bar.update(self.task, completed=step, now=now, description=self.doing or f"epoch {epoch}/{self.epochs}")
 
 
 def display() -> AbstractContextManager[Display]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +18,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.models.architectures import build
 from mdm_jax.models.preprocessing import Preprocessing
 from mdm_jax.models.transfer import start_from
+from mdm_jax.training import stages
 from mdm_jax.training.config import TrainConfig
 
 
@@ -26,8 +29,38 @@ class Job:
     config: TrainConfig
     source: Source
     held_out: Source
-    fit: Callable[..., np.ndarray]
-    construct: Callable[[], nnx.Module]
+    preprocessing: Preprocessing
+    arguments: dict[str, Any]
+    """of the network; those of the config, but for what a pruning changed"""
+
+    @property
+    def fit(self) -> Callable[..., np.ndarray]:
+        return self.preprocessing.fit
+
+    def construct(self) -> nnx.Module:
+        """The network with fresh weights."""
+        model, classes, rngs = self.config.model, len(self.source.class_names), nnx.Rngs(self.config.seed)
+        sizes: dict[str, Any] = {"channels": model.channels, "size": model.size}
+        return build(model.architecture, num_classes=classes, rngs=rngs, **sizes, **self.arguments)
+
+    def with_prototypes(self, classes: Sequence[int]) -> Job:
+        """The job for a network with prototypes of these classes, as a pruning leaves them."""
+        arguments = {name: value for name, value in self.arguments.items() if name != "prototypes_per_class"}
+        return replace(self, arguments=arguments | {"prototype_classes": tuple(classes)})
+
+    @property
+    def items(self) -> int:
+        """Training images that are used."""
+        limit = self.config.data.train_items
+        return len(self.source) if limit is None else min(limit, len(self.source))
+
+    @cached_property
+    def timeline(self) -> stages.Timeline:
+        """The stages, with every step of the training."""
+        config = self.config
+        if config.has_prototypes:
+            return stages.staged(config.prototypes, config.epochs, self.steps_per_epoch)
+        return stages.plain(config.epochs, self.steps_per_epoch)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -35,7 +68,7 @@ class Job:
 
     @property
     def steps(self) -> int:
-        return self.config.epochs * self.steps_per_epoch
+        return self.timeline.steps
 
     @property
     def training(self) -> Loading:
@@ -51,39 +84,36 @@ class Job:
 def open_job(config: TrainConfig) -> Job:
     """Open the data and see that the network can be built. Raises InputError where they cannot."""
     data, model = config.data, config.model
-    source, held_out = open_source(data.source, data.train), open_source(data.source, data.evaluate)
+    where = f"cropped:{data.source}" if data.crop_to_boxes and not data.source.startswith("cropped:") else data.source
+    source, held_out = open_source(where, data.train), open_source(where, data.evaluate)
     if source.class_names != held_out.class_names:
         raise InputError(
             f"the splits {data.train} and {data.evaluate} of {data.source} have different classes "
             f"({len(source.class_names)} and {len(held_out.class_names)}): give both the same folders of classes"
         )
-    preprocessing = Preprocessing(model.channels, model.size, model.crop, model.interpolation, model.mean, model.std)
+    preprocessing = Preprocessing(
+        model.channels, model.size, model.crop, model.interpolation, model.mean, model.std, model.crop_mode
+    )
     classes = len(source.class_names)
     if not classes:
         raise InputError(f"{data.source} has no labels: train on a folder: with a folder for each class, or on tfds:")
     if classes == 1:
         name = source.class_names[0]
         warnings.warn(f"{data.source} has one class only, {name!r}: a network learns nothing from it", stacklevel=2)
-
-    def construct() -> nnx.Module:
-        rngs = nnx.Rngs(config.seed)
-        arguments = model.arguments
-        return build(model.architecture, num_classes=classes, channels=model.channels, size=model.size, rngs=rngs, **arguments)
-
+    job = Job(config, source, held_out, preprocessing, model.arguments)
     try:
         images = jax.ShapeDtypeStruct((1, *model.size, model.channels), np.float32)
-        jax.eval_shape(lambda images: construct()(images)[0], images)
+        jax.eval_shape(lambda images: job.construct()(images)[0], images)
     except InputError:
         raise
     except Exception as error:  # whatever a network says of arguments that it cannot take
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"[model] does not describe a {model.architecture} that can be built ({reason})") from error
-    job = Job(config, source, held_out, preprocessing.fit, construct)
     _ = job.steps  # a source smaller than a batch is found here
     return job
 
 
-def first_network(config: TrainConfig, construct: Callable[[], nnx.Module]) -> nnx.Module:
+def first_network(job: Job) -> nnx.Module:
     """The network that a training begins with: random weights, or those of `config.model.start_from`."""
-    network = construct()
-    return start_from(network, config.model.start_from) if config.model.start_from else network
+    network, place = job.construct(), job.config.model.start_from
+    return start_from(network, place) if place else network

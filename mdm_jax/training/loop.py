@@ -4,47 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax import checkpoints
 from mdm_jax.data.loader import Batch, eval_batches, train_batches
 from mdm_jax.errors import InputError
 from mdm_jax.models import weights
+from mdm_jax.prototypes import record as records
+from mdm_jax.prototypes.record import Record
+from mdm_jax.training import prototype_stages
 from mdm_jax.training import run as run_folder
 from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.job import Job, first_network, open_job
+from mdm_jax.training.measuring import line, measured, sentence
+from mdm_jax.training.prototype_steps import prototype_program
 from mdm_jax.training.run import Run
-from mdm_jax.training.steps import Program, State, Sums, filled, leaves, program, schedule
-
-
-@runtime_checkable
-class Watch(Protocol):
-    """Whoever watches a training, and may ask it to stop."""
-
-    def begins(self, step: int, steps: int, steps_per_epoch: int) -> None: ...
-    def stepped(self, step: int, loss: float, rate: float) -> None: ...
-    def says(self, sentence: str) -> None: ...
-    def wants_stop(self) -> bool: ...
-
-
-class Silent:
-    """Watches nothing and never asks to stop."""
-
-    def begins(self, step: int, steps: int, steps_per_epoch: int) -> None: ...
-    def stepped(self, step: int, loss: float, rate: float) -> None: ...
-    def says(self, sentence: str) -> None: ...
-    def wants_stop(self) -> bool:
-        return False
-
-
-class Stopped(Exception):
-    """The watcher asked to stop; a checkpoint holds everything, and the message says how to go on."""
+from mdm_jax.training.stages import BATCHED, LAST_LAYER, PLAIN, PRUNE, PUSH, Stage
+from mdm_jax.training.steps import Program, State, filled, leaves, program
+from mdm_jax.training.watch import Interrupted, Silent, Stopped, Watch
+from mdm_jax.training.work import Work, counted
 
 
 @dataclass(frozen=True)
@@ -82,6 +67,8 @@ class _Training:
     run: Run
     watch: Watch
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    record: Record | None = None
+    """of the last push"""
     skipped: dict[str, None] = field(default_factory=dict)
     """an ordered set of sentences: each image once"""
     saved: int = 0
@@ -90,142 +77,179 @@ class _Training:
     """that the training took, over all processes"""
     clock: float = field(default_factory=time.perf_counter)
     """when `seconds` was last brought up to date"""
+    compiled: Program = field(init=False)
 
     def go(self) -> Trained:
         checkpoint = checkpoints.restore(self.run.checkpoints)
         if checkpoint is None and self.run.weights.exists():  # it ended, and its checkpoints were removed
             return Trained(self.run, run_folder.metrics(self.run), [], was_done=True)
-        state, compiled = self._begin() if checkpoint is None else self._resume(checkpoint)
+        state = self._begin() if checkpoint is None else self._resume(checkpoint)
         step, steps = int(state.step), self.job.steps
-        if step == steps and self._is_closed(step) and run_folder.is_finished(self.run, compiled.module(state)):
+        if step == steps and self._is_closed(step) and run_folder.is_finished(self.run, self.compiled.module(state)):
             return Trained(self.run, self.metrics, list(self.skipped), was_done=True)
         if checkpoint is not None:
             self.watch.says(f"going on from step {step} of {steps}")
         run_folder.write_metrics(self.run, self.metrics)
         self.watch.begins(step, steps, self.job.steps_per_epoch)
-        state = self._loop(compiled, state, step)
-        run_folder.finish(self.run, compiled.module(state))
+        state = self._loop(state, step)
+        run_folder.finish(self.run, self.compiled.module(state))
         return Trained(self.run, self.metrics, list(self.skipped), was_done=False)
 
-    def _begin(self) -> tuple[State, Program]:
-        module = first_network(self.job.config, self.job.construct)
-        compiled = program(self.job.config, module, self.job.steps, self.job.steps_per_epoch)
-        return compiled.initial(module), compiled
+    def _begin(self) -> State:
+        module = first_network(self.job)
+        self.compiled = _program(self.job, module)
+        return self.compiled.initial(module)
 
-    def _resume(self, checkpoint: checkpoints.Checkpoint) -> tuple[State, Program]:
+    def _resume(self, checkpoint: checkpoints.Checkpoint) -> State:
         tree, notes = checkpoint.tree, checkpoint.notes
         try:
+            if "record" in notes:
+                self.record = records.from_plain(notes["record"])
+                self.job = replace(self.job, arguments=notes["arguments"])  # a pruning changes them
             module = weights.load(self.job.construct, tree["model"])
-            compiled = program(self.job.config, module, self.job.steps, self.job.steps_per_epoch)
-            state = compiled.initial(module)
+            self.compiled = _program(self.job, module)
+            state = self.compiled.initial(module)
             rest = filled((state.optimizer, state.step, state.sums), tree["optimizer"])
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the checkpoint in {self.run.checkpoints} is of another training or version ({error})") from error
         self.saved, self.seconds = checkpoint.step, float(notes.get("seconds", 0.0))
         self.skipped = dict.fromkeys(map(str, notes.get("skipped", ())))
         self.metrics = run_folder.metrics(self.run, until=checkpoint.step)
-        return State(state.params, state.stats, *rest), compiled
+        self._tell()
+        return State(state.params, state.stats, *rest)
 
-    def _loop(self, compiled: Program, state: State, step: int) -> State:
+    def _loop(self, state: State, step: int) -> State:
         job, config = self.job, self.job.config
-        batches = train_batches(job.source, job.training, job.fit, config.augment, start=step)
         loss, busy, images = None, 0.0, 0
+        stage: Stage | None = None
         self._tick()
         while True:
-            ends_epoch = step > 0 and step % job.steps_per_epoch == 0
             if self.watch.wants_stop():
-                raise self._stopped(compiled, state, step, loss)
-            if ends_epoch and not self._is_closed(step):
+                raise self._stopped(state, step, loss)
+            if job.timeline.ends_pass(step) and not self._is_closed(step):
                 jax.block_until_ready(state)
                 busy += self._tick()
                 self._check(loss, step)
-                if not self._close_epoch(compiled, state, step, images / busy if images else 0.0):
+                if not self._close_pass(state, step, images / busy if images else 0.0):
                     continue  # asked to stop
-                self._save(compiled, state, step, loss)
+                self._save(state, step, loss)
                 busy, images = 0.0, 0
                 self._tick()
             elif step % config.checkpoint_every == 0:
                 busy += self._tick()
-                self._save(compiled, state, step, loss)
+                self._save(state, step, loss)
                 self._tick()
             if step == job.steps:
                 return state
             try:
-                batch = self._noted(next(batches))
+                if stage is None or step == stage.stop:
+                    stage, loss = job.timeline.at(step), None
+                    work = self._enter(state, stage, step)
+                given = work.fetch()
+            except Interrupted:
+                raise self._stopped(state, step, loss) from None
             except Exception:
                 if self.watch.wants_stop():  # what asks this process to stop may have ended those that load
-                    raise self._stopped(compiled, state, step, loss) from None
+                    raise self._stopped(state, step, loss) from None
                 raise
-            before, (state, loss) = loss, compiled.train(state, batch.images, batch.labels, batch.valid)
+            before, (state, loss) = loss, work.act(state, *given)
             if before is None:
                 jax.block_until_ready(loss)
                 self._tick()  # compiled: that is in the seconds, not in the images a second
             else:  # one step runs while the next batch is fetched, and never more
                 self.watch.stepped(step, self._check(before, step), images / max(busy + self._since(), 1e-9))
-                images += len(batch.labels)
+                images += work.images
             step += 1
 
-    def _stopped(self, compiled: Program, state: State, step: int, loss: jax.Array | None) -> Stopped:
+    def _enter(self, state: State, stage: Stage, step: int) -> Work:
+        """What the stage does from step `step` on."""
+        job, kind, compiled = self.job, stage.kind, self.compiled
+        if kind != PLAIN:
+            self.watch.enters(kind)
+        if kind in BATCHED:
+            batches = train_batches(job.source, job.training, job.fit, job.config.augment, start=stage.batch(step))
+            return Work(lambda: self._noted(next(batches))[:3], counted(stage, step, compiled), job.config.data.batch)
+        if kind == LAST_LAYER:
+            given = prototype_stages.similarities(job, compiled, state, partial(self._passing, kind))
+            self.watch.enters(kind)
+            return Work(lambda: given, counted(stage, step, compiled), job.items)
+        change = {PUSH: prototype_stages.push, PRUNE: prototype_stages.prune}[kind]
+        changed = change(job, compiled, state, self.record, self.watch.says, partial(self._passing, kind))
+
+        def take(_: State) -> tuple[State, None]:
+            self.job, self.compiled, self.record = changed.job, changed.compiled, changed.record
+            return changed.state, None
+
+        return Work(tuple, take, 0)
+
+    def _passing(self, kind: str, done: int, count: int) -> None:
+        """Called on the way through the images; raises Interrupted when asked to stop."""
+        self.watch.enters(f"{kind}, image {done}/{count}")
+        if self.watch.wants_stop():
+            raise Interrupted
+
+    def _stopped(self, state: State, step: int, loss: jax.Array | None) -> Stopped:
         """What to raise when asked to stop, with a checkpoint written."""
-        self._save(compiled, state, step, loss)
+        self._save(state, step, loss)
         saved = "which is saved: the same command goes on from there" if step else "before the first: begin again"
         return Stopped(f"stopped at step {step} of {self.job.steps}, {saved}")
 
-    def _close_epoch(self, compiled: Program, state: State, step: int, speed: float) -> bool:
+    def _close_pass(self, state: State, step: int, speed: float) -> bool:
         """Measure, and add a line to the metrics; False when asked to stop on the way."""
-        job, total, data = self.job, Sums(*map(jnp.asarray, (0.0, 0.0, 0.0))), self.job.config.data
-        self._check_any(state.sums, data.train)
-        for batch in eval_batches(job.held_out, job.evaluation, job.fit):
-            if self.watch.wants_stop():
-                return False
-            self._noted(batch)
-            total += compiled.evaluate(state, batch.images, batch.labels, batch.valid)
-        self._check_any(total, data.evaluate)
+        job, data, stage = self.job, self.job.config.data, self.job.timeline.at(step - 1)
+        if stage.kind not in (PUSH, PRUNE):
+            self._check_any(state.sums, data.train)
+        try:
+            found = measured(self.compiled, state, self._held_out())
+        except Interrupted:
+            return False
+        self._check_any(found.sums, data.evaluate)
         self._tick()
-        line = {
-            "epoch": step // job.steps_per_epoch,
-            "step": step,
-            "train_loss": _mean(state.sums.loss, state.sums.items),
-            "train_accuracy": _mean(state.sums.hits, state.sums.items),
-            "eval_loss": _mean(total.loss, total.items),
-            "eval_accuracy": _mean(total.hits, total.items),
-            "learning_rate": float(schedule(job.config.optimizer, job.steps)(step - 1)),
-            "images_per_second": round(speed, 1),
-            "seconds": round(self.seconds, 1),
-            "skipped": len(self.skipped),
-        }
-        self.metrics.append(line)
+        told = {"images_per_second": round(speed, 1), "seconds": round(self.seconds, 1), "skipped": len(self.skipped)}
+        self.metrics.append(line(job, stage, step, state, found) | told)
         run_folder.write_metrics(self.run, self.metrics)
-        self.watch.says(
-            f"epoch {line['epoch']}/{job.config.epochs}: loss {line['train_loss']:.3f}, accuracy "
-            f"{line['train_accuracy']:.3f}; {data.evaluate} loss {line['eval_loss']:.3f}, accuracy "
-            f"{line['eval_accuracy']:.3f}; {speed:.0f} images/s, {self.seconds:.0f} s"
-        )
+        self.watch.says(f"{sentence(job, self.metrics[-1])}; {f'{speed:.0f} images/s, ' if speed else ''}{self.seconds:.0f} s")
         return True
 
-    def _save(self, compiled: Program, state: State, step: int, loss: jax.Array | None) -> None:
+    def _held_out(self) -> Iterator[Batch]:
+        """What is measured; raises Interrupted when asked to stop."""
+        for batch in eval_batches(self.job.held_out, self.job.evaluation, self.job.fit):
+            if self.watch.wants_stop():
+                raise Interrupted
+            yield self._noted(batch)
+
+    def _save(self, state: State, step: int, loss: jax.Array | None) -> None:
         """Write a checkpoint, unless there is one of this step; never one that cannot be gone on from."""
         if step <= self.saved:
             return
         self._check(loss, step)
-        model = weights.entries(compiled.module(state))
+        model = weights.entries(self.compiled.module(state))
         if not all(np.isfinite(array).all() for array in model.values()):
             raise self._diverged("a weight", step)
         tree = {"model": model, "optimizer": leaves((state.optimizer, state.step, state.sums)), "step": np.asarray(step)}
         self._tick()
-        notes = {"seconds": self.seconds, "skipped": list(self.skipped)}
+        notes: dict[str, Any] = {"seconds": self.seconds, "skipped": list(self.skipped)}
+        if self.record is not None:
+            notes |= {"record": records.plain(self.record), "arguments": self.job.arguments}
         checkpoints.save(self.run.checkpoints, step, tree, notes)
         self.saved = step
+        self._tell()
+
+    def _tell(self) -> None:
+        """Write down beside the weights what the pushes and prunings did that the checkpoint holds."""
+        if self.record is not None:
+            records.write(self.run.folder, self.record)
+            run_folder.describe(self.run, self.job.config, self.job.source, self.job.arguments)
 
     def _noted(self, batch: Batch) -> Batch:
         """The batch; says which of its images could not be read, each once."""
-        for sentence in batch.skipped:
-            if sentence not in self.skipped:
-                self.skipped[sentence] = None
-                self.watch.says(f"skipped: {sentence}")
+        for reason in batch.skipped:
+            if reason not in self.skipped:
+                self.skipped[reason] = None
+                self.watch.says(f"skipped: {reason}")
         return batch
 
-    def _check_any(self, sums: Sums, split: str) -> None:
+    def _check_any(self, sums: Any, split: str) -> None:
         """Raises InputError when no image of an epoch could be read."""
         if not sums.items:
             first = next(iter(self.skipped), "")
@@ -240,9 +264,11 @@ class _Training:
 
     def _diverged(self, what: str, step: int) -> InputError:
         kept = f"the checkpoint of step {self.saved} is kept" if self.saved else "there is no checkpoint yet"
+        gentler = "a lower optimizer.learning_rate or with optimizer.clip = 1.0"
+        if self.job.config.has_prototypes:
+            gentler = "lower rates in [prototypes], such as features_rate"
         return InputError(
-            f"{what} became NaN or infinite at step {step}: begin again in another folder (--out) with a lower "
-            f"optimizer.learning_rate or with optimizer.clip = 1.0; {kept}"
+            f"{what} became NaN or infinite at step {step}: begin again in another folder (--out) with {gentler}; {kept}"
         )
 
     def _is_closed(self, step: int) -> bool:
@@ -258,5 +284,7 @@ class _Training:
         return elapsed
 
 
-def _mean(total: jax.Array, count: jax.Array) -> float:
-    return float(total) / float(count)
+def _program(job: Job, module: Any) -> Program:
+    if job.config.has_prototypes:
+        return prototype_program(job.config, module, job.steps_per_epoch)
+    return program(job.config, module, job.steps, job.steps_per_epoch)

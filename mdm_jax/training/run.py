@@ -4,6 +4,7 @@
 - config.json: the network, its classes and its preprocessing, as timm writes it
 - checkpoints/<step>/: the last two, by Orbax
 - metrics.jsonl: one line an epoch
+- prototypes.json: of a prototype network, what each prototype became in the last push
 - model.safetensors: the weights, written last; it is there when the training has ended
 """
 
@@ -33,7 +34,7 @@ MEASURED = (
     *("epoch", "step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"),
     *("learning_rate", "images_per_second", "seconds", "skipped"),
 )
-"""what a line of metrics.jsonl has, all numbers"""
+"""what a line of metrics.jsonl has, all numbers; a stage of a prototype network that learns nothing has no loss in training"""
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,23 @@ def begin(run: Run, config: TrainConfig, source: Source, held_out: Source) -> No
         )
     else:  # new, or ended before its first checkpoint, so that nothing is lost
         write_whole(run.settings, lambda file: file.write(json.dumps(record, indent=2).encode()))
+    if not (config.has_prototypes and run.network.exists()):  # of a network that was pruned it tells the prototypes left
+        describe(run, config, source, config.model.arguments)
+
+
+def describe(run: Run, config: TrainConfig, source: Source, arguments: dict[str, Any]) -> None:
+    """Write config.json, which tells the network that `arguments` build."""
     model = config.model
     described = {
         "architecture": model.architecture,
         "num_classes": len(source.class_names),
-        "model_args": model.arguments,
+        "model_args": arguments,
         "label_names": source.class_names,
         "pretrained_cfg": {
             "input_size": [model.channels, *model.size],
             "interpolation": model.interpolation,
             "crop_pct": model.crop,
+            "crop_mode": model.crop_mode,
             "mean": model.mean,
             "std": model.std,
         },
@@ -120,7 +128,7 @@ def _check_same(run: Run, record: dict[str, Any], of_data: set[str]) -> None:
     """Raises InputError when train.json differs from `record`, whose keys `of_data` say what the data are."""
     try:
         before = json.loads(run.settings.read_text())
-        before = {"checksum": record["checksum"]} | before  # older trainings wrote none
+        before = {"checksum": record["checksum"]} | _completed(before)  # older trainings wrote less
         changed = differences(before, record, free={*FREE, *of_data})
     except (ValueError, AttributeError, TypeError, OSError):
         raise InputError(f"{run.settings} is damaged: choose another folder with --out") from None
@@ -136,6 +144,13 @@ def _check_same(run: Run, record: dict[str, Any], of_data: set[str]) -> None:
         )
 
 
+def _completed(before: dict[str, Any]) -> dict[str, Any]:
+    """A record with the defaults of settings that there were not when it was written."""
+    defaults = json.loads(json.dumps(asdict(TrainConfig())))
+    tables = {name: value | before.get(name, {}) for name, value in defaults.items() if isinstance(value, dict)}
+    return defaults | before | tables
+
+
 def metrics(run: Run, until: int | None = None) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl up to a step; what a crash or a person damaged is left out."""
     lines = []
@@ -144,7 +159,7 @@ def metrics(run: Run, until: int | None = None) -> list[dict[str, Any]]:
             line = json.loads(text)
         except ValueError:
             continue
-        if isinstance(line, dict) and all(isinstance(line.get(key), int | float) for key in MEASURED):
+        if isinstance(line, dict) and all(isinstance(line.get(key, ""), int | float | None) for key in MEASURED):
             lines.append(line)
     return [line for line in lines if until is None or line["step"] <= until]
 

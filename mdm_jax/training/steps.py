@@ -13,7 +13,9 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from mdm_jax.training.classification import Labels, classification, right
 from mdm_jax.training.config import OptimizerConfig, TrainConfig
+from mdm_jax.training.stages import PLAIN
 
 WITHOUT_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token")
 """parameters that do not decay whatever their rank; those of rank one (biases, scales of norms) never do"""
@@ -48,9 +50,14 @@ class Program(NamedTuple):
     initial: Callable[[nnx.Module], State]
     module: Callable[[State], nnx.Module]
     train: Callable[..., tuple[State, Float[Array, ""]]]
-    """(state, images, labels, valid) -> (state, loss); the state that goes in is consumed"""
+    """(state, images, labels, valid) -> (state, loss); the state that goes in is consumed; the joint stage's, where there are
+    several"""
     evaluate: Callable[..., Sums]
     """(state, images, labels, valid) -> sums"""
+    measure: Callable[..., tuple[Sums, Float[Array, "b classes"]]]
+    """as `evaluate`, and the logits"""
+    stages: dict[str, Callable[..., tuple[State, Float[Array, ""]]]]
+    """what `train` is in each kind of stage"""
 
 
 def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch: int) -> Program:
@@ -72,7 +79,7 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
         return jax.tree.map(jnp.copy, state)  # a buffer of its own for each leaf, since a step consumes them
 
     def forward(graphdef: Any, params: Any, stats: Any, images: Array) -> tuple[Array, Any]:
-        network = nnx.merge(graphdef, _cast(params, dtype), stats, rest, copy=True)
+        network = nnx.merge(graphdef, cast(params, dtype), stats, rest, copy=True)
         mean, std = (jnp.asarray(values, jnp.float32) for values in (config.model.mean, config.model.std))
         logits, _ = network(((images - mean) / std).astype(dtype))
         return logits.astype(jnp.float32), nnx.state(network, nnx.BatchStat)
@@ -82,7 +89,7 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
     def train(state: State, images: Array, labels: Array, valid: Array) -> tuple[State, Array]:
         def objective(params: Any) -> tuple[Array, Any]:
             logits, stats = forward(graphdef, params, state.stats, images)
-            losses = cross_entropy(logits, labels, config.optimizer.label_smoothing)
+            losses = classification(logits, labels, valid, smoothing=config.optimizer.label_smoothing)
             return mean_over(losses, valid), (logits, losses, stats)
 
         (loss, (logits, losses, stats)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -93,14 +100,14 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
         return State(params, stats, moments, state.step + 1, before + sums(logits, losses, labels, valid)), loss
 
     @jax.jit
-    def evaluate(state: State, images: Array, labels: Array, valid: Array) -> Sums:
+    def measure(state: State, images: Array, labels: Array, valid: Array) -> tuple[Sums, Array]:
         logits, _ = forward(inference_graphdef, state.params, state.stats, images)
-        return sums(logits, cross_entropy(logits, labels, 0.0), labels, valid)
+        return sums(logits, classification(logits, labels, valid), labels, valid), logits
 
     def whole(state: State) -> nnx.Module:
         return nnx.merge(graphdef, state.params, state.stats, rest)
 
-    return Program(initial, whole, train, evaluate)
+    return Program(initial, whole, train, lambda *given: measure(*given)[0], measure, {PLAIN: train})
 
 
 def schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
@@ -138,20 +145,14 @@ def decays(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(decay, params)
 
 
-def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"], smoothing: float) -> Float[Array, " b"]:
-    """Cross entropy of each item with its label, of which the share `smoothing` is spread evenly over all classes."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
-
-
 def mean_over(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
     """Mean of the valid values, 0 where none is."""
     return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
-def sums(logits: Float[Array, "b k"], losses: Float[Array, " b"], labels: Int[Array, " b"], valid: Bool[Array, " b"]) -> Sums:
+def sums(logits: Float[Array, "b k"], losses: Float[Array, " b"], labels: Labels, valid: Bool[Array, " b"]) -> Sums:
     """Loss, hits and number of the valid items."""
-    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    hits = right(logits, labels)
     return Sums(*(jnp.sum(jnp.where(valid, each, 0.0)) for each in (losses, hits, jnp.ones_like(losses))))
 
 
@@ -169,5 +170,6 @@ def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def _cast(params: Any, dtype: Any) -> Any:
+def cast(params: Any, dtype: Any) -> Any:
+    """Parameters in the number format that a network computes in."""
     return params if dtype == jnp.float32 else jax.tree.map(lambda leaf: leaf.astype(dtype), params)
