@@ -29,7 +29,8 @@ def evaluate(
     for equation in jaxpr.eqns:
         inputs = [read(atom) for atom in equation.invars]
         if equation.primitive in rules:
-            outputs = [rules[equation.primitive](*inputs, **equation.params)]
+            outputs = rules[equation.primitive](*inputs, **equation.params)
+            outputs = outputs if equation.primitive.multiple_results else [outputs]
         elif equation.primitive is jit_p:
             inner = equation.params["jaxpr"]
             outputs = evaluate(inner.jaxpr, inner.consts, inputs, rules, passing)

@@ -19,7 +19,7 @@ Mdm.start = () => {
   Mdm.draw = (old) => {
     const { state } = Mdm;
     const changed = (...keys) => !old || Mdm.changed(old, ...keys);
-    if (changed("theme")) theme(state.theme);
+    if (changed("theme")) Mdm.theme(state.theme);
     if (changed("page")) {
       $("cards").hidden = state.page !== "grid";
       $("summary").hidden = state.page !== "summary";
@@ -60,14 +60,7 @@ Mdm.start = () => {
     return texts.map((text) => Mdm.make("p", {}, text));
   }
 
-  function theme(chosen) {
-    if (chosen) document.documentElement.dataset.theme = chosen;
-    else delete document.documentElement.dataset.theme;
-  }
-  const dark = () => (Mdm.state.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const switchTheme = () => Mdm.change({ theme: dark() ? "light" : "dark" }, true);
-
-  $("theme").addEventListener("click", switchTheme);
+  $("theme").addEventListener("click", Mdm.switchTheme);
   $("help").addEventListener("click", () => about());
   $("skip").addEventListener("click", (event) => { event.preventDefault(); grid.focus(grid.active); });
   $("filters-toggle").addEventListener("click", () => {
@@ -113,7 +106,7 @@ Mdm.start = () => {
     const keys = {
       "/": () => { if (!detail.dialog.open) q.focus(); },
       "?": about,
-      d: switchTheme,
+      d: Mdm.switchTheme,
       o: () => Mdm.change({ truth: 1 - truth }),
       s: () => { if (!detail.dialog.open) Mdm.change({ page: page === "grid" ? "summary" : "grid" }); },
       "[": () => Mdm.change({ threshold: Math.max(0, threshold - 5) }, true),

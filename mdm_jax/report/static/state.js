@@ -48,37 +48,6 @@ Mdm.format = (state) => {
   return `#${words}`;
 };
 
-/* Change the view. Choices can be gone back from; sliders and typing replace the address (`quietly`). */
-Mdm.change = (some, quietly = false) => {
-  const before = Mdm.format(Mdm.state);
-  const old = Mdm.state;
-  Mdm.state = { ...Mdm.state, ...some };
-  const after = Mdm.format(Mdm.state);
-  if (after === before) return;
-  if (quietly) later(after);
-  else {
-    cancel();
-    history.pushState(null, "", after);
-  }
-  Mdm.draw(old);
-};
-
-/* Browsers allow few changes of the address a second: of many quick ones, the last is written. */
-let waiting = 0;
-const cancel = () => { clearTimeout(waiting); waiting = 0; };
-function later(address) {
-  cancel();
-  waiting = setTimeout(() => { waiting = 0; history.replaceState(null, "", address); }, 150);
-}
-
-Mdm.follow = () => {
-  cancel();
-  const old = Mdm.state;
-  Mdm.state = Mdm.parse(location.hash);
-  Mdm.draw(old);
-};
-
-Mdm.changed = (old, ...keys) => keys.some((key) => JSON.stringify(old[key]) !== JSON.stringify(Mdm.state[key]));
 Mdm.hidden = (state = Mdm.state) => new Set(state.hide.split("-").filter(Boolean).map(Number));
 Mdm.shownRuns = () => {
   const hidden = Mdm.hidden();

@@ -1,17 +1,5 @@
-// What the page knows: the index, which is there from the start, and blocks of maps, loaded when one of them is shown.
+// What the page knows: the index, which is there from the start, and blocks of maps.
 "use strict";
-
-const Mdm = {};
-
-Mdm.bytes = (text) => {
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-  return bytes;
-};
-
-Mdm.floats = (text) => new Float32Array(Mdm.bytes(text).buffer);
-Mdm.integers = (text) => new Int32Array(Mdm.bytes(text).buffer);
 
 Mdm.coded = ({ names, codes }) => ({ names, codes: Mdm.integers(codes) });
 
@@ -62,64 +50,13 @@ Mdm.picture = (frame, image) => {
   return `images/f${frame.number}/${folder}/${String(image).padStart(6, "0")}.${frame.suffix}`;
 };
 
-/* Blocks: the least recently used are dropped, so that a long scroll does not fill the memory. */
-const ROOM = 48 * 1024 * 1024;
-const blocks = new Map();
-let held = 0;
-
-Mdm.take = (kind, number, text) => {
-  const block = blocks.get(`${kind}/${number}`);
-  if (!block) return;
-  block.bytes = Mdm.bytes(text);
-  held += block.bytes.length;
-};
-
-function load(kind, number) {
-  const key = `${kind}/${number}`;
-  const known = blocks.get(key);
-  if (known) {
-    blocks.delete(key);
-    blocks.set(key, known);
-    return known;
-  }
-  const block = { bytes: null, failed: false, ready: null };
-  blocks.set(key, block);
-  block.ready = new Promise((resolve) => {
-    const script = document.createElement("script");
-    script.src = `data/${kind}/${String(number).padStart(5, "0")}.js`;
-    script.onload = script.onerror = () => {
-      script.remove();
-      block.failed = block.bytes === null;
-      resolve(block);
-    };
-    document.head.append(script);
-  });
-  for (const [old, each] of blocks) {
-    if (held <= ROOM || old === key) break;
-    if (each.bytes === null) continue;
-    held -= each.bytes.length;
-    blocks.delete(old);
-  }
-  return block;
-}
-
-/* The bytes of an entry's maps: null while they load (`then` is called when they are there), undefined where there are none. */
-function part(kind, image, place, stride, then) {
-  const number = Math.floor(image / Mdm.block);
-  const block = load(kind, number);
-  if (block.failed) return undefined;
-  if (block.bytes === null) {
-    if (then) block.ready.then(then);
-    return null;
-  }
-  return block.bytes.subarray(place * stride, (place + 1) * stride);
-}
-
+/* The bytes of an entry's maps, and those beside an image, as `Mdm.part` gives them. */
 Mdm.mapBytes = (run, entry, then) => {
   if (run.kind === "none") return undefined;
   const image = Mdm.image[entry];
-  return part(`r${run.number}`, image, entry - Mdm.first[Math.floor(image / Mdm.block)], run.stride, then);
+  const block = Math.floor(image / Mdm.block);
+  return Mdm.part(`r${run.number}`, block, entry - Mdm.first[block], run.stride, then);
 };
 
 Mdm.besideBytes = (frame, image, then) =>
-  frame.there[image] ? part(`f${frame.number}`, image, image % Mdm.block, frame.stride, then) : undefined;
+  frame.there[image] ? Mdm.part(`f${frame.number}`, Math.floor(image / Mdm.block), image % Mdm.block, frame.stride, then) : undefined;

@@ -1,18 +1,6 @@
 // One picture of one run in one view: the same in the grid and in the detail.
 "use strict";
 
-/* An element with attributes, properties (`on...`) and children; text stays text, whatever it holds. */
-Mdm.make = (name, attributes = {}, ...children) => {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else element.setAttribute(key, value === true ? "" : value);
-  }
-  element.append(...children.filter((child) => child !== null && child !== undefined));
-  return element;
-};
-
 Mdm.Tile = class {
   /* `view` fixes the view (and `scale` the mask) whatever the toolbar says; `large` draws every pixel of the frame. */
   constructor(run, entry, pixels, { view = null, scale = null, large = false } = {}) {

@@ -1,0 +1,45 @@
+"""The README's picture of a decision by prototypes: the embedded ProtoPNet on a test digit.
+
+python experiments/prototype_figure.py                    # two minutes on 2 CPU cores
+python experiments/prototype_figure.py --number 3 --out elsewhere.png
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from mdm_jax.cli import main
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is drawn."""
+
+    model: str = "protopnet"
+    images: int = 12
+    """test digits, spread evenly over the split"""
+    number: int = 11
+    """which of them, from 0"""
+    top: int = 4
+    """prototypes shown"""
+    out: Path = Path(__file__).parent / "figures" / "prototypes.png"
+
+
+def draw(config: Config) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = ["--images", str(config.images), "--top", str(config.top), "--regions", "mdm", "--nearest", "0"]
+        code = main(["prototypes", config.model, *chosen, "--out", folder])
+        if code == 0:
+            (figure,) = Path(folder, "figures").glob(f"{config.number:03d}-*.png")
+            shutil.copyfile(figure, config.out)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(draw(tyro.cli(Config, description=__doc__)))

@@ -1,0 +1,190 @@
+"""The receptive field: the box of all pixels that can reach a position of the feature grid, and the position's own cell.
+
+Found without knowing the network's layers: with a row of the image set to NaN, exactly those positions are NaN that can see
+it, whatever the weights, because NaN times anything is NaN. Maxima are run by rules that keep a NaN, where compiled code may
+lose it. One forward evaluation for each row and each column, once for a network and an image size. Where anything is pooled
+over the whole image or attended to (squeeze and excitation, a Transformer) the box is the whole image, as it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core.primitives import custom_jvp_call_p
+from jaxtyping import Array, Float, Int, Key
+
+from mdm_jax.baselines.attribution import NoSettings
+from mdm_jax.baselines.sampling import map_over
+from mdm_jax.errors import InputError
+from mdm_jax.jaxprs import evaluate
+from mdm_jax.metrics.perturbed import chunk_for
+from mdm_jax.problem import Problem, begin, report
+from mdm_jax.prototypes.maps import named_map
+from mdm_jax.types import AnyArray, Explanation, Image, Node, Predict, Status
+
+MAPS = "similarity_maps"
+"""whose positions are looked at"""
+
+
+class Fields(NamedTuple):
+    """What each row and each column of the feature grid sees of the image: (first, last + 1) in pixels."""
+
+    rows: Int[AnyArray, "gh 2"]
+    columns: Int[AnyArray, "gw 2"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FieldConfig:
+    """The fields of the network for this size of image, found once for many images by `fields`."""
+
+    rows: Any = None
+    """`Fields.rows` (leaf); None finds them anew, in as many forward evaluations as the image has rows and columns"""
+    columns: Any = None
+    """`Fields.columns` (leaf)"""
+
+    def check(self) -> None:
+        """Raises InputError where one of the two is missing."""
+        if (self.rows is None) != (self.columns is None):
+            raise InputError("a receptive field needs rows and columns: give both, as receptive_field.fields returns them")
+
+
+def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
+    """The receptive fields of a network's similarity maps for images of `shape` (h, w, c); a position sees rows x columns.
+
+    Exact where convolutions are computed directly, as on CPU; an algorithm that works in tiles (Winograd, on a GPU) can show a
+    few pixels more. A position that sees nothing has the whole image. Raises InputError for a network without
+    out["similarity_maps"].
+    """
+    height, width, _ = shape
+    program = jax.make_jaxpr(lambda image: named_map(predict, image, MAPS))(jax.ShapeDtypeStruct(shape, jnp.float32))
+
+    def lost(where: Array) -> Array:
+        image = jnp.where(where[..., None], jnp.nan, jnp.full(shape, 0.5))
+        (maps,) = evaluate(program.jaxpr, program.consts, [image], KEEPING)
+        return jnp.isnan(maps).any(axis=-1)
+
+    def rows_that_see(row: Array) -> Array:
+        return lost(jnp.broadcast_to(jnp.arange(height)[:, None] == row, (height, width))).any(axis=1)
+
+    def columns_that_see(column: Array) -> Array:
+        return lost(jnp.broadcast_to(jnp.arange(width) == column, (height, width))).any(axis=0)
+
+    chunk = chunk_for(shape)
+    return Fields(
+        _spans(map_over(rows_that_see, jnp.arange(height), chunk)),
+        _spans(map_over(columns_that_see, jnp.arange(width), chunk)),
+    )
+
+
+def _maximum(a: Any, b: Any) -> Array:
+    return jnp.where(jnp.isnan(a), a, jnp.where(jnp.isnan(b), b, jax.lax.max_p.bind(a, b)))
+
+
+def _window_maximum(x: Any, **parameters: Any) -> Array:
+    return jax.lax.reduce_window_max_p.bind(x, **parameters) + 0.0 * jax.lax.reduce_window_sum_p.bind(x, **parameters)
+
+
+def _inlined(*arguments: Any, call_jaxpr: Any, **_: Any) -> list[Any]:
+    return evaluate(call_jaxpr.jaxpr, call_jaxpr.consts, arguments, KEEPING)
+
+
+KEEPING: dict[Any, Callable[..., Any]] = {
+    jax.lax.max_p: _maximum,
+    jax.lax.reduce_window_max_p: _window_maximum,
+    custom_jvp_call_p: _inlined,
+}
+"""operations that must not lose a NaN: XLA's maximum on CPU, and so a ReLU, may (`xla_cpu_enable_fast_min_max`)"""
+
+
+def _spans(seen: Array) -> Int[Array, "g 2"]:
+    """First and last + 1 of the pixels [n, g] that each of g sees."""
+    return jnp.stack([jnp.argmax(seen, axis=0), len(seen) - jnp.argmax(seen[::-1], axis=0)], axis=-1).astype(jnp.int32)
+
+
+def winner(similarities: Float[Array, "gh gw m"], prototype: Int[Array, ""] | int) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """Row and column of the grid where prototype j is most similar, argmax_z s_j(z); of equals the first as text is read."""
+    row, column = jnp.divmod(jnp.argmax(similarities[..., prototype]), similarities.shape[1])
+    return row, column
+
+
+def cell_box(
+    row: Int[Array, ""] | int, column: Int[Array, ""] | int, grid: tuple[int, ...], size: tuple[int, ...]
+) -> Int[Array, "4"]:
+    """The box (x0, y0, x1, y1), ends exclusive, of the pixels whose centres a cell of the upsampled grid covers."""
+    (top, bottom), (left, right) = _cell(row, grid[0], size[0]), _cell(column, grid[1], size[1])
+    return jnp.stack([left, top, right, bottom]).astype(jnp.int32)
+
+
+def _cell(at: Any, cells: int, pixels: int) -> tuple[Array, Array]:
+    """Pixels i with at <= (i + 1/2) cells / pixels < at + 1, in whole numbers."""
+    first, after = (
+        (2 * edge * pixels - cells + 2 * cells - 1) // (2 * cells) for edge in (jnp.asarray(at), jnp.asarray(at) + 1)
+    )
+    return first, after
+
+
+def field_box(found: Fields, row: Int[Array, ""] | int, column: Int[Array, ""] | int) -> Int[Array, "4"]:
+    """The box (x0, y0, x1, y1), ends exclusive, of all pixels that reach a position."""
+    (top, bottom), (left, right) = jnp.asarray(found.rows)[row], jnp.asarray(found.columns)[column]
+    return jnp.stack([left, top, right, bottom]).astype(jnp.int32)
+
+
+def inside(box: Int[Array, "4"], size: tuple[int, ...]) -> Float[Array, "h w"]:
+    """1 for the pixels of a box (x0, y0, x1, y1), ends exclusive, 0 for the others."""
+    y, x = jnp.arange(size[0])[:, None], jnp.arange(size[1])[None, :]
+    return ((box[0] <= x) & (x < box[2]) & (box[1] <= y) & (y < box[3])).astype(jnp.float32)
+
+
+def receptive_field(
+    predict: Predict,
+    image: Image,
+    target: Int[Array, ""] | int | None = None,
+    *,
+    node: str | Node = "similarity",
+    key: Key[Array, ""],
+    config: FieldConfig | None = None,
+    trace: bool = False,
+) -> Explanation:
+    """S = 1 on every pixel that can reach the position where prototype j = `target` is most similar, 0 on the others.
+
+    Often the whole image in a deep network, whatever the map blown up to the image suggests; the saliency is then 1 everywhere.
+    Image [h, w, c] in [0, 1]. Raises InputError for a network without out["similarity_maps"]. Arguments against reading the
+    upsampled map as a place: PixPNet, arXiv 2309.14531.
+    """
+    config = config or FieldConfig()
+    config.check()
+    stated = begin(predict, image, target, node=node, key=key)
+    row, column = winner(named_map(predict, image, MAPS), stated.target)
+    found = fields(predict, image.shape) if config.rows is None else Fields(config.rows, config.columns)
+    forwards = 1 if config.rows is not None else 1 + image.shape[0] + image.shape[1]
+    return _boxed(predict, stated, inside(field_box(found, row, column), image.shape[:2]), node, forwards)
+
+
+def cell(
+    predict: Predict,
+    image: Image,
+    target: Int[Array, ""] | int | None = None,
+    *,
+    node: str | Node = "similarity",
+    key: Key[Array, ""],
+    config: NoSettings | None = None,
+    trace: bool = False,
+) -> Explanation:
+    """S = 1 on the cell of the upsampled grid of prototype j = `target`'s best position, 0 elsewhere; see `receptive_field`."""
+    stated = begin(predict, image, target, node=node, key=key)
+    similarities = named_map(predict, image, MAPS)
+    row, column = winner(similarities, stated.target)
+    box = cell_box(row, column, similarities.shape[:2], image.shape[:2])
+    return _boxed(predict, stated, inside(box, image.shape[:2]), node, 1)
+
+
+def _boxed(predict: Predict, stated: Problem, region: Float[Array, "h w"], node: str | Node, forwards: int) -> Explanation:
+    """The explanation of a region of ones, which is not stretched: a box that is the whole image stays one."""
+    status = jnp.where(jnp.isfinite(stated.reference).all(), jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE))
+    info = report(predict, stated, region, node=node, status=status, forwards=forwards)
+    return Explanation(region, (), info, None, region)

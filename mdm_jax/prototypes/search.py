@@ -1,0 +1,151 @@
+"""Prototype search: the region of a prototype in an image, for thousands of (image, prototype) pairs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from mdm_jax import batch
+from mdm_jax.errors import InputError, NothingToExplain, unknown
+from mdm_jax.images import check_batch
+from mdm_jax.network import as_network, join, split
+from mdm_jax.prototypes import regions as named
+from mdm_jax.types import Explanation, Node
+
+TOGETHER = 32
+"""images that `activations` shows the network at a time"""
+
+
+class Activations(NamedTuple):
+    """What a prototype network says of images."""
+
+    logits: Float[np.ndarray, "n classes"]
+    similarities: Float[np.ndarray, "n m"]
+    distances: Float[np.ndarray, "n m"]
+
+
+def find(
+    classifier: Any,
+    images: Any,
+    prototypes: Any,
+    *,
+    regions: Sequence[str] | None = None,
+    node: str | Node | None = None,
+    configs: Mapping[str, Any] | None = None,
+    key: Key[Array, ""] | int = 0,
+    ids: Sequence[Any] | None = None,
+    micro_batch: int | None = None,
+    on_progress: Callable[[str, int], None] | None = None,
+) -> dict[str, Explanation]:
+    """The regions of prototype `prototypes[i]` in image i, for every pair i and every region.
+
+    Args:
+      classifier: a prototype network over images in [0, 1]: a `Classifier`, or any network whose `out` has similarities and
+        distances.
+      images: [n, h, w, c] in [0, 1]; an image that is looked at for several prototypes is given several times.
+      prototypes: [n] numbers of prototypes, or one for all.
+      regions: names of `regions.REGIONS` (or of other methods, for comparison); by default all that the network has.
+      node: what is explained; by default the distance by MDM and the similarity by all others, see `regions.MDM_NODE`.
+      configs: configs by name of a region, in place of the default ones.
+      key, ids, micro_batch: as in `mdm_jax.explain`; a result depends on the pair and its id alone.
+      on_progress: called with a region's name and the number of pairs that are finished.
+
+    Returns an `Explanation` of all pairs by name of the region: saliency [n, h, w] in [0, 1]. A prototype whose node is the
+    same whatever the image has the status CONSTANT. Raises InputError for input that cannot be used.
+    """
+    images = check_batch(images)
+    shape = (images.shape[1], images.shape[2], images.shape[3])
+    prototypes = checked_prototypes(prototypes, classifier, images)
+    names = named.applicable(classifier, shape) if regions is None else tuple(regions)
+    configs = dict(configs or {})
+    for name in configs:
+        if name not in names:
+            raise unknown("region", name, names)
+    found: dict[str, Explanation] = {}
+    for name in names:
+        config = configs[name] if name in configs else named.config_for(name, classifier, shape)
+        found[name] = explain_pairs(
+            classifier,
+            images,
+            prototypes,
+            method=named.resolve(name),
+            node=named.default_node(name) if node is None else node,
+            config=config,
+            key=key,
+            ids=ids,
+            micro_batch=micro_batch,
+            on_progress=None if on_progress is None else lambda done, name=name: on_progress(name, done),
+        )
+    return found
+
+
+def explain_pairs(classifier: Any, images: Any, prototypes: Any, **options: Any) -> Explanation:
+    """`mdm_jax.explain` of pairs; where every node is constant that is an outcome, told by the status, and no error."""
+    try:
+        return batch.explain(classifier, images, prototypes, **options)
+    except NothingToExplain as error:
+        if not np.isfinite(error.explanation.info.activation).any():
+            raise
+        return error.explanation
+
+
+def activations(classifier: Any, images: Any, *, together: int = TOGETHER) -> Activations:
+    """Logits, similarities and distances of images [n, h, w, c], `together` at a time in one compiled program."""
+    images = check_batch(images)
+    shape = (images.shape[1], images.shape[2], images.shape[3])
+    named.prototype_outputs(classifier, shape)
+    arrays, rest = split(as_network(classifier, shape)[0])
+    size = min(together, len(images))
+    return batch.in_micro_batches(partial(_seen, arrays, rest), (images,), size, lambda done: None)
+
+
+def strongest(
+    found: Activations, classes: Sequence[int] | None = None, targets: Any = None, k: int = 1
+) -> Int[np.ndarray, "n k"]:
+    """The k most similar prototypes of each image, most similar first; of equals the one of the lower number.
+
+    With `classes`, the class of each prototype, only prototypes of the class `targets[i]` are looked at, by default of the
+    network's first choice. Raises InputError where a class has fewer than k prototypes.
+    """
+    similarities = np.array(found.similarities, np.float64)
+    if classes is not None:
+        targets = found.logits.argmax(axis=1) if targets is None else np.asarray(targets)
+        own = np.asarray(classes)[None, :] == targets[:, None]
+        if own.sum(axis=1).min() < k:
+            poorest = int(targets[own.sum(axis=1).argmin()])
+            raise InputError(
+                f"class {poorest} has {int((np.asarray(classes) == poorest).sum())} prototypes: ask for fewer than {k}"
+            )
+        similarities = np.where(own, similarities, -np.inf)
+    return np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+
+
+def prototype_classes(classifier: Any) -> tuple[int, ...] | None:
+    """The class of each prototype, None for a network that does not tell."""
+    classes = getattr(getattr(classifier, "network", classifier), "prototype_classes", None)
+    return None if classes is None else tuple(int(each) for each in classes)
+
+
+def checked_prototypes(prototypes: Any, classifier: Any, images: Any) -> Int[np.ndarray, " n"]:
+    """Numbers of prototypes [n], one for each image. Raises InputError for another length, and for one that does not exist."""
+    count = named.prototype_outputs(classifier, images.shape[1:])["similarities"].shape[-1]
+    chosen, n = np.asarray(prototypes), len(images)
+    if not np.issubdtype(chosen.dtype, np.integer) or chosen.shape not in {(), (n,)}:
+        raise InputError(
+            f"prototypes have shape {chosen.shape} and type {chosen.dtype}: give one number for each of the {n} images"
+        )
+    if chosen.min() < 0 or chosen.max() >= count:
+        wrong = int(chosen.min() if chosen.min() < 0 else chosen.max())
+        raise InputError(f"prototype {wrong} does not exist: the network has {count}, 0 to {count - 1}")
+    return np.broadcast_to(chosen, (n,)).astype(np.int32)
+
+
+@partial(jax.jit, static_argnums=1)
+def _seen(arrays: list[Any], rest: Any, images: Array) -> Activations:
+    logits, out = join(arrays, rest)(images)
+    return Activations(logits, out["similarities"], out["distances"])

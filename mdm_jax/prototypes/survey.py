@@ -1,0 +1,263 @@
+"""A survey of a network's prototypes: where each comes from, what looks like it, why images are classified as they are.
+
+From top to bottom as it is done: the origin of every prototype (`origins`), the reasoning about some images (`decide`), and
+the regions of every pair of an image and a prototype that is shown (`search`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdm_jax import fills
+from mdm_jax.errors import InputError
+from mdm_jax.evaluation import store
+from mdm_jax.evaluation.plan import Watch
+from mdm_jax.models.classifier import Classifier
+from mdm_jax.prototypes import projection, regions
+from mdm_jax.prototypes.album import TRAIN, Album, Item, Pair
+from mdm_jax.prototypes.boxes import top_share
+from mdm_jax.prototypes.kept import Kept
+from mdm_jax.prototypes.reasoning import Reasoning, Sum, last_layer, reason_all, written
+from mdm_jax.prototypes.record import Pushed, Record
+from mdm_jax.prototypes.search import activations, find, prototype_classes
+
+Progress = Callable[[int], None]
+CHUNK = 64
+"""pairs in a file: what is lost at most when a search is stopped"""
+KEPT_AREA = 0.1
+"""share of an image by which every way of finding regions is judged"""
+EVEN = 16
+"""pairs are filled up to a multiple of this"""
+TOGETHER = 32
+"""images that are held at a time"""
+
+
+class Prototype(NamedTuple):
+    """A prototype and where it comes from."""
+
+    number: int
+    class_index: int | None
+    """None for a network that does not tell"""
+    weight: float | None
+    """what a similarity of 1 gives to its class"""
+    source: Pair | None
+    """in the training image that it is a part of; None where there is none, for the `note`"""
+    position: tuple[int, int] | None
+    """(row, column) in the feature grid"""
+    distance: float | None
+    """from the prototype to that part: before the push, or where it was searched for, now"""
+    nearest: tuple[Pair, ...]
+    """in the training images, of any class, that have the parts most like it"""
+    note: str = ""
+
+
+class Decision(NamedTuple):
+    """An image and why the network says what it says."""
+
+    item: Item
+    id: str
+    classes: tuple[int, ...] | None
+    """the true classes by the network's numbers, one but in multi-label data; None where they are not known"""
+    reasoning: Reasoning
+    sum: Sum
+    """the logit as it is written"""
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """the image with the prototype of each row"""
+        return tuple(Pair(self.item, row.prototype) for row in self.sum.rows)
+
+    @property
+    def rival(self) -> tuple[int, float] | None:
+        """The best other class and its logit."""
+        logits = self.reasoning.logits.astype(np.float64)
+        if len(logits) < 2:
+            return None
+        logits[self.reasoning.target] = -np.inf
+        return int(logits.argmax()), float(logits.max())
+
+
+class Survey(NamedTuple):
+    """Everything that is shown of a network, but for images and regions, which are read when they are drawn."""
+
+    classifier: Classifier
+    album: Album
+    prototypes: tuple[Prototype, ...]
+    decisions: tuple[Decision, ...]
+    regions: dict[str, Kept]
+    """in the order in which they are shown; figures take the first"""
+    notes: tuple[str, ...]
+    """what is left out, a sentence each"""
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """every pair that is shown, each once"""
+        return pairs_of(self.prototypes, self.decisions)
+
+    def similarities(self, pairs: Sequence[Pair]) -> list[float | None]:
+        """The similarity of each pair, as a way of finding regions measured it; None where none did."""
+        found: list[float | None] = [None] * len(pairs)
+        for kept in self.regions.values():
+            numbers = kept.numbers(pairs)
+            for place, value in zip(np.flatnonzero(numbers["there"]), numbers.get("activation", ())):
+                found[place] = float(value) if np.isfinite(value) else None
+        return found
+
+
+def pairs_of(prototypes: Sequence[Prototype], decisions: Sequence[Decision]) -> list[Pair]:
+    """Every pair that is shown, each once: sources first, then decisions, then the nearest images."""
+    sources = [each.source for each in prototypes if each.source is not None]
+    rows = [pair for each in decisions for pair in each.pairs]
+    near = [pair for each in prototypes for pair in each.nearest]
+    return list(dict.fromkeys([*sources, *rows, *near]))
+
+
+def origins(
+    classifier: Classifier, album: Album, record: Record | None, out: Path, *, count: int, limit: int | None, watch: Watch
+) -> tuple[tuple[Prototype, ...], list[str]]:
+    """Every prototype with its source and `count` nearest training images; sentences about what is missing.
+
+    The source is what the push recorded, or without a record the nearest part of an image of the prototype's own class. Both
+    are looked for among `limit` items, spread evenly, of the album's training part.
+    """
+    classes, notes = prototype_classes(classifier), []
+    kernel, _ = last_layer(classifier)
+    pushed = None if record is None else record.pushed
+    if pushed is not None and len(pushed) != len(kernel):
+        raise InputError(
+            f"prototypes.json tells of {len(pushed)} prototypes, the network has {len(kernel)}: they are of different trainings"
+        )
+    if pushed is None:
+        found = _nearest(classifier, album, out, 1, limit, watch, own=True)
+        pushed = projection.pushed(found, album.sources[TRAIN], classes or (), classifier.class_names)
+        notes.append("no push is recorded: a prototype's source is the nearest part of a training image of its class")
+    near = None if count == 0 else _nearest(classifier, album, out, count, limit, watch, own=False)
+    return tuple(_prototype(one, classes, kernel, near) for one in pushed), notes
+
+
+def _prototype(one: Pushed, classes: Any, kernel: np.ndarray, near: projection.Nearest | None) -> Prototype:
+    j = one.prototype
+    source = None if one.item is None else Pair(Item(TRAIN, one.item), j)
+    class_index = None if classes is None else classes[j]
+    weight = None if class_index is None else float(kernel[j, class_index])
+    items = [] if near is None else [int(item) for item in near.items[j] if item >= 0]
+    nearest = tuple(Pair(Item(TRAIN, item), j) for item in items)
+    return Prototype(j, class_index, weight, source, one.position, one.distance, nearest, one.reason)
+
+
+def _nearest(
+    classifier: Classifier, album: Album, out: Path, count: int, limit: int | None, watch: Watch, *, own: bool
+) -> projection.Nearest:
+    """The nearest images of every prototype, from the folder where they were found before."""
+    source = album.sources[TRAIN]
+    path = out / ("nearest_own.npz" if own else "nearest.npz")
+    asked = np.asarray([count, min(limit or len(source), len(source))])
+    if path.exists():
+        columns = store.read_arrays(path)
+        if np.array_equal(columns.pop("asked"), asked):
+            return projection.Nearest(**{name: values for name, values in columns.items() if name != "skipped"}, skipped=())
+    with watch("searching the training images", int(asked[1])) as done:
+        found = projection.nearest(
+            classifier, source, k=count, own_class=own, limit=limit, on_batch=lambda part, whole: done(part)
+        )
+    columns = {name: value for name, value in found._asdict().items() if name != "skipped"}
+    store.write_arrays(path, columns | {"asked": asked})
+    return found
+
+
+def decide(
+    classifier: Classifier, album: Album, items: Sequence[Item], *, rows: int, watch: Watch
+) -> tuple[tuple[Decision, ...], list[str]]:
+    """Why the network says what it says of each image, in `rows` rows; sentences about images that cannot be read."""
+    notes: list[str] = []
+    found = []
+    with watch("reasoning", len(items)) as done:
+        for start in range(0, len(items), TOGETHER):
+            part = list(album.readable(items[start : start + TOGETHER], notes))
+            reasons = reason_all(classifier, np.stack([seen.image for _, seen in part])) if part else []
+            for (item, seen), reasoning in zip(part, reasons):
+                found.append(Decision(item, seen.id, seen.classes, reasoning, written(reasoning, rows)))
+            done(min(start + TOGETHER, len(items)))
+    return tuple(found), notes
+
+
+def search(
+    classifier: Classifier,
+    album: Album,
+    kept: dict[str, Kept],
+    pairs: Sequence[Pair],
+    *,
+    configs: dict[str, Any],
+    key: int,
+    micro_batch: int | None,
+    watch: Watch,
+) -> tuple[int, list[str]]:
+    """Find the regions of the pairs that are missing, `CHUNK` at a time, and keep them; how many were found.
+
+    `configs` holds the config of a region where it is not the default one. Pairs whose image cannot be read are left out; a
+    sentence for each such image.
+    """
+    notes: list[str] = []
+    todo = {name: each.missing(pairs) for name, each in kept.items()}
+    total = sum(map(len, todo.values()))
+    finished = 0
+    with watch("searching regions", total) as done:
+        for name, missing in todo.items():
+            chosen = configs.get(name) or (regions.config_for(name, classifier, album.shape) if missing else None)
+            for start in range(0, len(missing), CHUNK):
+                part = missing[start : start + CHUNK]
+                items = dict.fromkeys(pair.item for pair in part)
+                images = {item: seen.image for item, seen in album.readable(list(items), notes)}
+                part = [pair for pair in part if pair.item in images]
+                if not part:
+                    continue
+                stacked, numbers = np.stack([images[pair.item] for pair in part]), np.asarray([pair.prototype for pair in part])
+                found = find(
+                    classifier,
+                    stacked,
+                    numbers,
+                    regions=[name],
+                    configs={name: chosen},
+                    key=key,
+                    ids=[pair.key for pair in part],
+                    micro_batch=micro_batch,
+                    on_progress=partial(_tell, done, finished),
+                )
+                kept[name].add(part, found[name], retained(classifier, stacked, found[name].saliency, numbers))
+                finished += len(part)
+    return finished, list(dict.fromkeys(notes))
+
+
+def _tell(done: Progress, before: int, _: str, count: int) -> None:
+    done(before + count)
+
+
+def retained(
+    classifier: Classifier,
+    images: Float[np.ndarray, "n h w c"],
+    maps: Float[np.ndarray, "n h w"],
+    prototypes: Int[np.ndarray, " n"],
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """What is left of the similarity of each pair when only the strongest `KEPT_AREA` of its map stays and the rest is blurred
+    (`retained`), and when everything is (`blurred`), which every map is to be compared with."""
+    n = len(images)
+    rows = np.resize(np.arange(n), -(-n // EVEN) * EVEN)  # few shapes, so that little is compiled
+    through = [np.asarray(_through(images[rows], maps[rows], share)) for share in (KEPT_AREA, 0.0)]
+    similarities = activations(classifier, np.concatenate(through)).similarities
+    kept, blurred = similarities[:n], similarities[len(rows) : len(rows) + n]
+    return {"retained": kept[np.arange(n), prototypes], "blurred": blurred[np.arange(n), prototypes]}
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(0, 0, None))
+def _through(image: Float[Array, "h w c"], saliency: Float[Array, "h w"], share: Float[Array, ""]) -> Float[Array, "h w c"]:
+    stays = top_share(saliency, share)[..., None]
+    return jnp.where(stays, image, fills.blur()(image, key=jax.random.key(0)))  # a blur draws nothing
