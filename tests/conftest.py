@@ -51,6 +51,17 @@ def compiled_once(tmp_path_factory):
         jax.config.update(name, value)
 
 
+@pytest.fixture(scope="module")
+def compiled_plainly():
+    """XLA optimises little of what these tests compile: tiny networks run for milliseconds and compile for seconds."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.clear_caches()  # the flag is no part of what compiled functions are known by
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def images():
     """Three grey images, 32x32x3, bright in the patch."""

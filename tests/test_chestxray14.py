@@ -18,6 +18,8 @@ from mdm_jax.images import fit, to_array
 from mdm_jax.prototypes.record import read
 from mdm_jax.training.loop import train
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
@@ -175,6 +177,7 @@ def test_a_training_with_any_number_of_findings(published, trained):
     """From the config to logits of 14 findings and a mean AUC."""
     assert trained.metrics[-1]["skipped"] == 0
     assert 0 <= trained.metrics[-1]["eval_auc"] <= 1
+    assert all(np.isfinite(value) for line in trained.metrics for value in line.values() if isinstance(value, float))
     logits, out = load_model(weights=trained.run.folder)(np.zeros((1, 32, 32, 3), np.float32))
     assert (logits.shape, out["similarities"].shape) == ((1, 14), (1, 14))
     record = read(trained.run.folder)
@@ -182,6 +185,11 @@ def test_a_training_with_any_number_of_findings(published, trained):
     for each in record.pushed:
         has = [file for file, row in zip(train_images.files, train_images.multi_hot) if row[each.class_index]]
         assert (each.id in has) if has else (each.item is None)
+        assert each.position is None  # of a pooled feature
+    hernia, pneumonia = (record.pushed[FINDINGS.index(name)] for name in ("Hernia", "Pneumonia"))
+    assert (hernia.id, hernia.label) == ("00000003_000.png", FINDINGS.index("Hernia"))  # the one training image with it
+    assert (pneumonia.item, pneumonia.distance) == (None, None)
+    assert "no image of the class 'Pneumonia'" in pneumonia.reason
 
 
 def test_commands_take_such_images(published, trained, tmp_path, capsys):

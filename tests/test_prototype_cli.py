@@ -21,6 +21,8 @@ from mdm_jax.models.architectures import build
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.prototypes import projection, record, survey
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 CLASSES = ("bad", "good")
 BACKBONE = {"widths": [4, 8], "depths": [1, 1]}
 

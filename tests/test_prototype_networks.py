@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.test_util import check_grads
 from safetensors.numpy import save_file
 
 import mdm_jax
@@ -20,6 +21,8 @@ from mdm_jax.models.fresh import fresh, named
 from mdm_jax.models.protopnet import EPSILON, LARGEST, log_similarity, squared_distances
 from mdm_jax.models.prototypes import add_on_layers, classes_of, through
 from mdm_jax.models.xprotonet import cosine_similarity, pooled_features
+
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
 SMALL = {"widths": (4, 8), "depths": (1, 1)}
 BACKBONES = {
@@ -35,6 +38,11 @@ def network(family: str, backbone: str = "resnet", **arguments):
     return nnx.view(built, deterministic=True, use_running_average=True, raise_if_not_found=False)
 
 
+@jax.jit
+def said(network, images):
+    return network(images)
+
+
 @pytest.fixture(scope="module")
 def images():
     return jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
@@ -44,7 +52,7 @@ def images():
 @pytest.mark.parametrize("family", ["protopnet", "xprotonet"])
 def test_outputs_on_every_backbone(family, backbone, images):
     built = network(family, backbone)
-    logits, out = jax.jit(lambda built, images: built(images))(built, images)
+    logits, out = said(built, images)
     gh, gw, _ = out["patches"].shape[1:]
     assert logits.shape == (2, 3)
     assert out["patches"].shape == (2, gh, gw, 6)
@@ -97,8 +105,8 @@ def test_cosine_of_pooled_features_by_hand():
 def test_a_prototype_that_occurs_nowhere_has_no_nan(images):
     built = network("xprotonet")
     built.occurrence[2].kernel = nnx.Param(jnp.zeros_like(built.occurrence[2].kernel[...]))
-    score = lambda images: built(images)[1]["similarities"].sum()  # noqa: E731
-    value, gradient = jax.value_and_grad(score)(images)
+    score = jax.jit(jax.value_and_grad(lambda images: built(images)[1]["similarities"].sum()))
+    value, gradient = score(images)
     assert value == 0
     assert np.isfinite(gradient).all()
     assert np.isfinite(jax.grad(lambda p: cosine_similarity(jnp.zeros((1, 2, 3)), p).sum())(jnp.zeros((2, 3)))).all()
@@ -116,7 +124,7 @@ def test_gradients_agree_with_finite_differences(family):
             return log_similarity(squared_distances(patches, prototypes)).max((1, 2)).sum()
         return cosine_similarity(pooled_features(patches, maps), prototypes).sum()
 
-    jax.test_util.check_grads(score, (patches, prototypes), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+    check_grads(jax.jit(score), (patches, prototypes), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
 
 
 def test_last_layer_starts_at_the_published_weights():
@@ -128,12 +136,12 @@ def test_last_layer_starts_at_the_published_weights():
 
 
 def test_options_of_xprotonet(images):
-    plain, shifted = (network("xprotonet", shifted=shifted)(images)[1] for shifted in (False, True))
+    plain, shifted = (said(network("xprotonet", shifted=shifted), images)[1] for shifted in (False, True))
     np.testing.assert_allclose(shifted["similarities"], (plain["similarities"] + 1) / 2, atol=1e-6)
-    sigmoid = network("xprotonet", occurrence="sigmoid")(images)[1]["occurrence_maps"]
+    sigmoid = said(network("xprotonet", occurrence="sigmoid"), images)[1]["occurrence_maps"]
     assert (np.asarray(sigmoid) > 0).all()
     assert (np.asarray(sigmoid) < 1).all()
-    summed = network("xprotonet", pool="sum")(images)[1]
+    summed = said(network("xprotonet", pool="sum"), images)[1]
     np.testing.assert_allclose(summed["similarities"], plain["similarities"], atol=1e-5)
 
 
@@ -160,7 +168,7 @@ def test_bottleneck_halves_the_channels():
     ("arguments", "says"),
     [
         ({"backbone": "protopnet"}, "cannot be a protopnet"),
-        ({"add_on": "none"}, "add_on"),
+        ({"add_on": "none", "backbone_arguments": SMALL}, "add_on"),
         ({"backbone": "resent"}, "resnet"),
     ],
 )
@@ -182,7 +190,7 @@ def test_saved_weights_load_by_name(family, images, tmp_path):
     loaded = mdm_jax.load_model(tmp_path)
     assert loaded.network.prototype_classes == (0, 0, 1, 1, 2, 2)
     for name in ("similarities", "distances"):
-        np.testing.assert_allclose(loaded(images)[1][name], built(images)[1][name], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(said(loaded, images)[1][name], said(built, images)[1][name], rtol=1e-3, atol=1e-4)
     (tmp_path / "config.json").unlink()
     with pytest.raises(InputError, match="needs one, which names its backbone"):
         mdm_jax.load_model(family, weights=tmp_path / "model.safetensors")
@@ -198,7 +206,7 @@ def test_a_fresh_twin_has_other_weights_and_the_same_shapes():
 
 def test_nodes_read_prototypes_and_places(images):
     built = network("protopnet")
-    outputs = jax.tree.map(lambda leaf: leaf[0], built(images))
+    outputs = jax.tree.map(lambda leaf: leaf[0], said(built, images))
     out, (gh, gw, m) = outputs[1], outputs[1]["similarity_maps"].shape
     for j in (0, 5):
         y, x = np.unravel_index(np.argmax(out["similarity_maps"][..., j]), (gh, gw))
@@ -216,7 +224,7 @@ def test_prototypes_are_explained_as_classes_are(images):
     built = network("protopnet")
     asked = {"node": "similarity", "config": mdm_jax.MDMConfig(sizes=(2, 4), steps=2)}
     found = mdm_jax.explain(built, images, [4, 5], **asked)
-    _, out = built(images)
+    _, out = said(built, images)
     np.testing.assert_allclose(found.info.activation, [out["similarities"][0, 4], out["similarities"][1, 5]], rtol=1e-4)
     most = mdm_jax.explain(built, images, None, **asked)
     np.testing.assert_array_equal(most.info.target, np.argmax(out["similarities"], axis=-1))

@@ -17,6 +17,8 @@ from mdm_jax.models.xprotonet import XProtoNet
 from mdm_jax.objectives import area, consistency
 from mdm_jax.prototypes import boxes, maps, receptive_field, regions, search
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 SHARP = MDMConfig(objective=(consistency("share"), area(1.0)), fill="black", steps=30)
 
 
@@ -50,6 +52,12 @@ def protopnet():
 def xprotonet():
     backbone = ResNet(num_classes=0, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
     return XProtoNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
+
+
+def said(network, images):
+    """What a network returns in inference."""
+    view = nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return view, jax.jit(view)(jnp.asarray(images))[1]
 
 
 def mask_of(box, size=32):
@@ -129,8 +137,8 @@ def test_receptive_field_of_what_sees_everything():
 def test_receptive_field_config_changes_the_cost_alone(scenes):
     key, image = jax.random.key(0), jnp.asarray(scenes[0])
     config = regions.config_for("receptive_field", brightness, (32, 32, 3))
-    known = receptive_field.receptive_field(brightness, image, 0, key=key, config=config)
-    anew = receptive_field.receptive_field(brightness, image, 0, key=key)
+    known = jax.jit(lambda image: receptive_field.receptive_field(brightness, image, 0, key=key, config=config))(image)
+    anew = jax.jit(lambda image: receptive_field.receptive_field(brightness, image, 0, key=key))(image)
     np.testing.assert_array_equal(known.saliency, anew.saliency)
     assert int(anew.info.forwards) - int(known.info.forwards) == 64
     with pytest.raises(InputError, match="rows and columns"):
@@ -140,8 +148,8 @@ def test_receptive_field_config_changes_the_cost_alone(scenes):
 def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
     assert regions.config_for("grad_cam", protopnet, (32, 32, 3)).layer == "layer2"
     found = search.find(protopnet, scenes[:1], 3, regions=("grad_cam",))["grad_cam"]
-    predict = nnx.view(protopnet, deterministic=True, use_running_average=True, raise_if_not_found=False)
-    features = predict(jnp.asarray(scenes[:1]))[1]["layer2"]
+    predict, out = said(protopnet, scenes[:1])
+    features = out["layer2"]
     # the gradient of the similarity by hand, through the add-on layers alone
     from mdm_jax.models.protopnet import log_similarity, squared_distances
     from mdm_jax.models.prototypes import through
@@ -150,7 +158,7 @@ def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
         patches = jax.nn.sigmoid(through(predict.add_on, features))
         return log_similarity(squared_distances(patches, predict.prototypes[...]))[0, ..., 3].max()
 
-    weights = jax.grad(node)(features).mean(axis=(1, 2), keepdims=True)
+    weights = jax.jit(jax.grad(node))(features).mean(axis=(1, 2), keepdims=True)
     cam = jnp.maximum((weights * features).sum(axis=-1), 0.0)[0]
     np.testing.assert_allclose(found.attribution[0], masks.render(cam, (32, 32)), rtol=1e-4, atol=1e-7)
 
@@ -159,8 +167,7 @@ def test_occurrence_map_is_the_networks_own(xprotonet, scenes):
     shape = (32, 32, 3)
     assert regions.applicable(xprotonet, shape) == ("occurrence_map", "grad_cam", "mdm")
     found = search.find(xprotonet, scenes, [4, 0], regions=("occurrence_map",))["occurrence_map"]
-    predict = nnx.view(xprotonet, deterministic=True, use_running_average=True, raise_if_not_found=False)
-    own = predict(jnp.asarray(scenes))[1]["occurrence_maps"][0, ..., 4]
+    own = said(xprotonet, scenes)[1]["occurrence_maps"][0, ..., 4]
     np.testing.assert_allclose(found.attribution[0], masks.render(own, (32, 32)), rtol=1e-4, atol=1e-6)
     with pytest.raises(InputError, match="similarity_maps"):
         search.find(xprotonet, scenes, 0, regions=("activation_map",))

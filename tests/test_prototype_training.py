@@ -34,7 +34,7 @@ from mdm_jax.training.stages import JOINT, LAST_LAYER, PRUNE, PUSH, WARM
 from mdm_jax.training.steps import leaves
 from mdm_jax.training.watch import Silent, Stopped
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("compiled_once", "compiled_plainly")
 
 BACKBONE = {"backbone_arguments": {"widths": [4, 8], "depths": [1, 1]}}
 STAGES = {"warm": 1, "push_from": 2, "push_every": 1, "last_layer": 2, "decay_every": 1, "decay": 0.5}
@@ -198,14 +198,22 @@ def changed(before, after):
     return {n.split(".")[0] for n, s in same.items() if not s}, {n.split(".")[0] for n, s in same.items() if s}
 
 
-def test_each_stage_moves_its_part_alone(photos, tmp_path):
-    job = open_job(train_config(settings_of(photos, tmp_path, "xprotonet", transformation=0.0)))
-    compiled = prototype_program(job.config, job.construct(), job.steps_per_epoch)
+@pytest.fixture(scope="module")
+def steps(photos, tmp_path_factory):
+    """The job of an XProtoNet, its first network and its compiled steps."""
+    settings = settings_of(photos, tmp_path_factory.mktemp("steps"), "xprotonet", transformation=0.0, occurrence_norm=0.01)
+    job = open_job(train_config(settings))
+    module = job.construct()
+    return job, module, prototype_program(job.config, module, job.steps_per_epoch)
+
+
+def test_each_stage_moves_its_part_alone(steps):
+    _, module, compiled = steps
     rng = np.random.default_rng(0)
     batch = rng.uniform(0, 1, (8, 16, 16, 3)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32), np.ones(8, bool)
     similarities = rng.uniform(-1, 1, (24, 6)).astype(np.float32)
     passing = similarities, 1 - similarities, rng.integers(0, 3, 24).astype(np.int32), np.ones(24, bool)
-    state = compiled.initial(job.construct())
+    state = compiled.initial(module)
     moved = {}
     for kind, given in ((WARM, batch), (JOINT, batch), (LAST_LAYER, passing)):
         before = {name: np.array(leaf) for name, leaf in leaves((state.params, state.stats)).items()}
@@ -221,16 +229,14 @@ def test_each_stage_moves_its_part_alone(photos, tmp_path):
     assert int(state.step) == 3
 
 
-def test_a_step_is_adam_on_the_weighed_sum_of_the_terms(photos, tmp_path):
+def test_a_step_is_adam_on_the_weighed_sum_of_the_terms(steps):
     """The first step of Adam moves every weight by the rate against the gradient's sign; the gradient is that of the whole."""
-    config = train_config(settings_of(photos, tmp_path, "xprotonet", weight_decay=0.0, transformation=0.0))
-    job = open_job(config)
-    compiled = prototype_program(config, job.construct(), job.steps_per_epoch)
+    job, module, compiled = steps
     rng = np.random.default_rng(0)
     images, labels = rng.uniform(0, 1, (8, 16, 16, 3)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
     valid = np.arange(8) < 6
-    module = nnx.view(job.construct(), use_running_average=True, raise_if_not_found=False)
-    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+    inference = nnx.view(module, use_running_average=True, raise_if_not_found=False)
+    graphdef, params, rest = nnx.split(inference, nnx.Param, ...)
 
     @jax.jit
     @jax.value_and_grad
@@ -242,16 +248,17 @@ def test_a_step_is_adam_on_the_weighed_sum_of_the_terms(photos, tmp_path):
         mine = jnp.where(own, out["similarities"], -9).max(-1)
         others = jnp.where(own, -9, out["similarities"]).max(-1)
         away = jnp.abs(network.last_layer.kernel[...]).sum() - 6.0  # six own weights of 1
-        return jnp.mean(-chosen + 0.8 * (1 - mine) - 0.08 * (1 - others)) + 1e-4 * away
+        length = jnp.sqrt((out["occurrence_maps"] ** 2).sum((1, 2))).mean(-1)
+        return jnp.mean(-chosen + 0.8 * (1 - mine) - 0.08 * (1 - others) + 0.01 * length) + 1e-4 * away
 
     expected, gradient = loss(params)
-    state = compiled.initial(job.construct())
+    state = compiled.initial(module)
     state, found = compiled.stages[WARM](state, images, labels, valid)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     before, after = params["prototypes"][...], state.params["prototypes"][...]
     np.testing.assert_allclose(after - before, -3e-3 * np.sign(gradient["prototypes"][...]), rtol=1e-2, atol=1e-6)
     assert float(state.sums.items) == 6
-    total = sum(losses.weights(config.prototypes)[name] * float(term) for name, term in state.sums.terms.items())
+    total = sum(losses.weights(job.config.prototypes)[name] * float(term) for name, term in state.sums.terms.items())
     assert total / 6 == pytest.approx(float(expected), rel=1e-4)
 
 
@@ -323,139 +330,121 @@ def test_the_pruned_network_loads_with_its_record(undisturbed):
     assert weights.read(trained.run.weights)["last_layer.weight"].shape == (3, len(classes))
 
 
-class Asks(Silent):
-    """Asks to stop at the `count`-th question, once; keeps what it is told."""
+class StopsIn(Silent):
+    """Asks to stop at the `count`-th question in a stage; * is on the way through the images."""
 
-    def __init__(self, count):
-        self.left, self.said, self.where = count, [], []
-        self.now = ""
+    def __init__(self, stage, count):
+        self.stage, self.left, self.now = stage, count, ""
 
     def enters(self, doing):
-        self.now = doing
-
-    def says(self, sentence):
-        self.said.append(sentence)
+        self.now = doing.partition(",")[0] + "*" * ("image" in doing)
 
     def wants_stop(self):
-        self.left -= 1
+        self.left -= self.now == self.stage
         return self.left <= 0
 
 
-# Questions are asked before each step, for each batch that is measured (2), and for each that a push or a stage looks at (6).
-STOPS = {4: WARM, 20: "push*", 40: JOINT, 66: "prune*", 80: LAST_LAYER}
+STOPS = ((WARM, 3), ("push*", 3), (JOINT, 3), ("prune*", 3), (LAST_LAYER, 2))
 
 
-@pytest.mark.parametrize("count", STOPS)
-def test_stopped_in_any_stage_and_gone_on_gives_the_same(undisturbed, tmp_path, count):
+def test_stopped_in_every_stage_and_gone_on_gives_the_same(undisturbed, tmp_path):
     settings, whole = undisturbed
     config = replace(train_config(settings), out=str(tmp_path / "stopped"))
-    watch = Asks(count)
-    with pytest.raises(Stopped, match=r"stopped at step \d+ of 28, which is saved"):
-        train(config, watch)
-    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    steps = []
+    for stage, count in STOPS:
+        with pytest.raises(Stopped, match=r"stopped at step \d+ of 28, which is saved"):
+            train(config, StopsIn(stage, count))
+        assert not (tmp_path / "stopped" / "model.safetensors").exists()
+        steps.append(checkpoints.latest(tmp_path / "stopped" / "checkpoints"))
+    assert steps == [3, 12, 18, 24, 27]
     assert_same(train(config), whole)
-
-
-def test_stops_reach_every_stage(undisturbed, tmp_path):
-    """The counts above are in the stages that they name; * is on the way through the images."""
-    settings, _ = undisturbed
-    found = []
-
-    class Notes(Asks):
-        def wants_stop(self):
-            found.append(self.now.partition(",")[0] + ("*" if "image" in self.now else ""))
-            return False
-
-    train(replace(train_config(settings), out=str(tmp_path / "noted")), Notes(0))
-    assert {count: found[count - 1] for count in STOPS} == STOPS
 
 
 KILLED = """
 import json, os, signal, sys
-from mdm_jax.training import loop, prototype_stages
+from mdm_jax.training import loop
 from mdm_jax.training.config import train_config
 
 settings, place = json.load(sys.stdin)
-die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 
 class Watch(loop.Silent):
     def enters(self, doing):
         if doing == place:
-            die()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-if place == "record":
-    loop.records.write = die
 loop.train(train_config(settings), Watch())
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_in_a_push_and_after_it_gives_the_same(undisturbed, compiled_once, tmp_path):
+def test_killed_in_a_push_and_ended_after_it_gives_the_same(undisturbed, compiled_once, tmp_path, monkeypatch):
     settings, whole = undisturbed
-    settings = settings | {"out": str(tmp_path / "run")}
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": compiled_once, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    # (where it is killed, the checkpoint it then goes on from)
-    for place, step in (("push, image 16/48", 12), ("record", 13)):
-        text = json.dumps([settings, place])
-        ended = subprocess.run([sys.executable, "-c", KILLED], input=text, text=True, env=environment, capture_output=True)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-        assert checkpoints.latest(tmp_path / "run" / "checkpoints") == step
+    settings, saved = settings | {"out": str(tmp_path / "run")}, tmp_path / "run" / "checkpoints"
+    cached = {"JAX_COMPILATION_CACHE_DIR": compiled_once, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = os.environ | cached | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    text = json.dumps([settings, "push, image 16/48"])
+    ended = subprocess.run([sys.executable, "-c", KILLED], input=text, text=True, env=environment, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert checkpoints.latest(saved) == 12
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "write", full)
+        with pytest.raises(OSError, match="no space"):
+            train(train_config(settings))
+    assert checkpoints.latest(saved) == 13  # pushed, and the record not written
+    assert not (tmp_path / "run" / records.FILE).exists()
     assert_same(train(train_config(settings)), whole)
 
 
-def test_the_last_layer_learns_on_what_the_network_says(photos, tmp_path):
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A plain classifier that has learned several classes."""
+    root = tmp_path_factory.mktemp("plain")
+    folder = synthetic_folders.chestxray14(root / "nih")
+    settings = {"out": str(root / "run"), "epochs": 1, "data": {"source": f"chestxray14:{folder}", "batch": 4}}
+    settings["model"] = {"size": [16, 16], "arguments": BACKBONE["backbone_arguments"]}
+    return train(train_config(settings))
+
+
+def test_plain_classifiers_learn_several_classes_too(plain):
+    (line,) = plain.metrics
+    assert 0 <= line["eval_auc"] <= 1
+    assert 0.3 < line["train_loss"] < 2
+
+
+@pytest.fixture(scope="module")
+def begun(photos, plain, tmp_path_factory):
+    """A short training on a plain classifier's backbone, measured on the training images."""
+    settings = settings_of(photos, tmp_path_factory.mktemp("begun") / "run", last_layer=1, last_layer_rate=1e-6)
+    settings["epochs"], settings["data"]["evaluate"] = 1, "train"
+    settings["model"]["start_from"] = str(plain.run.folder)
+    return settings, train(train_config(settings))
+
+
+def test_the_last_layer_learns_on_what_the_network_says(begun):
     """After the last stage the network's own loss on the training images is the one that the stage went on from."""
-    settings = settings_of(photos, tmp_path / "run", last_layer=1, last_layer_rate=1e-6) | {"epochs": 1}
-    last = train(train_config(settings | {"data": settings["data"] | {"evaluate": "train"}})).metrics[-1]
+    last = begun[1].metrics[-1]
     assert last["stage"] == LAST_LAYER
     assert last["train_classification"] == pytest.approx(last["eval_loss"], rel=1e-3)
     assert last["train_accuracy"] == pytest.approx(last["eval_accuracy"], abs=1e-6)
 
 
-def test_images_of_several_classes(tmp_path):
-    folder = synthetic_folders.chestxray14(tmp_path / "nih")
-    settings = settings_of(folder, tmp_path / "run", "xprotonet", balanced=True, occurrence_norm=1e-4) | {"epochs": 1}
-    settings["data"] = {"source": f"chestxray14:{folder}", "batch": 4}
-    settings["model"]["arguments"]["prototypes_per_class"] = 1
-    trained = train(train_config(settings))
-    last = trained.metrics[-1]
-    assert 0 <= last["eval_auc"] <= 1
-    assert all(np.isfinite(value) for line in trained.metrics for value in line.values() if isinstance(value, float))
-    record = records.read(trained.run.folder)
-    by_finding = {each.class_index: each for each in record.pushed}
-    assert by_finding[13].id == "00000003_000.png"  # the one training image with a hernia
-    assert by_finding[13].label == 13
-    assert by_finding[13].position is None
-    assert (by_finding[6].item, by_finding[6].distance) == (None, None)  # nobody has pneumonia
-    assert "no image of the class 'Pneumonia'" in by_finding[6].reason
-
-
-def test_plain_classifiers_learn_several_classes_too(tmp_path):
-    folder = synthetic_folders.chestxray14(tmp_path / "nih")
-    settings = {"out": str(tmp_path / "run"), "epochs": 1, "data": {"source": f"chestxray14:{folder}", "batch": 4}}
-    settings["model"] = {"size": [16, 16], "arguments": {"widths": [4, 8], "depths": [1, 1]}}
-    (line,) = train(train_config(settings)).metrics
-    assert 0 <= line["eval_auc"] <= 1
-    assert 0.3 < line["train_loss"] < 2
-
-
 # where a training starts from, and what a person is told
 
 
-def test_a_plain_classifier_becomes_the_backbone(photos, tmp_path):
-    settings = settings_of(photos, tmp_path / "run") | {"epochs": 1}
-    plain = {"size": [16, 16], "arguments": BACKBONE["backbone_arguments"]}
-    first = {name: table for name, table in settings.items() if name != "prototypes"} | {"model": plain}
-    train(train_config(first | {"out": str(tmp_path / "plain")}))
-    settings["model"]["start_from"] = str(tmp_path / "plain")
-    train(train_config(settings))
-    below, ours = (weights.read(tmp_path / name / "model.safetensors") for name in ("plain", "run"))
+def test_a_plain_classifier_becomes_the_backbone(plain, begun, tmp_path):
+    settings, trained = begun
+    below, ours = weights.read(plain.run.weights), weights.read(trained.run.weights)
     shared = {name.removeprefix("backbone."): array for name, array in ours.items() if name.startswith("backbone.")}
     assert shared.keys() == {name for name in below if not name.startswith("fc.")}
     assert all(np.array_equal(below[name], array) for name, array in shared.items())  # the one pass is warm
-    settings["model"]["arguments"]["backbone_arguments"] = {"widths": [4, 6], "depths": [1, 1]}
+    arguments = settings["model"]["arguments"] | {"backbone_arguments": {"widths": [4, 6], "depths": [1, 1]}}
+    other = settings | {"model": settings["model"] | {"arguments": arguments}, "out": str(tmp_path / "other")}
     with pytest.raises(InputError, match=r"weight 'backbone\.layer2.* has shape"):
-        train(train_config(settings | {"out": str(tmp_path / "other")}))
+        train(train_config(other))
 
 
 def test_an_embedded_network_may_be_named():
