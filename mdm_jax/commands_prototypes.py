@@ -5,23 +5,26 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from mdm_jax import fingerprints, plots
 from mdm_jax.commands import Result, finite
 from mdm_jax.config import MDMConfig
-from mdm_jax.data.sources import open_source
+from mdm_jax.data.sources import Source, open_source, picture
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation import store
 from mdm_jax.evaluation.framing import spread
 from mdm_jax.evaluation.plan import Watch
 from mdm_jax.images import printable
+from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.pretrained import EMBEDDED, load_model
 from mdm_jax.prototypes import figure, page, record, regions, tables
 from mdm_jax.prototypes.album import TEST, TRAIN, Album, Item
 from mdm_jax.prototypes.kept import SETTINGS, Kept, check_folder
 from mdm_jax.prototypes.reasoning import last_layer
+from mdm_jax.prototypes.search import prototype_classes
 from mdm_jax.prototypes.survey import Decision, Survey, decide, origins, pairs_of, search
 
 WITH_MDM = ("mdm", "mdm_frozen")
@@ -75,23 +78,27 @@ def prototypes(request: Request, watch: Watch) -> Result:
     last_layer(classifier)
     told = record.read(_folder(request.model))
     data = request.data or (told.source if told else "digits")
+    if told is not None and (was := _is_cropped(told.source)) != _is_cropped(data):
+        better = f"cropped:{data}" if was else data.removeprefix("cropped:")
+        raise InputError(f"the network was trained on images {'' if was else 'not '}cut to their boxes: give --data {better}")
     splits = {TRAIN: request.train_split or (told.split if told else "train"), TEST: request.split}
     album = Album({part: open_source(data, split) for part, split in splits.items()}, classifier)
     if told is not None:
-        _check_record(told, album, data)
+        _check_record(told, album, classifier, data, watch)
     start = time.perf_counter()
     with store.opened(request.out, "prototype search") as out:
         of_data = {part: {"split": splits[part]} | fingerprints.of_source(album.sources[part]) for part in splits}
         settings = {"network": fingerprints.of_network(classifier), "data": data, **of_data}
         store.begin(out, SETTINGS, settings, "a prototype search")
-        found, notes = origins(classifier, album, told, out, count=request.nearest, limit=request.limit, watch=watch)
+        asked: dict[str, Any] = {"count": request.nearest, "limit": request.limit, "settings": settings}
+        found, notes = origins(classifier, album, told, out, **asked, watch=watch)
         items = [Item(TEST, index) for index in spread(len(album.sources[TEST]), request.images)]
         decisions, unread = decide(classifier, album, items, rows=request.top, watch=watch)
         kept, configs = {}, {}
         for name in names:
             configs[name] = request.mdm if name in WITH_MDM else None
             told_of = {"seed": request.seed, "config": dataclasses.asdict(request.mdm) if name in WITH_MDM else None}
-            kept[name] = Kept(out, name, told_of)
+            kept[name] = Kept(out, name, told_of | {"node": regions.default_node(name)})
         how: dict[str, Any] = {"configs": configs, "key": request.seed, "micro_batch": request.micro_batch}
         try:
             count, missed = search(classifier, album, kept, pairs_of(found, decisions), **how, watch=watch)
@@ -105,7 +112,8 @@ def prototypes(request: Request, watch: Watch) -> Result:
             "data": data,
             "splits": f"{splits[TRAIN]} for prototypes, {splits[TEST]} for decisions",
             "nearest images": f"among {min(request.limit or count_of, count_of)} training images",
-            "MDM": ", ".join(f"{name} {getattr(request.mdm, name)}" for name in ("steps", "sizes", "fill")),
+            "MDM": f"of the {regions.MDM_NODE}, "
+            + ", ".join(f"{name} {getattr(request.mdm, name)}" for name in ("steps", "sizes", "fill")),
             "seed": request.seed,
         }
         files.insert(0, page.write_page(survey, out, share=request.share, settings=shown, watch=watch))
@@ -135,18 +143,43 @@ def _regions(asked: tuple[str, ...], suitable: tuple[str, ...]) -> tuple[str, ..
     return asked or tuple(name for name in FIRST if name in suitable)
 
 
-def _check_record(told: record.Record, album: Album, data: str) -> None:
-    """Raises InputError where the images that the push recorded are not in the data."""
+def _is_cropped(data: str) -> bool:
+    return data.startswith("cropped:")
+
+
+def _check_record(told: record.Record, album: Album, classifier: Classifier, data: str, watch: Watch) -> None:
+    """Raises InputError where the record is of another network, or the images that it names are not in the data."""
     source, hint = album.sources[TRAIN], "give the --data and --train-split of the training"
+    classes, (kernel, _) = prototype_classes(classifier), last_layer(classifier)
+    if len(told.pushed) != len(kernel):
+        raise InputError(
+            f"prototypes.json tells of {len(told.pushed)} prototypes, the network has {len(kernel)}: they are of different "
+            "trainings"
+        )
     for each in told.pushed:
-        if each.item is None:
-            continue
-        if each.item >= len(source):
+        if classes is not None and each.class_index != classes[each.prototype]:
+            raise InputError(
+                f"prototype {each.prototype} is of class {each.class_index} by prototypes.json, of class "
+                f"{classes[each.prototype]} by the network: they are of different trainings"
+            )
+        if each.item is not None and each.item >= len(source):
             raise InputError(f"prototype {each.prototype} is from item {each.item}, {data} has {len(source)} items: {hint}")
-        found = album.read(Item(TRAIN, each.item)).id
-        if found != each.id:
-            raise InputError(f"prototype {each.prototype} is from {each.id}, where {data} now has {found}: {hint}")
-        return  # one is enough: sources are read again when they are drawn
+    id_of = lru_cache(None)(partial(_id_of, source))  # several prototypes may be of one image
+    with watch("checking the training images of the prototypes", len(told.pushed)) as done:
+        for each in told.pushed:
+            if each.item is not None:
+                found = id_of(each.item)
+                if found not in (each.id, None):
+                    raise InputError(f"prototype {each.prototype} is from {each.id}, where {data} now has {found}: {hint}")
+            done(each.prototype + 1)
+
+
+def _id_of(source: Source, item: int) -> str | None:
+    """None for an item that cannot be read, which is said where it is drawn."""
+    try:
+        return picture(source, item).id
+    except InputError:
+        return None
 
 
 def write_figures(survey: Survey, out: Path, share: float, watch: Watch) -> list[Path]:
@@ -189,6 +222,7 @@ def draw(survey: Survey, decision: Decision, kept: Kept, *, share: float, how: s
         share=share,
         how=how,
         rival=None if rival is None else (names[rival[0]], rival[1]),
+        multi_label=decision.multi_label,
     )
 
 

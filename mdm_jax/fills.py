@@ -60,7 +60,7 @@ FILLS = {"mean": mean, "black": lambda: colour(0.0), "grey": lambda: colour(0.5)
 def resolve(fill: Any) -> Fill:
     """A fill from its name, from an array (a colour [c] or an image [h, w, c]), or the function that it is.
 
-    Several names, in a tuple, are their `mixture`.
+    Several names or functions, in a tuple, are their `mixture`; several numbers are a colour.
 
     Raises InputError for anything else.
     """
@@ -71,7 +71,8 @@ def resolve(fill: Any) -> Fill:
     if isinstance(fill, jax.Array | np.ndarray | float | int):
         return Partial(_given, jnp.asarray(fill, jnp.float32))
     if isinstance(fill, tuple) and fill:
-        return mixture(*fill)
+        numbers = all(isinstance(each, float | int) for each in fill)
+        return resolve(np.asarray(fill, np.float32)) if numbers else mixture(*fill)
     if not callable(fill):
         raise InputError(f"fill is a {type(fill).__name__}: give a name, an array, or a function (image, *, key) -> image")
     return fill

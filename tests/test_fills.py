@@ -51,6 +51,7 @@ def test_a_mixture_draws_one_of_its_fills(image):
     np.testing.assert_array_equal(
         fills.mixture("mean")(image, key=jax.random.key(0)), fills.mean()(image, key=jax.random.key(0))
     )
+    np.testing.assert_array_equal(fills.resolve((1.0, 0.0, 0.0))(image, key=jax.random.key(0))[3, 4], [1.0, 0.0, 0.0])
     with pytest.raises(InputError, match="did you mean 'blur'"):
         fills.resolve(("black", "blurr"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 
 import filelock
@@ -13,9 +14,10 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 from mdm_jax import cli
-from mdm_jax.data.sources import open_source
+from mdm_jax.data.sources import open_source, picture
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import build
 from mdm_jax.models.pretrained import load_model
@@ -101,6 +103,7 @@ def test_everything_is_written_and_told(place, done):
         assert each["source"]["id"].startswith(f"train/{each['class_name']}/")
         assert len(each["nearest"]) == 1
         assert each["source"]["similarity"] <= each["nearest"][0]["similarity"] + 1e-5
+    assert_similarities(place, told)
     assert told["prototypes"][4]["source"] is None
     assert "no image of the class" in told["prototypes"][4]["note"]
     table = pq.read_table(out / "prototypes.parquet").to_pandas()
@@ -111,6 +114,16 @@ def test_everything_is_written_and_told(place, done):
         assert stored["saliency"].shape[1:] == (32, 32)
         assert stored["saliency"].dtype == np.float16
     assert "6 prototypes of model" in result["summary"]
+
+
+def assert_similarities(place, told):
+    """What is told of pairs is what the network says of the images, whatever node their regions are of."""
+    classifier, train = load_model(place / "model"), open_source(f"folder:{place / 'photos'}", "train")
+    for each in told["prototypes"]:
+        for pair in [each["source"], *each["nearest"]]:
+            if pair is not None:
+                _, out = classifier(classifier.preprocessing.fit(picture(train, pair["item"]).image)[None])
+                np.testing.assert_allclose(pair["similarity"], out["similarities"][0, each["prototype"]], rtol=1e-4)
 
 
 def test_a_search_is_not_done_twice_and_more_images_cost_only_themselves(place, done, tmp_path, monkeypatch):
@@ -138,6 +151,58 @@ def test_a_search_is_not_done_twice_and_more_images_cost_only_themselves(place, 
     assert new
     assert {key.split("#")[0] for key in new} <= {"test/0", "test/2", "test/4"}
     assert len(list((out / "figures").glob("*.png"))) == 3
+
+
+def test_images_that_another_network_found_are_not_its_own(place, done, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(done[0], out)
+    shutil.rmtree(out / "regions")  # as when it was stopped before the first
+    shutil.copytree(place / "model", tmp_path / "model")
+    arrays = load_file(tmp_path / "model" / "model.safetensors")
+    save_file(arrays | {"prototypes": arrays["prototypes"][::-1].copy()}, tmp_path / "model" / "model.safetensors")
+    real, asked = projection.nearest, []
+    monkeypatch.setattr(projection, "nearest", lambda *given, **how: asked.append(how["own_class"]) or real(*given, **how))
+    assert command(place, out, "--images", "0", "--regions", "cell", model=tmp_path / "model")[0] == 0
+    assert asked == [False]
+    assert command(place, out, "--images", "0", "--regions", "cell", model=tmp_path / "model")[0] == 0
+    assert asked == [False]
+
+
+def test_a_damaged_record_is_said_whichever_entry_it_is_in(place, tmp_path, capsys):
+    shutil.copytree(place / "model", tmp_path / "model")
+    path = tmp_path / "model" / record.FILE
+    whole = path.read_text()
+    other = next(each["item"] for each in json.loads(whole)["pushed"] if each["item"] != json.loads(whole)["pushed"][1]["item"])
+    cases = [
+        ({"item": 99}, "prototype 1 is from item 99"),
+        ({"item": -1}, "the item or position of prototype 1 is negative"),
+        ({"item": other}, "give the --data and --train-split of the training"),
+        ({"position": [0, -1]}, "the item or position of prototype 1 is negative"),
+        ({"distance": float("nan")}, "the distance of prototype 1 is nan"),
+        ({"class_index": 2}, "prototype 1 is of class 2 by prototypes.json, of class 0 by the network"),
+    ]
+    for change, sentence in cases:
+        told = json.loads(whole)
+        told["pushed"][1] |= change
+        path.write_text(json.dumps(told))
+        code, _ = command(place, tmp_path / "out", model=tmp_path / "model")
+        error = capsys.readouterr().err
+        assert code == 2, change
+        assert sentence in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_are_cut_as_they_were_in_training(place, tmp_path, capsys):
+    shutil.copytree(place / "model", tmp_path / "model")
+    told = record.read(place / "model")
+    record.write(tmp_path / "model", replace(told, source=f"cropped:{told.source}"))
+    code, _ = command(place, tmp_path / "out", "--data", told.source, model=tmp_path / "model")
+    assert code == 2
+    assert f"was trained on images cut to their boxes: give --data cropped:{told.source}" in capsys.readouterr().err
+    code, _ = command(place, tmp_path / "out", "--data", f"cropped:{told.source}")
+    assert code == 2
+    assert f"was trained on images not cut to their boxes: give --data {told.source}" in capsys.readouterr().err
 
 
 def test_what_is_found_before_ctrl_c_is_kept(place, tmp_path, monkeypatch, capsys):
@@ -197,8 +262,7 @@ def test_an_xprotonet_shows_its_occurrence_maps(place, tmp_path):
 
 def test_a_source_that_is_gone_is_said_on_the_page(place, tmp_path):
     shutil.copytree(place / "photos", tmp_path / "photos")
-    first, *others = [each for each in record.read(place / "model").pushed if each.item is not None]
-    gone = next(each for each in others if each.item != first.item)  # the data are known by the first
+    gone = record.read(place / "model").pushed[0]
     (tmp_path / "photos" / gone.id).write_bytes(b"no image")
     code, text = command(place, tmp_path / "out", "--data", f"folder:{tmp_path / 'photos'}", "--nearest", "0")
     assert code == 0

@@ -22,7 +22,7 @@ from mdm_jax.models.preprocessing import Preprocessing
 from mdm_jax.models.protopnet import LARGEST, ProtoPNet, log_similarity
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.prototypes import changes, measures, parts
-from mdm_jax.prototypes.comparison import CHECKS, compare
+from mdm_jax.prototypes.comparison import CHECKS, compare, possible_checks
 from mdm_jax.prototypes.curves import AREAS, RUNGS, Curves, Response, area_under, at_areas, curves_of, keeps, least_area
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
@@ -200,11 +200,43 @@ def test_a_dead_prototype_is_left_out(scenes):
         ({"masks": [None]}, "1 masks for 3 pairs"),
         ({"masks": [np.ones((4, 4), bool), None, None]}, "the size of its image"),
         ({"checks": ("nois",)}, "did you mean 'noise'"),
+        ({"checks": ("noise", "backbone")}, "the backbone of a function cannot be changed"),
+        ({"regions": []}, "no regions"),
+        ({"configs": {"cell": MDMConfig()}}, "give a NoSettings"),
+        ({"configs": {"mdm": MDMConfig()}}, "unknown region 'mdm'"),
+        ({"parts": [np.zeros((2, 2)), np.zeros((3, 2)), None]}, r"shape \(3, 2\), the first have \(2, 2\)"),
+        ({"parts": [np.zeros((2, 3)), None, None]}, r"shape \(2, 3\)"),
+        ({"parts": [np.zeros((2, 2))] * 3, "part_names": ("beak",)}, "1 part names for 2 parts"),
     ],
 )
 def test_what_cannot_be_compared(scenes, arguments, sentence):
+    searched = []
     with pytest.raises(InputError, match=sentence):
-        compare(brightness, scenes, 0, regions=("cell",), **arguments)
+        compare(brightness, scenes, 0, **{"regions": ("cell",), **arguments}, on_progress=lambda *done: searched.append(done))
+    assert not searched  # said before the search
+
+
+def test_checks_are_those_that_the_network_allows(scenes):
+    found = compare(brightness, scenes, 0, regions="cell")
+    assert set(found.evidence["cell"].others) == {"noise"}
+    backbone = ResNet(num_classes=0, widths=(4,), depths=(1,), rngs=nnx.Rngs(0))
+    network = ProtoPNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
+    assert possible_checks(Classifier(network, "tiny", ("a", "b", "c"), SEEN)) == CHECKS
+
+
+def test_left_and_right_are_one_part_for_purity(scenes):
+    """The region finds the left wing in one image and the right one in another."""
+    here, there = [20.0, 12.0], [2.0, 2.0]
+    places = [np.asarray(each, np.float32) for each in ([here, there, there], [there, there, here])] + [None]
+    evidence = compare(
+        brightness, scenes, 0, regions="cell", parts=places, part_names=("left wing", "beak", "right wing"), checks=()
+    ).evidence["cell"]
+    for names, pure in ((("left wing", "beak", "right wing"), 1.0), ((), 0.5)):
+        purity = measures.METRICS["purity:box-32"]
+        assert parts.purity(purity.measure(evidence._replace(part_names=names)).statistics) == pure
+    assert evidence.part_names == ("left wing", "beak", "right wing")
+    merged = parts.sides_merged(np.asarray([[1, 0, 0, 0]], bool), ("left leg", "tail", "right leg", "left eye"))
+    np.testing.assert_array_equal(merged, [[True, False, False]])
 
 
 def test_purity_and_consistency_by_hand():

@@ -150,7 +150,7 @@ def test_numbers_of_prototypes():
     assert classes_of(3, [2, 1, 1], None) == (0, 0, 1, 2)
     assert classes_of(3, 5, [2, 0]) == (2, 0)
     assert network("protopnet", prototype_classes=[0, 1, 1, 2]).prototypes.shape == (4, 6)
-    for wrong in (0, [1, 1], [1, 0, 1]):
+    for wrong in (0, True, [1, 1], [1, 0, 1]):
         with pytest.raises(InputError, match="prototypes_per_class"):
             classes_of(3, wrong, None)
     with pytest.raises(InputError, match="prototype_classes"):

@@ -23,7 +23,8 @@ from mdm_jax.prototypes import figure, outline, page, tables
 from mdm_jax.prototypes.album import TEST, TRAIN, Album, Item, Pair
 from mdm_jax.prototypes.kept import Kept
 from mdm_jax.prototypes.reasoning import Reasoning, Row, Sum, reason, reason_all, written
-from mdm_jax.prototypes.survey import Decision, Prototype, Survey, decide
+from mdm_jax.prototypes.search import activations
+from mdm_jax.prototypes.survey import Decision, Prototype, Survey, decide, retained
 from mdm_jax.types import Explanation, Info
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
@@ -221,8 +222,9 @@ def survey(classifier, tmp_path_factory):
         map_[:] = np.add.outer(np.arange(SIDE), (n + 1) * np.arange(SIDE))
         map_ /= map_.max()
     for name in kept:
-        left = {"retained": np.full(len(pairs), 1.0, np.float32), "blurred": np.full(len(pairs), 0.5, np.float32)}
-        kept[name].add(pairs, explanation(maps, 2.0), left)
+        left = {"similarity": 2.0, "retained": 1.0, "blurred": 0.5}
+        left = {each: np.full(len(pairs), value, np.float32) for each, value in left.items()}
+        kept[name].add(pairs, explanation(maps, 1e-7 if name == "mdm" else 2.0), left)  # the distance is MDM's activation
     return out, shown, pairs, maps
 
 
@@ -259,6 +261,49 @@ def test_tables_tell_prototypes_decisions_and_regions(survey):
     table = pq.read_table(files[1])
     assert table.num_rows == 2 * len(pairs)
     assert {"region", "id", "prototype", "retained", "box_x0", "status"} <= set(table.column_names)
+    nodes = set(zip(table["region"].to_pylist(), table["node"].to_pylist()))
+    assert nodes == {("mdm", "distance"), ("activation_map", "similarity")}
+    assert set(table["similarity"].to_pylist()) == {2.0}
+
+
+def test_a_share_of_the_similarity_is_told_only_where_there_is_some(survey, tmp_path):
+    _, _, pairs, maps = survey
+    kept = Kept(tmp_path, "mdm", {})
+    whole = np.linspace(-1.0, 1.0, len(pairs), dtype=np.float32)
+    kept.add(pairs, explanation(maps, 0.1), {"similarity": whole, "retained": whole / 2, "blurred": 0 * whole})
+    told = page._region("mdm", kept, pairs)
+    assert told["kept"] == [0.5 if each > 0 else None for each in whole]
+    assert "distance to the prototype" in told["about"]
+
+
+def test_the_similarity_of_the_whole_image_is_kept_with_what_is_left(classifier, images):
+    prototypes = np.asarray([4, 0, 2])
+    left = retained(classifier, images, np.zeros((3, SIDE, SIDE), np.float32), prototypes)
+    np.testing.assert_allclose(left["similarity"], activations(classifier, images).similarities[np.arange(3), prototypes], 1e-5)
+    assert (left["similarity"] != left["blurred"]).all()
+
+
+class Several(Squares):
+    """The same squares, each with two labels."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)._replace(labels=np.asarray([1, 0, 1], np.float32))
+
+
+def test_labels_that_are_decided_one_by_one_have_no_rival(classifier, tmp_path):
+    album = Album({TRAIN: Several("train"), TEST: Several("test")}, classifier)
+    watch = lambda *_: nullcontext(lambda done: None)  # noqa: E731
+    decisions, _ = decide(classifier, album, [Item(TEST, 0)], rows=2, watch=watch)
+    assert decisions[0].classes == (0, 2)
+    assert decisions[0].rival is None
+    rows = [Prototype(n, n // 2, 1.0, None, None, None, ()) for n in range(6)]
+    page.write_page(Survey(classifier, album, tuple(rows), decisions, {}, ()), tmp_path, share=0.1, settings={}, watch=watch)
+    assert index_of(tmp_path)["decisions"][0]["multiLabel"] is True
+    image, rows, total = looks(2)
+    drawn = figure.this_looks_like_that(image, rows, total, says=NAMES[1], multi_label=True)
+    texts = " ".join(text.get_text() for text in drawn.texts)
+    assert "Each label is decided by its own score." in texts
+    assert "highest" not in texts
 
 
 PROBE = """
@@ -278,6 +323,7 @@ PROBE = """
   while (!document.documentElement.dataset.ready) await wait(20);
   await wait(400);
   found.title = document.querySelector(".decision h2").textContent;
+  found.decided = [texts(".decision header p")[0], Mdm.decided(true), Mdm.decided(false)];
   const looks = [...document.querySelectorAll(".look:not(.names):not(.rest):not(.total)")];
   found.rows = looks.map((row) => [...row.querySelectorAll(".number")].map((each) => each.textContent));
   found.rest = texts(".rest .number");
@@ -400,6 +446,8 @@ def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
     assert found["errors"] == []
     assert found["title"] == f"Why the network says “{NAMES[first.reasoning.target]}”"
     numbers = [[figure.number(row.similarity), figure.number(row.weight), figure.signed(row.points)] for row in first.sum.rows]
+    assert found["decided"][0].endswith(f"add up to the score; {found['decided'][2]}.")
+    assert found["decided"][1:] == ["each label is decided by its own score", "the highest score wins"]
     assert found["rows"] == numbers
     assert found["rest"] == [figure.signed(first.sum.others)]
     assert found["total"] == [figure.number(first.sum.total)]

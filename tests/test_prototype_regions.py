@@ -11,11 +11,12 @@ from flax import nnx
 
 from mdm_jax import MDMConfig, Status, masks
 from mdm_jax.errors import InputError
-from mdm_jax.models.protopnet import ProtoPNet
+from mdm_jax.models.protopnet import ProtoPNet, log_similarity
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.xprotonet import XProtoNet
 from mdm_jax.objectives import area, consistency
 from mdm_jax.prototypes import boxes, maps, receptive_field, regions, search
+from mdm_jax.prototypes.reasoning import last_layer
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
@@ -30,6 +31,12 @@ def brightness(images):
     out = {"similarity_maps": similarity, "distance_maps": 1.0 - similarity}
     out |= {"similarities": similarity.max(axis=(1, 2)), "distances": 1.0 - similarity.max(axis=(1, 2))}
     return out["similarities"] @ jnp.array([[1.0, 0.0], [0.0, 1.0]]), out
+
+
+def strangers(images):
+    """What `brightness` says without its maps: there is nothing that a CAM could look at."""
+    logits, out = brightness(images)
+    return logits, {name: out[name] for name in ("similarities", "distances")}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +106,7 @@ def test_a_frozen_position_cannot_move():
     assert top[0:8, 0:8].mean() > 0.85
     assert not top[24:32, 24:32].any()
     with pytest.raises(InputError, match="no value at a position"):
-        search.find(brightness, scene, 0, regions=("mdm_frozen",), node="logit")
+        search.find(brightness, scene, 0, regions=("mdm_frozen",), node=lambda outputs, target: outputs[0][target])
 
 
 def test_a_dead_prototype_is_an_outcome(scenes):
@@ -134,6 +141,56 @@ def test_receptive_field_of_what_sees_everything():
     np.testing.assert_array_equal(config.rows, [[0, 32]] * 4)
 
 
+def relu_by_hand():
+    rule = jax.custom_vjp(jax.nn.relu)
+    rule.defvjp(lambda x: (jax.nn.relu(x), x), lambda x, slope: (slope * (x > 0),))
+    return rule
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        jax.nn.relu6,
+        lambda x: jnp.clip(x, 0.0, 6.0),
+        lambda x: jnp.minimum(x, 6.0),
+        lambda x: jnp.where(x > 0, x, 0.0),
+        lambda x: x * (x > 0),
+        jax.checkpoint(jax.nn.relu),
+        relu_by_hand(),
+    ],
+    ids=["relu6", "clip", "minimum", "where", "product", "checkpoint", "custom_vjp"],
+)
+def test_receptive_field_behind_any_activation(function):
+    first, second = (0.3 * jax.random.normal(jax.random.key(c), (3, 3, c, 8)) for c in (3, 8))
+    prototypes = jax.random.uniform(jax.random.key(2), (4, 8))
+
+    def network(images):
+        layout = ("NHWC", "HWIO", "NHWC")
+        features = function(jax.lax.conv_general_dilated(images, first, (2, 2), "SAME", dimension_numbers=layout))
+        features = function(jax.lax.conv_general_dilated(features, second, (2, 2), "SAME", dimension_numbers=layout))
+        distances = ((features[..., None, :] - prototypes) ** 2).sum(axis=-1)
+        similarity = log_similarity(distances)
+        out = {"similarity_maps": similarity, "similarities": similarity.max((1, 2)), "distances": distances.min((1, 2))}
+        return out["similarities"], out
+
+    config = regions.config_for("receptive_field", network, (24, 24, 3))
+    spans = [[0, 7], [4, 11], [8, 15], [12, 19], [16, 23], [20, 24]]  # 3 + 2 * 2 pixels, every fourth
+    np.testing.assert_array_equal(config.rows, spans)
+    np.testing.assert_array_equal(config.columns, spans)
+
+
+def test_a_position_that_sees_nothing_is_said_so():
+    def steps(images):
+        return brightness((images > 0.3).astype(jnp.float32))
+
+    with pytest.raises(InputError, match="sees nothing of the image"):
+        regions.config_for("receptive_field", steps, (16, 16, 3))
+    with pytest.raises(InputError, match="sees nothing of the image"):
+        receptive_field.fields(steps, (16, 16, 3))
+    found = jax.jit(lambda: receptive_field.fields(steps, (16, 16, 3)))()
+    np.testing.assert_array_equal(found.rows, 0)  # and not the whole image
+
+
 def test_receptive_field_config_changes_the_cost_alone(scenes):
     key, image = jax.random.key(0), jnp.asarray(scenes[0])
     config = regions.config_for("receptive_field", brightness, (32, 32, 3))
@@ -151,7 +208,7 @@ def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
     predict, out = said(protopnet, scenes[:1])
     features = out["layer2"]
     # the gradient of the similarity by hand, through the add-on layers alone
-    from mdm_jax.models.protopnet import log_similarity, squared_distances
+    from mdm_jax.models.protopnet import squared_distances
     from mdm_jax.models.prototypes import through
 
     def node(features):
@@ -182,6 +239,12 @@ def test_occurrence_map_is_the_networks_own(xprotonet, scenes):
         ({"prototypes": [0.5, 1.0]}, "one number for each"),
         ({"prototypes": 0, "regions": ("activaton_map",)}, "did you mean 'activation_map'"),
         ({"prototypes": 0, "configs": {"mdn": SHARP}}, "did you mean 'mdm'"),
+        ({"prototypes": 0, "configs": {"activation_map": SHARP}}, "activation_map is a MDMConfig: give a MapConfig"),
+        ({"prototypes": 0, "regions": "mdn"}, "unknown region 'mdn'"),
+        ({"prototypes": 0, "regions": []}, "no regions: name at least one of activation_map"),
+        ({"prototypes": 0, "regions": "mdm", "node": "distance_at"}, "'distance_at' are not the 2 prototypes"),
+        ({"prototypes": 0, "regions": "mdm", "node": "similarity_at"}, "are not the 2 prototypes"),
+        ({"prototypes": 0, "regions": "mdm", "node": "logit"}, "are not the 2 prototypes"),
     ],
 )
 def test_what_cannot_be_asked(scenes, arguments, sentence):
@@ -192,6 +255,23 @@ def test_what_cannot_be_asked(scenes, arguments, sentence):
 def test_a_network_without_prototypes(scenes):
     with pytest.raises(InputError, match="has no prototypes"):
         search.find(lambda images: images.mean((1, 2)), scenes, 0)
+
+
+def test_a_strangers_network_has_what_needs_no_maps(scenes):
+    assert regions.applicable(strangers, (32, 32, 3)) == ("mdm",)
+    quick = {"mdm": MDMConfig(steps=2)}
+    found = search.find(strangers, scenes, 0, configs=quick)
+    assert set(found) == {"mdm"}
+    alone = search.find(strangers, scenes, 0, regions="mdm", node="similarity", configs=quick)
+    assert set(alone) == {"mdm"}
+    np.testing.assert_allclose(alone["mdm"].info.activation, 1.0, atol=1e-6)
+    with pytest.raises(InputError, match="none of the network's intermediates"):
+        search.find(strangers, scenes, 0, regions="grad_cam")
+
+
+def test_a_strangers_network_has_no_reasons():
+    with pytest.raises(InputError, match=r"the network has no network\.last_layer"):
+        last_layer(strangers)
 
 
 def test_strongest_prototypes():

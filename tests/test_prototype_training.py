@@ -23,6 +23,7 @@ from mdm_jax.models.pretrained import load_model
 from mdm_jax.prototypes import record as records
 from mdm_jax.prototypes.ownership import own_prototypes
 from mdm_jax.training import prototype_losses as losses
+from mdm_jax.training import run as run_folder
 from mdm_jax.training import stages
 from mdm_jax.training.classification import binary_cross_entropy, mean_auc, right
 from mdm_jax.training.config import train_config
@@ -294,6 +295,21 @@ def assert_same(ours, theirs):
     for name in ("prototypes.json", "config.json"):
         assert (ours.run.folder / name).read_text() == (theirs.run.folder / name).read_text()
     assert [[line[key] for key in SAME] for line in ours.metrics] == [[line[key] for key in SAME] for line in theirs.metrics]
+
+
+def test_settings_that_change_before_the_first_checkpoint_are_told(photos, tmp_path):
+    for count in (2, 3):
+        settings = settings_of(photos, tmp_path / "run")
+        settings["model"]["arguments"]["prototypes_per_class"] = count
+        config = train_config(settings)
+        job = open_job(config)
+        with run_folder.opened(tmp_path / "run") as run:
+            run_folder.begin(run, config, job.source, job.held_out)
+    for file, table in (
+        ("train.json", lambda told: told["model"]["arguments"]),
+        ("config.json", lambda told: told["model_args"]),
+    ):
+        assert table(json.loads((tmp_path / "run" / file).read_text()))["prototypes_per_class"] == 3
 
 
 def test_a_training_goes_through_all_stages(undisturbed):

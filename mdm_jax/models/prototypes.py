@@ -39,8 +39,9 @@ def classes_of(
         if not classes or min(classes) < 0 or max(classes) >= num_classes:
             raise InputError(f"prototype_classes is {list(classes)}: give each prototype's class, 0 to {num_classes - 1}")
         return classes
-    each = [prototypes_per_class] * num_classes if isinstance(prototypes_per_class, int) else list(prototypes_per_class)
-    if len(each) != num_classes or min(each, default=0) < 1:
+    given: Any = prototypes_per_class
+    each = list(given) if isinstance(given, Sequence) else [given] * num_classes
+    if len(each) != num_classes or any(type(count) is not int or count < 1 for count in each):
         raise InputError(
             f"prototypes_per_class is {prototypes_per_class}: give a whole number from 1, or one for each of {num_classes}"
         )
@@ -55,6 +56,8 @@ def add_on_layers(kind: str, inputs: int, width: int, *, rngs: nnx.Rngs) -> Any:
     """
     if kind not in ADD_ONS:
         raise unknown("add_on", kind, ADD_ONS)
+    if type(width) is not int or width < 1:
+        raise InputError(f"width is {width}: give the number of channels of a prototype, from 1")
     if kind == "regular":
         return nnx.List([pointwise(inputs, width, rngs=rngs), pointwise(width, width, rngs=rngs)])
     layers: list[nnx.Conv] = []

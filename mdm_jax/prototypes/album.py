@@ -43,6 +43,7 @@ class Seen(NamedTuple):
     image: Float32[np.ndarray, "h w c"]
     classes: tuple[int, ...] | None
     """its true classes by the network's numbers, one but in multi-label data; None where they are not known"""
+    multi_label: bool = False
 
 
 class Album:
@@ -68,7 +69,7 @@ class Album:
             return Seen(given.id, image, None)
         labels = [given.label] if given.labels is None else np.flatnonzero(given.labels).tolist()
         numbers = (class_number(self._numbers[item.part], label) for label in labels)
-        return Seen(given.id, image, tuple(number for number in numbers if number >= 0))
+        return Seen(given.id, image, tuple(number for number in numbers if number >= 0), given.labels is not None)
 
     def readable(self, items: Sequence[Item], reasons: list[str]) -> Iterator[tuple[Item, Seen]]:
         """The items that can be read; a sentence is added to `reasons` for each other."""

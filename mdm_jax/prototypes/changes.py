@@ -13,7 +13,9 @@ from jaxtyping import Array, Float, Key
 from mdm_jax import batch
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.models.fresh import fresh, named
+from mdm_jax.models.fresh import architecture, fresh, named
+from mdm_jax.models.protopnet import ProtoPNet
+from mdm_jax.models.xprotonet import XProtoNet
 from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.types import AnyArray, Image, Scalar
 
@@ -47,17 +49,27 @@ def overlap(a: Float[AnyArray, "h w"], b: Float[AnyArray, "h w"], share: Scalar 
     return ((first & second).sum() / jnp.maximum((first | second).sum(), 1)).astype(jnp.float32)
 
 
+def check_change(classifier: Any, what: str) -> None:
+    """Raises InputError where `changed` cannot change `what`. Nothing is computed."""
+    if what not in WHAT:
+        raise unknown("change", what, WHAT)
+    if not isinstance(classifier, Classifier):
+        raise InputError(f"the {what} of a {type(classifier).__name__} cannot be changed: give a Classifier, see load_model")
+    if not any(name.partition(".")[0] == what for name, _ in named(classifier.network)):
+        raise InputError(f"{classifier.name} has no weights under the name {what!r}: ours have prototypes and backbone.*")
+    if what == "backbone":
+        network = classifier.network
+        architecture(network.backbone if isinstance(network, ProtoPNet | XProtoNet) else network)
+
+
 def changed(classifier: Classifier, what: str, *, seed: int = 1) -> Classifier:
     """The classifier with its prototypes permuted, or its backbone's weights drawn anew.
 
     "prototypes": prototype j becomes another one, none stays; "backbone": fresh weights `backbone.*`, as the network's own
     initialisers draw them. Raises InputError for anything else, and for a network that has no such weights or is none of ours.
     """
-    if what not in WHAT:
-        raise unknown("change", what, WHAT)
+    check_change(classifier, what)
     weights = named(classifier.network)
-    if not any(name.partition(".")[0] == what for name, _ in weights):
-        raise InputError(f"{classifier.name} has no weights under the name {what!r}: ours have prototypes and backbone.*")
     drawn = dict(named(fresh(classifier.network, seed))) if what == "backbone" else {}
 
     def anew(name: str, leaf: Any) -> Any:

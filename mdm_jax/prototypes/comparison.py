@@ -22,7 +22,7 @@ from mdm_jax.images import check_batch
 from mdm_jax.metrics.localisation import check_truth
 from mdm_jax.metrics.metric import Metric
 from mdm_jax.prototypes import changes, search
-from mdm_jax.prototypes import regions as named
+from mdm_jax.prototypes import parts as parts_
 from mdm_jax.prototypes.curves import Curves, curves_of
 from mdm_jax.prototypes.measures import METRICS, Evidence, live
 from mdm_jax.timing import stopwatch
@@ -100,10 +100,11 @@ def compare(
     images: Any,
     prototypes: Any,
     *,
-    regions: Sequence[str] | None = None,
+    regions: Sequence[str] | str | None = None,
     masks: Sequence[Any] | None = None,
     parts: Sequence[Any] | None = None,
-    checks: Sequence[str] = CHECKS,
+    part_names: Sequence[str] | None = None,
+    checks: Sequence[str] | None = None,
     node: str | Node | None = None,
     configs: Mapping[str, Any] | None = None,
     key: Key[Array, ""] | int = 0,
@@ -118,27 +119,33 @@ def compare(
       classifier, images, prototypes, regions, node, configs, key, ids, micro_batch: as in `search.find`.
       masks: [h, w] of the object for each pair, or None where it is not known.
       parts: (x, y) [p, 2] of the object's parts for each pair, NaN for one that is not seen, or None.
-      checks: of `CHECKS`; each costs every region once more.
+      part_names: [p], such as a source's; the left and the right of a part then count as one for purity, as in PIP-Net.
+      checks: of `CHECKS`, by default those that the network allows; each costs every region once more.
       name: of the network, for the table.
       on_progress: called with what is being done and the number of pairs that are finished.
 
-    Raises InputError as `search.find`, for masks of another size, and for an unknown check.
+    Raises InputError as `search.find`, for masks or parts of another size, and for a check that is unknown or impossible.
     """
     images = check_batch(images)
     shape = (images.shape[1], images.shape[2], images.shape[3])
-    names = named.applicable(classifier, shape) if regions is None else tuple(regions)
+    names = search.checked_regions(regions, classifier, shape)
+    configs = search.checked_configs(configs, names)
+    checks = possible_checks(classifier) if checks is None else tuple(checks)
     for check in checks:
         if check not in CHECKS:
             raise unknown("check", check, CHECKS)
+        if check in changes.WHAT:
+            changes.check_change(classifier, check)
     truth = _of_pairs("masks", masks, len(images)), _of_pairs("parts", parts, len(images))
     for mask in truth[0]:
         check_truth(mask, None, shape[:2])
+    parts_.check_parts(truth[1], part_names)
     prototypes = search.checked_prototypes(prototypes, classifier, images)
     tell = on_progress or (lambda what, done: None)
     same: dict[str, Any] = {"key": key, "ids": ids, "micro_batch": micro_batch}
 
     def look(network: Any, seen: Any, region: str, what: str) -> tuple[Explanation, float]:
-        own = {region: configs[region]} if configs and region in configs else None
+        own = {region: configs[region]} if region in configs else None
         told = partial(_told, tell, what)
         with stopwatch() as timing:
             every = search.find(network, seen, prototypes, regions=(region,), node=node, configs=own, on_progress=told, **same)
@@ -157,10 +164,23 @@ def compare(
     for region in names:
         told = partial(tell, f"{region}, curves")
         curves = curves_of(classifier, images, found[region].saliency, prototypes, **same, on_progress=told)
-        evidence[region] = Evidence(curves, found[region].saliency, prototypes, *truth, others[region])
+        evidence[region] = Evidence(curves, found[region].saliency, prototypes, *truth, others[region], tuple(part_names or ()))
     shown = tuple(str(each) for each in (range(len(images)) if ids is None else ids))
     name = name or str(getattr(classifier, "name", "network"))
     return Comparison(name, shown, prototypes, found, evidence, seconds)
+
+
+def possible_checks(classifier: Any) -> tuple[str, ...]:
+    """Those of `CHECKS` that a network allows: of a stranger's nobody knows which weights are its prototypes."""
+
+    def possible(check: str) -> bool:
+        try:
+            changes.check_change(classifier, check)
+        except InputError:
+            return False
+        return True
+
+    return tuple(check for check in CHECKS if check not in changes.WHAT or possible(check))
 
 
 def _told(tell: Callable[[str, int], None], what: str, region: str, done: int) -> None:

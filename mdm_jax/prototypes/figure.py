@@ -43,7 +43,7 @@ class Looks(NamedTuple):
     class_name: str
     """of the prototype; "" where it is not known"""
     here: Float[np.ndarray, "h w"] | None
-    """saliency of the prototype's similarity in the image; None where it could not be found"""
+    """saliency of the prototype in the image; None where it could not be found"""
     source: Float[np.ndarray, "h2 w2 c"] | None
     """the training image; None where it cannot be read, or the prototype has none"""
     there: Float[np.ndarray, "h2 w2"] | None
@@ -61,11 +61,13 @@ def this_looks_like_that(
     share: float = 0.1,
     how: str = "",
     rival: tuple[str, float] | None = None,
+    multi_label: bool = False,
 ) -> Figure:
     """Why the logit of the class `says` is `total.total`: a row for each of `looks`, one for all others, and the sum.
 
     `label` is the true class where it is known; `rival` is another class and its logit: the best of the others, or the first
-    choice where that is not `says`. `share` of each image lies within its outline, and `how` names what found the regions.
+    choice where that is not `says`; there is none where an image may have several classes (`multi_label`). `share` of each
+    image lies within its outline, and `how` names what found the regions.
     """
     says, label = short(says), short(label)
     rows = len(looks)
@@ -76,7 +78,7 @@ def this_looks_like_that(
     width = at.right + MARGIN
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     sheet = _Sheet(figure, width, height)
-    _title(sheet, says, rows + total.rest, rival)
+    _title(sheet, says, rows + total.rest, rival, multi_label)
 
     top = HEAD + COLUMN_HEAD
     whole = sheet.axes(MARGIN, top, LARGE, LARGE)
@@ -159,10 +161,12 @@ class _Sheet:
         self.figure.add_artist(Line2D(*ends, **style))
 
 
-def _title(sheet: _Sheet, says: str, count: int, rival: tuple[str, float] | None) -> None:
+def _title(sheet: _Sheet, says: str, count: int, rival: tuple[str, float] | None, multi_label: bool) -> None:
     sheet.text(MARGIN, MARGIN, f"This looks like that: why the network says {quoted(says)}", size=17, weight="bold", va="top")
     text = f"Similarity {TIMES} weight = points for {quoted(says)}. The points of all {count} prototypes add up to its score."
-    if rival is not None:
+    if multi_label:
+        text += "\nEach label is decided by its own score."
+    elif rival is not None:
         text += f"\nThe highest score wins; next is {quoted(short(rival[0]))} with {number(rival[1])}."
     sheet.text(MARGIN, MARGIN + 0.4, text, size=10.5, color=SOFT, va="top", linespacing=1.35)
 

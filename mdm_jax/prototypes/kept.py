@@ -1,7 +1,7 @@
 """The folder of a prototype search: what is computed is kept, and found again by its image and prototype.
 
 - settings.json: the network and the data; everything in the folder was made with these
-- nearest.npz: the nearest images of every prototype
+- nearest.npz, nearest_own.npz: the nearest images of every prototype, and with which settings they were found
 - regions/NAME/region.json, maps-00000.npz ...: the settings of a way of finding regions, and its maps, a pair a row
 - prototypes.json, prototypes.parquet, figures/: what was made of these, anew each time; index.html, assets/, data/, images/
 
@@ -31,8 +31,9 @@ SETTINGS = "settings.json"
 NUMBERS = ("activation", "activation_masked", "activation_fill", "kept_area", "status", "evaluations", "forwards")
 """diagnostics that are kept of every pair, beside `box`, that around all above the map's 95th percentile (x0, y0, x1, y1), and
 those of `LEFT`"""
-LEFT = ("retained", "blurred")
-"""similarity when only the strongest tenth of the image is seen, and when nothing is, the rest being blurred"""
+LEFT = ("similarity", "retained", "blurred")
+"""similarity of the whole image, whatever node the region is of; when only its strongest tenth is seen, and when nothing is,
+the rest being blurred"""
 
 
 def check_folder(out: Path) -> None:
@@ -60,7 +61,7 @@ class Kept:
         return [pair for pair in dict.fromkeys(pairs) if pair.key not in self._where]
 
     def add(self, pairs: Sequence[Pair], found: Explanation, left: Columns) -> None:
-        """Keep the regions of some pairs, whole or not at all; `left`: what is left of the similarity, by name (`LEFT`)."""
+        """Keep the regions of some pairs, whole or not at all; `left`: their similarity, by name (`LEFT`)."""
         ids = [pair.key for pair in pairs]
         numbers = {name: np.asarray(getattr(found.info, name)) for name in NUMBERS}
         saliency = np.asarray(found.saliency, np.float16)

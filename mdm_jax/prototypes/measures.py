@@ -49,6 +49,8 @@ class Evidence(NamedTuple):
     """(x, y) [p, 2] of the object's parts in pixels, NaN for what is not seen, or None"""
     others: dict[str, Float[np.ndarray, "n h w"]]
     """the region's maps under changes: "noise", "prototypes", "backbone" """
+    part_names: Sequence[str] = ()
+    """[p], by which left and right parts are one for purity"""
 
 
 def live(curves: Curves) -> Bool[np.ndarray, " n"]:
@@ -133,13 +135,16 @@ def _other(evidence: Evidence, change: str) -> Measured:
 _overlaps = jax.jit(jax.vmap(overlap))
 
 
-def _parts(evidence: Evidence, side: float) -> Measured:
+def _parts(evidence: Evidence, side: float, merge: bool = False) -> Measured:
     rows = np.asarray([i for i, part in enumerate(evidence.parts) if part is not None], int)
     if not len(rows):
         return Measured(np.zeros((0, 3)), rows)
     places = np.stack([evidence.parts[i] for i in rows])
     near = jax.vmap(partial(parts_.near_peak, side=side))(jnp.asarray(evidence.saliency[rows]), jnp.asarray(places))
-    return Measured(parts_.statistics(evidence.prototypes[rows], near, np.isfinite(places).all(axis=-1)), rows)
+    found = np.asarray(near), np.isfinite(places).all(axis=-1)
+    if merge and evidence.part_names:
+        found = parts_.sides_merged(found[0], evidence.part_names), parts_.sides_merged(found[1], evidence.part_names)
+    return Measured(parts_.statistics(evidence.prototypes[rows], *found), rows)
 
 
 def _of_fill(number: int, fill: str) -> list[Metric]:
@@ -199,7 +204,7 @@ _ALL = [
     Metric(
         "purity",
         "box-32",
-        partial(_parts, side=parts_.PURE),
+        partial(_parts, side=parts_.PURE, merge=True),
         "higher",
         reduce=parts_.purity,
         description="Presence of each prototype's best part in the box of 32/224 about the peak, mean over prototypes.",

@@ -31,7 +31,7 @@ PARTS = ("data", "images", "assets")
 BLOCK_BYTES = 196_608
 """map data of a block of pairs"""
 REGIONS = {
-    "mdm": ("MDM", "a small part that keeps the similarity, learned by masking the image"),
+    "mdm": ("MDM", "a small part that alone keeps the distance to the prototype, learned by masking the image"),
     "mdm_frozen": ("MDM, one place", "as MDM, with the place that wins in the whole image held fixed"),
     "activation_map": (
         "Activation map",
@@ -151,7 +151,8 @@ def _region(name: str, kept: Kept, pairs: list[Pair]) -> dict[str, Any]:
     numbers = kept.numbers(pairs)
     there = np.flatnonzero(numbers["there"])
     told: dict[str, Any] = {"key": name, "title": title, "about": about}
-    whole = numbers.get("activation", np.empty(0))
+    whole = numbers.get("similarity", np.empty(0))
+    whole = np.where(whole > 0, whole, np.nan)  # of what is not alike nothing can be kept
     columns = {name: numbers[column] / whole for name, column in (("kept", "retained"), ("blurred", "blurred")) if len(there)}
     if name in BOXED and len(there):
         columns["boxes"] = numbers["box"]
@@ -184,6 +185,7 @@ def _decision(each: Decision, place: dict[Pair, int], where: dict[Item, int]) ->
         "prediction": each.reasoning.prediction,
         "target": each.reasoning.target,
         "rival": each.rival,
+        "multiLabel": each.multi_label,
     }
 
 

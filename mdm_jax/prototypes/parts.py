@@ -5,9 +5,14 @@ in it. Any map can take the place of the activation map; no new annotation is ne
 
     purity_j      = max over parts of  #(part in box) / #(images of j)
     consistency   = share of prototypes with  max over parts of  #(part in box) / #(part is seen) >= 0.8
+
+For purity the left and the right of a part are one, as in PIP-Net, where the parts' names are known; else each counts alone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +44,26 @@ def near_peak(saliency: Float[AnyArray, "h w"], parts: Float[AnyArray, "p 2"], s
     """
     reach = jnp.asarray([saliency.shape[1], saliency.shape[0]]) * side / 2
     return (jnp.abs(jnp.asarray(parts) - peak(saliency)) <= reach).all(axis=-1)
+
+
+def sides_merged(found: Bool[AnyArray, "n p"], names: Sequence[str]) -> Bool[np.ndarray, "n q"]:
+    """What holds of "left X" or of "right X" for each X, in the order of the names; other parts as they are."""
+    plain = [name.removeprefix("left ").removeprefix("right ") for name in names]
+    columns = [[i for i, other in enumerate(plain) if other == name] for name in dict.fromkeys(plain)]
+    return np.stack([np.asarray(found)[:, own].any(axis=1) for own in columns], axis=1)
+
+
+def check_parts(parts: Sequence[Any], names: Sequence[str] | None) -> None:
+    """Raises InputError unless all parts that are given have one shape [p, 2], with a name for each where there are names."""
+    shapes = [np.shape(each) for each in parts if each is not None]
+    for shape in shapes:
+        if len(shape) != 2 or shape[1] != 2 or shape != shapes[0]:
+            raise InputError(
+                f"parts have shape {shape}, the first have {shapes[0]}: give (x, y) [p, 2] with the same p parts for each "
+                "pair, NaN for one that is not seen"
+            )
+    if names and shapes and len(names) != shapes[0][0]:
+        raise InputError(f"{len(names)} part names for {shapes[0][0]} parts: give one for each")
 
 
 def statistics(

@@ -107,12 +107,16 @@ def reason_all(
     return found
 
 
-def last_layer(classifier: Classifier) -> tuple[Float32[np.ndarray, "m classes"], Float32[np.ndarray, " classes"]]:
+def last_layer(classifier: Any) -> tuple[Float32[np.ndarray, "m classes"], Float32[np.ndarray, " classes"]]:
     """The weights from prototypes to classes, and the bias (0 where there is none). Raises InputError where there are none."""
-    layer = getattr(classifier.network, "last_layer", None)
+    layer = getattr(getattr(classifier, "network", None), "last_layer", None)
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
-        raise InputError(f"{classifier.name} has no last_layer, whose weights say what a similarity is worth: name it so")
+        name = getattr(classifier, "name", "the network")
+        raise InputError(
+            f"{name} has no network.last_layer, whose weights say what a similarity is worth: give a Classifier whose network "
+            "names it so"
+        )
     weights = np.asarray(kernel[...], np.float32)
     bias = getattr(layer, "bias", None)
     return weights, np.zeros(weights.shape[1], np.float32) if bias is None else np.asarray(bias[...], np.float32)

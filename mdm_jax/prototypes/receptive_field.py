@@ -1,9 +1,10 @@
 """The receptive field: the box of all pixels that can reach a position of the feature grid, and the position's own cell.
 
 Found without knowing the network's layers: with a row of the image set to NaN, exactly those positions are NaN that can see
-it, whatever the weights, because NaN times anything is NaN. Maxima are run by rules that keep a NaN, where compiled code may
-lose it. One forward evaluation for each row and each column, once for a network and an image size. Where anything is pooled
-over the whole image or attended to (squeeze and excitation, a Transformer) the box is the whole image, as it should be.
+it, whatever the weights, because NaN times anything is NaN. Maxima, limits and choices are run by rules that keep a NaN,
+where they or compiled code may lose it. One forward evaluation for each row and each column, once for a network and an image
+size. Where anything is pooled over the whole image or attended to (squeeze and excitation, a Transformer) the box is the
+whole image, as it should be.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core.primitives import custom_jvp_call_p
+import numpy as np
+from jax.extend.core.primitives import clamp_p, custom_jvp_call_p, custom_vjp_call_p, min_p, mul_p, remat_p, select_n_p
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import NoSettings
@@ -57,8 +59,8 @@ def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
     """The receptive fields of a network's similarity maps for images of `shape` (h, w, c); a position sees rows x columns.
 
     Exact where convolutions are computed directly, as on CPU; an algorithm that works in tiles (Winograd, on a GPU) can show a
-    few pixels more. A position that sees nothing has the whole image. Raises InputError for a network without
-    out["similarity_maps"].
+    few pixels more; so can a choice, which sees whatever it could choose. A position that sees nothing has the span (0, 0).
+    Raises InputError for a network without out["similarity_maps"], and outside `jit` where a position sees nothing.
     """
     height, width, _ = shape
     program = jax.make_jaxpr(lambda image: named_map(predict, image, MAPS))(jax.ShapeDtypeStruct(shape, jnp.float32))
@@ -75,14 +77,32 @@ def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
         return lost(jnp.broadcast_to(jnp.arange(width) == column, (height, width))).any(axis=0)
 
     chunk = chunk_for(shape)
-    return Fields(
+    found = Fields(
         _spans(map_over(rows_that_see, jnp.arange(height), chunk)),
         _spans(map_over(columns_that_see, jnp.arange(width), chunk)),
     )
+    return found if any(isinstance(spans, jax.core.Tracer) for spans in found) else checked_fields(found)
 
 
-def _maximum(a: Any, b: Any) -> Array:
-    return jnp.where(jnp.isnan(a), a, jnp.where(jnp.isnan(b), b, jax.lax.max_p.bind(a, b)))
+def checked_fields(found: Fields) -> Fields:
+    """The fields themselves. Raises InputError where a position sees nothing of the image."""
+    if any((np.asarray(spans)[:, 1] == 0).any() for spans in found):
+        raise InputError(
+            "a position of the similarity maps sees nothing of the image: it is constant, or an operation loses the NaN by "
+            "which receptive fields are found (a step, rounding to integers, a loop); leave the region receptive_field out"
+        )
+    return found
+
+
+def _nan_kept(primitive: Any) -> Callable[..., Array]:
+    def rule(*inputs: Any, **parameters: Any) -> Array:
+        computed = primitive.bind(*inputs, **parameters)
+        for each in inputs:
+            if jnp.issubdtype(jnp.result_type(each), jnp.floating):
+                computed = jnp.where(jnp.isnan(each), jnp.nan, computed)
+        return computed
+
+    return rule
 
 
 def _window_maximum(x: Any, **parameters: Any) -> Array:
@@ -93,17 +113,25 @@ def _inlined(*arguments: Any, call_jaxpr: Any, **_: Any) -> list[Any]:
     return evaluate(call_jaxpr.jaxpr, call_jaxpr.consts, arguments, KEEPING)
 
 
+def _inlined_remat(*arguments: Any, jaxpr: Any, **_: Any) -> list[Any]:
+    return evaluate(jaxpr, (), arguments, KEEPING)
+
+
 KEEPING: dict[Any, Callable[..., Any]] = {
-    jax.lax.max_p: _maximum,
+    **{primitive: _nan_kept(primitive) for primitive in (jax.lax.max_p, min_p, clamp_p, select_n_p, mul_p)},
     jax.lax.reduce_window_max_p: _window_maximum,
     custom_jvp_call_p: _inlined,
+    custom_vjp_call_p: _inlined,
+    remat_p: _inlined_remat,
 }
-"""operations that must not lose a NaN: XLA's maximum on CPU, and so a ReLU, may (`xla_cpu_enable_fast_min_max`)"""
+"""operations that must not lose a NaN: XLA's maximum on CPU, and so a ReLU, may (`xla_cpu_enable_fast_min_max`); a choice
+by x > 0 does, and XLA makes one of x * (x > 0)"""
 
 
 def _spans(seen: Array) -> Int[Array, "g 2"]:
-    """First and last + 1 of the pixels [n, g] that each of g sees."""
-    return jnp.stack([jnp.argmax(seen, axis=0), len(seen) - jnp.argmax(seen[::-1], axis=0)], axis=-1).astype(jnp.int32)
+    """First and last + 1 of the pixels [n, g] that each of g sees; (0, 0) for none."""
+    spans = jnp.stack([jnp.argmax(seen, axis=0), len(seen) - jnp.argmax(seen[::-1], axis=0)], axis=-1)
+    return jnp.where(seen.any(axis=0)[:, None], spans, 0).astype(jnp.int32)
 
 
 def winner(similarities: Float[Array, "gh gw m"], prototype: Int[Array, ""] | int) -> tuple[Int[Array, ""], Int[Array, ""]]:

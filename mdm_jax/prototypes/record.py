@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ def from_plain(values: Any) -> Record:
 
 def _pushed(values: Any) -> Pushed:
     item, position, distance = values["item"], values["position"], values["distance"]
-    return Pushed(
+    pushed = Pushed(
         prototype=int(values["prototype"]),
         class_index=int(values["class_index"]),
         item=None if item is None else int(item),
@@ -90,6 +91,11 @@ def _pushed(values: Any) -> Pushed:
         distance=None if distance is None else float(distance),
         reason=str(values.get("reason", "")),
     )
+    if min(pushed.item or 0, *(pushed.position or (0,)), 0) < 0:
+        raise ValueError(f"the item or position of prototype {pushed.prototype} is negative")
+    if not math.isfinite(pushed.distance or 0.0):
+        raise ValueError(f"the distance of prototype {pushed.prototype} is {pushed.distance}")
+    return pushed
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from mdm_jax import mdm, methods
+from mdm_jax import intermediates, mdm, methods
 from mdm_jax.baselines import grad_cam
 from mdm_jax.baselines.attribution import NoSettings
 from mdm_jax.baselines.cam import CAMConfig
@@ -150,10 +150,26 @@ def default_node(region: str) -> str | Node:
 def applicable(predict: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
     """The names of the regions that a network has for images of `shape` (h, w, c). Nothing is computed.
 
-    Raises InputError for a network without prototypes.
+    Grad-CAM is one of them where there is a map that it can look at. Raises InputError for a network without prototypes.
     """
     out = prototype_outputs(predict, shape)
-    return tuple(name for name in REGIONS if name not in NEEDS or NEEDS[name] in out)
+    names = [name for name in REGIONS if name not in NEEDS or NEEDS[name] in out]
+    try:
+        cam_layer(predict, shape)
+    except InputError:
+        names.remove("grad_cam")
+    return tuple(names)
+
+
+def cam_layer(predict: Any, shape: tuple[int, int, int]) -> str:
+    """Where `grad_cam` looks by default: the network's `feature_layer`, or the last map on the way to its logits.
+
+    Raises InputError for a network that has neither.
+    """
+    named_by_network = getattr(getattr(predict, "network", predict), "feature_layer", None)
+    if named_by_network in prototype_outputs(predict, shape):
+        return str(named_by_network)
+    return intermediates.default_layer(intermediates.trace(as_network(predict, shape)[0], shape), shape)
 
 
 def prototype_outputs(predict: Any, shape: tuple[int, int, int]) -> Mapping[str, Any]:
@@ -171,13 +187,13 @@ def prototype_outputs(predict: Any, shape: tuple[int, int, int]) -> Mapping[str,
 def config_for(region: str, predict: Any, shape: tuple[int, int, int]) -> Any:
     """What a region needs to know of a network, found once for all images: its receptive fields, the name of its last map.
 
-    None for a region that needs nothing; then its own default applies.
+    None for a region that needs nothing; then its own default applies. Raises InputError where it cannot be found.
     """
     if region == "receptive_field":
         found = jax.device_get(_fields(as_network(predict, shape)[0], shape))
-        return FieldConfig(found.rows, found.columns)
+        return FieldConfig(*receptive_field.checked_fields(found))
     if region == "grad_cam":
-        return CAMConfig(layer=getattr(getattr(predict, "network", predict), "feature_layer", None))
+        return CAMConfig(layer=cam_layer(predict, shape))
     return None
 
 

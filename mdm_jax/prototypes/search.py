@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import batch
+from mdm_jax import batch, nodes
 from mdm_jax.errors import InputError, NothingToExplain, unknown
 from mdm_jax.images import check_batch
 from mdm_jax.network import as_network, join, split
@@ -34,7 +34,7 @@ def find(
     images: Any,
     prototypes: Any,
     *,
-    regions: Sequence[str] | None = None,
+    regions: Sequence[str] | str | None = None,
     node: str | Node | None = None,
     configs: Mapping[str, Any] | None = None,
     key: Key[Array, ""] | int = 0,
@@ -49,8 +49,9 @@ def find(
         distances.
       images: [n, h, w, c] in [0, 1]; an image that is looked at for several prototypes is given several times.
       prototypes: [n] numbers of prototypes, or one for all.
-      regions: names of `regions.REGIONS` (or of other methods, for comparison); by default all that the network has.
-      node: what is explained; by default the distance by MDM and the similarity by all others, see `regions.MDM_NODE`.
+      regions: names of `regions.REGIONS` (or of other methods, for comparison), or one; by default all that the network has.
+      node: what is explained, a node whose targets are prototypes; by default the distance by MDM and the similarity by all
+        others, see `regions.MDM_NODE`.
       configs: configs by name of a region, in place of the default ones.
       key, ids, micro_batch: as in `mdm_jax.explain`; a result depends on the pair and its id alone.
       on_progress: called with a region's name and the number of pairs that are finished.
@@ -61,11 +62,9 @@ def find(
     images = check_batch(images)
     shape = (images.shape[1], images.shape[2], images.shape[3])
     prototypes = checked_prototypes(prototypes, classifier, images)
-    names = named.applicable(classifier, shape) if regions is None else tuple(regions)
-    configs = dict(configs or {})
-    for name in configs:
-        if name not in names:
-            raise unknown("region", name, names)
+    names = checked_regions(regions, classifier, shape)
+    configs = checked_configs(configs, names)
+    check_node(node, classifier, shape)
     found: dict[str, Explanation] = {}
     for name in names:
         config = configs[name] if name in configs else named.config_for(name, classifier, shape)
@@ -82,6 +81,45 @@ def find(
             on_progress=None if on_progress is None else lambda done, name=name: on_progress(name, done),
         )
     return found
+
+
+def checked_regions(regions: Sequence[str] | str | None, classifier: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
+    """The names of the regions asked for, by default all that the network has. Raises InputError for none and unknown ones."""
+    regions = (regions,) if isinstance(regions, str) else regions
+    names = named.applicable(classifier, shape) if regions is None else tuple(regions)
+    if not names:
+        raise InputError(f"no regions: name at least one of {', '.join(named.applicable(classifier, shape))}")
+    for name in names:
+        named.resolve(name)
+    return names
+
+
+def checked_configs(configs: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
+    """The configs by region. Raises InputError for a region that is not among `names`, and for a config of another one."""
+    for name, config in (configs or {}).items():
+        if name not in names:
+            raise unknown("region", name, names)
+        kind = named.CONFIGS.get(name)
+        if kind is not None and config is not None and not isinstance(config, kind):
+            raise InputError(f"the config of {name} is a {type(config).__name__}: give a {kind.__name__}")
+    return dict(configs or {})
+
+
+def check_node(node: str | Node | None, classifier: Any, shape: tuple[int, int, int]) -> None:
+    """Raises InputError for a node whose targets are classes or places of a map, where a prototype's number would be one.
+
+    A function that does not count its targets is believed.
+    """
+    if node is None:
+        return
+    _, outputs = as_network(classifier, shape)
+    count = getattr(nodes.resolve(node), "count", None)
+    m = named.prototype_outputs(classifier, shape)["similarities"].shape[-1]
+    if (count is None and isinstance(node, str)) or (count is not None and count(outputs) != m):
+        raise InputError(
+            f"the targets of the node {node!r} are not the {m} prototypes: take similarity, distance, normalised_similarity, "
+            "or a function (outputs, prototype) -> activation"
+        )
 
 
 def explain_pairs(classifier: Any, images: Any, prototypes: Any, **options: Any) -> Explanation:

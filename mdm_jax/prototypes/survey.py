@@ -6,7 +6,8 @@ the regions of every pair of an image and a prototype that is shown (`search`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdm_jax import fills
-from mdm_jax.errors import InputError
 from mdm_jax.evaluation import store
 from mdm_jax.evaluation.plan import Watch
 from mdm_jax.models.classifier import Classifier
@@ -69,6 +69,8 @@ class Decision(NamedTuple):
     reasoning: Reasoning
     sum: Sum
     """the logit as it is written"""
+    multi_label: bool = False
+    """whether each label is decided by its own score, so that no other is a rival"""
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -77,9 +79,9 @@ class Decision(NamedTuple):
 
     @property
     def rival(self) -> tuple[int, float] | None:
-        """The best other class and its logit."""
+        """The best other class and its logit; None where there is none, and in multi-label data."""
         logits = self.reasoning.logits.astype(np.float64)
-        if len(logits) < 2:
+        if len(logits) < 2 or self.multi_label:
             return None
         logits[self.reasoning.target] = -np.inf
         return int(logits.argmax()), float(logits.max())
@@ -103,11 +105,11 @@ class Survey(NamedTuple):
         return pairs_of(self.prototypes, self.decisions)
 
     def similarities(self, pairs: Sequence[Pair]) -> list[float | None]:
-        """The similarity of each pair, as a way of finding regions measured it; None where none did."""
+        """The similarity of each pair in the whole image, kept beside its regions; None for a pair without any."""
         found: list[float | None] = [None] * len(pairs)
         for kept in self.regions.values():
             numbers = kept.numbers(pairs)
-            for place, value in zip(np.flatnonzero(numbers["there"]), numbers.get("activation", ())):
+            for place, value in zip(np.flatnonzero(numbers["there"]), numbers.get("similarity", ())):
                 found[place] = float(value) if np.isfinite(value) else None
         return found
 
@@ -121,25 +123,31 @@ def pairs_of(prototypes: Sequence[Prototype], decisions: Sequence[Decision]) -> 
 
 
 def origins(
-    classifier: Classifier, album: Album, record: Record | None, out: Path, *, count: int, limit: int | None, watch: Watch
+    classifier: Classifier,
+    album: Album,
+    record: Record | None,
+    out: Path,
+    *,
+    count: int,
+    limit: int | None,
+    settings: Mapping[str, Any],
+    watch: Watch,
 ) -> tuple[tuple[Prototype, ...], list[str]]:
     """Every prototype with its source and `count` nearest training images; sentences about what is missing.
 
     The source is what the push recorded, or without a record the nearest part of an image of the prototype's own class. Both
-    are looked for among `limit` items, spread evenly, of the album's training part.
+    are looked for among `limit` items, spread evenly, of the album's training part. What was found before is read again where
+    `settings`, which tell the network and the data, were the same.
     """
     classes, notes = prototype_classes(classifier), []
     kernel, _ = last_layer(classifier)
     pushed = None if record is None else record.pushed
-    if pushed is not None and len(pushed) != len(kernel):
-        raise InputError(
-            f"prototypes.json tells of {len(pushed)} prototypes, the network has {len(kernel)}: they are of different trainings"
-        )
+    how: dict[str, Any] = {"limit": limit, "made": json.dumps(settings, sort_keys=True), "watch": watch}
     if pushed is None:
-        found = _nearest(classifier, album, out, 1, limit, watch, own=True)
+        found = _nearest(classifier, album, out, 1, own=True, **how)
         pushed = projection.pushed(found, album.sources[TRAIN], classes or (), classifier.class_names)
         notes.append("no push is recorded: a prototype's source is the nearest part of a training image of its class")
-    near = None if count == 0 else _nearest(classifier, album, out, count, limit, watch, own=False)
+    near = None if count == 0 else _nearest(classifier, album, out, count, own=False, **how)
     return tuple(_prototype(one, classes, kernel, near) for one in pushed), notes
 
 
@@ -154,22 +162,22 @@ def _prototype(one: Pushed, classes: Any, kernel: np.ndarray, near: projection.N
 
 
 def _nearest(
-    classifier: Classifier, album: Album, out: Path, count: int, limit: int | None, watch: Watch, *, own: bool
+    classifier: Classifier, album: Album, out: Path, count: int, *, own: bool, limit: int | None, made: str, watch: Watch
 ) -> projection.Nearest:
-    """The nearest images of every prototype, from the folder where they were found before."""
+    """The nearest images of every prototype, from the folder where they were found before with the settings `made`."""
     source = album.sources[TRAIN]
     path = out / ("nearest_own.npz" if own else "nearest.npz")
     asked = np.asarray([count, min(limit or len(source), len(source))])
     if path.exists():
         columns = store.read_arrays(path)
-        if np.array_equal(columns.pop("asked"), asked):
-            return projection.Nearest(**{name: values for name, values in columns.items() if name != "skipped"}, skipped=())
+        if np.array_equal(columns.pop("asked"), asked) and str(columns.pop("made", "")) == made:
+            return projection.Nearest(**columns, skipped=())
     with watch("searching the training images", int(asked[1])) as done:
         found = projection.nearest(
             classifier, source, k=count, own_class=own, limit=limit, on_batch=lambda part, whole: done(part)
         )
     columns = {name: value for name, value in found._asdict().items() if name != "skipped"}
-    store.write_arrays(path, columns | {"asked": asked})
+    store.write_arrays(path, columns | {"asked": asked, "made": np.asarray(made)})
     return found
 
 
@@ -184,7 +192,7 @@ def decide(
             part = list(album.readable(items[start : start + TOGETHER], notes))
             reasons = reason_all(classifier, np.stack([seen.image for _, seen in part])) if part else []
             for (item, seen), reasoning in zip(part, reasons):
-                found.append(Decision(item, seen.id, seen.classes, reasoning, written(reasoning, rows)))
+                found.append(Decision(item, seen.id, seen.classes, reasoning, written(reasoning, rows), seen.multi_label))
             done(min(start + TOGETHER, len(items)))
     return tuple(found), notes
 
@@ -246,14 +254,14 @@ def retained(
     maps: Float[np.ndarray, "n h w"],
     prototypes: Int[np.ndarray, " n"],
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """What is left of the similarity of each pair when only the strongest `KEPT_AREA` of its map stays and the rest is blurred
-    (`retained`), and when everything is (`blurred`), which every map is to be compared with."""
+    """The `similarity` of each pair, and what is left of it when only the strongest `KEPT_AREA` of its map stays and the rest
+    is blurred (`retained`), and when everything is (`blurred`), which every map is to be compared with."""
     n = len(images)
     rows = np.resize(np.arange(n), -(-n // EVEN) * EVEN)  # few shapes, so that little is compiled
     through = [np.asarray(_through(images[rows], maps[rows], share)) for share in (KEPT_AREA, 0.0)]
-    similarities = activations(classifier, np.concatenate(through)).similarities
-    kept, blurred = similarities[:n], similarities[len(rows) : len(rows) + n]
-    return {"retained": kept[np.arange(n), prototypes], "blurred": blurred[np.arange(n), prototypes]}
+    similarities = activations(classifier, np.concatenate([images[rows], *through])).similarities
+    of_pairs = similarities[np.arange(len(similarities)), np.tile(prototypes[rows], 3)].reshape(3, -1)[:, :n]
+    return dict(zip(("similarity", "retained", "blurred"), of_pairs))
 
 
 @jax.jit

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdm_jax.files import write_whole
+from mdm_jax.prototypes import regions
 from mdm_jax.prototypes.album import Item, Pair
 from mdm_jax.prototypes.survey import Decision, Prototype, Survey
 from mdm_jax.types import Status
@@ -78,6 +79,7 @@ def _table(survey: Survey, ids: dict[Item, str]) -> pa.Table:
             "item": np.asarray([pair.item.number for pair in there], np.int64),
             "id": [ids.get(pair.item, "") for pair in there],
             "prototype": np.asarray([pair.prototype for pair in there], np.int32),
+            "node": [str(regions.default_node(name))] * len(there),  # of the activations; the other similarities are that
             "status": statuses,
         }
         corners = zip(("box_x0", "box_y0", "box_x1", "box_y1"), numbers.pop("box", np.empty((0, 4), np.int32)).T)

@@ -172,7 +172,7 @@ class _Training:
         if kind == LAST_LAYER:
             given = prototype_stages.similarities(job, compiled, state, partial(self._passing, kind))
             self.watch.enters(kind)
-            return Work(lambda: given, counted(stage, step, compiled), job.items)
+            return Work(lambda: given, counted(stage, step, compiled), 0)  # it sees no images
         change = {PUSH: prototype_stages.push, PRUNE: prototype_stages.prune}[kind]
         changed = change(job, compiled, state, self.record, self.watch.says, partial(self._passing, kind))
 

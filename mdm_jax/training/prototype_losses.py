@@ -3,7 +3,8 @@
     total = classification + 0.8 cluster - 0.08 separation + 1e-4 l1 + 1e-3 transformation
 
 after ProtoPNet's authors; the last, and the length of occurrence maps, after ProtoASNet's XProtoNet. There 1 - similarity
-stands for the distance, so that cluster and separation are the published terms on similarities but for constants.
+stands for the distance, so that cluster and separation are the published terms on similarities but for constants. ProtoPNet's
+code cuts both at d, the number of channels: no squared distance of two points in the unit box is larger. Here they are not cut.
 """
 
 from __future__ import annotations

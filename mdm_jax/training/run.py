@@ -91,7 +91,8 @@ def begin(run: Run, config: TrainConfig, source: Source, held_out: Source) -> No
     data = {"items": len(source), "class_names": source.class_names, "checksum": checksum(source, held_out)}
     record = json.loads(json.dumps(asdict(config) | data))
     written = run.settings.exists()
-    if written and (run.weights.exists() or checkpoints.steps(run.checkpoints)):
+    begun = run.weights.exists() or bool(checkpoints.steps(run.checkpoints))
+    if written and begun:
         _check_same(run, record, set(data))
     elif not written and (run.network.exists() or run.weights.exists() or run.checkpoints.exists()):
         raise InputError(
@@ -100,7 +101,7 @@ def begin(run: Run, config: TrainConfig, source: Source, held_out: Source) -> No
         )
     else:  # new, or ended before its first checkpoint, so that nothing is lost
         write_whole(run.settings, lambda file: file.write(json.dumps(record, indent=2).encode()))
-    if not (config.has_prototypes and run.network.exists()):  # of a network that was pruned it tells the prototypes left
+    if not (config.has_prototypes and begun and run.network.exists()):  # pruned, it tells the prototypes that are left
         describe(run, config, source, config.model.arguments)
 
 

@@ -42,7 +42,7 @@ Mdm.Decisions = class {
     const says = Mdm.className(decision.target);
     const head = Mdm.make("header", {},
       Mdm.make("h2", {}, `Why the network says ${Mdm.quoted(says)}`),
-      Mdm.make("p", {}, `Parts of this image look like parts of training images that it remembers. Each row: similarity × weight = points for ${Mdm.quoted(says)}. The points of all ${Mdm.count(Mdm.prototypes.length, "prototype")} add up to the score; the highest score wins.`));
+      Mdm.make("p", {}, `Parts of this image look like parts of training images that it remembers. Each row: similarity × weight = points for ${Mdm.quoted(says)}. The points of all ${Mdm.count(Mdm.prototypes.length, "prototype")} add up to the score; ${Mdm.decided(decision.multiLabel)}.`));
     const whole = this.tile(decision.image, decision.rows.map(({ pair }, k) => ({ pair, colour: Mdm.palette[k % Mdm.palette.length] })), { alt: "the image, with every region", large: true });
     const side = Mdm.make("figure", { class: "whole" }, Mdm.make("h3", {}, "The image"), whole, this.facts(decision));
     const rows = decision.rows.map((row, k) => this.row(decision, row, Mdm.palette[k % Mdm.palette.length]));

@@ -51,6 +51,8 @@ Mdm.number = (value, sign = "") => {
   return sign && !text.startsWith("−") ? sign + text : text;
 };
 
+Mdm.decided = (multiLabel) => (multiLabel ? "each label is decided by its own score" : "the highest score wins");
+
 /* A prototype in words. */
 Mdm.named = (prototype) => {
   const name = Mdm.className(Mdm.prototypes[prototype].class);

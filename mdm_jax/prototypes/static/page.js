@@ -51,7 +51,7 @@ Mdm.start = () => {
     dialog.replaceChildren(
       make("header", {}, make("h2", { id: "about-title" }, "How to read this page"), make("button", { type: "button", class: "icon", "aria-label": "Close", onclick: () => dialog.close() }, "×")),
       make("div", { class: "content" },
-        make("p", {}, "The network has learned prototypes: parts of training images. For a new image it asks of each prototype how alike its most similar part is, multiplies that by a weight, and adds up: the class with the most points wins."),
+        make("p", {}, "The network has learned prototypes: parts of training images. For a new image it asks of each prototype how alike its most similar part is, multiplies that by a weight, and adds up to a score for each class: ", Mdm.decided(Mdm.decisions.some(({ multiLabel }) => multiLabel)), "."),
         make("p", {}, "Where that part lies in an image is found in one of these ways:"),
         rows(Mdm.regions.map(({ title, about }) => [title, about])),
         make("table", { class: "keys" }, make("tbody", {}, ...KEYS.map(([key, what]) => make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, key)), make("td", {}, what))))),
