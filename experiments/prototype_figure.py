@@ -1,6 +1,6 @@
-"""The README's picture of a decision by prototypes: the embedded ProtoPNet on a test digit.
+"""The README's picture of a decision by prototypes: the embedded XProtoNet on a test digit.
 
-python experiments/prototype_figure.py                    # two minutes on 2 CPU cores
+python experiments/prototype_figure.py                    # half a minute on 2 CPU cores
 python experiments/prototype_figure.py --number 3 --out elsewhere.png
 """
 
@@ -21,10 +21,10 @@ from mdm_jax.cli import main
 class Config:
     """What is drawn."""
 
-    model: str = "protopnet"
+    model: str = "xprotonet"
     images: int = 12
     """test digits, spread evenly over the split"""
-    number: int = 11
+    number: int = 0
     """which of them, from 0"""
     top: int = 4
     """prototypes shown"""

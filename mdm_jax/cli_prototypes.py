@@ -8,8 +8,9 @@ from pathlib import Path
 import tyro
 
 from mdm_jax.cli_options import Options
-from mdm_jax.config import MDMConfig, config_from_mapping, preset
+from mdm_jax.config import PRESETS, MDMConfig, config_from_mapping
 from mdm_jax.console import Report
+from mdm_jax.errors import unknown
 
 PROTOTYPES_HELP = """What the prototypes of a ProtoPNet or XProtoNet are, where they lie in images, and how they decide.
 
@@ -61,7 +62,10 @@ class Prototypes(Options):
     def mdm_config(self) -> MDMConfig:
         from mdm_jax.prototypes.regions import NODE_MDM
 
-        return config_from_mapping(self.settings(), NODE_MDM if self.preset == "node" else preset(self.preset))
+        presets = {"node": NODE_MDM} | PRESETS
+        if self.preset not in presets:
+            raise unknown("preset", self.preset, presets)
+        return config_from_mapping(self.settings(), presets[self.preset])
 
     def run(self, report: Report) -> None:
         from mdm_jax import commands_prototypes as commands
