@@ -11,7 +11,7 @@ demo: $(VENV)/.installed ## explain 16 digits with the embedded network; figures
 	$(BIN)/mdm demo --out $(OUT)
 
 test: $(VENV)/.developed ## the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.developed ## style and format, changing nothing
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mdm_jax import prototypes as prototypes
+from mdm_jax import sweeps as sweeps
 from mdm_jax.batch import explain as explain
 from mdm_jax.config import PRESETS as PRESETS
 from mdm_jax.config import MDMConfig as MDMConfig
@@ -24,8 +25,9 @@ from mdm_jax.types import Status as Status
 if TYPE_CHECKING:
     from mdm_jax.runs.loop import run as run
     from mdm_jax.runs.opened import open_run as open_run
+    from mdm_jax.sweeps.loop import sweep as sweep
 
-LATE = {"run": "mdm_jax.runs.loop", "open_run": "mdm_jax.runs.opened"}
+LATE = {"run": "mdm_jax.runs.loop", "open_run": "mdm_jax.runs.opened", "sweep": "mdm_jax.sweeps.loop"}
 """imported when they are asked for: grain, TensorStore and Arrow take a second that others need not wait for"""
 
 

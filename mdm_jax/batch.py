@@ -8,6 +8,7 @@ mask. On CPU, where batching gains little, images are therefore solved one at a 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 import zlib
@@ -20,7 +21,7 @@ import numpy as np
 import psutil
 from jaxtyping import Array, Key
 
-from mdm_jax import methods, nodes
+from mdm_jax import methods, nodes, outside
 from mdm_jax.config import preset
 from mdm_jax.errors import InputError, NothingToExplain
 from mdm_jax.images import check_batch
@@ -83,11 +84,11 @@ def explain(
     node = methods.default_node(solve) if node is None else node
     config = preset(config) if isinstance(config, str) else config
     if config is not None:
-        if not hasattr(config, "check"):
+        if not hasattr(config, "check") and (isinstance(config, type) or not dataclasses.is_dataclass(config)):
             raise InputError(
                 f"config is a {type(config).__name__}: give a preset's name or a config such as MDMConfig(steps=40)"
             )
-        methods.checked_config(solve, config).check()
+        methods.checked_config(solve, config)
     network, outputs = as_network(predict, shape)
     chosen = checked_targets(targets, n, outputs, node)
     numbers = id_numbers(range(n) if ids is None else ids)
@@ -96,6 +97,7 @@ def explain(
     if micro_batch is not None and micro_batch < 1:
         raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
 
+    node, config = outside.fixed((node, config))
     numeric = jax.tree.map(lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config)
     arrays, rest = split((network, node, numeric))
     program = partial(_explain_chunk, arrays, as_key(key), rest, solve, trace)
@@ -119,7 +121,10 @@ def _explain_chunk(
     network, node, config = join(arrays, rest)
 
     def one(image: Array, target: Array, number: Array) -> Explanation:
-        return solve(network, image, target, node=node, key=jax.random.fold_in(key, number), config=config, trace=trace)
+        found = solve(network, image, target, node=node, key=jax.random.fold_in(key, number), config=config, trace=trace)
+        if not isinstance(found, Explanation):
+            raise InputError(f"the method returns a {type(found).__name__}: let it return an Explanation, see methods.Method")
+        return found
 
     return jax.vmap(one)(images, targets, ids)
 

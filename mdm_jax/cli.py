@@ -21,6 +21,7 @@ from mdm_jax.cli_options import Options
 from mdm_jax.cli_prototypes import PROTOTYPES_HELP, Prototypes
 from mdm_jax.cli_report import REPORT_HELP, ReportRuns
 from mdm_jax.cli_runs import RUN_HELP, STATUS_HELP, VERIFY_HELP, Run, RunStatus, RunVerify
+from mdm_jax.cli_sweep import SWEEP_HELP, Sweep
 from mdm_jax.console import Report
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.models.pretrained import load_model
@@ -41,6 +42,7 @@ Examples:
   mdm explain photos/*.png --model vit_base_patch16_224 --top 3 --out maps
   mdm explain scan.png --weights my_network/ --target 7 --config my_mdm.toml
   mdm explain scan.png --model densenet121 --weights old_densenet121.safetensors
+  mdm explain digit.png --method 'mdm:fill=my_fills.py:checkerboard' --node my_nodes.py:margin
 """
 TRAIN_HELP = """Train a classifier as a TOML file describes; the same command again goes on where it stopped.
 
@@ -86,10 +88,12 @@ class Explain(Options):
     top: int = 1
     """explain the K most likely classes of each image"""
     method: str = "mdm"
-    """what explains: mdm, with --preset and --config, or another method with its settings, such as rise:samples=1000"""
+    """what explains: mdm, with --preset and --config, another method with its settings, such as rise:samples=1000, or a
+    function of yours, such as my_methods.py:inverse"""
     node: str | None = None
-    """what is explained: probability, logit, log_odds, sigmoid (multi-label) or logits (all classes); by default what the
-    authors of the method explain, for mdm the probability, which must stay the same"""
+    """what is explained: probability, logit, log_odds, sigmoid (multi-label), logits (all classes), or a function of yours,
+    such as my_nodes.py:margin; by default what the authors of the method explain, for mdm the probability, which must stay
+    the same"""
     out: Path = Path("mdm-explain")
     """folder for the results"""
 
@@ -138,6 +142,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "run-verify": (RunVerify, VERIFY_HELP),
     "report": (ReportRuns, REPORT_HELP),
     "prototypes": (Prototypes, PROTOTYPES_HELP),
+    "sweep": (Sweep, SWEEP_HELP),
 }
 WRITTEN_APART: dict[tuple[str, ...], str] = {("run", "status"): "run-status", ("run", "verify"): "run-verify"}
 """commands of two words; a run of options alone is `run`"""

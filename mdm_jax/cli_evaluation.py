@@ -56,7 +56,7 @@ class Evaluate:
     limit: int | None = None
     """use only so many images, spread evenly over the data"""
     metrics: tuple[str, ...] = METRICS
-    """names, or ids such as insertion:rise-224"""
+    """names, ids such as insertion:rise-224, or functions of yours, such as my_metrics.py:compactness"""
     targets: str = "prediction"
     """which classes were explained, where the maps do not say: prediction (the network's first choice) or label"""
     method: str | None = None
@@ -106,9 +106,10 @@ class Benchmark:
     limit: int | None = None
     """use only so many images, spread evenly over the data"""
     methods: tuple[str, ...] = METHODS
-    """what is compared, with settings where they differ from the defaults, such as mdm mdm:preset=paper rise:samples=1000"""
+    """what is compared, with settings where they differ from the defaults, such as mdm mdm:preset=paper rise:samples=1000; a
+    function of yours as my_methods.py:inverse"""
     metrics: tuple[str, ...] = METRICS
-    """names, or ids such as insertion:rise-224"""
+    """names, ids such as insertion:rise-224, or functions of yours, such as my_metrics.py:compactness"""
     reference: str | None = None
     """the method that others are compared with, as written in --methods; the first mdm when not given"""
     targets: str = "prediction"

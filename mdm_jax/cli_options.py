@@ -17,7 +17,7 @@ class Options:
     """What every command that explains takes."""
 
     preset: str = "fast"
-    """fast (20 evaluations of the network an image) or paper (300, the closest reading of the paper)"""
+    """fast (15 evaluations of the network an image), best (60), or paper (300, the closest reading of the paper)"""
     config: Path | None = None
     """TOML file with settings of MDMConfig that replace the preset's, such as: steps = 50"""
     seed: int = 0

@@ -53,11 +53,13 @@ class Run(Options):
     dtype: str = "float32"
     """what the network computes in: float32 or bfloat16"""
     method: str = "mdm"
-    """what explains: mdm, with --preset and --config, or another method with its settings, such as rise:samples=1000"""
+    """what explains: mdm, with --preset and --config, another method with its settings, such as rise:samples=1000, or a
+    function of yours, such as my_methods.py:inverse"""
     targets: str = "prediction"
     """which classes of each image: prediction (the network's first choice), label (the true class), top5, or some as in 3,7"""
     node: str | None = None
-    """what is explained: probability, logit, log_odds, sigmoid or logits; by default what the method's authors explain"""
+    """what is explained: probability, logit, log_odds, sigmoid, logits, or a function of yours, such as my_nodes.py:margin; by
+    default what the method's authors explain"""
     limit: int | None = None
     """use only so many images, spread evenly over the data"""
     saliency: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from mdm_jax.objectives import Term
 
 STATIC = {"static": True}
 MAX_STEPS = 1_000_000
+SHARES = ("coarse_to_fine", "area_budget")
 
 
 def _is_number(leaf: Any) -> bool:
@@ -35,23 +37,32 @@ class MDMConfig:
     parametrisation: str = field(default="sigmoid", metadata=STATIC)
     """how mask values stay in [0, 1]: sigmoid, or box (projected after every step)"""
     start: Any = 0.9
-    """first mask: "ones", "half", "random", a number, or a map [h, w] in [0, 1] (leaf)"""
+    """first mask: "ones", "half", "random", a number, a map [h, w] in [0, 1] (leaf), or the name of a baseline"""
+    coarse_to_fine: Any = 0.5
+    """share of the steps over which the finer sizes join, one after the other; None lets all learn from the start (leaf)"""
+    area_budget: Any = None
+    """the area that may be kept at the end, a share of the image: the bound falls to it step by step; None sets none (leaf)"""
     fill: Any = "blur"
-    """what replaces masked pixels: a name, several names, a colour or image, or a function (image, *, key) -> image (leaf)"""
+    """what replaces masked pixels: a name, a colour or image, or a function (image, *, key) -> image; several, in a tuple, take
+    turns from step to step (leaf)"""
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
-    objective: tuple[Term, ...] = (objectives.consistency("absolute"), objectives.area(10.0))
+    objective: tuple[Term, ...] = (objectives.consistency("absolute"), objectives.area(30.0))
     """weighted terms (leaves: the weights)"""
     stack_weights: Any = None
-    """weight of each size in the stacked mask; None weighs them equally (leaf)"""
+    """weight of each size in the stacked mask, or one number p: cells a side to the power of p; None: all equal (leaf)"""
+    jitter: int = field(default=0, metadata=STATIC)
+    """the masked image is shifted by up to so many pixels each way, anew at every step, before the network sees it"""
+    smoothing: Any = None
+    """standard deviation in pixels of the Gaussian that smooths the saliency map at the end; None leaves it as it is (leaf)"""
     optimizer: Any = field(default=optax.adam, metadata=STATIC)
     """an optax.GradientTransformation, or a function learning_rate -> GradientTransformation"""
-    learning_rate: Any = 0.5
+    learning_rate: Any = 1.0
     """learning rate (leaf)"""
-    steps: int = field(default=20, metadata=STATIC)
+    steps: int = field(default=15, metadata=STATIC)
     """optimiser steps; with `until_converged`, at most so many"""
     until_converged: bool = field(default=False, metadata=STATIC)
-    """stop an image once its objective no longer improves"""
+    """stop an image once its objective no longer improves, but not before all sizes have joined (`coarse_to_fine`)"""
     tolerance: Any = 1e-3
     """an improvement counts when it exceeds this share of the objective at the start (leaf)"""
     patience: int = field(default=5, metadata=STATIC)
@@ -65,22 +76,43 @@ class MDMConfig:
         objectives.check(self.objective)
         if not (1 <= self.steps <= MAX_STEPS and 1 <= self.patience <= MAX_STEPS):
             raise InputError(f"steps is {self.steps} and patience {self.patience}: give whole numbers from 1 to {MAX_STEPS}")
-        for name in ("learning_rate", "tolerance", "stack_weights", "start", "fill"):
+        if not 0 <= self.jitter <= MAX_STEPS:
+            raise InputError(f"jitter is {self.jitter}: give a whole number of pixels from 0")
+        for name in ("learning_rate", "tolerance", "stack_weights", "start", "fill", *SHARES, "smoothing"):
             value = getattr(self, name)
             if value is None or isinstance(value, str) or not all(map(_is_number, jax.tree.leaves(value))):
                 continue
             if not all(np.all(np.isfinite(leaf)) and np.all(np.asarray(leaf) >= 0) for leaf in jax.tree.leaves(value)):
                 raise InputError(f"{name} is {value}: give finite numbers that are not negative")
-        if self.stack_weights is not None and all(map(_is_number, self.stack_weights)) and not np.sum(self.stack_weights) > 0:
-            raise InputError(f"stack_weights is {self.stack_weights}: at least one weight must be above zero")
+            if name in SHARES and np.any(np.asarray(value) > 1):
+                raise InputError(f"{name} is {value}: give a share, from 0 to 1")
+        if isinstance(self.start, str):
+            from mdm_jax.baselines import BASELINES  # they build on this file too
+
+            if self.start not in (*masks.STARTS, *BASELINES):
+                raise unknown("start", self.start, [*masks.STARTS, *BASELINES])
+        harder = self.area_budget is not None or any(each.function is objectives.late_area for each in self.objective)
+        if self.until_converged and harder:
+            raise InputError(
+                "until_converged ends at the lowest objective that was met, an early one where area_budget or late_area ask "
+                "for more from step to step: leave one of the two out"
+            )
+        for each in self.fill if isinstance(self.fill, tuple) else (self.fill,):
+            if isinstance(each, str):
+                fills.resolve(each)
+        weights = self.stack_weights
+        if all(map(_is_number, jax.tree.leaves(weights))) and np.ndim(weights) and not np.sum(weights) > 0:
+            raise InputError(f"stack_weights is {weights}: at least one weight must be above zero")
 
 
 PRESETS: dict[str, MDMConfig] = {
     "fast": MDMConfig(),
+    "best": MDMConfig(steps=60, learning_rate=0.5),
     "paper": MDMConfig(
         schedule="independent",
         parametrisation="box",
         start="ones",
+        coarse_to_fine=None,
         fill="mean",
         objective=(objectives.consistency("squared"), objectives.area(1.0)),
         learning_rate=0.1,
@@ -102,14 +134,18 @@ WRITTEN: dict[str, tuple[type | tuple[type, ...], str]] = {
     "schedule": (str, '"joint" or "independent"'),
     "parametrisation": (str, '"sigmoid" or "box"'),
     "start": ((str, int, float), "a name or a number"),
+    "coarse_to_fine": ((int, float), "a share of the steps"),
+    "area_budget": ((int, float), "a share of the image"),
     "fill": (
         (str, int, float, list),
         'a name, several such as ["blur", "mean"], a number, or a colour such as [0.5, 0.5, 0.5]',
     ),
     "redraw_fill": (bool, "true or false"),
     "objective": (dict, "a table of names and weights such as { absolute = 1.0, area = 3.0 }"),
-    "stack_weights": (list, "a list of numbers"),
-    "optimizer": (str, "a name of optax such as adam"),
+    "stack_weights": ((list, int, float), "a list of numbers, or one"),
+    "jitter": (int, "a whole number of pixels"),
+    "smoothing": ((int, float), "a number of pixels"),
+    "optimizer": (str, "a name of optax such as adam, or momentum, nesterov or schedule_free"),
     "learning_rate": ((int, float), "a number"),
     "steps": (int, "a whole number"),
     "until_converged": (bool, "true or false"),
@@ -117,6 +153,9 @@ WRITTEN: dict[str, tuple[type | tuple[type, ...], str]] = {
     "patience": (int, "a whole number"),
 }
 """how each setting is written in a file: its types, and how to say so"""
+NONE = "none"
+OPTIONAL = ("sizes", "coarse_to_fine", "area_budget", "stack_weights", "smoothing")
+"""settings that may be None, which a file writes as "none" """
 
 
 def config_from_mapping(settings: dict[str, Any], base: MDMConfig) -> MDMConfig:
@@ -124,11 +163,16 @@ def config_from_mapping(settings: dict[str, Any], base: MDMConfig) -> MDMConfig:
 
     Raises InputError for a setting that does not exist, with the nearest name, or is not written as `WRITTEN` says.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in WRITTEN:
             raise unknown("setting", name, WRITTEN)
         kind, example = WRITTEN[name]
+        if name in OPTIONAL:
+            if value == NONE:
+                values[name] = None
+                continue
+            example = f'{example}, or "{NONE}"'
         try:
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise TypeError
@@ -160,13 +204,25 @@ def _number(value: Any) -> float:
 
 
 def _fill(value: list[Any]) -> Any:
-    named = value and all(isinstance(each, str) and each in fills.FILLS for each in value)
+    named = value and all(map(fills.is_name, value))
     return tuple(value) if named else np.asarray(value, np.float32)
 
 
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
+    "schedule_free": optax.contrib.schedule_free_adamw,
+}
+"""names beside those of optax itself"""
+
+
 def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
-    build = getattr(optax, name, None)
-    if build is None or not isinstance(build(0.1), optax.GradientTransformation):
+    build = OPTIMIZERS.get(name) or getattr(optax, name, None)
+    try:
+        found = build is not None and isinstance(build(0.1), optax.GradientTransformation)
+    except Exception as error:  # optax holds much else
+        raise ValueError from error
+    if build is None or not found:
         raise ValueError
     return build
 
@@ -175,6 +231,6 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "sizes": lambda value: tuple(_pair(v) if isinstance(v, list) else _whole(v) for v in value),
     "fill": lambda value: _fill(value) if isinstance(value, list) else value,
     "objective": lambda value: objectives.from_mapping({name: _number(weight) for name, weight in value.items()}),
-    "stack_weights": lambda value: tuple(map(_number, value)),
+    "stack_weights": lambda value: tuple(map(_number, value)) if isinstance(value, list) else float(value),
     "optimizer": _optimizer,
 }

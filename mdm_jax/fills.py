@@ -10,6 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, Num
 
+from mdm_jax import outside
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.images import gaussian_blur
 from mdm_jax.types import Fill, Image, Scalar
@@ -57,17 +58,23 @@ def neutral(predict: Any, channels: int) -> Float[Array, " c"]:
 FILLS = {"mean": mean, "black": lambda: colour(0.0), "grey": lambda: colour(0.5), "blur": blur, "noise": noise}
 
 
+def is_name(fill: Any) -> bool:
+    """Whether it is a fill's name, or written as that of your own function."""
+    return isinstance(fill, str) and (fill in FILLS or outside.is_name(fill))
+
+
 def resolve(fill: Any) -> Fill:
-    """A fill from its name, from an array (a colour [c] or an image [h, w, c]), or the function that it is.
+    """A fill from its name (or that of your own function, see `mdm_jax.outside`), from an array (a colour [c] or an image
+    [h, w, c]), or the function that it is.
 
     Several names or functions, in a tuple, are their `mixture`; several numbers are a colour.
 
     Raises InputError for anything else.
     """
     if isinstance(fill, str):
-        if fill not in FILLS:
-            raise unknown("fill", fill, FILLS)
-        return FILLS[fill]()
+        if is_name(fill):
+            return FILLS[fill]() if fill in FILLS else outside.find(fill, "fill")
+        raise unknown("fill", fill, FILLS)
     if isinstance(fill, jax.Array | np.ndarray | float | int):
         return Partial(_given, jnp.asarray(fill, jnp.float32))
     if isinstance(fill, tuple) and fill:
@@ -76,6 +83,22 @@ def resolve(fill: Any) -> Fill:
     if not callable(fill):
         raise InputError(f"fill is a {type(fill).__name__}: give a name, an array, or a function (image, *, key) -> image")
     return fill
+
+
+def in_turn(fill: Any) -> tuple[Fill, ...]:
+    """The fills that take turns from step to step: several names or functions, each in its turn, or the one there is."""
+    several = isinstance(fill, tuple) and not all(isinstance(each, float | int) for each in fill)
+    return tuple(map(resolve, fill)) if several else (resolve(fill),)
+
+
+def drawn(fill: Fill, image: Image, *, key: Key[Array, ""]) -> Image:
+    """A fill of an image. Raises InputError for a function that gives another shape."""
+    found = fill(image, key=key)
+    if jnp.shape(found) != image.shape:
+        raise InputError(
+            f"the fill gives the shape {jnp.shape(found)} for an image {image.shape}: let it return as large a one"
+        )
+    return found
 
 
 def _mean(image: Image, *, key: Key[Array, ""]) -> Image:

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Key, Num
 
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.types import Scalar
 
 Size = tuple[int, int]
 Vectors = tuple[Float[Array, "_h _w"], ...]
@@ -67,11 +68,47 @@ PARAMETRISATIONS = {
 }
 
 
+def within_budget(parameters: Any, budget: Scalar, name: str, weights: Any = None) -> Any:
+    """Parameters shifted alike, P - s, by the least s >= 0 that keeps the mean mask value within `budget`, found by bisection.
+
+    The mean is over all sizes, weighed as they are stacked. In units of the parametrisation, so the order of values stays.
+    """
+    decode, project = PARAMETRISATIONS[name].decode, PARAMETRISATIONS[name].project
+
+    def shifted(shift: Array) -> Any:
+        return project(jax.tree.map(lambda leaf: leaf - shift, parameters))
+
+    def mean(parameters: Any) -> Array:
+        means = jnp.stack([decode(leaf).mean() for leaf in jax.tree.leaves(parameters)])
+        return means.mean() if weights is None else jnp.average(means, weights=jnp.asarray(weights, means.dtype))
+
+    def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) / 2
+        kept = mean(shifted(middle))
+        return jnp.where(kept > budget, middle, low), jnp.where(kept > budget, high, middle)
+
+    kept = mean(parameters)
+    largest = jnp.max(jnp.stack([leaf.max() for leaf in jax.tree.leaves(parameters)])) + LOWEST[name]
+    _, shift = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros(()), largest))
+    return jax.tree.map(lambda leaf, moved: jnp.where(kept > budget, moved, leaf), parameters, shifted(shift))
+
+
+LOWEST = {"sigmoid": 16.0, "box": 0.0}
+"""parameters this far below zero are a mask of zeros"""
+HALVINGS = 24
+"""of a range of some tens: finer than float32 tells a mask value"""
+
+
 def parametrisation(name: str) -> Parametrisation:
     """The parametrisation of that name. Raises InputError for another."""
     if name not in PARAMETRISATIONS:
         raise unknown("parametrisation", name, PARAMETRISATIONS)
     return PARAMETRISATIONS[name]
+
+
+STARTS = ("ones", "half", "random")
+"""names of a start; that of a baseline is another, see `mdm.warm_start`"""
 
 
 def start(kind: str | Num[Any, "..."] | float, sizes: Sequence[Size], *, key: Key[Array, ""]) -> Vectors:
@@ -85,7 +122,7 @@ def start(kind: str | Num[Any, "..."] | float, sizes: Sequence[Size], *, key: Ke
             return tuple(jax.random.uniform(k, size) for k, size in zip(keys, sizes))
         values = {"ones": 1.0, "half": 0.5}
         if kind not in values:
-            raise unknown("start", kind, [*values, "random"])
+            raise unknown("start", kind, STARTS)
         return tuple(jnp.full(size, values[kind]) for size in sizes)
     kind = jnp.asarray(kind, jnp.float32)
     if kind.ndim == 0:
@@ -125,6 +162,17 @@ def stack(masks: Float[Array, "k h w"], weights: Any = None) -> Float[Array, "h 
         return masks.mean(axis=0)
     weights = jnp.asarray(weights, masks.dtype)
     return jnp.tensordot(weights / weights.sum(), masks, axes=1, precision=HIGHEST)
+
+
+def resolve_weights(weights: Any, sizes: Sequence[Sequence[int]]) -> Any:
+    """Stacking weights of masks of these sizes: those given, or (h w)^(p / 2) from one number p.
+
+    That is the cells a side to the power of p: None and 0 weigh all alike, with 1 twice the cells a side count twice.
+    """
+    if weights is None or isinstance(weights, tuple | list) or np.ndim(weights) > 0:
+        return weights
+    cells = np.asarray([height * width for height, width in sizes], np.float32)
+    return jnp.asarray(cells) ** (jnp.asarray(weights, jnp.float32) / 2)
 
 
 def normalise(mask: Float[Array, "h w"]) -> Float[Array, "h w"]:

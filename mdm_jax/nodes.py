@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mdm_jax import outside
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.types import Node
 
@@ -138,11 +139,16 @@ def first_target(node: Any, outputs: Any) -> Int[Array, ""]:
 
 
 def resolve(node: Any) -> Node:
-    """A node from its name, or the function that it is. Raises InputError for anything else."""
+    """A node from its name (or that of your own function, see `mdm_jax.outside`), or the function that it is.
+
+    Raises InputError for anything else.
+    """
     if isinstance(node, str):
-        if node not in NODES:
-            raise unknown("node", node, NODES)
-        return NODES[node]
+        if node in NODES:
+            return NODES[node]
+        if outside.is_name(node):
+            return outside.find(node, "node")
+        raise unknown("node", node, NODES)
     if not callable(node):
         raise InputError(f"node is a {type(node).__name__}: give a name or a function (outputs, target) -> activation")
     return node

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mdm_jax import outside
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.types import Image, Mask, Scalar
 
@@ -40,6 +41,8 @@ class View(NamedTuple):
     target: Int[Array, ""]
     nothing: Float[Array, "..."]
     """node on the fill alone"""
+    progress: Float[Array, ""]
+    """share of the steps that are done, in [0, 1): for terms that come and go"""
     rest: Float[Array, "..."] | None = None
     """node on the rest, (1 - mask) * image + mask * fill, where a term asks for it"""
 
@@ -79,6 +82,11 @@ def share(view: View) -> Float[Array, ""]:
     return jnp.mean(jnp.abs(view.activation - view.reference) / _range(view))
 
 
+def shortfall(view: View) -> Float[Array, ""]:
+    """max(0, a - g), averaged over the node's elements: to activate the node more than the original does costs nothing."""
+    return jnp.mean(jnp.maximum(view.reference - view.activation, 0.0))
+
+
 def kl(view: View) -> Float[Array, ""]:
     """KL(p || q) of the original's distribution p and the masked image's q, in nats: cross-entropy minus entropy.
 
@@ -94,9 +102,19 @@ def cross_entropy(view: View) -> Float[Array, ""]:
     return -jnp.sum(p * log_q)
 
 
+def surprise(view: View) -> Float[Array, ""]:
+    """-log g of a probability g in [0, 1], in nats: it should be as high as it can be, whatever the original's is."""
+    return -jnp.mean(jnp.log(jnp.clip(view.activation, EPSILON, 1.0)))
+
+
 def mask_area(view: View) -> Float[Array, ""]:
     """mean(M): the share of the image that is kept."""
     return jnp.mean(view.mask)
+
+
+def late_area(view: View) -> Float[Array, ""]:
+    """t mean(M), where t in [0, 1) is the share of the steps that are done: first find the object, then make it small."""
+    return view.progress * jnp.mean(view.mask)
 
 
 def mask_variation(view: View) -> Float[Array, ""]:
@@ -124,10 +142,17 @@ DISTANCES: dict[str, Callable[[View], Float[Array, ""]]] = {
     "squared": squared,
     "relative": relative,
     "share": share,
+    "shortfall": shortfall,
     "kl": kl,
     "cross_entropy": cross_entropy,
 }
-TERMS = DISTANCES | {"area": mask_area, "total_variation": mask_variation, "removal": rest_share}
+TERMS = DISTANCES | {
+    "area": mask_area,
+    "late_area": late_area,
+    "surprise": surprise,
+    "total_variation": mask_variation,
+    "removal": rest_share,
+}
 OF_REST = frozenset({rest_share})
 
 
@@ -138,7 +163,7 @@ def consistency(distance: str = "absolute", weight: Scalar = 1.0) -> Term:
     return Term(weight, distance, DISTANCES[distance])
 
 
-def area(weight: Scalar = 10.0) -> Term:
+def area(weight: Scalar = 30.0) -> Term:
     """The mask must be small."""
     return Term(weight, "area", mask_area)
 
@@ -161,11 +186,22 @@ def term(
 
 
 def from_mapping(weights: Mapping[str, Any]) -> tuple[Term, ...]:
-    """Terms from names and weights, as a config file writes them. Raises InputError for an unknown name."""
-    for name in weights:
-        if name not in TERMS:
-            raise unknown("objective term", name, TERMS)
-    return tuple(Term(float(weight), name, TERMS[name], TERMS[name] in OF_REST) for name, weight in weights.items())
+    """Terms from names and weights, as a config file writes them. Raises InputError for an unknown name.
+
+    A name may be that of your own function (`mdm_jax.outside`), such as "my_terms.py:edges"; one that looks at `View.rest`
+    says so by an attribute of its own, `edges.needs_rest = True`.
+    """
+    return tuple(Term(float(weight), name, *_named(name)) for name, weight in weights.items())
+
+
+def _named(name: str) -> tuple[Callable[[View], Float[Array, ""]], bool]:
+    """A term's function, and whether it needs the rest."""
+    if name in TERMS:
+        return TERMS[name], TERMS[name] in OF_REST
+    if not outside.is_name(name):
+        raise unknown("objective term", name, TERMS)
+    function = outside.find(name, "objective term")
+    return function, bool(getattr(function, "needs_rest", False))
 
 
 def check(terms: Sequence[Term]) -> None:

@@ -93,6 +93,7 @@ def through(image: Float[np.ndarray, "h w c"], saliency: Float[np.ndarray, "h w"
 def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -> Iterator[Figure]:
     """A figure for every step of one image's trace: the masks, what is kept, and the terms so far."""
     shape = example.image.shape[:2]
+    stack_weights = masks.resolve_weights(stack_weights, [vectors.shape[-2:] for vectors in trace.mask_vectors])
     terms = {"objective / start": trace.objective / max(float(trace.objective[0]), 1e-6), **trace.terms}
     steps = len(trace.objective)
     figure = Figure(figsize=(8.4, 2.35), dpi=110, layout="constrained")

@@ -40,9 +40,12 @@ def begin(
     key: Key[Array, ""],
     fill: Any = "mean",
 ) -> Problem:
-    """State the problem: draw the fill, choose the target and take the reference activation (two forward evaluations)."""
+    """State the problem: draw the fill (of several the first), choose the target and take the reference activation.
+
+    Two forward evaluations.
+    """
     fill_key, key = jax.random.split(key)
-    backdrop = fills.resolve(fill)(image, key=fill_key)
+    backdrop = fills.drawn(fills.in_turn(fill)[0], image, key=fill_key)
     whole, nothing = _unstack(predict(jnp.stack([image, backdrop])))
     target = choose_target(node, whole, target)
     return Problem(image, backdrop, target, activation(node, whole, target), activation(node, nothing, target), key)

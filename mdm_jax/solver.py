@@ -19,8 +19,8 @@ from mdm_jax.convolutions import canonical
 from mdm_jax.types import Scalar, Status
 
 Tree = TypeVar("Tree")
-Objective = Callable[[PyTree, Key[Array, ""]], tuple[Float[Array, ""], dict[str, Any]]]
-"""`objective(parameters, key) -> (value, terms)`"""
+Objective = Callable[[PyTree, Key[Array, ""], Int[Array, ""]], tuple[Float[Array, ""], dict[str, Any]]]
+"""`objective(parameters, key, step) -> (value, terms)`; steps count from 0"""
 
 
 class State(NamedTuple):
@@ -66,17 +66,19 @@ def make(
     project: Callable[[PyTree], PyTree] = lambda parameters: parameters,
     tolerance: Scalar = 1e-3,
     patience: int = 5,
+    earliest: Scalar = 0,
 ) -> Solver:
     """A solver of one problem by any optax optimiser; `project` maps parameters back to the feasible set.
 
     A step that meets a NaN or infinity keeps the parameters and sets `Status.NOT_FINITE` for good. A problem has
-    converged when for `patience` steps the objective has not fallen by `tolerance` times its value at the start.
+    converged when for `patience` steps after step `earliest` the objective has not fallen by `tolerance` times its value at the
+    start.
     """
     optimizer = optax.with_extra_args_support(optimizer)
     value_and_gradient = canonical(jax.value_and_grad(objective, has_aux=True))
 
     def init(parameters: PyTree) -> State:
-        shapes = jax.eval_shape(objective, parameters, jax.random.key(0))
+        shapes = jax.eval_shape(objective, parameters, jax.random.key(0), jnp.int32(0))
         nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
         return State(
             parameters=parameters,
@@ -92,20 +94,20 @@ def make(
         )
 
     def step(state: State, key: Key[Array, ""]) -> tuple[State, Record]:
-        (value, terms), gradient = value_and_gradient(state.parameters, key)
+        (value, terms), gradient = value_and_gradient(state.parameters, key, state.steps)
         updates, moved = optimizer.update(
             gradient,
             state.optimizer,
             state.parameters,
             value=value,
             grad=gradient,
-            value_fn=lambda parameters: objective(parameters, key)[0],
+            value_fn=lambda parameters: objective(parameters, key, state.steps)[0],
         )
         parameters = project(optax.apply_updates(state.parameters, updates))
         record = Record(state.parameters, value, terms)
 
         first = jnp.where(state.steps == 0, value, state.first)
-        improved = (state.steps == 0) | (value < state.mark - tolerance * jnp.abs(first))
+        improved = (state.steps <= earliest) | (value < state.mark - tolerance * jnp.abs(first))
         stale = jnp.where(improved, 0, state.stale + 1)
         converged = jnp.where(stale >= patience, jnp.int32(Status.CONVERGED), jnp.int32(Status.OUT_OF_STEPS))
         after = State(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,21 @@ from flax import nnx
 
 from mdm_jax import MDMConfig
 from mdm_jax.models.resnet import ResNet
+
+# XLA optimises little of what the tests compile: tiny networks run for milliseconds and compile for seconds. For the programs
+# that tests start as well.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+jax.config.update("jax_disable_most_optimizations", True)
+
+LONG = ("test_notebooks", "test_run_processes", "test_sweep", "test_sweep_cli", "test_hdm", "test_bfloat16")
+"""files of few tests that take long"""
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, then those of many tests: two workers that each take a whole file (see the Makefile) end together."""
+    counts = Counter(item.path.stem for item in items)
+    items.sort(key=lambda item: (item.path.stem not in LONG, -counts[item.path.stem], item.path.stem))
+
 
 PATCH = (slice(8, 16), slice(16, 24))
 """rows and columns that the patch network looks at"""
@@ -52,13 +70,12 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compiled_plainly():
-    """XLA optimises little of what these tests compile: tiny networks run for milliseconds and compile for seconds."""
-    before = jax.config.read("jax_disable_most_optimizations")
+def compiled_in_earnest():
+    """What these tests compile is optimised as it is for a user."""
     jax.clear_caches()  # the flag is no part of what compiled functions are known by
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()
 
 

@@ -18,8 +18,6 @@ from mdm_jax.images import fit, to_array
 from mdm_jax.prototypes.record import read
 from mdm_jax.training.loop import train
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):

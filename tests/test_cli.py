@@ -226,7 +226,7 @@ def test_help_has_examples_and_every_option(capsys, command):
     written = {name: " ".join(words) for words, name in cli.WRITTEN_APART.items()}.get(command, command)
     assert f"mdm {written}" in out.split("Examples:")[1]
     positional = {"explain": "files", "evaluate": "maps", "train": "config", "report": "runs", "prototypes": "model"}
-    positional |= {"run-status": "place", "run-verify": "place"}
+    positional |= {"run-status": "place", "run-verify": "place", "sweep": "config"}
     for field in dataclasses.fields(cli.COMMANDS[command][0]):
         assert field.name == positional.get(command) or f"--{field.name.replace('_', '-')}" in out
 

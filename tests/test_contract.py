@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from conftest import patch_network
 from flax import nnx
 
-from mdm_jax import MDMConfig, explain
+from mdm_jax import MDMConfig, area, consistency, explain
 from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbationConfig
 from mdm_jax.baselines.integrated_gradients import IntegratedGradientsConfig
 from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbationConfig
@@ -15,12 +16,14 @@ from mdm_jax.baselines.occlusion import OcclusionConfig
 from mdm_jax.baselines.rise import RISEConfig
 from mdm_jax.baselines.score_cam import ScoreCAMConfig
 from mdm_jax.baselines.smoothgrad import SmoothGradConfig
+from mdm_jax.hdm import HDMConfig
 from mdm_jax.methods import METHODS
 from mdm_jax.models.vit import ViT
 from mdm_jax.types import Explanation
 
 CONFIGS = {
-    "mdm": MDMConfig(sizes=(4, 8), steps=6, start="half"),
+    "mdm": MDMConfig(sizes=(4, 8), steps=6, start="half", optimizer=optax.sgd),  # Adam steps by signs, which rounding turns
+    "hdm": HDMConfig(benchmark_sizes=(4,), auxiliary_sizes=(8,), benchmark_steps=3, auxiliary_steps=3, start="half"),
     "gradient": None,
     "input_x_gradient": None,
     "smoothgrad": SmoothGradConfig(samples=5, chunk=3),
@@ -42,7 +45,8 @@ CONFIGS = {
 """the settings under which each method is tested; None for its default"""
 
 WIDE_CONFIGS = {
-    "mdm": MDMConfig(sizes=None, steps=30),
+    "mdm": MDMConfig(sizes=None, steps=30, objective=(consistency(), area(10.0))),  # the spot is large
+    "hdm": HDMConfig(benchmark_steps=10, auxiliary_steps=20),
     "occlusion": OcclusionConfig(window=7, stride=5),
     "rise": RISEConfig(samples=200, cells=7),
     "meaningful_perturbation": MeaningfulPerturbationConfig(steps=30, cells=7, fill_blur=70.0, start="ones"),

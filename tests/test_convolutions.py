@@ -10,6 +10,8 @@ from jax import lax
 
 from mdm_jax.convolutions import canonical
 
+pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
+
 CASES = {
     "nhwc": ("NHWC", "HWIO", "NHWC", {}),
     "nchw": ("NCHW", "OIHW", "NCHW", {}),

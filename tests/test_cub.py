@@ -21,8 +21,6 @@ from mdm_jax.prototypes.record import read
 from mdm_jax.training.config import read_config, train_config
 from mdm_jax.training.loop import train
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):

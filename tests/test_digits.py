@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from mdm_jax import InputError
-from mdm_jax.data import Digits
+from mdm_jax.data import Digits, open_source
 from mdm_jax.data.digits import _scans
+from mdm_jax.metrics.objects import object_masks
 
 
 def test_items_are_a_pure_function_of_split_and_index():
@@ -58,3 +59,24 @@ def test_bad_requests():
         Digits("tset")
     with pytest.raises(IndexError, match="items 0 to 9999"):
         Digits("test")[10_000]
+
+
+def test_several_digits_of_one_class_lie_apart_each_with_its_box():
+    source = Digits("test", objects=2)
+    assert source.name == "digits:2"
+    assert source[3].id == "digits-2/test/00003"
+    for i in range(20):
+        example = Digits("train", objects=2)[i]
+        first, second = object_masks(example.mask, example.boxes, example.mask.shape)
+        assert not (first & second).any()
+        np.testing.assert_array_equal(first | second, example.mask)
+        assert min(first.sum(), second.sum()) > 40
+        (x0, y0, x1, y1), (u0, v0, u1, v1) = example.boxes
+        assert max(u0 - x1, x0 - u1, v0 - y1, y0 - v1) >= 2
+    again = open_source("digits:2", "test")[7]
+    np.testing.assert_array_equal(source[7].image, again.image)
+    for text in ("digits:0", "digits:5"):
+        with pytest.raises(InputError, match="give a number from 1 to 3"):
+            open_source(text, "test")
+    with pytest.raises(InputError, match="do not fit"):
+        Digits("test", size=36, objects=3)[0]

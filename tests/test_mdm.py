@@ -25,6 +25,8 @@ from mdm_jax import (
     total_variation,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
+
 PRESETS = config.PRESETS
 
 
@@ -56,7 +58,7 @@ def test_presets_find_the_patch(images, name):
     explanation = explain(patch_network, images, targets=0, config=name)
     chance = 64 / 1024
     assert (share_in_patch(explanation.saliency) > 6 * chance).all()
-    assert (explanation.info.evaluations == {"fast": 20, "paper": 300}[name]).all()
+    assert (explanation.info.evaluations == {"fast": 15, "best": 60, "paper": 300}[name]).all()
 
 
 def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
@@ -69,12 +71,13 @@ def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
         return state.last.objective
 
     parameters = tuple(jax.random.normal(key, size) for size in ((2, 2), (3, 4)))
-    check_grads(objective, (parameters,), order=1, modes=["rev"], atol=2e-2, rtol=2e-2, eps=1e-2)
+    check_grads(jax.jit(objective), (parameters,), order=1, modes=["rev"], atol=2e-2, rtol=2e-2, eps=1e-2)
 
 
 @pytest.mark.parametrize("schedule", ["joint", "independent"])
 def test_jit_equals_eager(tiny, images, key, schedule):
-    settings = MDMConfig(sizes=(4, 8), schedule=schedule, steps=2, start="half")
+    # Adam's first step is a sign, which rounding turns where the gradient is nearly 0
+    settings = MDMConfig(sizes=(4, 8), schedule=schedule, steps=2, start="half", optimizer=optax.sgd, learning_rate=0.5)
 
     def one(image):
         return mdm.explain(tiny, image, 1, key=key, config=settings)
@@ -102,21 +105,23 @@ def test_numeric_hyperparameters_are_swept_by_vmap(images, key):
 
 
 def test_independent_scales_do_not_influence_each_other(tiny, images):
-    together = explain(tiny, images[:1], targets=1, config=MDMConfig(sizes=(4, 8), schedule="independent", steps=5))
-    alone = explain(tiny, images[:1], targets=1, config=MDMConfig(sizes=(8,), schedule="independent", steps=5))
+    settings = MDMConfig(sizes=(4, 8), schedule="independent", steps=5, coarse_to_fine=None)
+    together = explain(tiny, images[:1], targets=1, config=settings)
+    alone = explain(tiny, images[:1], targets=1, config=replace(settings, sizes=(8,)))
     np.testing.assert_allclose(together.mask_vectors[1], alone.mask_vectors[0], atol=1e-5)
     assert together.info.evaluations[0] == 2 * alone.info.evaluations[0]
 
 
 def test_stacking_weights_choose_the_scale(tiny, images):
-    settings = MDMConfig(sizes=(4, 8), stack_weights=(0.0, 1.0), steps=5)
+    settings = MDMConfig(sizes=(4, 8), stack_weights=(0.0, 1.0), steps=5, coarse_to_fine=None)
     weighted = explain(tiny, images[:1], targets=1, config=settings)
-    alone = explain(tiny, images[:1], targets=1, config=MDMConfig(sizes=(8,), steps=5))
+    alone = explain(tiny, images[:1], targets=1, config=replace(settings, sizes=(8,), stack_weights=None))
     np.testing.assert_allclose(weighted.saliency, alone.saliency, atol=1e-4)
 
 
 def test_reported_numbers_are_true(images):
-    explanation = explain(patch_network, images, targets=0, node="logit", config=MDMConfig(sizes=(4,), steps=3, fill="black"))
+    settings = MDMConfig(sizes=(4,), steps=3, fill="black", objective=(consistency(), area(10.0)))
+    explanation = explain(patch_network, images, targets=0, node="logit", config=settings)
     info = explanation.info
     clean = np.asarray(patch_network(images))[:, 0]
     np.testing.assert_allclose(info.activation, clean, rtol=1e-5)
@@ -131,7 +136,7 @@ def test_user_terms_steer_the_mask(images):
     def top_half(view):
         return view.mask[:16].mean()
 
-    plain = MDMConfig(sizes=(4, 8), steps=20)
+    plain = MDMConfig(sizes=(4, 8), steps=20, objective=(consistency(), area(10.0)), learning_rate=0.5, coarse_to_fine=None)
     steered = replace(plain, objective=(*plain.objective, term(top_half, 50.0)))
     one, two = (explain(patch_network, images, targets=0, config=c) for c in (plain, steered))
     assert (two.info.terms["top_half"] < 0.1).all()
@@ -327,12 +332,14 @@ def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
     assert found.info.evaluations == 2 * 30
 
 
-def test_a_mixture_of_fills_is_drawn_anew_at_every_step(images):
+def test_several_fills_take_turns(images):
     settings = config.config_from_mapping(
-        {"fill": ["blur", "black"], "redraw_fill": True, "steps": 3, "sizes": [4]}, PRESETS["fast"]
+        {"fill": ["black", "grey"], "steps": 3, "sizes": [4], "start": "half"}, PRESETS["fast"]
     )
-    assert settings.fill == ("blur", "black")
-    found = explain(patch_network, images, targets=0, config=settings)
-    assert np.isfinite(found.saliency).all()
-    again = explain(patch_network, images, targets=0, config=settings)
-    np.testing.assert_array_equal(found.saliency, again.saliency)
+    assert settings.fill == ("black", "grey")
+    steps = explain(patch_network, images, targets=0, config=settings, trace=True).trace
+    for step, fill in enumerate(("black", "grey", "black")):  # the objective of each step is that of the step's own fill
+        began = tuple(vectors[0, step] for vectors in steps.mask_vectors)
+        alone = replace(settings, fill=fill, start=began[0], steps=1)
+        found = explain(patch_network, images[:1], targets=0, config=alone, trace=True)
+        np.testing.assert_allclose(found.trace.objective[0, 0], steps.objective[0, step], atol=1e-4)

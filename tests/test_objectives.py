@@ -12,7 +12,7 @@ def view(activation, reference, mask=None, nothing=0.0, rest=None):
     image = jnp.zeros((*mask.shape, 3))
     activation, reference, nothing = (jnp.asarray(value) for value in (activation, reference, nothing))
     rest = None if rest is None else jnp.asarray(rest)
-    return objectives.View(mask, activation, reference, image, image, None, jnp.int32(0), nothing, rest)
+    return objectives.View(mask, activation, reference, image, image, None, jnp.int32(0), nothing, jnp.float32(0.5), rest)
 
 
 def test_scalar_distances():
@@ -25,6 +25,7 @@ def test_scalar_distances():
         "squared": 0.09,
         "relative": 0.375,
         "share": 0.375,
+        "shortfall": 0.3,
         "kl": cross - entropy,
         "cross_entropy": cross,
     }
@@ -42,6 +43,24 @@ def test_shares_are_the_same_for_a_similarity_and_a_distance():
     assert objectives.rest_share(view(3.0, 1.0, nothing=6.0, rest=7.0)) == 0
     with pytest.raises(InputError, match="needs_rest=True"):
         objectives.rest_share(view(0.6, 0.8))
+
+
+def test_to_activate_more_than_the_original_costs_no_shortfall():
+    assert objectives.shortfall(view(0.9, 0.8)) == 0
+    assert objectives.shortfall(view([0.5, 3.0], [1.0, 1.0])) == pytest.approx(0.25)
+
+
+def test_surprise_falls_with_the_probability_whatever_the_original_says():
+    assert objectives.surprise(view(0.5, 0.8)) == objectives.surprise(view(0.5, 0.1)) == pytest.approx(np.log(2))
+    assert objectives.surprise(view(1.0, 0.8)) == 0
+    assert jnp.isfinite(objectives.surprise(view(0.0, 0.8)))
+
+
+def test_late_area_grows_with_the_progress():
+    mask = jnp.full((4, 4), 0.5)
+    for progress in (0.0, 0.25, 0.75):
+        seen = view(0.0, 0.0, mask)._replace(progress=jnp.float32(progress))
+        assert objectives.late_area(seen) == pytest.approx(progress * 0.5)
 
 
 def test_vector_distances():

@@ -21,7 +21,10 @@ from mdm_jax.models.architectures import build
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 NETWORKS = ["resnet18", "resnet50", "densenet121", "vit_small_patch16_224", "deit_tiny_distilled_patch16_224"]
 
-pytestmark = pytest.mark.skipif(not (SHARED / "parity").is_dir(), reason="the reference arrays are not beside this checkout")
+pytestmark = [
+    pytest.mark.usefixtures("compiled_in_earnest"),
+    pytest.mark.skipif(not (SHARED / "parity").is_dir(), reason="the reference arrays are not beside this checkout"),
+]
 
 
 def apart(got, expected):

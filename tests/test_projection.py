@@ -20,8 +20,6 @@ from mdm_jax.prototypes.projection import nearest, projected, pushed
 from mdm_jax.prototypes.pruning import kept, pruned, pruned_record
 from mdm_jax.prototypes.record import Pushed, Record
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
 PREPROCESSING = Preprocessing(3, (16, 16), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
 
 

@@ -23,8 +23,6 @@ from mdm_jax.models.architectures import build
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.prototypes import projection, record, survey
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
 CLASSES = ("bad", "good")
 BACKBONE = {"widths": [4, 8], "depths": [1, 1]}
 
@@ -284,7 +282,7 @@ def test_what_cannot_be_is_said_in_one_sentence(place, done, tmp_path, capsys):
         (["--images", "-1"], {}, out, "--images is -1: give a whole number from 0"),
         (["--share", "1"], {}, out, "--share is 1.0: give a share"),
         (["--regions", "mmd"], {}, out, "unknown region 'mmd': did you mean 'mdm'?"),
-        (["--preset", "nix"], {}, out, "unknown preset 'nix': choose from fast, node, paper"),
+        (["--preset", "nix"], {}, out, "unknown preset 'nix': choose from best, fast, node, paper"),
         (["--regions", "occurrence_map"], {}, out, "this network has no occurrence_map: choose from"),
         (["--regions", "mdm", "mdm"], {}, out, "a region is given twice"),
         ([], {"model": tmp_path / "plain"}, out, "has no prototypes: give a network that returns"),

@@ -25,8 +25,6 @@ from mdm_jax.prototypes import changes, measures, parts
 from mdm_jax.prototypes.comparison import CHECKS, compare, possible_checks
 from mdm_jax.prototypes.curves import AREAS, RUNGS, Curves, Response, area_under, at_areas, curves_of, keeps, least_area
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
 CELL = (slice(8, 16), slice(16, 24))
 SEEN = Preprocessing(3, (32, 32), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
 PIXELS = np.round(np.asarray(AREAS) * 1024)

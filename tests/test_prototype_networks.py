@@ -22,8 +22,6 @@ from mdm_jax.models.protopnet import EPSILON, LARGEST, log_similarity, squared_d
 from mdm_jax.models.prototypes import add_on_layers, classes_of, through
 from mdm_jax.models.xprotonet import cosine_similarity, pooled_features
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
 SMALL = {"widths": (4, 8), "depths": (1, 1)}
 BACKBONES = {
     "resnet": SMALL,

@@ -27,8 +27,6 @@ from mdm_jax.prototypes.search import activations
 from mdm_jax.prototypes.survey import Decision, Prototype, Survey, decide, retained
 from mdm_jax.types import Explanation, Info
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
 SIDE = 16
 NAMES = ("<b>cat</b>, tabby", "a black-footed albatross of the southern oceans", "7")
 SEEN = Preprocessing(3, (SIDE, SIDE), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)

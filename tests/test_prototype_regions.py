@@ -18,8 +18,6 @@ from mdm_jax.objectives import area, consistency
 from mdm_jax.prototypes import boxes, maps, receptive_field, regions, search
 from mdm_jax.prototypes.reasoning import last_layer
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
 SHARP = MDMConfig(objective=(consistency("share"), area(1.0)), fill="black", steps=30)
 
 

@@ -19,7 +19,7 @@ OPTIMIZERS = {
 }
 
 
-def quadratic(parameters, key):
+def quadratic(parameters, key, step):
     del key
     value = jnp.sum((parameters - 3.0) ** 2)
     return value, {"distance": value}
@@ -61,8 +61,8 @@ def test_projection_keeps_parameters_feasible(key):
 
 
 def breaks_above(limit):
-    def objective(parameters, key):
-        value, terms = quadratic(parameters, key)
+    def objective(parameters, key, step):
+        value, terms = quadratic(parameters, key, step)
         return jnp.where(parameters.max() > limit, jnp.nan, value), terms
 
     return objective

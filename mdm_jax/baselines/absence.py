@@ -27,8 +27,8 @@ def absence(predict: Predict, image: Image, baseline: Any, *, key: Key[Array, ""
 
 def check_baseline(baseline: Any) -> None:
     """Raises InputError for a name that is neither "zero" nor a fill's, or a thing that cannot be a fill."""
-    if isinstance(baseline, str):
-        if baseline not in (ZERO, *fills.FILLS):
-            raise unknown("baseline", baseline, [ZERO, *fills.FILLS])
-    else:
-        fills.resolve(baseline)
+    if isinstance(baseline, str) and baseline == ZERO:
+        return
+    if isinstance(baseline, str) and not fills.is_name(baseline):
+        raise unknown("baseline", baseline, [ZERO, *fills.FILLS])
+    fills.resolve(baseline)

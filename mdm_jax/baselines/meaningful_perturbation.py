@@ -95,7 +95,8 @@ def explain(
     mask, forwards = first_mask(predict, problem, node=node, config=config)
     jitter = round(config.jitter * scale_of(image))
 
-    def objective(mask: Float[Array, "_h _w"], key: Key[Array, ""]) -> tuple[Array, dict[str, Array]]:
+    def objective(mask: Float[Array, "_h _w"], key: Key[Array, ""], step: Int[Array, ""]) -> tuple[Array, dict[str, Array]]:
+        del step
         whole, backdrop = _shifted(image, key, jitter), _shifted(problem.backdrop, key, jitter)
         outputs = predict(blend(rendered(mask, image, config)[None], whole, backdrop))
         terms = {

@@ -3,22 +3,32 @@
 Each item is a 64x64 RGB scene: a smooth coloured background, fragments of other digits as clutter, and on top one
 whole handwritten digit (a real 8x8 scan from scikit-learn, enlarged 2.5 to 4 times) in a random colour and place.
 The pixels of that digit are the only evidence for the label, so a saliency map can be scored against the truth.
+
+With `objects=2` there are two digits of one class, each in its own colour and place and with its own box; either alone is
+evidence enough. What a map finds of several objects is what the metric "objects" tells.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float32, Integer
 from PIL import Image
 
 from mdm_jax.data.sources import Example
-from mdm_jax.errors import unknown
+from mdm_jax.errors import InputError, unknown
 
 SPLITS = ("train", "test")
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
+MOST_OBJECTS = 3
+GAP = 2
+"""pixels between two digits' boxes at least"""
+TRIES = 2_000
+
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -26,20 +36,24 @@ class Digits:
     """Random-access source of cluttered digits; item `i` of a split is a pure function of (split, i).
 
     `len(source)` items; `source[i]` is an `Example`. Train and test draw from disjoint handwritten scans, for the digit
-    and for the clutter. Raises InputError for an unknown split and IndexError beyond the end.
+    and for the clutter. Raises InputError for an unknown split or another number of objects, and IndexError beyond the end.
     """
 
     split: str = "test"
     size: int = 64
     clutter: int = 6
+    objects: int = 1
+    """digits of one class on each image, 1 to 3; their boxes lie apart, so the mask's pixels in a box are one digit's"""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise unknown("split", self.split, SPLITS)
+        if not 1 <= self.objects <= MOST_OBJECTS:
+            raise InputError(f"{self.objects} digits on an image: give a number from 1 to {MOST_OBJECTS}")
 
     @property
     def name(self) -> str:
-        return "digits"
+        return "digits" if self.objects == 1 else f"digits:{self.objects}"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -50,19 +64,26 @@ class Digits:
 
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
-            raise IndexError(f"digits/{self.split} has items 0 to {len(self) - 1}, not {index}")
-        rng = np.random.default_rng([SPLITS.index(self.split), int(index)])
+            raise IndexError(f"{self.name}/{self.split} has items 0 to {len(self) - 1}, not {index}")
+        seed = [SPLITS.index(self.split), int(index)]
+        rng = np.random.default_rng(seed if self.objects == 1 else [*seed, self.objects])
         scans, labels = _scans(self.split)
 
         image = _background(rng, self.size)
         for _ in range(self.clutter):
             fragment = _enlarge(_fragment(rng, scans[rng.integers(len(scans))]), rng.uniform(2.5, 4.0))
-            image, _, _ = _paste(rng, image, fragment)
+            image, _ = _paste(rng, image, fragment, _place(rng, fragment, self.size))
 
         chosen = int(rng.integers(len(scans)))
-        image, ink, box = _paste(rng, image, _enlarge(_trim(scans[chosen]), rng.uniform(2.5, 4.0)))
-        boxes = np.asarray([box], np.float32)
-        return Example(f"digits/{self.split}/{index:05d}", image.astype(np.float32), int(labels[chosen]), ink > 0.5, boxes)
+        more = rng.choice(np.flatnonzero(labels == labels[chosen]), self.objects - 1)
+        inks, boxes = _scattered(rng, [_trim(scans[i]) for i in (chosen, *more)], self.size)
+        mask = np.zeros((self.size, self.size), bool)
+        for ink, box in zip(inks, boxes):
+            image, drawn = _paste(rng, image, ink, box)
+            mask |= drawn > 0.5
+        kind = self.name.replace(":", "-")
+        truth = np.asarray(boxes, np.float32)
+        return Example(f"{kind}/{self.split}/{index:05d}", image.astype(np.float32), int(labels[chosen]), mask, truth)
 
 
 @cache
@@ -105,15 +126,33 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(np.stack(channels, axis=-1), 0.0, 1.0)
 
 
-def _paste(
-    rng: np.random.Generator, image: np.ndarray, ink: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, int]]:
-    """Lay ink in a colour that stands out from what it covers, at a random place: image, ink on the canvas, box."""
-    size, (height, width) = image.shape[0], ink.shape
+def _place(rng: np.random.Generator, ink: np.ndarray, size: int) -> Box:
+    """A random box for ink on a canvas."""
+    height, width = ink.shape
     y, x = int(rng.integers(size - height + 1)), int(rng.integers(size - width + 1))
-    canvas = np.zeros((size, size), image.dtype)
-    canvas[y : y + height, x : x + width] = ink
-    under = image[y : y + height, x : x + width].mean((0, 1))
+    return x, y, x + width, y + height
+
+
+def _scattered(rng: np.random.Generator, scans: list[np.ndarray], size: int) -> tuple[list[np.ndarray], list[Box]]:
+    """Scans, each enlarged, and places for them, drawn anew until all lie apart."""
+    for _ in range(TRIES):
+        inks = [_enlarge(scan, rng.uniform(2.5, 4.0)) for scan in scans]
+        boxes = [_place(rng, ink, size) for ink in inks]
+        if all(_apart(one, other) for one, other in combinations(boxes, 2)):
+            return inks, boxes
+    raise InputError(f"{len(scans)} digits do not fit on {size}x{size} pixels: give a larger size or fewer objects")
+
+
+def _apart(one: Box, other: Box) -> bool:
+    return any(one[k + 2] + GAP <= other[k] or other[k + 2] + GAP <= one[k] for k in (0, 1))
+
+
+def _paste(rng: np.random.Generator, image: np.ndarray, ink: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Lay ink in a colour that stands out from what it covers, in its box: image, and the ink on the canvas."""
+    x0, y0, x1, y1 = box
+    canvas = np.zeros(image.shape[:2], image.dtype)
+    canvas[y0:y1, x0:x1] = ink
+    under = image[y0:y1, x0:x1].mean((0, 1))
     colours = rng.uniform(0.0, 1.0, (8, 3))
     colour = colours[np.abs(colours - under).sum(1).argmax()]
-    return image + canvas[..., None] * (colour - image), canvas, (x, y, x + width, y + height)
+    return image + canvas[..., None] * (colour - image), canvas

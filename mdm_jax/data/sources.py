@@ -155,12 +155,14 @@ def open_source(text: str, split: str) -> Source:
     kind, _, place = text.partition(":")
     if kind not in KINDS:
         raise unknown("data source", kind, KINDS.values())
-    if (kind == "digits") == bool(place):
+    if kind == "digits" and place and not place.isdecimal():
+        raise InputError(f"the data source {text!r} cannot be: write digits, or digits:2 for two of one class on each image")
+    if kind != "digits" and not place:
         raise InputError(f"the data source {text!r} cannot be: write {KINDS[kind]}")
     if kind == "digits":
         from mdm_jax.data.digits import SPLITS, Digits
 
-        return Digits(find_split(split, SPLITS, text))
+        return Digits(find_split(split, SPLITS, text), objects=int(place or 1))
     if kind == "folder":
         from mdm_jax.data.folder import open_folder
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdm_jax import fingerprints, methods
+from mdm_jax import fingerprints, methods, outside
 from mdm_jax.data.sources import Source
 from mdm_jax.evaluation import store
 from mdm_jax.evaluation.evaluate import Explainer
@@ -123,10 +123,12 @@ def _entry(
     name: str,
 ) -> Entry:
     """One method: its missing maps, then the missing scores. What the network cannot have is a note."""
-    solve = methods.METHODS[chosen.name]
+    solve = methods.resolve(chosen.name)
     explainer = Explainer(solve, methods.default_node(solve), chosen.config)
     shelf = _shelf(place, chosen.label)
-    record = {"method": chosen.name, "node": str(explainer.node), "config": dataclasses.asdict(chosen.config)}
+    config = {} if chosen.config is None else dataclasses.asdict(chosen.config)
+    record = {"method": chosen.name, "node": str(explainer.node), "config": config}
+    record["outside"] = outside.told(chosen.name, explainer.node, chosen.config)
     store.begin(shelf.folder, "method.json", record, "maps")
     reason = explain_missing(plan, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}")
     if reason:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from mdm_jax import batch, methods, metrics, nodes
+from mdm_jax import batch, methods, metrics, nodes, outside
 from mdm_jax.config import preset
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.scores import Measured, Scores
@@ -131,11 +131,7 @@ def evaluate(
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
     if micro_batch is not None and micro_batch < 1:
         raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
-    drawn, framed = check_masks(masks, n, shape[:2]), check_boxes(boxes, n, shape[:2])
-    if masks is None:
-        from mdm_jax.evaluation.framing import covered
-
-        drawn = [None if each is None else covered(each, shape[:2]) for each in framed]
+    drawn, framed = checked_truth(masks, boxes, n, shape[:2])
     if (chosen < 0).any():
         chosen = np.where(chosen < 0, first_choices(network, images, micro_batch), chosen)
     scene = Scene(images, saliency, signed, chosen, drawn, framed, numbers)
@@ -170,7 +166,7 @@ def measure(
     rerun = metric.needs == "explain"
     if rerun and explainer is None:
         raise InputError(f"{metric.id} runs the method again: say with method= which one made the maps")
-    node, config = (explainer.node, explainer.config) if rerun and explainer else (None, None)
+    node, config = outside.fixed((explainer.node, explainer.config)) if rerun and explainer else (None, None)
     arrays, rest = split((network if metric.needs in ("network", "explain") else None, node, _numeric(config)))
     drawn = jax.random.fold_in(batch.as_key(key), zlib.crc32(metric.id.encode()) & 0x7FFFFFFF)
     program = partial(_measure_chunk, arrays, drawn, rest, metric, explainer.solve if rerun and explainer else None)
@@ -249,6 +245,16 @@ def check_maps(maps: Any, shape: tuple[int, int, int], name: str) -> np.ndarray:
     if not finite.all():
         raise InputError(f"the {name} map {int(np.flatnonzero(~finite)[0])} holds NaN or infinite values: leave it out")
     return maps.astype(np.float32)
+
+
+def checked_truth(masks: Any, boxes: Any, n: int, shape: tuple[int, int]) -> tuple[list[Any], list[Any]]:
+    """Masks and boxes of n images, None for an image without; the pixels of the boxes where no masks are given."""
+    drawn, framed = check_masks(masks, n, shape), check_boxes(boxes, n, shape)
+    if masks is None:
+        from mdm_jax.evaluation.framing import covered
+
+        drawn = [None if each is None else covered(each, shape) for each in framed]
+    return drawn, framed
 
 
 def check_masks(masks: Any, n: int, shape: tuple[int, int]) -> list[Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -42,7 +43,7 @@ def opened(folder: Path, what: str = "benchmark") -> Iterator[Path]:
     Raises InputError for a folder that cannot be written or in which another process is at work.
     """
     check_writable(folder)
-    _make(folder)
+    make(folder)
     lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -56,13 +57,13 @@ def opened(folder: Path, what: str = "benchmark") -> Iterator[Path]:
         yield folder
 
 
-def begin(folder: Path, name: str, record: Mapping[str, Any], what: str) -> None:
-    """Write down what a folder holds, or see that it is the same as before; where there are no maps yet, nothing binds.
+def begin(folder: Path, name: str, record: Mapping[str, Any], what: str, made: str = "maps-*.npz") -> None:
+    """Write down what a folder holds, or see that it is the same as before; where nothing is `made` yet, nothing binds.
 
     Raises InputError with every difference. `what` names the contents in the sentence.
     """
-    path, record = folder / name, dict(flat(json.loads(json.dumps(record, default=_named))))
-    if path.exists() and not empty(folder):
+    path, record = folder / name, dict(flat(json.loads(json.dumps(record, default=named))))
+    if path.exists() and not empty(folder, made):
         try:
             before = dict(json.loads(path.read_text()))
         except OSError as error:
@@ -75,16 +76,17 @@ def begin(folder: Path, name: str, record: Mapping[str, Any], what: str) -> None
                 "--out, remove that one, or go back to the old settings"
             )
         return
-    _make(folder)
+    make(folder)
     write_whole(path, lambda file: file.write(json.dumps(record, indent=2).encode()))
 
 
-def empty(folder: Path) -> bool:
-    """Whether no map was made there yet."""
-    return not any(folder.rglob("maps-*.npz"))
+def empty(folder: Path, made: str = "maps-*.npz") -> bool:
+    """Whether nothing was made there yet: by default no map."""
+    return not any(folder.rglob(made))
 
 
-def _make(folder: Path) -> None:
+def make(folder: Path) -> None:
+    """Make a folder. Raises InputError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,7 +130,7 @@ class Shelf:
 
     def write_scores(self, metric: str, columns: Columns) -> None:
         path = self._scores(metric)
-        _make(path.parent)
+        make(path.parent)
         write_arrays(path, columns)
 
     def _scores(self, metric: str) -> Path:
@@ -158,6 +160,7 @@ def file_name(text: str) -> str:
     return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"
 
 
-def _named(value: Any) -> str:
-    """A setting that is no plain value, as text: a function without its place in memory."""
-    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+def named(value: Any) -> str:
+    """A setting that is no plain value, as text: a function without its place in memory, an array with every number."""
+    with np.printoptions(threshold=sys.maxsize):
+        return re.sub(r" at 0x[0-9a-f]+", "", str(value))

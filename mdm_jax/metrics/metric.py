@@ -5,13 +5,16 @@ Two numbers under one name but two protocols cannot be compared, so a metric is 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mdm_jax import outside
+from mdm_jax.errors import unknown
 from mdm_jax.types import AnyArray
 
 NEEDS = ("network", "mask", "boxes", "map", "explain")
@@ -65,3 +68,22 @@ class Metric:
     def id(self) -> str:
         """`name:protocol`."""
         return f"{self.name}:{self.protocol}"
+
+
+def from_outside(text: str) -> Metric:
+    """The metric that a function or a `Metric` of your own is (see `mdm_jax.outside`), such as "my_metrics.py:compactness".
+
+    A function is measured on every image with the network, and without a better side, unless its attributes `needs` and
+    `better` say otherwise (`compactness.better = "lower"`); its first line describes it. The checksum of the file's text is
+    part of the protocol: numbers of two texts are of two metrics. Raises InputError for what cannot be a metric.
+    """
+    thing, name, place, checksum = outside.found(text)
+    if isinstance(thing, Metric):
+        return replace(thing, protocol=f"{thing.protocol}-{checksum}")
+    function = outside.checked(thing, text, "metric")
+    needs, better = getattr(function, "needs", "network"), getattr(function, "better", "none")
+    for what, value, choices in (("needs", needs, NEEDS), ("better", better, BETTER)):
+        if value not in choices:
+            raise unknown(f"value of {text}.{what}", value, choices)
+    described = (inspect.getdoc(function) or f"{name} of {place}.").split("\n")[0]
+    return Metric(name, f"{place}-{checksum}", function, better, needs, description=described)

@@ -42,7 +42,7 @@ MDM_NODE = "distance"
 on the last 0.1 by 6.8, so that masks which keep the similarity are large, and flat where nothing changes it"""
 FROZEN = {"similarity": "similarity_at", "distance": "distance_at"}
 """the node of one position that goes with a node after the maximum"""
-NODE_MDM = MDMConfig(objective=(consistency("share"), area(10.0)), steps=40, learning_rate=0.3)
+NODE_MDM = MDMConfig(objective=(consistency("share"), area(10.0)), coarse_to_fine=None, steps=40, learning_rate=0.3)
 """MDM at a prototype's node: the share of the way between image and fill, since every prototype has its own range; chosen on
 training digits (30001 to 30096) of both networks"""
 

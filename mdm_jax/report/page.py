@@ -125,7 +125,7 @@ def _write_blocks(
                     if note:
                         notes.append((number, f"maps of images {start + 1} to {stop} {note}"))
                     if stored:
-                        cells = stored if run.mask_vectors else [maps.reduced(stored[0])]
+                        cells = stored if shown.masked(run) else [maps.reduced(stored[0])]
                         packs = np.concatenate([maps.quantised(each) for each in cells], axis=1)
                         _write_block(out, f"r{number}", start // block, packs)
                         energies[number][low:high] = _energies(run, stored, objects, frame.shape, block)
@@ -152,7 +152,7 @@ def _energies(
     there = [n for n, each in enumerate(objects) if each is not None and all(np.isfinite(s[n]).all() for s in stored)]
     if there:
         parts, known = [each[there] for each in stored], np.stack([objects[n] for n in there])  # type: ignore[misc]
-        masked = bool(run.mask_vectors)
+        masked = shown.masked(run)
         full = maps.stacked(parts, shape, shown.settings(run).get("stack_weights")) if masked else parts[0]
         if full.shape[1:] == shape:
             found[there] = maps.energies(full, known, room, stretch=masked)

@@ -41,15 +41,24 @@ def settings(run: Shown) -> dict[str, Any]:
     return dict(run.description.get("settings") or {})
 
 
+def masked(run: Shown) -> bool:
+    """Whether maps are drawn from mask vectors: where there are any, unless the map is more than their stack and was kept."""
+    given = settings(run)
+    stack = given.get("method") == "mdm" and (given.get("config") or {}).get("smoothing") is None
+    return bool(run.mask_vectors) and (stack or run.saliency_maps is None)
+
+
 def arrays(run: Shown) -> list[Any]:
-    """The arrays that maps are drawn from: mask vectors where there are any, else saliency."""
-    return list(run.mask_vectors) or ([] if run.saliency_maps is None else [run.saliency_maps])
+    """The arrays that maps are drawn from: mask vectors, or saliency."""
+    if masked(run):
+        return list(run.mask_vectors)
+    return [] if run.saliency_maps is None else [run.saliency_maps]
 
 
 def sizes(run: Shown) -> list[tuple[int, int]]:
     """Cells (height, width) of each map of a row, as they are written."""
     shapes = [(int(array.shape[1]), int(array.shape[2])) for array in arrays(run)]
-    return shapes if run.mask_vectors else [maps.reduced_size(shape) for shape in shapes]
+    return shapes if masked(run) else [maps.reduced_size(shape) for shape in shapes]
 
 
 def names(places: Sequence[Any]) -> list[str]:
@@ -72,7 +81,7 @@ def plain(name: str, run: Shown, frame: int, rows: Int[np.ndarray, " entries"], 
     return {
         "name": name,
         "frame": frame,
-        "kind": "masks" if run.mask_vectors else "saliency" if run.saliency_maps is not None else "none",
+        "kind": "masks" if masked(run) else "saliency" if run.saliency_maps is not None else "none",
         "sizes": sizes(run),
         "weights": given.get("stack_weights"),
         "fill": _fill(given),

@@ -57,7 +57,7 @@ class RunConfig:
 
 
 def _chosen(method: str | Chosen | Method, config: Any) -> Chosen:
-    if isinstance(method, str) and ":" in method:
+    if isinstance(method, str) and methods.parted(method)[1]:
         method = methods.choose(method)
     if isinstance(method, Chosen):
         if config is not None:

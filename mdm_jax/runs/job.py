@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mdm_jax import batch, fingerprints, methods, nodes
+from mdm_jax import batch, fingerprints, masks, methods, nodes, outside
 from mdm_jax.data.loader import Fit
 from mdm_jax.data.sources import Source
 from mdm_jax.data.stream import Read, read_items
@@ -165,8 +165,7 @@ def work_out(
     own images are used. Raises InputError for what cannot be.
     """
     chosen = asked.check()
-    solve = methods.METHODS.get(chosen.name) if isinstance(asked.method, str | methods.Chosen) else asked.method
-    solve = methods.resolve(asked.method) if solve is None else solve
+    solve = methods.resolve(chosen.name if isinstance(asked.method, str | methods.Chosen) else asked.method)
     if not isinstance(source, Source):
         raise InputError(f"the source is a {type(source).__name__}: give one with a name, class_names, a length and source[i]")
     if not len(source):
@@ -195,10 +194,17 @@ def work_out(
         "targets": wanted.text if not wanted.given else list(wanted.given),
         "seed": asked.seed,
         "saliency": asked.saliency,
-        "stack_weights": getattr(chosen.config, "stack_weights", None),
+        "stack_weights": _stack_weights(chosen.config, shape[:2]),
     }
+    if getattr(chosen.config, "smoothing", None) is not None and not asked.saliency:
+        raise InputError(
+            "maps drawn from stored mask vectors are not smoothed: keep the maps too, with --saliency, or leave it out"
+        )
+    if told := outside.told(chosen.name, node, chosen.config):
+        settings["outside"] = told
     plain = json.loads(json.dumps(settings, default=_written))
-    return Job(asked, source, Parts(network, node, chosen.config), solve, fit, shape, wanted, names, plain, request)
+    parts = Parts(network, *outside.fixed((node, chosen.config)))
+    return Job(asked, source, parts, solve, fit, shape, wanted, names, plain, request)
 
 
 def _fields(config: Any) -> dict[str, Any]:
@@ -228,3 +234,11 @@ def _image_shape(predict: Any, source: Source, fit: Fit | None) -> ImageShape:
         if read.image is not None:
             return read.image.shape
     raise InputError(f"none of the first images of {source.name} could be read ({read.reason}): check the data")
+
+
+def _stack_weights(config: Any, shape: tuple[int, int]) -> list[float] | None:
+    """The weight of each mask size, as whoever draws the maps needs them."""
+    given = getattr(config, "stack_weights", None)
+    if given is None:
+        return None
+    return np.asarray(masks.resolve_weights(given, masks.resolve_sizes(config.sizes, shape)), float).tolist()

@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,8 @@ class Slot(NamedTuple):
     problem: Problem
     state: solver.State
     chosen: Chosen
+    spent: mdm.Cost
+    """by the start"""
 
 
 class Slots:
@@ -137,9 +139,11 @@ def _begun(recipe: Recipe, arrays: list[Array], key: Key[Array, ""], questions: 
     def one(question: Question) -> Slot:
         chosen = choose(parts.network, question, recipe.ranks)
         own = jax.random.fold_in(key, question.number)
-        problem = begin(parts.network, question.image, chosen.target, node=parts.node, key=own, fill=config.fill)
-        method = mdm.make_solver(parts.network, problem, node=parts.node, config=config)
-        return Slot(problem, method.init(mdm.first_parameters(problem, config)), chosen)
+        asked: dict[str, Any] = {"node": parts.node, "key": own}
+        started, spent = mdm.warm_start(parts.network, question.image, chosen.target, config=config, **asked)
+        problem = begin(parts.network, question.image, chosen.target, fill=config.fill, **asked)
+        method = mdm.make_solver(parts.network, problem, node=parts.node, config=started)
+        return Slot(problem, method.init(mdm.first_parameters(problem, started)), chosen, jax.tree.map(jnp.int32, spent))
 
     return jax.vmap(one)(questions)
 
@@ -196,7 +200,7 @@ def leave(recipe: Recipe, arrays: list[Array], slots: Slot, places: Int[Array, "
 
         def one(slot: Slot) -> Answer:
             state = solver.at_best(slot.state) if config.until_converged else slot.state
-            explanation = mdm.finish(parts.network, slot.problem, state, node=parts.node, config=config)
+            explanation = mdm.finish(parts.network, slot.problem, state, node=parts.node, config=config, spent=slot.spent)
             return answer(recipe, explanation, slot.chosen)
 
         return jax.vmap(one)(jax.tree.map(lambda leaf: leaf.at[places].get(mode="clip"), slots))

@@ -1,0 +1,123 @@
+"""A point of a sweep: settings as a config file writes them, and the config that they make of the base."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mdm_jax import nodes, objectives, outside
+from mdm_jax.config import NONE, WRITTEN, MDMConfig, config_from_mapping, preset
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.types import Node
+
+PRESET, NODE, WEIGHT = "preset", "node", "objective."
+
+
+class Point(NamedTuple):
+    """One setting of a sweep."""
+
+    settings: dict[str, Any]
+    """as written, in plain values"""
+    config: MDMConfig
+    node: str | Node
+
+    @property
+    def identity(self) -> str:
+        """A checksum of what was written, and of the functions from outside: where its results lie, whatever other points
+        there are."""
+        written = [self.settings, outside.told(self.config, self.node)]
+        return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        return label(self.settings)
+
+
+def label(settings: Mapping[str, Any]) -> str:
+    """Settings in one line; the base alone is "base"."""
+    return ", ".join(f"{name}={shown(value)}" for name, value in settings.items()) or "base"
+
+
+def shown(value: Any) -> str:
+    """A setting's value as a person reads it."""
+    if isinstance(value, list):  # of sizes, [4, 8, [8, 6]], a pair is height x width
+        return "/".join("x".join(map(shown, each)) if isinstance(each, list) else shown(each) for each in value)
+    if isinstance(value, Mapping):
+        return "+".join(f"{shown(weight)} {name}" for name, weight in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def point(settings: Mapping[str, Any], base: MDMConfig, node: str | Node) -> Point:
+    """The config that settings make of `base`, checked.
+
+    Besides the settings of a config file: "objective.NAME" changes the weight of one term of the objective, or adds it;
+    "preset" takes another base; "node" another node. Raises InputError for what cannot be, naming the point.
+    """
+    if not isinstance(settings, Mapping):
+        raise InputError(f"a point is {settings!r}: give a mapping of settings, such as {{'learning_rate': 0.3}}")
+    written = {str(name): _canonical(str(name), value) for name, value in settings.items()}
+    try:
+        config, node = _config(written, base), written.get(NODE, node)
+        nodes.resolve(node)
+        config.check()
+        objectives.check_node(config.objective, node)
+    except InputError as error:
+        raise InputError(f"the point ({label(written)}) cannot be: {error}") from None
+    return Point(written, config, node)
+
+
+def _config(written: Mapping[str, Any], base: MDMConfig) -> MDMConfig:
+    plain: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
+    for name, value in written.items():
+        if name.startswith(WEIGHT):
+            if type(value) is not float:
+                raise InputError(f"the setting {name} is {value!r}: write a number")
+            weights[name.removeprefix(WEIGHT)] = value
+        elif name in (PRESET, NODE):
+            if not isinstance(value, str):
+                raise InputError(f"the setting {name} is {value!r}: write a name in quotes")
+        elif name in WRITTEN:
+            plain[name] = value
+        else:
+            raise unknown("setting", name, [*WRITTEN, PRESET, NODE, *(WEIGHT + term for term in objectives.TERMS)])
+    config = config_from_mapping(plain, preset(written[PRESET]) if PRESET in written else base)
+    return dataclasses.replace(config, objective=_weighed(config.objective, weights)) if weights else config
+
+
+def _weighed(terms: Sequence[objectives.Term], weights: Mapping[str, float]) -> tuple[objectives.Term, ...]:
+    """An objective with other weights; a term that it does not have is added."""
+    named = {term.name: term for term in terms}
+    for name, weight in weights.items():
+        known = named.get(name)
+        (named[name],) = (
+            objectives.from_mapping({name: weight}) if known is None else [dataclasses.replace(known, weight=weight)]
+        )
+    return tuple(named.values())
+
+
+def _canonical(name: str, value: Any) -> Any:
+    """A value as TOML has it: one setting is written in one way, a number that need not be whole as a float."""
+    if value is None:
+        return NONE
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        value = np.asarray(value).tolist()
+    kind = WRITTEN.get(name, (float,))[0]
+    floats = name.startswith(WEIGHT) or name == "objective" or (isinstance(kind, tuple) and float in kind)
+    return _plain(value, floats)
+
+
+def _plain(value: Any, floats: bool) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(each, floats) for each in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each, floats) for name, each in value.items()}
+    return float(value) if floats and type(value) is int else value
