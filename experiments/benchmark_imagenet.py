@@ -49,6 +49,7 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,15 +81,20 @@ class ImageNet(Config):
         super(ImageNet, config).run(report)
 
 
-def laid_out(annotated: Path, folder: Path, split: str) -> None:
+def laid_out(
+    annotated: Path, folder: Path, split: str, used: Callable[[Path, list[list[float]]], bool] = lambda file, boxes: True
+) -> None:
     """A folder of images as `mdm` reads it: images/ (a link), labels.csv with the number of each class, and boxes.csv.
+
+    Images are left out unless `used(file, boxes)`.
 
     Raises InputError for annotations that are missing or of another form.
     """
     try:
         annotations = json.loads((annotated / "annotations.json").read_text())
-        labels = [[file, each["label"], split] for file, each in sorted(annotations.items())]
-        boxes = [[file, *box] for file, each in sorted(annotations.items()) for box in each["boxes_xyxy"]]
+        pictures = [(f, each) for f, each in sorted(annotations.items()) if used(annotated / "images" / f, each["boxes_xyxy"])]
+        labels = [[file, each["label"], split] for file, each in pictures]
+        boxes = [[file, *box] for file, each in pictures for box in each["boxes_xyxy"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{annotated} holds no annotations.json of the form that --help tells ({error!r})") from error
     folder.mkdir(parents=True, exist_ok=True)

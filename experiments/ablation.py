@@ -1,0 +1,182 @@
+"""What each choice of MDM is worth: one row a choice, against the default preset, tuned on one half and reported on the other.
+
+    python experiments/ablation.py                                      # 96 digits, the embedded ResNet
+    python experiments/ablation.py --model vit --choices fill "area weight"
+    python experiments/ablation.py --annotated imagenet_val300 --model vit_tiny_patch16_224 --weights WEIGHTS --limit 48
+
+RESULTS
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from benchmark_imagenet import laid_out
+from rich.console import Console
+from rich.table import Table
+
+import mdm_jax
+from mdm_jax import load_model
+from mdm_jax.data.sources import open_source
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.evaluation.framing import Framed, frames, spread
+from mdm_jax.evaluation.scores import difference, verdict
+from mdm_jax.sweeps import Sweep
+from mdm_jax.sweeps.points import label
+
+METRICS = ("insertion:rise-28", "deletion:rise-28", "energy:mask", "pointing:exact", "pxap:wsol")
+QUALITY = {"insertion": 1.0, "deletion": -1.0, "energy": 1.0}
+"""what the first half is ranked by"""
+MARKS = {"better": "+", "worse": "-", "tied": "=", "": ""}
+
+Settings = dict[str, Any]
+
+
+def each(name: str, *values: Any) -> list[Settings]:
+    return [{name: value} for value in values]
+
+
+def objective(**weights: float) -> list[Settings]:
+    return [{"objective": weights}]
+
+
+CHOICES: dict[str, list[Settings]] = {
+    "presets": each("preset", "best", "paper"),
+    "more steps": [
+        {"steps": 60, "learning_rate": 0.5},
+        {"steps": 60, "learning_rate": 0.5, "sizes": [8, 16, 32, 64]},
+        {"steps": 60, "learning_rate": 0.5, "fill": ["blur", "mean"]},
+        {"steps": 60, "learning_rate": 0.5, "fill": ["blur", "mean"], "jitter": 2},
+        {"steps": 60, "learning_rate": 0.5, "fill": ["blur", "mean", "noise"]},
+        {"steps": 150, "learning_rate": 0.3, "fill": ["blur", "mean", "noise"]},
+    ],
+    "schedule": each("schedule", "independent"),
+    "sizes": each("sizes", [8, 16], [16, 32], [4, 8, 16, 32], [8, 16, 32, 64]),
+    "parametrisation": [{"parametrisation": "box", "learning_rate": rate} for rate in (0.05, 0.15)],
+    "start": [*each("start", "ones", "half", 0.7, "grad_cam"), *each("coarse_to_fine", 0.0, 0.25, 0.5)],
+    "distance": [
+        *objective(squared=1.0, area=30.0),
+        *objective(kl=1.0, area=30.0),
+        *objective(shortfall=1.0, area=30.0),
+        *objective(surprise=1.0, area=30.0),
+    ],
+    "node": [
+        {"node": "logit", "objective": {"share": 1.0, "area": 30.0}},
+        {"node": "log_odds", "objective": {"share": 1.0, "area": 30.0}},
+        {"node": "logits", "objective": {"kl": 1.0, "area": 30.0}},
+    ],
+    "area weight": each("objective.area", 5.0, 10.0, 20.0, 40.0),
+    "area in time": [*objective(absolute=1.0, late_area=50.0), {"objective": {"absolute": 1.0}, "area_budget": 0.05}],
+    "smoothness": each("objective.total_variation", 0.3, 1.0, 3.0),
+    "removal": [{"objective.removal": weight, "steps": 7, "learning_rate": 1.0} for weight in (0.3, 1.0)],
+    "fill": [
+        *({"fill": name} for name in ("blur", "mean", "grey")),
+        *({"fill": names} for names in (["blur", "mean"], ["blur", "mean", "noise"])),
+    ],
+    "jitter": each("jitter", 1, 2, 4),
+    "stacking weights": each("stack_weights", 0.0, 0.5, 1.0, 2.0),
+    "final smoothing": each("smoothing", 0.5, 1.0, 2.0),
+    "learning rate": each("learning_rate", 0.3, 0.5, 0.7, 1.0),
+    "steps": each("steps", 5, 8, 10, 12, 15, 20, 30, 60),
+    "optimiser": [
+        *each("optimizer", "nadam", "lion"),
+        *({"optimizer": name, "learning_rate": 50.0} for name in ("momentum", "nesterov")),
+        {"optimizer": "schedule_free", "coarse_to_fine": "none"},
+        {"optimizer": "lbfgs", "coarse_to_fine": "none", "steps": 4},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which rows, on which images and network."""
+
+    model: str = "resnet"
+    """an embedded network (resnet, densenet, vit) or another by name"""
+    weights: str | None = None
+    data: str = "digits"
+    split: str = "test"
+    annotated: Path | None = None
+    """folder with images/ and annotations.json (see benchmark_imagenet.py), in place of data"""
+    limit: int = 96
+    """images; every second one is reported, the others tune. None of them is among those of the benchmarks"""
+    choices: tuple[str, ...] = tuple(CHOICES)
+    """names of CHOICES"""
+    metrics: tuple[str, ...] = METRICS
+    out: Path = Path("ablation")
+    """keeps every point: the same command goes on where it was stopped"""
+
+
+def images_of(config: Config, classifier: Any) -> list[Framed]:
+    data, split = config.data, config.split
+    if config.annotated is not None:
+        data, split = f"folder:{config.out / 'data'}", "val"
+        laid_out(config.annotated, config.out / "data", split)
+    source = open_source(data, split)
+    odd = [2 * i + 1 for i in spread(len(source) // 2, config.limit)]  # the benchmarks look at even ones
+    return [one for one in frames(source, odd, classifier.preprocessing) if isinstance(one, Framed)]
+
+
+def swept(config: Config) -> tuple[Sweep, list[tuple[str, int]]]:
+    """All rows, and for each its choice and its place in the sweep; the default comes first."""
+    for choice in config.choices:
+        if choice not in CHOICES:
+            raise unknown("choice", choice, CHOICES)
+    points: list[Settings] = [{}]
+    rows = [("default", 0)]
+    for choice in config.choices:
+        rows += [(choice, len(points) + k) for k in range(len(CHOICES[choice]))]
+        points += CHOICES[choice]
+    classifier = load_model(config.model, weights=config.weights)
+    used = images_of(config, classifier)
+    console = Console(stderr=True)
+    sweep = mdm_jax.sweep(
+        classifier,
+        np.stack([one.image for one in used]),
+        points,
+        metrics=config.metrics,
+        masks=[one.mask for one in used],
+        ids=[one.id for one in used],
+        out=config.out / config.model,
+        on_progress=lambda done: console.print(f"{done} of {len(points)}", highlight=False),
+    )
+    return sweep, rows
+
+
+def report(sweep: Sweep, rows: Sequence[tuple[str, int]], title: str) -> Table:
+    """The rows on the images that did not tune; + - = against the default, by the 95 % interval of the paired difference."""
+    count = len(sweep.ids)
+    tuned, held = sweep.of_images(range(0, count, 2)), sweep.of_images(range(1, count, 2))
+    quality = tuned.quality(QUALITY)
+    table = Table("choice", "settings", *(name.split(":")[0] for name in held.metrics), "F+B", "tuned on", title=title)
+    default = held.outcomes[0].measured
+    values: Mapping[str, Any] = {name: held.values(name) for name in held.metrics}
+    for choice, i in rows:
+        cells = []
+        for name, metric in held.metrics.items():
+            ours = held.outcomes[i].measured.get(name)
+            mark = "" if ours is None or i == 0 else MARKS[verdict(metric.better, difference(metric, ours, default[name])[1])]
+            cells.append(f"{values[name][i]:.3f}{mark}")
+        table.add_row(choice, label(sweep.points[i]), *cells, f"{held.evaluations[i]:.0f}", f"{quality[i]:.3f}")
+    return table
+
+
+def main(config: Config) -> int:
+    try:
+        sweep, rows = swept(config)
+        table = report(sweep, rows, f"{config.model}, {len(sweep.ids)} images")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    Console(width=150, highlight=False).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))
