@@ -9,18 +9,18 @@ processor time, jax 0.10.2):
 
     126 digits that all three networks get right, 95 % intervals
                                         ResNet                DenseNet              ViT
-     area kept                          0.026 [0.025, 0.028]  0.034 [0.032, 0.035]  0.021 [0.019, 0.023]
-     saliency on the digit              0.712 [0.690, 0.732]  0.633 [0.617, 0.649]  0.714 [0.689, 0.738]
-     on its rim                         0.200 [0.186, 0.213]  0.319 [0.305, 0.331]  0.202 [0.185, 0.217]
-     elsewhere                          0.089 [0.075, 0.104]  0.048 [0.039, 0.060]  0.084 [0.068, 0.103]
-     peak on the digit                  0.976 [0.944, 1.000]  0.913 [0.865, 0.960]  0.968 [0.937, 0.992]
-     probability kept                   0.974 [0.964, 0.983]  0.963 [0.932, 0.987]  0.947 [0.912, 0.976]
-     sees through the mask of ResNet    0.974 [0.964, 0.983]  0.301 [0.244, 0.362]  0.823 [0.765, 0.879]
-     sees through the mask of DenseNet  0.728 [0.686, 0.774]  0.963 [0.932, 0.987]  0.825 [0.765, 0.884]
-     sees through the mask of ViT       0.370 [0.322, 0.417]  0.184 [0.136, 0.235]  0.947 [0.912, 0.976]
-    ResNet and DenseNet: IoU 0.481 [0.459, 0.502], rank correlation 0.517 [0.501, 0.533]
-    ResNet and ViT: IoU 0.495 [0.474, 0.515], rank correlation 0.482 [0.463, 0.501]
-    DenseNet and ViT: IoU 0.456 [0.436, 0.475], rank correlation 0.470 [0.452, 0.488]
+     area kept                          0.023 [0.022, 0.024]  0.031 [0.029, 0.033]  0.019 [0.018, 0.020]
+     saliency on the digit              0.737 [0.717, 0.755]  0.650 [0.634, 0.666]  0.731 [0.706, 0.754]
+     on its rim                         0.188 [0.175, 0.201]  0.306 [0.293, 0.319]  0.192 [0.177, 0.205]
+     elsewhere                          0.075 [0.063, 0.089]  0.044 [0.034, 0.056]  0.078 [0.062, 0.098]
+     peak on the digit                  0.968 [0.937, 0.992]  0.960 [0.921, 0.992]  0.968 [0.937, 0.992]
+     probability kept                   0.945 [0.934, 0.956]  0.922 [0.879, 0.961]  0.956 [0.926, 0.982]
+     sees through the mask of ResNet    0.945 [0.934, 0.956]  0.231 [0.180, 0.283]  0.784 [0.727, 0.843]
+     sees through the mask of DenseNet  0.682 [0.632, 0.735]  0.922 [0.879, 0.961]  0.795 [0.739, 0.856]
+     sees through the mask of ViT       0.344 [0.300, 0.386]  0.155 [0.114, 0.198]  0.956 [0.926, 0.982]
+    ResNet and DenseNet: IoU 0.487 [0.464, 0.510], rank correlation 0.480 [0.464, 0.495]
+    ResNet and ViT: IoU 0.506 [0.484, 0.525], rank correlation 0.452 [0.435, 0.469]
+    DenseNet and ViT: IoU 0.462 [0.443, 0.480], rank correlation 0.450 [0.431, 0.469]
     IoU: of the 5% most salient pixels; two random regions have 0.026
 
 The CNNs and the Transformer look at the same strokes, with an overlap far above chance, but not at the same pixels of them.

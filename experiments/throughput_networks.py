@@ -11,8 +11,8 @@ backward pass. The share of the peak counts the operations of the network alone,
 program, over the time of the MDM step; peaks are those of the maker's data sheets for dense bfloat16. Memory is the highest
 so far, of all networks before.
 
-No GPU was at hand. `--small` on 2 CPU cores, Python 3.11, jax 0.10.2, while some twenty other programs ran on them, so that
-times are many times too long and ratios uncertain (on a quiet machine `throughput.py` found step / gradient 1.05):
+Not run on a GPU yet. `--small` on 2 very busy CPU cores, Python 3.11, jax 0.10.2, with the former default of 20 steps: times
+are many times too long and ratios uncertain (on a quiet machine `throughput.py` found step / gradient 1.05):
 
     quantity                 resnet                densenet              vit
     images/s                 2.93                  2.02                  5.25
