@@ -160,8 +160,8 @@ PxAP and pointing on the DenseNet, and in PxAP on the ResNet. Why each choice is
 - area weight 30: 20 and less are worse in all, 40 gains energy on digits and was not tried on photographs.
 - total variation gains little (.3 to 3 alike), the removal term costs energy at the same evaluations, a bound on the area
   fails with Adam, whose steps have one size for all cells.
-- fill: blur, mean and both in turn are near one another on digits, noise among them costs energy; in a scratch trial on 20
-  photographs with ViT-Ti (no command) the mean colour lost .08 in insertion.
+- fill: blur, mean and both in turn are near one another on digits, noise among them costs energy. Blur is kept for
+  photographs, where no table of ours has compared them yet.
 - more steps buy energy (.77 to .84) and sell insertion; `best` takes 60. 5 steps are too few, 10 lose little.
 - final smoothing gains PxAP (.82 to .85) and costs energy; jitter and other stacking weights change little.
 - Adam: nadam is as good, lion trades deletion for energy; momentum, at the one learning rate tried, leaves the map broad: the

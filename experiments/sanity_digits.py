@@ -10,12 +10,12 @@ correlation of maps under three random keys, for MDM also with a start and a fil
 Measured with the default settings (ResNet, 16 digits, jax 0.10.2, CPU):
 
     randomised down to    mdm   gradient  grad_cam  sobel        other keys
-    fc                   .187      .566      .113      1         mdm                                  1
-    layer4             -0.007      .406      .112      1         mdm:start=random                  .535
-    layer3             -0.235      .295      .202      1         mdm:fill=noise,redraw_fill=true   .709
-    layer2             -0.292      .218      .193      1         smoothgrad                        .628
-    layer1             -0.330      .222      .116      1         rise:samples=500                  .499
-    conv1              -0.285      .137      .036      1
+    fc                   .100      .566      .113      1         mdm                                  1
+    layer4             -0.026      .406      .112      1         mdm:start=random                  .443
+    layer3              0.003      .295      .202      1         mdm:fill=noise,redraw_fill=true   .715
+    layer2             -0.020      .218      .193      1         smoothgrad                        .628
+    layer1             -0.052      .222      .116      1         rise:samples=500                  .499
+    conv1              -0.043      .137      .036      1
 
 MDM's default draws nothing, so its maps do not depend on the key at all; where the fill is noise that is drawn anew at each
 step, or the start is random, they do, much as SmoothGrad's. (Most of a map's ranks are those of pixels that hardly matter.)

@@ -9,7 +9,7 @@ after it, because other work on a machine comes and goes. A setting's values mus
 counted in the sweep's own process by what JAX reports.
 
 Measured on 2 CPU cores, Python 3.11, jax 0.10.2, that other work shared (load 15 to 23), with 16 of the settings,
-`--variations 0.0 --runs 2`; 20 steps an image:
+`--variations 0.0 --runs 2`; 20 steps an image, the default of then. All 64 were not run yet:
 
                          wall s   processor s
     a run, mean of 2       85.7          17.0
