@@ -222,6 +222,7 @@ CHOICES: dict[str, list[Settings]] = {
     "parametrisation": [{"parametrisation": "box", "learning_rate": rate} for rate in (0.05, 0.15)],
     "start": [*each("start", "ones", "half", 0.7, "grad_cam"), *each("coarse_to_fine", 0.0, 0.25, 0.5)],
     "distance": [
+        *objective(absolute=1.0, area=30.0),
         *objective(squared=1.0, area=30.0),
         *objective(kl=1.0, area=30.0),
         *objective(shortfall=1.0, area=30.0),
@@ -233,7 +234,7 @@ CHOICES: dict[str, list[Settings]] = {
         {"node": "logits", "objective": {"kl": 1.0, "area": 30.0}},
     ],
     "area weight": each("objective.area", 5.0, 10.0, 20.0, 40.0),
-    "area in time": [*objective(absolute=1.0, late_area=50.0), {"objective": {"absolute": 1.0}, "area_budget": 0.05}],
+    "area in time": [*objective(share=1.0, late_area=50.0), {"objective": {"share": 1.0}, "area_budget": 0.05}],
     "smoothness": each("objective.total_variation", 0.3, 1.0, 3.0),
     "removal": [{"objective.removal": weight, "steps": 7, "learning_rate": 1.0} for weight in (0.3, 1.0)],
     "fill": [
@@ -304,7 +305,7 @@ def swept(config: Config) -> tuple[Sweep, list[tuple[str, int]]]:
         metrics=config.metrics,
         masks=[one.mask for one in used],
         ids=[one.id for one in used],
-        out=config.out / config.model,
+        out=config.out / Path(config.model).name,
         on_progress=lambda done: console.print(f"{done} of {len(points)}", highlight=False),
     )
     return sweep, rows

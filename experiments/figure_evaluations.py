@@ -54,6 +54,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 import mdm_jax
 from mdm_jax import methods
 from mdm_jax.config import PRESETS, MDMConfig
+from mdm_jax.evaluation.benchmark import Cost
 from mdm_jax.evaluation.framing import spread
 from mdm_jax.evaluation.scores import Summary
 from mdm_jax.evaluation.tables import ARROWS
@@ -110,7 +111,7 @@ def main(config: Config) -> None:
         truth: dict[str, Any] = {"attribution": found.attribution, "masks": masks, "metrics": METRICS}
         scores = mdm_jax.evaluate(network, images, found.saliency, found.info.target, **truth, **how)
         summary = {scores.metrics[name].name: value for name, value in scores.summary().items()}
-        cost = float(np.mean(3 * found.info.evaluations + found.info.forwards))
+        cost = Cost(float(found.info.evaluations.mean()), float(found.info.forwards.mean())).equivalent
         points.append(Point(label, family, cost, summary))
         cells = "".join(
             f"{value.value:9.3f} {f'[{value.interval.low:.3f}, {value.interval.high:.3f}]'}" for value in summary.values()

@@ -49,6 +49,8 @@ class Config:
     photos: Path | None = None
     """a folder of photographs, in place of the test digits"""
     preset: str = "fast"
+    smoothing: float | None = None
+    """final smoothing of the maps, in pixels"""
     only_weights: bool = False
     """round the weights to bfloat16 and compute in float32"""
     seed: int = 0
@@ -63,7 +65,8 @@ def main(config: Config) -> None:
         if config.only_weights:
             half = dataclasses.replace(full, network=jax.tree.map(lambda leaf: leaf.astype(np.float32), half.network))
         images, numbers = pictures(config, full)
-        how: dict[str, Any] = {"config": config.preset, "key": config.seed, "ids": numbers}
+        settings = dataclasses.replace(mdm_jax.PRESETS[config.preset], smoothing=config.smoothing)
+        how: dict[str, Any] = {"config": settings, "key": config.seed, "ids": numbers}
         exact = mdm_jax.explain(full, images, **how)
         rough = mdm_jax.explain(half, images, exact.info.target, **how)
         noise = np.random.default_rng(config.seed).uniform(-0.5 / 255, 0.5 / 255, images.shape).astype(np.float32)

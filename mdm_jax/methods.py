@@ -74,9 +74,14 @@ def resolve(method: Any) -> Method:
     return method
 
 
+def name_of(method: Method) -> str | None:
+    """The name of one of our methods; None for a function of yours."""
+    return next((name for name, known in METHODS.items() if known is method), None)
+
+
 def checked_config(method: Method, config: Any) -> Any:
     """A method's config, or None for its default. Raises InputError for that of another method, or a number out of range."""
-    name = next((name for name, known in METHODS.items() if known is method), None)
+    name = name_of(method)
     if config is not None and name is not None and not isinstance(config, CONFIGS[name]):
         kind = CONFIGS[name].__name__
         raise InputError(f"config is a {type(config).__name__}: {name} takes a {kind}, or None for its default")

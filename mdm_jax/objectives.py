@@ -40,9 +40,9 @@ class View(NamedTuple):
     """the network's outputs on the masked image"""
     target: Int[Array, ""]
     nothing: Float[Array, "..."]
-    """node on the fill alone"""
+    """node on the fill alone; on the first one, where several take turns or are drawn anew"""
     progress: Float[Array, ""]
-    """share of the steps that are done, in [0, 1): for terms that come and go"""
+    """share of the steps that are done, in [0, 1): for terms that come and go (with `until_converged`, of the most steps)"""
     rest: Float[Array, "..."] | None = None
     """node on the rest, (1 - mask) * image + mask * fill, where a term asks for it"""
 
@@ -156,7 +156,7 @@ TERMS = DISTANCES | {
 OF_REST = frozenset({rest_share})
 
 
-def consistency(distance: str = "absolute", weight: Scalar = 1.0) -> Term:
+def consistency(distance: str = "share", weight: Scalar = 1.0) -> Term:
     """The activation must stay: D(g(f(x_masked)), g(f(x))) by one of `DISTANCES`."""
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
@@ -207,7 +207,7 @@ def _named(name: str) -> tuple[Callable[[View], Float[Array, ""]], bool]:
 def check(terms: Sequence[Term]) -> None:
     """Raises InputError for no terms, two of one name, or a weight that is negative or not finite."""
     if not terms:
-        raise InputError("the objective has no terms: give for example (consistency(), area(3.0))")
+        raise InputError("the objective has no terms: give for example (consistency(), area(30.0))")
     names = [each.name for each in terms]
     if len(set(names)) < len(names):
         raise InputError(f"two objective terms are named alike in {names}: give each its own name")
@@ -226,8 +226,14 @@ def check_node(terms: Sequence[Term], node: Any) -> None:
 
 
 def total(terms: Sequence[Term], view: View) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The weighted sum of the terms on one view, and each term's unweighted value by name."""
+    """The weighted sum of the terms on one view, and each term's unweighted value by name.
+
+    Raises InputError for a term that is no single number.
+    """
     values = {each.name: each.function(view) for each in terms}
+    for name, value in values.items():
+        if shape := jnp.shape(value):
+            raise InputError(f"the objective term {name!r} has the shape {shape}: return one number, such as its mean")
     return sum((each.weight * values[each.name] for each in terms), jnp.zeros(())), values
 
 

@@ -127,7 +127,7 @@ def test_reported_numbers_are_true(images):
     np.testing.assert_allclose(info.activation, clean, rtol=1e-5)
     np.testing.assert_allclose(info.activation_fill, -3.0, rtol=1e-5)
     np.testing.assert_allclose(info.kept_area, explanation.mask_vectors[0].mean((1, 2)), atol=1e-5)
-    np.testing.assert_allclose(info.objective, info.terms["absolute"] + 10.0 * info.terms["area"], rtol=1e-5)
+    np.testing.assert_allclose(info.objective, info.terms["share"] + 10.0 * info.terms["area"], rtol=1e-5)
     assert (info.steps == 3).all()
     assert (info.forwards == 3).all()
 
@@ -334,7 +334,8 @@ def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
 
 def test_several_fills_take_turns(images):
     settings = config.config_from_mapping(
-        {"fill": ["black", "grey"], "steps": 3, "sizes": [4], "start": "half"}, PRESETS["fast"]
+        {"fill": ["black", "grey"], "steps": 3, "sizes": [4], "start": "half", "objective": {"absolute": 1, "area": 30}},
+        PRESETS["fast"],
     )
     assert settings.fill == ("black", "grey")
     steps = explain(patch_network, images, targets=0, config=settings, trace=True).trace

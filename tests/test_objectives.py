@@ -105,6 +105,12 @@ def test_total_adds_weighted_terms_and_reports_each():
     assert value == pytest.approx(2 * 0.4 + 3 * 0.25 + 0.5 * 0.75)
 
 
+def test_a_term_that_is_no_number_is_told():
+    terms = (objectives.consistency(), objectives.term(lambda seen: seen.mask, name="whole"))
+    with pytest.raises(InputError, match=r"'whole' has the shape \(4, 4\): return one number"):
+        objectives.total(terms, view(0.5, 0.9, jnp.full((4, 4), 0.25)))
+
+
 @pytest.mark.parametrize(
     ("terms", "message"),
     [

@@ -101,7 +101,7 @@ def test_a_term_and_a_fill_in_a_config(parts, images):
     by_hand = MDMConfig(
         sizes=(4,),
         steps=4,
-        objective=(objectives.consistency(), objectives.area(3.0), objectives.term(term, 100.0, name)),
+        objective=(objectives.consistency("absolute"), objectives.area(3.0), objectives.term(term, 100.0, name)),
         fill=outside.find("parts.py:checkerboard", "fill"),
     )
     np.testing.assert_array_equal(found.saliency, explain(patch_network, images[:1], config=by_hand).saliency)

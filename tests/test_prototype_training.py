@@ -499,7 +499,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_a_bad_config_is_one_sentence(text, tmp_path, capsys, monkeypatch):
+def test_a_bad_prototype_config_is_one_sentence(text, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.toml").write_text(text)
     assert cli.main(["train", "bad.toml"]) == 2

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import mdm_jax
-from mdm_jax import InputError, MDMConfig, RunConfig
+from mdm_jax import PRESETS, InputError, MDMConfig, RunConfig
 from mdm_jax.data.sources import Example
 from mdm_jax.evaluation import saved
 from mdm_jax.runs import hosts
@@ -238,6 +238,13 @@ def test_other_methods_keep_their_maps(tiny, tmp_path):
     assert stored.dtype == np.float16
     np.testing.assert_allclose(stored, explained.saliency, atol=1e-3)
     np.testing.assert_allclose(run.saliency(2), explained.saliency[2], atol=1e-3)
+
+
+def test_a_function_of_ours_is_known_by_its_name_and_defaults(tiny):
+    named, given = (RunConfig(method=method).check() for method in ("mdm", mdm_jax.mdm.explain))
+    assert given == named
+    assert given.config == PRESETS["fast"]
+    assert RunConfig(method=mdm_jax.mdm.explain, config="best").check().config == PRESETS["best"]
 
 
 def test_a_vector_node_and_kept_maps(tiny, tmp_path):

@@ -17,9 +17,12 @@ from mdm_jax.sweeps.points import point
 from mdm_jax.sweeps.result import Sweep
 
 
-def outcome(evaluations, gains, losses):
+def outcome(evaluations, gains, losses, forwards=0):
     """Four images by hand; the loss is known of three."""
-    diagnostics = dict.fromkeys(DIAGNOSTICS, np.zeros(4)) | {"evaluations": np.full(4, evaluations)}
+    diagnostics = dict.fromkeys(DIAGNOSTICS, np.zeros(4)) | {
+        "evaluations": np.full(4, evaluations),
+        "forwards": np.full(4, forwards),
+    }
     measured = {"gain:t": Measured(np.asarray(gains, float), np.arange(4))}
     return Outcome(diagnostics, measured | {"loss:t": Measured(np.asarray(losses, float), np.asarray([0, 2, 3]))})
 
@@ -44,6 +47,10 @@ def test_rank_front_and_quality_by_hand(by_hand):
     assert by_hand.rank().tolist() == [2, 3, 0, 1, 4]  # of equals the cheaper
     assert by_hand.pareto().tolist() == [4, 0, 2]
     assert by_hand.rank({"loss": -2.0}).tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(by_hand.forward_passes, [30, 60, 60, 120, 15])
+    warm = replace(by_hand, outcomes=(outcome(10, [1] * 4, [0] * 3, forwards=844), *by_hand.outcomes[1:]))
+    assert warm.evaluations[0] == 10
+    assert warm.pareto().tolist() == [4, 2]  # evaluations without a gradient are not free
     assert by_hand.quality_interval({"gain": 1}, 0) == (1, 1)
     low, high = by_hand.quality_interval({"gain": 1}, 1)
     assert 1 <= low < 2 < high <= 3

@@ -8,6 +8,7 @@ only itself.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Cost(NamedTuple):
     """network evaluations with a gradient"""
     forwards: float
     """network evaluations without"""
-    seconds: float
+    seconds: float = math.nan
     """running, compilation not counted"""
 
     @property

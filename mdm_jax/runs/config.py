@@ -64,9 +64,10 @@ def _chosen(method: str | Chosen | Method, config: Any) -> Chosen:
             raise InputError(f"the settings of {method.label} are given twice: give them with the method or as config")
         return method
     solve = methods.resolve(method)
-    name = method if isinstance(method, str) else getattr(method, "__name__", "method")
+    known = methods.name_of(solve)
+    name = method if isinstance(method, str) else str(known or getattr(method, "__name__", "method"))
     if isinstance(config, str):
         config = methods.choose(f"mdm:preset={config}").config
-    if config is None:
-        config = methods.choose(name).config if isinstance(method, str) else None
+    if config is None and (known or isinstance(method, str)):
+        config = methods.choose(name).config
     return Chosen(name, name, methods.checked_config(solve, config))

@@ -32,7 +32,7 @@ TICKS = 7
 def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
     """Every point's quality against its network evaluations; the front is drawn, numbered and named with its settings."""
     quality = sweep.default_quality() if quality is None else quality
-    found, costs, front = sweep.quality(quality), sweep.evaluations, sweep.pareto(quality)
+    found, costs, front = sweep.quality(quality), sweep.forward_passes, sweep.pareto(quality)
     rest = np.setdiff1d(np.flatnonzero(np.isfinite(found)), front)
     if not len(front):
         raise InputError("no point of this sweep could be scored, so there is nothing to draw: see the notes of the table")
@@ -53,11 +53,11 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
     for place, i in enumerate(named, 1):
         ax.text(costs[i], found[i], str(place), color="white", fontsize=7, ha="center", va="center", zorder=5)
     _costs(ax, costs[np.isfinite(found)])
-    ax.set_xlabel("network evaluations an image (forward and backward pass)", fontsize=8)
+    ax.set_xlabel("network evaluations an image, in forward passes (one with a gradient: 3)", fontsize=8)
     ax.set_ylabel(f"quality = {weighed(sweep, quality)}", fontsize=8)
     ax.set_title(f"{len(sweep.entries)} points, {len(sweep.ids)} images; bars: 95 % over images", fontsize=8.5)
     ax.annotate(
-        f"no other point is better at as few evaluations\n\n{told}",
+        f"no other point is better at as low a cost\n\n{told}",
         (1.02, 1.0),
         xycoords="axes fraction",
         va="top",
@@ -106,7 +106,7 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
     if not len(order):
         raise InputError("no point of this sweep could be scored, so there is nothing to draw: see the notes of the table")
     settings = varying(sweep.entries)
-    results = [Axis("evaluations", tuple(sweep.evaluations.tolist()), True)]
+    results = [Axis("forward passes", tuple(sweep.forward_passes.tolist()), True)]
     results += [Axis(name, tuple(sweep.values(name).tolist()), True) for name in sweep.metrics]
     results = [axis for axis in [*results, Axis("quality", tuple(found.tolist()), True)] if _counts(axis, order)]
     axes = [_of(axis, order) for axis in (*settings, *results)]

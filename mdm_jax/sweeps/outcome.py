@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.benchmark import failures
+from mdm_jax.evaluation.benchmark import Cost, failures
 from mdm_jax.evaluation.evaluate import Explainer, Scene, measure
 from mdm_jax.evaluation.scores import Measured
 from mdm_jax.metrics import Metric
@@ -32,7 +32,16 @@ class Outcome:
     @property
     def evaluations(self) -> float:
         """Network evaluations with a gradient, mean over images."""
-        return float(np.mean(self.diagnostics["evaluations"]))
+        return self._cost.evaluations
+
+    @property
+    def forward_passes(self) -> float:
+        """Network evaluations in forward passes, one with a gradient as three, mean over images."""
+        return self._cost.equivalent
+
+    @property
+    def _cost(self) -> Cost:
+        return Cost(*(float(np.mean(self.diagnostics[name])) for name in ("evaluations", "forwards")))
 
     @property
     def failures(self) -> dict[str, int]:

@@ -60,6 +60,11 @@ class Sweep:
         return np.asarray([each.evaluations for each in self.outcomes])
 
     @property
+    def forward_passes(self) -> Float[np.ndarray, " points"]:
+        """Network evaluations in forward passes, one with a gradient as three, mean over images: what a point costs."""
+        return np.asarray([each.forward_passes for each in self.outcomes])
+
+    @property
     def notes(self) -> list[str]:
         """What went wrong at each point; "" where nothing did."""
         return [each.note for each in self.outcomes]
@@ -105,17 +110,17 @@ class Sweep:
         return interval(np.sum(drawn, axis=0))
 
     def rank(self, quality: Quality | None = None) -> Int[np.ndarray, " ranked"]:
-        """Points by quality, best first; of equals the one of fewer evaluations, then the first. Failed points are left out."""
+        """Points by quality, best first; of equals the cheaper one, then the first. Failed points are left out."""
         quality = self.default_quality() if quality is None else quality
         found = self.quality(quality)
-        order = np.lexsort((np.arange(len(found)), self.evaluations, -found))
+        order = np.lexsort((np.arange(len(found)), self.forward_passes, -found))
         return order[np.isfinite(found[order])]
 
     def pareto(self, quality: Quality | None = None) -> Int[np.ndarray, " front"]:
-        """The points that no other beats in quality at as few evaluations, by evaluations; of equals the first."""
+        """The points that no other beats in quality at as low a cost, by `forward_passes`; of equals the first."""
         found = self.quality(self.default_quality() if quality is None else quality)
         front: list[int] = []
-        for i in np.lexsort((np.arange(len(found)), -found, self.evaluations)):
+        for i in np.lexsort((np.arange(len(found)), -found, self.forward_passes)):
             if np.isfinite(found[i]) and (not front or found[i] > found[front[-1]]):
                 front.append(int(i))
         return np.asarray(front, int)

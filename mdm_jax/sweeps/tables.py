@@ -70,8 +70,9 @@ def markdown(sweep: Sweep, quality: Quality, points: Sequence[int], notes: Seque
     """Some points, best first as they are given, with what the columns mean below."""
     values, summaries = sweep.quality(quality), {i: sweep.scores[i].summary() for i in points}
     front = set(sweep.pareto(quality).tolist())
-    heads = ["point", "settings", "evaluations", *(heading(each) for each in sweep.metrics.values()), "quality ↑", "note"]
-    lines = [heads, ["---:", "---", "---:", *["---:"] * (len(sweep.metrics) + 1), "---"]]
+    measured = [heading(each) for each in sweep.metrics.values()]
+    heads = ["point", "settings", "evaluations", "forwards", *measured, "quality ↑", "note"]
+    lines = [heads, ["---:", "---", "---:", "---:", *["---:"] * (len(measured) + 1), "---"]]
     for i in points:
         cells = [
             _cell(summaries[i][name].value, summaries[i][name].interval) if name in summaries[i] else "n/a"
@@ -83,6 +84,7 @@ def markdown(sweep: Sweep, quality: Quality, points: Sequence[int], notes: Seque
                 str(i),
                 f"**{settings}**" if i in front else settings,
                 f"{sweep.evaluations[i]:.4g}",
+                f"{sweep.outcomes[i].diagnostics['forwards'].mean():.4g}",
                 *cells,
                 _cell(values[i], sweep.quality_interval(quality, i)) if math.isfinite(values[i]) else "n/a",
                 sweep.notes[i],
@@ -91,8 +93,8 @@ def markdown(sweep: Sweep, quality: Quality, points: Sequence[int], notes: Seque
     rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     foot = [
         f"quality: {weighed(sweep, quality)}",
-        "value [95 % bootstrap interval over images]; bold: no other point is better at as few evaluations",
-        "evaluations: of the network with a gradient, mean over images",
+        "value [95 % bootstrap interval over images]; bold: no other point is better at as low a cost",
+        "evaluations: of the network with a gradient, each costs three forwards; forwards: without; means over images",
         *(f"{metric.id}: {metric.description}" for metric in sweep.metrics.values()),
         *notes,
     ]
