@@ -220,8 +220,10 @@ CHOICES: dict[str, list[Settings]] = {
     "schedule": each("schedule", "independent"),
     "sizes": each("sizes", [8, 16], [16, 32], [4, 8, 16, 32], [8, 16, 32, 64]),
     "parametrisation": [{"parametrisation": "box", "learning_rate": rate} for rate in (0.05, 0.15)],
-    "start": [*each("start", "ones", "half", 0.7, "grad_cam"), *each("coarse_to_fine", 0.0, 0.25, 0.5)],
+    "start": each("start", "ones", "half", 0.7, "grad_cam"),
+    "coarse to fine": each("coarse_to_fine", "none", 0.0, 0.25, 0.5),
     "distance": [
+        *objective(share=1.0, area=30.0),
         *objective(absolute=1.0, area=30.0),
         *objective(squared=1.0, area=30.0),
         *objective(kl=1.0, area=30.0),
@@ -229,12 +231,12 @@ CHOICES: dict[str, list[Settings]] = {
         *objective(surprise=1.0, area=30.0),
     ],
     "node": [
-        {"node": "logit", "objective": {"share": 1.0, "area": 30.0}},
-        {"node": "log_odds", "objective": {"share": 1.0, "area": 30.0}},
+        {"node": "logit", "objective": {"lost_share": 1.0, "area": 30.0}},
+        {"node": "log_odds", "objective": {"lost_share": 1.0, "area": 30.0}},
         {"node": "logits", "objective": {"kl": 1.0, "area": 30.0}},
     ],
     "area weight": each("objective.area", 5.0, 10.0, 20.0, 40.0),
-    "area in time": [*objective(share=1.0, late_area=50.0), {"objective": {"share": 1.0}, "area_budget": 0.05}],
+    "area in time": [*objective(lost_share=1.0, late_area=50.0), {"objective": {"lost_share": 1.0}, "area_budget": 0.05}],
     "smoothness": each("objective.total_variation", 0.3, 1.0, 3.0),
     "removal": [{"objective.removal": weight, "steps": 7, "learning_rate": 1.0} for weight in (0.3, 1.0)],
     "fill": [

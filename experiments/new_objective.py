@@ -1,6 +1,6 @@
 """A new objective term and a new fill, one function each: what it takes to try an idea.
 
-    mdm explain digit.png --method 'mdm:objective={share=1, area=30, "experiments/new_objective.py:edges"=3}'
+    mdm explain digit.png --method 'mdm:objective={lost_share=1, area=30, "experiments/new_objective.py:edges"=3}'
     mdm sweep experiments/configs/sweep_new_objective.toml
     python experiments/new_objective.py
 

@@ -47,7 +47,7 @@ class MDMConfig:
     turns from step to step (leaf)"""
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
-    objective: tuple[Term, ...] = (objectives.consistency("share"), objectives.area(30.0))
+    objective: tuple[Term, ...] = (objectives.consistency("lost_share"), objectives.area(30.0))
     """weighted terms (leaves: the weights)"""
     stack_weights: Any = None
     """weight of each size in the stacked mask, or one number p: cells a side to the power of p; None: all equal (leaf)"""
@@ -141,7 +141,7 @@ WRITTEN: dict[str, tuple[type | tuple[type, ...], str]] = {
         'a name, several such as ["blur", "mean"], a number, or a colour such as [0.5, 0.5, 0.5]',
     ),
     "redraw_fill": (bool, "true or false"),
-    "objective": (dict, "a table of names and weights such as { share = 1.0, area = 30.0 }"),
+    "objective": (dict, "a table of names and weights such as { lost_share = 1.0, area = 30.0 }"),
     "stack_weights": ((list, int, float), "a list of numbers, or one"),
     "jitter": (int, "a whole number of pixels"),
     "smoothing": ((int, float), "a number of pixels"),

@@ -82,6 +82,15 @@ def share(view: View) -> Float[Array, ""]:
     return jnp.mean(jnp.abs(view.activation - view.reference) / _range(view))
 
 
+def lost_share(view: View) -> Float[Array, ""]:
+    """max(0, (a - g) / (a - n)), averaged over the node's elements, where n is the node on the fill alone.
+
+    As `share`, but to go beyond the original costs nothing: 0 where nothing of the activation is lost.
+    """
+    lost = (view.reference - view.activation) * jnp.sign(view.reference - view.nothing)
+    return jnp.mean(jnp.maximum(lost, 0.0) / _range(view))
+
+
 def shortfall(view: View) -> Float[Array, ""]:
     """max(0, a - g), averaged over the node's elements: to activate the node more than the original does costs nothing."""
     return jnp.mean(jnp.maximum(view.reference - view.activation, 0.0))
@@ -142,6 +151,7 @@ DISTANCES: dict[str, Callable[[View], Float[Array, ""]]] = {
     "squared": squared,
     "relative": relative,
     "share": share,
+    "lost_share": lost_share,
     "shortfall": shortfall,
     "kl": kl,
     "cross_entropy": cross_entropy,
@@ -156,7 +166,7 @@ TERMS = DISTANCES | {
 OF_REST = frozenset({rest_share})
 
 
-def consistency(distance: str = "share", weight: Scalar = 1.0) -> Term:
+def consistency(distance: str = "lost_share", weight: Scalar = 1.0) -> Term:
     """The activation must stay: D(g(f(x_masked)), g(f(x))) by one of `DISTANCES`."""
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)

@@ -127,7 +127,7 @@ def test_reported_numbers_are_true(images):
     np.testing.assert_allclose(info.activation, clean, rtol=1e-5)
     np.testing.assert_allclose(info.activation_fill, -3.0, rtol=1e-5)
     np.testing.assert_allclose(info.kept_area, explanation.mask_vectors[0].mean((1, 2)), atol=1e-5)
-    np.testing.assert_allclose(info.objective, info.terms["share"] + 10.0 * info.terms["area"], rtol=1e-5)
+    np.testing.assert_allclose(info.objective, info.terms["lost_share"] + 10.0 * info.terms["area"], rtol=1e-5)
     assert (info.steps == 3).all()
     assert (info.forwards == 3).all()
 

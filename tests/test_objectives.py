@@ -25,6 +25,7 @@ def test_scalar_distances():
         "squared": 0.09,
         "relative": 0.375,
         "share": 0.375,
+        "lost_share": 0.375,
         "shortfall": 0.3,
         "kl": cross - entropy,
         "cross_entropy": cross,
@@ -37,6 +38,10 @@ def test_shares_are_the_same_for_a_similarity_and_a_distance():
     distance = view(3.0, 1.0, nothing=6.0, rest=5.0)  # small where the image fits
     assert objectives.share(similarity) == pytest.approx(0.2 / 0.5)
     assert objectives.share(distance) == pytest.approx(2 / 5)
+    assert objectives.lost_share(similarity) == objectives.share(similarity)
+    assert objectives.lost_share(distance) == objectives.share(distance)
+    assert objectives.lost_share(view(0.9, 0.8, nothing=0.3)) == 0  # more similar than the original
+    assert objectives.lost_share(view(0.5, 1.0, nothing=6.0)) == 0  # nearer than the original
     assert objectives.rest_share(similarity) == pytest.approx(0.1 / 0.5)
     assert objectives.rest_share(distance) == pytest.approx(1 / 5)
     assert objectives.rest_share(view(0.6, 0.8, nothing=0.3, rest=0.2)) == 0  # less than the fill is nothing left
