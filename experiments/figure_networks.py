@@ -9,18 +9,18 @@ processor time, jax 0.10.2):
 
     126 digits that all three networks get right, 95 % intervals
                                         ResNet                DenseNet              ViT
-     area kept                          0.023 [0.022, 0.024]  0.031 [0.029, 0.033]  0.019 [0.018, 0.020]
-     saliency on the digit              0.737 [0.717, 0.755]  0.650 [0.634, 0.666]  0.731 [0.706, 0.754]
-     on its rim                         0.188 [0.175, 0.201]  0.306 [0.293, 0.319]  0.192 [0.177, 0.205]
-     elsewhere                          0.075 [0.063, 0.089]  0.044 [0.034, 0.056]  0.078 [0.062, 0.098]
-     peak on the digit                  0.968 [0.937, 0.992]  0.960 [0.921, 0.992]  0.968 [0.937, 0.992]
-     probability kept                   0.945 [0.934, 0.956]  0.922 [0.879, 0.961]  0.956 [0.926, 0.982]
-     sees through the mask of ResNet    0.945 [0.934, 0.956]  0.231 [0.180, 0.283]  0.784 [0.727, 0.843]
-     sees through the mask of DenseNet  0.682 [0.632, 0.735]  0.922 [0.879, 0.961]  0.795 [0.739, 0.856]
-     sees through the mask of ViT       0.344 [0.300, 0.386]  0.155 [0.114, 0.198]  0.956 [0.926, 0.982]
-    ResNet and DenseNet: IoU 0.487 [0.464, 0.510], rank correlation 0.480 [0.464, 0.495]
-    ResNet and ViT: IoU 0.506 [0.484, 0.525], rank correlation 0.452 [0.435, 0.469]
-    DenseNet and ViT: IoU 0.462 [0.443, 0.480], rank correlation 0.450 [0.431, 0.469]
+     area kept                          0.024 [0.022, 0.025]  0.032 [0.030, 0.033]  0.019 [0.018, 0.021]
+     saliency on the digit              0.732 [0.712, 0.751]  0.638 [0.621, 0.655]  0.718 [0.692, 0.743]
+     on its rim                         0.192 [0.179, 0.206]  0.313 [0.300, 0.325]  0.195 [0.179, 0.210]
+     elsewhere                          0.075 [0.063, 0.089]  0.049 [0.036, 0.066]  0.087 [0.068, 0.109]
+     peak on the digit                  0.968 [0.937, 0.992]  0.937 [0.889, 0.976]  0.960 [0.921, 0.992]
+     probability kept                   0.978 [0.964, 0.994]  0.965 [0.929, 0.999]  0.962 [0.926, 0.992]
+     sees through the mask of ResNet    0.978 [0.964, 0.994]  0.264 [0.209, 0.321]  0.814 [0.756, 0.868]
+     sees through the mask of DenseNet  0.711 [0.665, 0.763]  0.965 [0.929, 0.999]  0.823 [0.767, 0.878]
+     sees through the mask of ViT       0.353 [0.308, 0.398]  0.162 [0.119, 0.209]  0.962 [0.926, 0.992]
+    ResNet and DenseNet: IoU 0.483 [0.462, 0.505], rank correlation 0.483 [0.466, 0.499]
+    ResNet and ViT: IoU 0.495 [0.475, 0.515], rank correlation 0.452 [0.434, 0.470]
+    DenseNet and ViT: IoU 0.454 [0.435, 0.472], rank correlation 0.447 [0.428, 0.467]
     IoU: of the 5% most salient pixels; two random regions have 0.026
 
 The CNNs and the Transformer look at the same strokes, with an overlap far above chance, but not at the same pixels of them.

@@ -5,8 +5,8 @@
 Explains the first 200 test digits with the default preset; writes figures/demo.png, figures/learning.gif and
 figures/results.json (every row of the table), and prints the means. On 2 shared CPU cores, about 1 minute:
 
-    first 16 digits: mean energy 0.713
-    200 digits: mean energy 0.732 (chance 0.059), 194 of 200 predictions right, 0.08 s an image
+    first 16 digits: mean energy 0.703
+    200 digits: mean energy 0.720 (chance 0.059), 194 of 200 predictions right, 0.10 s an image (busy)
 """
 
 from __future__ import annotations
