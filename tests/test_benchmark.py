@@ -605,3 +605,13 @@ def test_an_image_without_explanation_in_a_chunk_of_its_own_is_counted_and_ends_
         assert entry.failures == {"CONSTANT": 1}
         assert entry.scores.summary()["energy:mask"].counted == 5
         assert "for 1 images the activation was the same" in tables.markdown(tables.build(results))
+
+
+def test_one_method_s_cost_has_room_on_its_axis(whole):
+    """Warnings are errors here: without limits of its own this axis is singular for some costs, such as 48."""
+    table = tables.build(whole, "gradient")
+    one = dataclasses.replace(table.of("net")[0], cost=benchmark.Cost(15.0, 3.0))
+    figure = figures.quality_against_cost(dataclasses.replace(table, rows=(one,)), "net")
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    assert low < 48 / 2 < 48 * 2 < high
