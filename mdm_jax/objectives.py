@@ -21,6 +21,8 @@ from mdm_jax.errors import InputError, unknown
 from mdm_jax.types import Image, Mask, Scalar
 
 EPSILON = 1e-6
+LEAST = 0.3
+"""share of the activation that a range between image and fill is taken to be at least, in `lost_share`"""
 
 
 class View(NamedTuple):
@@ -83,12 +85,13 @@ def share(view: View) -> Float[Array, ""]:
 
 
 def lost_share(view: View) -> Float[Array, ""]:
-    """max(0, (a - g) / (a - n)), averaged over the node's elements, where n is the node on the fill alone.
+    """max(0, (a - g) sign(a - n)) / max(|a - n|, 0.3 |a|), averaged over the node's elements; n is the node on the fill alone.
 
-    As `share`, but to go beyond the original costs nothing: 0 where nothing of the activation is lost.
+    As `share`, but to go beyond the original costs nothing: 0 where nothing of the activation is lost. Where the fill says
+    nearly what the image says, as to a network without training, every trifle would else be worth keeping (`LEAST`).
     """
     lost = (view.reference - view.activation) * jnp.sign(view.reference - view.nothing)
-    return jnp.mean(jnp.maximum(lost, 0.0) / _range(view))
+    return jnp.mean(jnp.maximum(lost, 0.0) / jnp.maximum(_range(view), LEAST * jnp.abs(view.reference)))
 
 
 def shortfall(view: View) -> Float[Array, ""]:

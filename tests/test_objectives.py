@@ -40,6 +40,7 @@ def test_shares_are_the_same_for_a_similarity_and_a_distance():
     assert objectives.share(distance) == pytest.approx(2 / 5)
     assert objectives.lost_share(similarity) == objectives.share(similarity)
     assert objectives.lost_share(distance) == objectives.share(distance)
+    assert objectives.lost_share(view(0.76, 0.8, nothing=0.79)) == pytest.approx(0.04 / 0.24, rel=1e-4)  # and not 4
     assert objectives.lost_share(view(0.9, 0.8, nothing=0.3)) == 0  # more similar than the original
     assert objectives.lost_share(view(0.5, 1.0, nothing=6.0)) == 0  # nearer than the original
     assert objectives.rest_share(similarity) == pytest.approx(0.1 / 0.5)
