@@ -25,7 +25,7 @@ types: $(VENV)/.developed ## static types
 check: lint types test ## what continuous integration runs
 
 figures: $(VENV)/.installed ## the README's figures and the energy that it quotes
-	$(BIN)/python experiments/readme_figures.py
+	$(BIN)/python experiments/figures/readme_figures.py
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,39 +22,49 @@ SHARES = ("coarse_to_fine", "area_budget")
 
 def _is_number(leaf: Any) -> bool:
     """A number or array whose value is known now, not traced."""
-    return isinstance(leaf, int | float | np.generic | np.ndarray | jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    return isinstance(leaf, int | float | np.generic | np.ndarray | jax.Array) and not isinstance(
+        leaf, jax.core.Tracer
+    )
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MDMConfig:
-    """Every choice of the method. Numbers marked (leaf) may be arrays and be swept by `vmap`; the rest is structure."""
+    """Every choice of the method. Numbers marked (leaf) may be arrays and be swept by `vmap`; the
+    rest is structure."""
 
     sizes: int | tuple[int | tuple[int, int], ...] | None = field(default=None, metadata=STATIC)
     """mask sizes, integers or (height, width); None chooses by the image size"""
     schedule: str = field(default="joint", metadata=STATIC)
-    """joint: one masked image, seen through the stacked mask; independent: one masked image per size"""
+    """joint: one masked image, seen through the stacked mask; independent: one masked image per
+    size"""
     parametrisation: str = field(default="sigmoid", metadata=STATIC)
     """how mask values stay in [0, 1]: sigmoid, or box (projected after every step)"""
     start: Any = 0.9
-    """first mask: "ones", "half", "random", a number, a map [h, w] in [0, 1] (leaf), or the name of a baseline"""
+    """first mask: "ones", "half", "random", a number, a map [h, w] in [0, 1] (leaf), or the name of
+    a baseline"""
     coarse_to_fine: Any = 0.5
-    """share of the steps over which the finer sizes join, one after the other; None lets all learn from the start (leaf)"""
+    """share of the steps over which the finer sizes join, one after the other; None lets all learn
+    from the start (leaf)"""
     area_budget: Any = None
-    """the area that may be kept at the end, a share of the image: the bound falls to it step by step; None sets none (leaf)"""
+    """the area that may be kept at the end, a share of the image: the bound falls to it step by
+    step; None sets none (leaf)"""
     fill: Any = "blur"
-    """what replaces masked pixels: a name, a colour or image, or a function (image, *, key) -> image; several, in a tuple, take
-    turns from step to step (leaf)"""
+    """what replaces masked pixels: a name, a colour or image, or a function (image, *, key) ->
+    image; several, in a tuple, take turns from step to step (leaf)"""
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
     objective: tuple[Term, ...] = (objectives.consistency("lost_share"), objectives.area(30.0))
     """weighted terms (leaves: the weights)"""
     stack_weights: Any = None
-    """weight of each size in the stacked mask, or one number p: cells a side to the power of p; None: all equal (leaf)"""
+    """weight of each size in the stacked mask, or one number p: cells a side to the power of p;
+    None: all equal (leaf)"""
     jitter: int = field(default=0, metadata=STATIC)
-    """the masked image is shifted by up to so many pixels each way, anew at every step, before the network sees it"""
+    """the masked image is shifted by up to so many pixels each way, anew at every step, before the
+    network sees it"""
     smoothing: Any = None
-    """standard deviation in pixels of the Gaussian that smooths the saliency map at the end; None leaves it as it is (leaf)"""
+    """standard deviation in pixels of the Gaussian that smooths the saliency map at the end; None
+    leaves it as it is (leaf)"""
     optimizer: Any = field(default=optax.adam, metadata=STATIC)
     """an optax.GradientTransformation, or a function learning_rate -> GradientTransformation"""
     learning_rate: Any = 1.0
@@ -62,27 +72,47 @@ class MDMConfig:
     steps: int = field(default=15, metadata=STATIC)
     """optimiser steps; with `until_converged`, at most so many"""
     until_converged: bool = field(default=False, metadata=STATIC)
-    """stop an image once its objective no longer improves, but not before all sizes have joined (`coarse_to_fine`)"""
+    """stop an image once its objective no longer improves, but not before all sizes have joined
+    (`coarse_to_fine`)"""
     tolerance: Any = 1e-3
     """an improvement counts when it exceeds this share of the objective at the start (leaf)"""
     patience: int = field(default=5, metadata=STATIC)
     """steps without an improvement that count as convergence"""
 
     def check(self) -> None:
-        """Raises InputError for the first value that cannot be; values under a JAX trace are not looked at."""
+        """Raises InputError for the first value that cannot be; values under a JAX trace are not
+        looked at."""
         if self.schedule not in ("joint", "independent"):
             raise unknown("schedule", self.schedule, ["joint", "independent"])
         masks.parametrisation(self.parametrisation)
         objectives.check(self.objective)
         if not (1 <= self.steps <= MAX_STEPS and 1 <= self.patience <= MAX_STEPS):
-            raise InputError(f"steps is {self.steps} and patience {self.patience}: give whole numbers from 1 to {MAX_STEPS}")
+            raise InputError(
+                f"steps is {self.steps} and patience {self.patience}: give whole numbers from 1 to"
+                f" {MAX_STEPS}"
+            )
         if not 0 <= self.jitter <= MAX_STEPS:
             raise InputError(f"jitter is {self.jitter}: give a whole number of pixels from 0")
-        for name in ("learning_rate", "tolerance", "stack_weights", "start", "fill", *SHARES, "smoothing"):
+        for name in (
+            "learning_rate",
+            "tolerance",
+            "stack_weights",
+            "start",
+            "fill",
+            *SHARES,
+            "smoothing",
+        ):
             value = getattr(self, name)
-            if value is None or isinstance(value, str) or not all(map(_is_number, jax.tree.leaves(value))):
+            if (
+                value is None
+                or isinstance(value, str)
+                or not all(map(_is_number, jax.tree.leaves(value)))
+            ):
                 continue
-            if not all(np.all(np.isfinite(leaf)) and np.all(np.asarray(leaf) >= 0) for leaf in jax.tree.leaves(value)):
+            if not all(
+                np.all(np.isfinite(leaf)) and np.all(np.asarray(leaf) >= 0)
+                for leaf in jax.tree.leaves(value)
+            ):
                 raise InputError(f"{name} is {value}: give finite numbers that are not negative")
             if name in SHARES and np.any(np.asarray(value) > 1):
                 raise InputError(f"{name} is {value}: give a share, from 0 to 1")
@@ -91,17 +121,23 @@ class MDMConfig:
 
             if self.start not in (*masks.STARTS, *BASELINES):
                 raise unknown("start", self.start, [*masks.STARTS, *BASELINES])
-        harder = self.area_budget is not None or any(each.function is objectives.late_area for each in self.objective)
+        harder = self.area_budget is not None or any(
+            each.function is objectives.late_area for each in self.objective
+        )
         if self.until_converged and harder:
             raise InputError(
-                "until_converged ends at the lowest objective that was met, an early one where area_budget or late_area ask "
-                "for more from step to step: leave one of the two out"
+                "until_converged ends at the lowest objective that was met, an early one where"
+                " area_budget or late_area ask for more from step to step: leave one of the two out"
             )
         for each in self.fill if isinstance(self.fill, tuple) else (self.fill,):
             if isinstance(each, str):
                 fills.resolve(each)
         weights = self.stack_weights
-        if all(map(_is_number, jax.tree.leaves(weights))) and np.ndim(weights) and not np.sum(weights) > 0:
+        if (
+            all(map(_is_number, jax.tree.leaves(weights)))
+            and np.ndim(weights)
+            and not np.sum(weights) > 0
+        ):
             raise InputError(f"stack_weights is {weights}: at least one weight must be above zero")
 
 
@@ -119,8 +155,8 @@ PRESETS: dict[str, MDMConfig] = {
         steps=100,
     ),
 }
-"""`fast`: one masked image per step and few, long steps. `best`: ten times as many, under three fills in turn. `paper`: the
-closest reading of what is known of the paper."""
+"""`fast`: one masked image per step and few, long steps. `best`: ten times as many, under three
+fills in turn. `paper`: the closest reading of what is known of the paper."""
 
 
 def preset(name: str) -> MDMConfig:
@@ -162,8 +198,8 @@ OPTIONAL = ("sizes", "coarse_to_fine", "area_budget", "stack_weights", "smoothin
 def config_from_mapping(settings: dict[str, Any], base: MDMConfig) -> MDMConfig:
     """`base` with settings as a config file writes them.
 
-    Raises InputError for a setting that does not exist, with the nearest name, or is not written as `WRITTEN` says.
-    """
+    Raises InputError for a setting that does not exist, with the nearest name, or is not written as
+    `WRITTEN` says."""
     values: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in WRITTEN:
@@ -214,7 +250,8 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
     "schedule_free": optax.contrib.schedule_free_adamw,
 }
-"""names beside those of optax itself; `schedule_free` answers with the point at which it takes gradients, not their average"""
+"""names beside those of optax itself; `schedule_free` answers with the point at which it takes
+gradients, not their average"""
 
 
 def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
@@ -231,7 +268,11 @@ def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
 _READ: dict[str, Callable[[Any], Any]] = {
     "sizes": lambda value: tuple(_pair(v) if isinstance(v, list) else _whole(v) for v in value),
     "fill": lambda value: _fill(value) if isinstance(value, list) else value,
-    "objective": lambda value: objectives.from_mapping({name: _number(weight) for name, weight in value.items()}),
-    "stack_weights": lambda value: tuple(map(_number, value)) if isinstance(value, list) else float(value),
+    "objective": lambda value: objectives.from_mapping(
+        {name: _number(weight) for name, weight in value.items()}
+    ),
+    "stack_weights": lambda value: (
+        tuple(map(_number, value)) if isinstance(value, list) else float(value)
+    ),
     "optimizer": _optimizer,
 }

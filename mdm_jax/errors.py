@@ -1,4 +1,5 @@
-"""The exception for input that cannot be used: a sentence that says what is wrong and what to do."""
+"""The exception for input that cannot be used: a sentence that says what is wrong and what to
+do."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Input that cannot be used. The command line prints it as one sentence and exits with code 2."""
+    """Input that cannot be used. The command line prints it as one sentence and exits with code
+    2."""
 
 
 class NothingToExplain(InputError):
-    """No image of a batch could be explained; `explanation` holds what was found, a status for each."""
+    """No image of a batch could be explained; `explanation` holds what was found, a status for
+    each."""
 
     def __init__(self, sentence: str, explanation: Any):
         super().__init__(sentence)

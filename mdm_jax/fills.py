@@ -1,4 +1,5 @@
-"""Fills: what replaces the masked-out pixels. A fill is `fill(image, *, key) -> image`, on one image [h, w, c]."""
+"""Fills: what replaces the masked-out pixels. A fill is `fill(image, *, key) -> image`, on one
+image [h, w, c]."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, Num
 
-from mdm_jax import outside
+from mdm_jax import plugins
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.images import gaussian_blur
 from mdm_jax.types import Fill, Image, Scalar
@@ -37,7 +38,8 @@ def blur(sigma: Scalar = 10.0) -> Fill:
 
 
 def noise(scale: Scalar = 0.2) -> Fill:
-    """Gaussian noise of standard deviation `scale` around the mean colour, clipped to [0, 1]; drawn from the key."""
+    """Gaussian noise of standard deviation `scale` around the mean colour, clipped to [0, 1]; drawn
+    from the key."""
     return Partial(_noise, scale=scale)
 
 
@@ -47,7 +49,8 @@ def mixture(*choices: Any) -> Fill:
 
 
 def neutral(predict: Any, channels: int) -> Float[Array, " c"]:
-    """The colour [c] that the network sees as zero: its preprocessing's mean where it has one (a `Classifier`), else 0.5.
+    """The colour [c] that the network sees as zero: its preprocessing's mean where it has one (a
+    `Classifier`), else 0.5.
 
     What others mean by black, who set pixels to zero after the images were normalised.
     """
@@ -55,17 +58,23 @@ def neutral(predict: Any, channels: int) -> Float[Array, " c"]:
     return jnp.broadcast_to(jnp.asarray(mean_colour, jnp.float32), (channels,))
 
 
-FILLS = {"mean": mean, "black": lambda: colour(0.0), "grey": lambda: colour(0.5), "blur": blur, "noise": noise}
+FILLS = {
+    "mean": mean,
+    "black": lambda: colour(0.0),
+    "grey": lambda: colour(0.5),
+    "blur": blur,
+    "noise": noise,
+}
 
 
 def is_name(fill: Any) -> bool:
     """Whether it is a fill's name, or written as that of your own function."""
-    return isinstance(fill, str) and (fill in FILLS or outside.is_name(fill))
+    return isinstance(fill, str) and (fill in FILLS or plugins.is_name(fill))
 
 
 def resolve(fill: Any) -> Fill:
-    """A fill from its name (or that of your own function, see `mdm_jax.outside`), from an array (a colour [c] or an image
-    [h, w, c]), or the function that it is.
+    """A fill from its name (or that of your own function, see `mdm_jax.plugins`), from an array (a
+    colour [c] or an image [h, w, c]), or the function that it is.
 
     Several names or functions, in a tuple, are their `mixture`; several numbers are a colour.
 
@@ -73,7 +82,7 @@ def resolve(fill: Any) -> Fill:
     """
     if isinstance(fill, str):
         if is_name(fill):
-            return FILLS[fill]() if fill in FILLS else outside.find(fill, "fill")
+            return FILLS[fill]() if fill in FILLS else plugins.find(fill, "fill")
         raise unknown("fill", fill, FILLS)
     if isinstance(fill, jax.Array | np.ndarray | float | int):
         return Partial(_given, jnp.asarray(fill, jnp.float32))
@@ -81,12 +90,16 @@ def resolve(fill: Any) -> Fill:
         numbers = all(isinstance(each, float | int) for each in fill)
         return resolve(np.asarray(fill, np.float32)) if numbers else mixture(*fill)
     if not callable(fill):
-        raise InputError(f"fill is a {type(fill).__name__}: give a name, an array, or a function (image, *, key) -> image")
+        raise InputError(
+            f"fill is a {type(fill).__name__}: give a name, an array, or a function (image, *, key)"
+            " -> image"
+        )
     return fill
 
 
 def in_turn(fill: Any) -> tuple[Fill, ...]:
-    """The fills that take turns from step to step: several names or functions, each in its turn, or the one there is."""
+    """The fills that take turns from step to step: several names or functions, each in its turn, or
+    the one there is."""
     several = isinstance(fill, tuple) and not all(isinstance(each, float | int) for each in fill)
     return tuple(map(resolve, fill)) if several else (resolve(fill),)
 
@@ -96,7 +109,8 @@ def drawn(fill: Fill, image: Image, *, key: Key[Array, ""]) -> Image:
     found = fill(image, key=key)
     if jnp.shape(found) != image.shape:
         raise InputError(
-            f"the fill gives the shape {jnp.shape(found)} for an image {image.shape}: let it return as large a one"
+            f"the fill gives the shape {jnp.shape(found)} for an image {image.shape}: let it return"
+            " as large a one"
         )
     return found
 
@@ -109,7 +123,9 @@ def _mean(image: Image, *, key: Key[Array, ""]) -> Image:
 def _given(value: Float[Array, "..."], image: Image, *, key: Key[Array, ""]) -> Image:
     del key
     if value.shape not in ((), (1,), image.shape[2:], image.shape):
-        raise InputError(f"the fill has shape {value.shape}: give one number, {image.shape[2:]} or {image.shape}")
+        raise InputError(
+            f"the fill has shape {value.shape}: give one number, {image.shape[2:]} or {image.shape}"
+        )
     return jnp.broadcast_to(value, image.shape)
 
 

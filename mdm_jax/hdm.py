@@ -1,29 +1,37 @@
 """Hierarchical Dynamic Masks: find a region, erase it, search the rest, and fuse what was found.
 
-Built from the parts of `mdm_jax.mdm`. For one image x with reference activation a = g(f(x)), and n that of the fill b alone,
-round r = 1 ... R works on the image x_r (x_1 = x) by one module of dynamic masks, which must preserve a in every round:
+Built from the parts of `mdm_jax.mdm`. For one image x with reference activation a = g(f(x)), and n
+that of the fill b alone, round r = 1 ... R works on the image x_r (x_1 = x) by one module of
+dynamic masks, which must preserve a in every round:
 
-    benchmark   small masks V are learned as MDM learns them, in few steps; B = stack(V)
-    auxiliary   large masks A start from B, averaged over their cells, and both are learned through M_r = stack(V, A)
+    benchmark   small masks V are learned as MDM learns them, in few steps; B = stack(V) auxiliary
+    large masks A start from B, averaged over their cells, and both are learned through M_r =
+    stack(V, A)
 
-and then hands on what is left of the image, where E_r is 1 wherever M_r exceeds 1 / erasure of its maximum:
+and then hands on what is left of the image, where E_r is 1 wherever M_r exceeds 1 / erasure of its
+maximum:
 
     E_r = min(1, erasure * M_r / max M_r),    x_(r+1) = (1 - E_r) * x_r + E_r * b
     saliency = normalise(max_r w_r * normalise(M_r))
 
-A find weighs what it restores alone, but not more than the rest that it was found in still activates:
+A find weighs what it restores alone, but not more than the rest that it was found in still
+activates:
 
-    w_1 = 1,    w_r = min(s(M_r * x_r + (1 - M_r) * b), s(x_r)),    s(y) = (g(f(y)) - n) / (a - n) in [0, 1]
+    w_1 = 1,    w_r = min(s(M_r * x_r + (1 - M_r) * b), s(x_r)),    s(y) = (g(f(y)) - n) / (a - n)
+    in [0, 1]
 
-and nothing where w_r is below `least`: where the rest does not show the class, a further round adds nothing to the map.
+and nothing where w_r is below `least`: where the rest does not show the class, a further round adds
+nothing to the map.
 
-Source: Peng, Yang, Liu, He, "Hierarchical Dynamic Masks for Visual Explanation of Neural Networks", arXiv 2301.04970. From its
-abstract: small benchmark masks learned roughly, by optimisation; they guide the learning of large auxiliary masks, and both
-are superposed (a module of dynamic masks, DM); such modules are concatenated, and each finds and fuses the regions of
-interest in the decisions that remain in the masked image. No full text could be had: how the benchmark guides, how a find is
-erased, what a later round must preserve, the weights, the maximum, and all numbers are our choices, by trial on two-digit
-images of the training split. `experiments/hdm_objects.py` measures what comes of them.
-"""
+Source: Peng, Yang, Liu, He, "Hierarchical Dynamic Masks for Visual Explanation of Neural Networks",
+  arXiv 2301.04970. From its
+abstract: small benchmark masks learned roughly, by optimisation; they guide the learning of large
+  auxiliary masks, and both are superposed (a module of dynamic masks, DM); such modules are
+  concatenated, and each finds and fuses the regions of interest in the decisions that remain in the
+  masked image. No full text could be had: how the benchmark guides, how a find is erased, what a
+  later round must preserve, the weights, the maximum, and all numbers are our choices, by trial on
+  two-digit images of the training split. `experiments/quality/hdm_objects.py` measures what comes
+  of them."""
 
 from __future__ import annotations
 
@@ -50,7 +58,8 @@ FORWARDS_A_ROUND = 2
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class HDMConfig:
-    """Every choice of HDM. Numbers marked (leaf) may be arrays and be swept by `vmap`; the rest is structure."""
+    """Every choice of HDM. Numbers marked (leaf) may be arrays and be swept by `vmap`; the rest is
+    structure."""
 
     rounds: int = field(default=2, metadata=STATIC)
     """how often a region is searched, and what was found erased: as many objects may be found"""
@@ -63,7 +72,8 @@ class HDMConfig:
     auxiliary_steps: int = field(default=15, metadata=STATIC)
     """optimiser steps of all masks together, in each round"""
     erasure: Any = 4.0
-    """what is found is erased wholly where its mask exceeds 1 / erasure of its maximum, below in proportion (leaf)"""
+    """what is found is erased wholly where its mask exceeds 1 / erasure of its maximum, below in
+    proportion (leaf)"""
     least: Any = 0.1
     """a later find of less weight is left out (leaf)"""
     distance: str = field(default="absolute", metadata=STATIC)
@@ -78,16 +88,23 @@ class HDMConfig:
     """of Adam, which begins anew with the large masks (leaf)"""
 
     def check(self) -> None:
-        """Raises InputError for the first value that cannot be; values under a JAX trace are not looked at."""
+        """Raises InputError for the first value that cannot be; values under a JAX trace are not
+        looked at."""
         if not 1 <= self.rounds <= MAX_ROUNDS:
             raise InputError(f"rounds is {self.rounds}: give a whole number from 1 to {MAX_ROUNDS}")
         for name in ("benchmark_sizes", "auxiliary_sizes"):
             sizes = getattr(self, name)
-            if sizes is not None and not (isinstance(sizes, tuple) and sizes and all(type(s) is int and s > 0 for s in sizes)):
-                raise InputError(f"{name} is {sizes!r}: give whole numbers above zero, such as (4, 8)")
+            if sizes is not None and not (
+                isinstance(sizes, tuple) and sizes and all(type(s) is int and s > 0 for s in sizes)
+            ):
+                raise InputError(
+                    f"{name} is {sizes!r}: give whole numbers above zero, such as (4, 8)"
+                )
         for name, low, high in (("erasure", 1.0, np.inf), ("least", 0.0, 1.0)):
             value = getattr(self, name)
-            if not isinstance(value, jax.core.Tracer) and not np.all((np.asarray(value) >= low) & (np.asarray(value) <= high)):
+            if not isinstance(value, jax.core.Tracer) and not np.all(
+                (np.asarray(value) >= low) & (np.asarray(value) <= high)
+            ):
                 bound = "1 or more" if name == "erasure" else "a share from 0 to 1"
                 raise InputError(f"{name} is {value}: give {bound}")
         for each in (self.benchmark((1,)), self.superposed((1,))):
@@ -144,12 +161,13 @@ def explain(
     config: HDMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """Explain one image [h, w, c] in [0, 1] by HDM, as the equations above say; pure, so `jit` and `vmap` apply.
+    """Explain one image [h, w, c] in [0, 1] by HDM, as the equations above say; pure, so `jit` and
+    `vmap` apply.
 
-    Costs rounds * (benchmark_steps + auxiliary_steps) evaluations with a gradient and 2 * rounds + 3 without. `mask_vectors`
-    are those of every round in turn; the objective and its terms are those of the last round, `restored_r` and `weight_r` are
-    s of the find alone and w_r. No trajectory is kept. Raises InputError for a config that cannot be.
-    """
+    Costs rounds * (benchmark_steps + auxiliary_steps) evaluations with a gradient and 2 * rounds +
+    3 without. `mask_vectors` are those of every round in turn; the objective and its terms are
+    those of the last round, `restored_r` and `weight_r` are s of the find alone and w_r. No
+    trajectory is kept. Raises InputError for a config that cannot be."""
     del trace
     config = HDMConfig() if config is None else config
     config.check()
@@ -183,13 +201,16 @@ def explain(
         steps=config.rounds * config.benchmark_steps + states.steps.sum(),
     )
     saliency = masks.normalise(jnp.max(each * jax.vmap(masks.normalise)(finds.mask), axis=0))
-    return Explanation(saliency, tuple(vector[r] for r in numbers for vector in finds.vectors), info)
+    return Explanation(
+        saliency, tuple(vector[r] for r in numbers for vector in finds.vectors), info
+    )
 
 
 def dynamic_masks(
     predict: Predict, problem: Problem, *, node: str | Node, config: HDMConfig
 ) -> tuple[Mask, solver.State, masks.Vectors]:
-    """One module: benchmark masks, auxiliary masks that they guide, superposed; the mask, the last state, the vectors."""
+    """One module: benchmark masks, auxiliary masks that they guide, superposed; the mask, the last
+    state, the vectors."""
     shape = problem.image.shape[0], problem.image.shape[1]
     small, large = config.sizes(shape)
     benchmark, superposed = config.benchmark(small), config.superposed((*small, *large))
@@ -224,19 +245,27 @@ def erased(image: Image, mask: Mask, backdrop: Image, erasure: Any) -> Image:
     return blend(gone[None], backdrop, image)[0]
 
 
-def shares(predict: Predict, images: Float[Array, "v h w c"], problem: Problem, *, node: str | Node) -> Float[Array, " v"]:
-    """s(y) of each image y: the share of the way from the fill's activation to the original's, clipped to [0, 1].
+def shares(
+    predict: Predict, images: Float[Array, "v h w c"], problem: Problem, *, node: str | Node
+) -> Float[Array, " v"]:
+    """s(y) of each image y: the share of the way from the fill's activation to the original's,
+    clipped to [0, 1].
 
     Of a vector node the mean over its elements.
     """
     outputs = predict(images)
     reached = jax.vmap(lambda each: activation(node, each, problem.target))(outputs)
     way = problem.reference - problem.nothing
-    share = (reached - problem.nothing) * jnp.sign(way) / jnp.maximum(jnp.abs(way), objectives.EPSILON)
+    share = (
+        (reached - problem.nothing) * jnp.sign(way) / jnp.maximum(jnp.abs(way), objectives.EPSILON)
+    )
     return jnp.clip(share, 0.0, 1.0).reshape(len(images), -1).mean(axis=1)
 
 
-def weights_of(restored: Float[Array, " r"], before: Float[Array, " r"], least: Any) -> Float[Array, " r"]:
-    """w_r: 1 for the first find; then the lesser of both shares, or 0 where that is below `least`."""
+def weights_of(
+    restored: Float[Array, " r"], before: Float[Array, " r"], least: Any
+) -> Float[Array, " r"]:
+    """w_r: 1 for the first find; then the lesser of both shares, or 0 where that is below
+    `least`."""
     weights = jnp.minimum(restored, before)
     return jnp.where(weights < least, 0.0, weights).at[0].set(1.0)

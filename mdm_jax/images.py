@@ -23,7 +23,8 @@ MIN_SIDE = 8
 MAX_PIXELS = 100_000_000
 """larger files are refused before they are decoded (decompression bombs)"""
 MAX_ASPECT = 8
-"""a longer strip is cut to its centre before it is resized, or resizing it would need memory for pixels that none sees"""
+"""a longer strip is cut to its centre before it is resized, or resizing it would need memory for
+pixels that none sees"""
 DRAWINGS = {"EPS", "WMF"}
 """formats that are programs, for which Pillow would start another program"""
 TOO_LARGE = f"over the limit of {MAX_PIXELS // 10**6} megapixels: shrink it first"
@@ -39,21 +40,26 @@ CROP_MODES = ("center", "squash")
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """control characters, and what stands for bytes that are no UTF-8"""
 
-# Once and for all: what is too large is refused here, and `warnings.catch_warnings` must not be used where threads read.
+# Once and for all: what is too large is refused here, and `warnings.catch_warnings` must not be
+# used where threads read.
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
 def read(path: str | Path) -> PIL.Image.Image:
     """An image file as 8-bit RGB, upright.
 
-    EXIF rotation is applied, transparency is laid on white, CMYK and palettes are converted, 16-bit grey keeps its range,
-    an animation gives its first frame. Raises InputError for what is no image, empty, truncated, tiny or huge.
-    """
+    EXIF rotation is applied, transparency is laid on white, CMYK and palettes are converted, 16-bit
+    grey keeps its range, an animation gives its first frame. Raises InputError for what is no
+    image, empty, truncated, tiny or huge."""
     path = Path(path)
     shown = printable(path)
     try:
         if not path.exists():
-            what = "is a link to what does not exist: mend it" if path.is_symlink() else "does not exist: check the path"
+            what = (
+                "is a link to what does not exist: mend it"
+                if path.is_symlink()
+                else "does not exist: check the path"
+            )
             raise InputError(f"{shown} {what}")
         if path.is_dir():
             raise InputError(f"{shown} is a folder: give image files, for example {shown}/*.jpg")
@@ -61,31 +67,44 @@ def read(path: str | Path) -> PIL.Image.Image:
             raise InputError(f"{shown} is empty: it holds no image")
         return decode(path, shown)
     except PermissionError as error:
-        raise InputError(f"{shown} cannot be read (permission denied): check its permissions") from error
+        raise InputError(
+            f"{shown} cannot be read (permission denied): check its permissions"
+        ) from error
     except OSError as error:
         raise InputError(f"{shown} is damaged or cannot be read ({error})") from error
 
 
 def decode(file: Path | io.BytesIO, shown: str) -> PIL.Image.Image:
-    """An image from a file or from bytes in memory, as `read` gives it; `shown` names it in the InputError."""
+    """An image from a file or from bytes in memory, as `read` gives it; `shown` names it in the
+    InputError."""
     try:
         with PIL.Image.open(file) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise InputError(f"{shown} is {width}x{height}, {TOO_LARGE}")
             if min(width, height) < MIN_SIDE:
-                raise InputError(f"{shown} is {width}x{height}: an image needs at least {MIN_SIDE} pixels a side")
+                raise InputError(
+                    f"{shown} is {width}x{height}: an image needs at least {MIN_SIDE} pixels a side"
+                )
             if opened.format in DRAWINGS:
-                raise InputError(f"{shown} is a drawing ({opened.format}), which is a program: save it as PNG first")
+                raise InputError(
+                    f"{shown} is a drawing ({opened.format}), which is a program: save it as PNG"
+                    " first"
+                )
             return _to_rgb(_upright(opened))
     except (InputError, PermissionError):
         raise
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:  # a warning where they are errors
+    except (
+        PIL.Image.DecompressionBombError,
+        PIL.Image.DecompressionBombWarning,
+    ) as error:  # a warning where they are errors
         raise InputError(f"{shown} is {TOO_LARGE}") from error
     except PIL.UnidentifiedImageError as error:
         raise InputError(f"{shown} is not an image in a known format") from error
     except Exception as error:  # a stranger's bytes: Pillow raises errors of many kinds for them
-        raise InputError(f"{shown} is damaged or cannot be read ({error or type(error).__name__})") from error
+        raise InputError(
+            f"{shown} is damaged or cannot be read ({error or type(error).__name__})"
+        ) from error
 
 
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -128,13 +147,19 @@ def to_uint8(image: Any) -> np.ndarray:
 
 
 def fit(
-    image: PIL.Image.Image, size: tuple[int, int], *, crop: float = 1.0, interpolation: str = "bilinear", mode: str = "center"
+    image: PIL.Image.Image,
+    size: tuple[int, int],
+    *,
+    crop: float = 1.0,
+    interpolation: str = "bilinear",
+    mode: str = "center",
 ) -> PIL.Image.Image:
-    """Resize so that a centre crop of (height, width) is the share `crop` of the short side, then crop, as timm does.
+    """Resize so that a centre crop of (height, width) is the share `crop` of the short side, then
+    crop, as timm does.
 
-    For a square crop the sides are rounded as torchvision's `Resize` does, for another as timm's `ResizeKeepRatio`. The mode
-    "squash" resizes each side by itself, so that the crop is the share `crop` of both, whatever the aspect.
-    """
+    For a square crop the sides are rounded as torchvision's `Resize` does, for another as timm's
+    `ResizeKeepRatio`. The mode "squash" resizes each side by itself, so that the crop is the share
+    `crop` of both, whatever the aspect."""
     height, width = size
     room, resized = placement(image.size, size, crop=crop, mode=mode)
     if room != image.size:  # a strip: the centre is all that the crop will see
@@ -147,8 +172,9 @@ def fit(
 def placement(
     original: tuple[int, int], size: tuple[int, int], *, crop: float = 1.0, mode: str = "center"
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """How `fit` brings an image of `original` (width, height) to a `size` (height, width): the (width, height) of the centre
-    that it keeps of a long strip, the whole for any other image, and that to which it resizes this before it crops."""
+    """How `fit` brings an image of `original` (width, height) to a `size` (height, width): the
+    (width, height) of the centre that it keeps of a long strip, the whole for any other image, and
+    that to which it resizes this before it crops."""
     height, width = size
     whole = int(height / crop), int(width / crop)
     if mode == "squash":
@@ -175,42 +201,59 @@ def _centre(image: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
 
 
 def check_batch(images: Any) -> np.ndarray | Array:
-    """Images as float32 [n, h, w, c] in [0, 1]. Raises InputError saying which image is wrong and how."""
+    """Images as float32 [n, h, w, c] in [0, 1]. Raises InputError saying which image is wrong and
+    how."""
     try:
         images = images if isinstance(images, jax.Array) else np.asarray(images)
     except ValueError:
-        raise InputError("images differ in shape: bring them to one size, or call once for each") from None
+        raise InputError(
+            "images differ in shape: bring them to one size, or call once for each"
+        ) from None
     if images.ndim != 4:
-        raise InputError(f"images have shape {images.shape}: give [n, height, width, channels] (one image: image[None])")
+        raise InputError(
+            f"images have shape {images.shape}: give [n, height, width, channels] (one image:"
+            " image[None])"
+        )
     n, height, width, channels = images.shape
     if n == 0:
         raise InputError("no images: the batch is empty")
     if min(height, width) < MIN_SIDE or channels == 0:
         raise InputError(
-            f"images are {height}x{width} with {channels} channels: give {MIN_SIDE} pixels a side or more, channels last"
+            f"images are {height}x{width} with {channels} channels: give {MIN_SIDE} pixels a side"
+            " or more, channels last"
         )
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise InputError(f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255")
+        raise InputError(
+            f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255"
+        )
     images = images.astype(np.float32)
     low, high = np.asarray(images.min(axis=(1, 2, 3))), np.asarray(images.max(axis=(1, 2, 3)))
     if not np.isfinite(low + high).all():
-        raise InputError(f"image {int(np.flatnonzero(~np.isfinite(low + high))[0])} holds NaN or infinite values")
+        raise InputError(
+            f"image {int(np.flatnonzero(~np.isfinite(low + high))[0])} holds NaN or infinite values"
+        )
     if low.min() < -1e-3 or high.max() > 1 + 1e-3:
         worst = int(np.flatnonzero((low < -1e-3) | (high > 1 + 1e-3))[0])
         raise InputError(
-            f"image {worst} has values from {low[worst]:.3g} to {high[worst]:.3g}: images lie in [0, 1] and the network "
-            "normalises inside"
+            f"image {worst} has values from {low[worst]:.3g} to {high[worst]:.3g}: images lie in"
+            " [0, 1] and the network normalises inside"
         )
     return images
 
 
 def check_image(image: Any, shown: str) -> Float32[np.ndarray, "h w c"]:
-    """A copy of one image, float32 [h, w, c] in [0, 1]; `shown` names it in the InputError for what is not such."""
+    """A copy of one image, float32 [h, w, c] in [0, 1]; `shown` names it in the InputError for what
+    is not such."""
     image = np.asarray(image)
     if image.ndim != 3 or min(image.shape[:2]) < MIN_SIDE or image.shape[2] == 0:
-        raise InputError(f"{shown} has shape {image.shape}: give [height, width, channels], {MIN_SIDE} pixels a side or more")
+        raise InputError(
+            f"{shown} has shape {image.shape}: give [height, width, channels], {MIN_SIDE} pixels a"
+            " side or more"
+        )
     if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise InputError(f"{shown} is {image.dtype}: give floats in [0, 1], for 8-bit images image / 255")
+        raise InputError(
+            f"{shown} is {image.dtype}: give floats in [0, 1], for 8-bit images image / 255"
+        )
     image = np.array(image, np.float32)
     low, high = float(image.min()), float(image.max())
     if not np.isfinite(low + high):
@@ -221,14 +264,16 @@ def check_image(image: Any, shown: str) -> Float32[np.ndarray, "h w c"]:
 
 
 def gaussian_blur(image: Float[Array, "h w c"], sigma: Scalar) -> Float[Array, "h w c"]:
-    """Gaussian blur with reflected borders, as two small matrix products; `sigma` in pixels may be traced."""
+    """Gaussian blur with reflected borders, as two small matrix products; `sigma` in pixels may be
+    traced."""
     rows, columns = (_blur_matrix(n, sigma) for n in image.shape[:2])
     highest = jax.lax.Precision.HIGHEST
     return jnp.einsum("yh,hwc,xw->yxc", rows, image, columns, precision=highest)
 
 
 def _blur_matrix(n: int, sigma: Scalar) -> Float[Array, "n n"]:
-    """Row y weighs every pixel by its distance, and by those of its mirror images beyond either border."""
+    """Row y weighs every pixel by its distance, and by those of its mirror images beyond either
+    border."""
     at = np.arange(n)
     places = np.stack([at, -1 - at, 2 * n - 1 - at])
     distance = at[None, :, None] - places[:, None, :]

@@ -18,16 +18,19 @@ from mdm_jax.types import Scalar
 Size = tuple[int, int]
 Vectors = tuple[Float[Array, "_h _w"], ...]
 
-HIGHEST = jax.lax.Precision.HIGHEST  # the matrices are tiny; TF32 or bfloat16 products would blur exact masks
+HIGHEST = (
+    jax.lax.Precision.HIGHEST
+)  # the matrices are tiny; TF32 or bfloat16 products would blur exact masks
 
 
 def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -> tuple[Size, ...]:
-    """Sizes as (height, width) pairs: an integer is a square; None chooses by the image's short side.
+    """Sizes as (height, width) pairs: an integer is a square; None chooses by the image's short
+    side.
 
-    The default is 8, 16, 32 cells below 112 pixels and 7, 14, 28, 56 (which line up with 16-pixel patches at 224) above:
-    coarse masks find the object, and fine ones its strokes, without which a map's peak falls beside them. The longer side of
-    a non-square image gets cells in proportion. Raises InputError outside 1 .. image size.
-    """
+    The default is 8, 16, 32 cells below 112 pixels and 7, 14, 28, 56 (which line up with 16-pixel
+    patches at 224) above: coarse masks find the object, and fine ones its strokes, without which a
+    map's peak falls beside them. The longer side of a non-square image gets cells in proportion.
+    Raises InputError outside 1 .. image size."""
     height, width = image_shape
     if sizes is None:
         short = min(height, width)
@@ -39,12 +42,15 @@ def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -
         raise InputError("sizes is empty: give at least one mask size, for example (7, 14, 28)")
     for h, w in pairs:
         if not (1 <= h <= height and 1 <= w <= width):
-            raise InputError(f"mask size {h}x{w} does not fit: give 1 up to the image's {height}x{width}")
+            raise InputError(
+                f"mask size {h}x{w} does not fit: give 1 up to the image's {height}x{width}"
+            )
     return pairs
 
 
 class Parametrisation(NamedTuple):
-    """How free parameters become mask values in [0, 1]: `vector = decode(parameters)`, `project` after every update."""
+    """How free parameters become mask values in [0, 1]: `vector = decode(parameters)`, `project`
+    after every update."""
 
     decode: Callable[[Float[Array, "_h _w"]], Float[Array, "_h _w"]]
     encode: Callable[[Float[Array, "_h _w"]], Float[Array, "_h _w"]]
@@ -52,7 +58,8 @@ class Parametrisation(NamedTuple):
 
 
 SIGMOID_MARGIN = 0.02
-"""a sigmoid cannot start at exactly 0 or 1; values are moved this far inside, where the gradient still flows"""
+"""a sigmoid cannot start at exactly 0 or 1; values are moved this far inside, where the gradient
+still flows"""
 
 PARAMETRISATIONS = {
     "sigmoid": Parametrisation(
@@ -69,10 +76,11 @@ PARAMETRISATIONS = {
 
 
 def within_budget(parameters: Any, budget: Scalar, name: str, weights: Any = None) -> Any:
-    """Parameters shifted alike, P - s, by the least s >= 0 that keeps the mean mask value within `budget`, found by bisection.
+    """Parameters shifted alike, P - s, by the least s >= 0 that keeps the mean mask value within
+    `budget`, found by bisection.
 
-    The mean is over all sizes, weighed as they are stacked. In units of the parametrisation, so the order of values stays.
-    """
+    The mean is over all sizes, weighed as they are stacked. In units of the parametrisation, so the
+    order of values stays."""
     decode, project = PARAMETRISATIONS[name].decode, PARAMETRISATIONS[name].project
 
     def shifted(shift: Array) -> Any:
@@ -80,7 +88,11 @@ def within_budget(parameters: Any, budget: Scalar, name: str, weights: Any = Non
 
     def mean(parameters: Any) -> Array:
         means = jnp.stack([decode(leaf).mean() for leaf in jax.tree.leaves(parameters)])
-        return means.mean() if weights is None else jnp.average(means, weights=jnp.asarray(weights, means.dtype))
+        return (
+            means.mean()
+            if weights is None
+            else jnp.average(means, weights=jnp.asarray(weights, means.dtype))
+        )
 
     def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
@@ -89,9 +101,13 @@ def within_budget(parameters: Any, budget: Scalar, name: str, weights: Any = Non
         return jnp.where(kept > budget, middle, low), jnp.where(kept > budget, high, middle)
 
     kept = mean(parameters)
-    largest = jnp.max(jnp.stack([leaf.max() for leaf in jax.tree.leaves(parameters)])) + LOWEST[name]
+    largest = (
+        jnp.max(jnp.stack([leaf.max() for leaf in jax.tree.leaves(parameters)])) + LOWEST[name]
+    )
     _, shift = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros(()), largest))
-    return jax.tree.map(lambda leaf, moved: jnp.where(kept > budget, moved, leaf), parameters, shifted(shift))
+    return jax.tree.map(
+        lambda leaf, moved: jnp.where(kept > budget, moved, leaf), parameters, shifted(shift)
+    )
 
 
 LOWEST = {"sigmoid": 16.0, "box": 0.0}
@@ -111,8 +127,11 @@ STARTS = ("ones", "half", "random")
 """names of a start; that of a baseline is another, see `mdm.warm_start`"""
 
 
-def start(kind: str | Num[Any, "..."] | float, sizes: Sequence[Size], *, key: Key[Array, ""]) -> Vectors:
-    """First mask vectors: "ones" (everything kept), "half", "random" (uniform), a number, or a map [h, w] to begin from.
+def start(
+    kind: str | Num[Any, "..."] | float, sizes: Sequence[Size], *, key: Key[Array, ""]
+) -> Vectors:
+    """First mask vectors: "ones" (everything kept), "half", "random" (uniform), a number, or a map
+    [h, w] to begin from.
 
     A map (say, of Grad-CAM) is averaged down to every size. Raises InputError for another name.
     """
@@ -127,15 +146,16 @@ def start(kind: str | Num[Any, "..."] | float, sizes: Sequence[Size], *, key: Ke
     kind = jnp.asarray(kind, jnp.float32)
     if kind.ndim == 0:
         return tuple(jnp.broadcast_to(kind, size) for size in sizes)
-    return tuple(averaging(kind.shape[0], h) @ kind @ averaging(kind.shape[1], w).T for h, w in sizes)
+    return tuple(
+        averaging(kind.shape[0], h) @ kind @ averaging(kind.shape[1], w).T for h, w in sizes
+    )
 
 
 def render(vector: Float[Array, "_h _w"], shape: Size) -> Float[Array, "H W"]:
     """Bilinear upsampling of a mask vector as two small matrix products.
 
-    M = R_H V R_W^T, half-pixel centres, edges held (torch's `align_corners=False`). Rows of R sum to one, so values stay
-    within those of V, and the gradient is the exact transpose.
-    """
+    M = R_H V R_W^T, half-pixel centres, edges held (torch's `align_corners=False`). Rows of R sum
+    to one, so values stay within those of V, and the gradient is the exact transpose."""
     rows, columns = (interpolation(n, m) for n, m in zip(vector.shape, shape))
     return jnp.matmul(jnp.matmul(rows, vector, precision=HIGHEST), columns.T, precision=HIGHEST)
 
@@ -149,7 +169,8 @@ def interpolation(cells: int, pixels: int) -> np.ndarray:
 
 
 def averaging(pixels: int, cells: int) -> np.ndarray:
-    """Matrix [cells, pixels] that averages pixels over each cell, by the share of the pixel that the cell covers."""
+    """Matrix [cells, pixels] that averages pixels over each cell, by the share of the pixel that
+    the cell covers."""
     edges = np.linspace(0.0, pixels, cells + 1)
     at = np.arange(pixels)
     covered = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)
@@ -167,8 +188,8 @@ def stack(masks: Float[Array, "k h w"], weights: Any = None) -> Float[Array, "h 
 def resolve_weights(weights: Any, sizes: Sequence[Sequence[int]]) -> Any:
     """Stacking weights of masks of these sizes: those given, or (h w)^(p / 2) from one number p.
 
-    That is the cells a side to the power of p: None and 0 weigh all alike, with 1 twice the cells a side count twice.
-    """
+    That is the cells a side to the power of p: None and 0 weigh all alike, with 1 twice the cells a
+    side count twice."""
     if weights is None or isinstance(weights, tuple | list) or np.ndim(weights) > 0:
         return weights
     cells = np.asarray([height * width for height, width in sizes], np.float32)
@@ -176,8 +197,11 @@ def resolve_weights(weights: Any, sizes: Sequence[Sequence[int]]) -> Any:
 
 
 def normalise(mask: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """Stretch a map to [0, 1]; a constant map, which prefers no pixel, becomes all zeros, and one with a NaN all NaN."""
+    """Stretch a map to [0, 1]; a constant map, which prefers no pixel, becomes all zeros, and one
+    with a NaN all NaN."""
     low, high = mask.min(), mask.max()
     constant = high - low <= 1e-6 * jnp.maximum(jnp.abs(high), jnp.abs(low))
     stretched = jnp.where(constant, 0.0, (mask - low) / jnp.where(constant, 1.0, high - low))
-    return jnp.where(jnp.isnan(mask).any(), jnp.nan, stretched)  # XLA's min and max on CPU may pass over a NaN
+    return jnp.where(
+        jnp.isnan(mask).any(), jnp.nan, stretched
+    )  # XLA's min and max on CPU may pass over a NaN

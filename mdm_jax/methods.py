@@ -1,4 +1,5 @@
-"""Every method by name, under one contract; and `name:setting=value,...` as the command line and tables write one."""
+"""Every method by name, under one contract; and `name:setting=value,...` as the command line and
+tables write one."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, get_args, get_type_hints, runtime_
 from jax import tree_util
 from jaxtyping import Array, Int, Key
 
-from mdm_jax import hdm, mdm, outside
+from mdm_jax import hdm, mdm, plugins
 from mdm_jax.baselines import BASELINES
 from mdm_jax.config import MDMConfig, config_from_mapping, preset
 from mdm_jax.errors import InputError, unknown
@@ -23,9 +24,9 @@ from mdm_jax.types import Explanation, Image, Node, Predict
 class Method(Protocol):
     """The contract of every method: one image in, one `Explanation` out, pure.
 
-    `config` is the method's own frozen dataclass, a pytree with a `check()` that raises InputError; None is its default.
-    The default of `node` is what the method's authors explain: a logit for gradients, a probability for masks.
-    """
+    `config` is the method's own frozen dataclass, a pytree with a `check()` that raises InputError;
+    None is its default. The default of `node` is what the method's authors explain: a logit for
+    gradients, a probability for masks."""
 
     def __call__(
         self,
@@ -40,8 +41,12 @@ class Method(Protocol):
     ) -> Explanation: ...
 
 
-METHODS: dict[str, Method] = {"mdm": mdm.explain, "hdm": hdm.explain} | {name: each for name, (each, _) in BASELINES.items()}
-CONFIGS: dict[str, type] = {"mdm": MDMConfig, "hdm": HDMConfig} | {name: config for name, (_, config) in BASELINES.items()}
+METHODS: dict[str, Method] = {"mdm": mdm.explain, "hdm": hdm.explain} | {
+    name: each for name, (each, _) in BASELINES.items()
+}
+CONFIGS: dict[str, type] = {"mdm": MDMConfig, "hdm": HDMConfig} | {
+    name: config for name, (_, config) in BASELINES.items()
+}
 
 
 LARGEST = 2**31
@@ -59,15 +64,16 @@ class Chosen(NamedTuple):
 
 
 def resolve(method: Any) -> Method:
-    """A method from its name (or that of your own function, see `mdm_jax.outside`), or the function that it is.
+    """A method from its name (or that of your own function, see `mdm_jax.plugins`), or the function
+    that it is.
 
     Raises InputError for another name, and for what is neither.
     """
     if isinstance(method, str):
         if method in METHODS:
             return METHODS[method]
-        if outside.is_name(method):
-            return outside.find(method, "method")
+        if plugins.is_name(method):
+            return plugins.find(method, "method")
         raise unknown("method", method, METHODS)
     if not callable(method):
         raise InputError(f"{method!r} is no method: give a name or a function of the contract")
@@ -80,31 +86,46 @@ def name_of(method: Method) -> str | None:
 
 
 def checked_config(method: Method, config: Any) -> Any:
-    """A method's config, or None for its default. Raises InputError for that of another method, or a number out of range."""
+    """A method's config, or None for its default. Raises InputError for that of another method, or
+    a number out of range."""
     name = name_of(method)
     if config is not None and name is not None and not isinstance(config, CONFIGS[name]):
         kind = CONFIGS[name].__name__
-        raise InputError(f"config is a {type(config).__name__}: {name} takes a {kind}, or None for its default")
+        raise InputError(
+            f"config is a {type(config).__name__}: {name} takes a {kind}, or None for its default"
+        )
     return _checked(config)
 
 
 def _checked(config: Any) -> Any:
-    if dataclasses.is_dataclass(config) and type(config).__hash__ is None and tree_util.all_leaves([config]):
-        raise InputError(f"a {type(config).__name__} may be changed: write @dataclass(frozen=True) above it")
+    if (
+        dataclasses.is_dataclass(config)
+        and type(config).__hash__ is None
+        and tree_util.all_leaves([config])
+    ):
+        raise InputError(
+            f"a {type(config).__name__} may be changed: write @dataclass(frozen=True) above it"
+        )
     if hasattr(config, "check"):
         config.check()
     return config
 
 
 def config_type(name: str) -> Any:
-    """The config of a method by its name; of your own, the dataclass that its `config` is annotated with, or None."""
+    """The config of a method by its name; of your own, the dataclass that its `config` is annotated
+    with, or None."""
     if name in CONFIGS:
         return CONFIGS[name]
     try:
         annotated = get_type_hints(resolve(name)).get("config")
-    except (NameError, TypeError):  # a name that only type checkers see, or an object that is called
+    except (
+        NameError,
+        TypeError,
+    ):  # a name that only type checkers see, or an object that is called
         return None
-    return next((kind for kind in (annotated, *get_args(annotated)) if dataclasses.is_dataclass(kind)), None)
+    return next(
+        (kind for kind in (annotated, *get_args(annotated)) if dataclasses.is_dataclass(kind)), None
+    )
 
 
 def default_node(method: Method) -> str | Node:
@@ -114,58 +135,85 @@ def default_node(method: Method) -> str | Node:
 
 
 def parted(text: str) -> tuple[str, str]:
-    """The name and the settings in `name:settings`, `file.py:name:settings` or `module:name:settings`; "" for no settings.
+    """The name and the settings in `name:settings`, `file.py:name:settings` or
+    `module:name:settings`; "" for no settings.
 
-    What stands before the first colon is a method's name, or where something of your own lies; settings hold an equals sign.
-    """
+    What stands before the first colon is a method's name, or where something of your own lies;
+    settings hold an equals sign."""
     first, _, rest = text.partition(":")
     second, _, settings = rest.partition(":")
-    return (f"{first}:{second}", settings) if first not in METHODS and outside.is_name(f"{first}:{second}") else (first, rest)
+    return (
+        (f"{first}:{second}", settings)
+        if first not in METHODS and plugins.is_name(f"{first}:{second}")
+        else (first, rest)
+    )
 
 
 def choose(text: str) -> Chosen:
-    """The method and settings that `name` or `name:setting=value,...` says, such as `rise:samples=1000` or `mdm:preset=paper`.
+    """The method and settings that `name` or `name:setting=value,...` says, such as
+    `rise:samples=1000` or `mdm:preset=paper`.
 
-    Values are written as in TOML; a bare word is a string. A method of your own is `file.py:name` or `module:name`, and
-    `file.py:name:setting=value,...` with settings. Raises InputError for an unknown name, setting or value.
-    """
+    Values are written as in TOML; a bare word is a string. A method of your own is `file.py:name`
+    or `module:name`, and `file.py:name:setting=value,...` with settings. Raises InputError for an
+    unknown name, setting or value."""
     name, written = parted(text)
     resolve(name)
     settings: dict[str, Any] = {}
     for each in re.split(r",(?![^\[{]*[\]}])", written) if written else []:
         setting, equals, value = each.partition("=")
         if not (setting and equals and value):
-            raise InputError(f"{text!r} cannot be read at {each!r}: write {name}:setting=value,setting=value")
+            raise InputError(
+                f"{text!r} cannot be read at {each!r}: write {name}:setting=value,setting=value"
+            )
         if setting.strip() in settings:
             raise InputError(f"{setting.strip()} is given twice in {text!r}: give it once")
         settings[setting.strip()] = number = _value(value.strip())
         if type(number) in (int, float) and not abs(number) < LARGEST:
-            raise InputError(f"{setting.strip()} is {number} in {text!r}: give a number of less than {LARGEST}")
+            raise InputError(
+                f"{setting.strip()} is {number} in {text!r}: give a number of less than {LARGEST}"
+            )
     if name == "mdm":
         base = preset(str(settings.pop("preset", "fast")))
         return Chosen(text, name, config_from_mapping(settings, base))
     kind = config_type(name)
     if kind is None and settings:
-        raise InputError(f"{name} takes no settings: annotate its config with a dataclass of them, or leave {written} out")
+        raise InputError(
+            f"{name} takes no settings: annotate its config with a dataclass of them, or leave"
+            f" {written} out"
+        )
     return Chosen(text, name, None if kind is None else _configured(kind, settings, text))
 
 
 def _configured(kind: Any, settings: dict[str, Any], text: str) -> Any:
-    """A baseline's config with settings. Raises InputError for one that does not exist or is of another type."""
+    """A baseline's config with settings. Raises InputError for one that does not exist or is of
+    another type."""
     try:
         default = kind()
     except TypeError:
-        raise InputError(f"{kind.__name__} of {text!r} has settings without a default: give each one") from None
+        raise InputError(
+            f"{kind.__name__} of {text!r} has settings without a default: give each one"
+        ) from None
     fields = [field.name for field in dataclasses.fields(kind)]
-    settings = {setting: tuple(value) if isinstance(value, list) else value for setting, value in settings.items()}
+    settings = {
+        setting: tuple(value) if isinstance(value, list) else value
+        for setting, value in settings.items()
+    }
     for setting, value in settings.items():
         if setting not in fields:
             raise unknown(f"setting of {parted(text)[0]}", setting, fields)
         usual = getattr(default, setting)
         number = isinstance(usual, float) and type(value) in (int, float)
-        several = isinstance(usual, str) and isinstance(value, tuple)  # such as baseline=["zero","blur"]
-        unlike = isinstance(usual, tuple) and isinstance(value, tuple) and any(type(v) is not type(usual[0]) for v in value)
-        if unlike or (usual is not None and not number and not several and type(value) is not type(usual)):
+        several = isinstance(usual, str) and isinstance(
+            value, tuple
+        )  # such as baseline=["zero","blur"]
+        unlike = (
+            isinstance(usual, tuple)
+            and isinstance(value, tuple)
+            and any(type(v) is not type(usual[0]) for v in value)
+        )
+        if unlike or (
+            usual is not None and not number and not several and type(value) is not type(usual)
+        ):
             raise InputError(f"{setting} is {value!r} in {text!r}: write a value such as {usual!r}")
     return _checked(kind(**settings))
 

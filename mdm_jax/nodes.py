@@ -1,8 +1,9 @@
-"""Detection nodes: the activation that a mask must preserve. A node is `node(outputs, target) -> activation`.
+"""Detection nodes: the activation that a mask must preserve. A node is `node(outputs, target) ->
+activation`.
 
-`outputs` are one image's network outputs without a batch axis: the logits [classes], or a tuple that begins with them.
-The target is a class, or for an `Entry` the place of an element in a named output, such as the number of a prototype.
-"""
+`outputs` are one image's network outputs without a batch axis: the logits [classes], or a tuple
+that begins with them. The target is a class, or for an `Entry` the place of an element in a named
+output, such as the number of a prototype."""
 
 from __future__ import annotations
 
@@ -15,17 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdm_jax import outside
+from mdm_jax import plugins
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.types import Node
 
 
 def logits_of(outputs: Any) -> Any:
-    """The logits in one image's outputs, arrays or their shapes. Raises InputError where there are none."""
+    """The logits in one image's outputs, arrays or their shapes. Raises InputError where there are
+    none."""
     if not has_logits(outputs):
         raise InputError(
-            f"the network's outputs ({_described(outputs)}) have no logits [classes]: give a node that reads them, for "
-            "example node=lambda outputs, target: outputs['logits'][target], and give the targets"
+            f"the network's outputs ({_described(outputs)}) have no logits [classes]: give a node"
+            " that reads them, for example node=lambda outputs, target: outputs['logits'][target],"
+            " and give the targets"
         )
     return _head(outputs)
 
@@ -41,7 +44,11 @@ def _head(outputs: Any) -> Any:
 
 def _described(outputs: Any) -> str:
     head = _head(outputs)
-    return f"an array of shape {(1, *head.shape)} for one image" if hasattr(head, "shape") else f"a {type(outputs).__name__}"
+    return (
+        f"an array of shape {(1, *head.shape)} for one image"
+        if hasattr(head, "shape")
+        else f"a {type(outputs).__name__}"
+    )
 
 
 def _logits(outputs: Any) -> Float[Array, " classes"]:
@@ -71,7 +78,8 @@ def sigmoid(outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def logits(outputs: Any, target: Int[Array, ""]) -> Float[Array, " classes"]:
-    """The whole logit vector z: the mask must preserve everything that the network says, not one class."""
+    """The whole logit vector z: the mask must preserve everything that the network says, not one
+    class."""
     del target
     return _logits(outputs)
 
@@ -80,9 +88,9 @@ def logits(outputs: Any, target: Int[Array, ""]) -> Float[Array, " classes"]:
 class Entry:
     """Element `target` of `out[name]`, flattened, where the network returns `(logits, out)`.
 
-    Of `similarities` [m] the target is a prototype's number; of `similarity_maps` [gh, gw, m] it is a prototype at one place,
-    `np.ravel_multi_index((y, x, prototype), (gh, gw, m))`. Raises InputError for a network without that output.
-    """
+    Of `similarities` [m] the target is a prototype's number; of `similarity_maps` [gh, gw, m] it is
+    a prototype at one place, `np.ravel_multi_index((y, x, prototype), (gh, gw, m))`. Raises
+    InputError for a network without that output."""
 
     name: str
     strongest: Callable[[Array], Array] = jnp.argmax
@@ -102,7 +110,10 @@ class Entry:
     def _values(self, outputs: Any) -> Any:
         out = outputs[1] if isinstance(outputs, tuple | list) and len(outputs) > 1 else outputs
         if not isinstance(out, Mapping) or self.name not in out:
-            raise InputError(f"the network returns no {self.name!r}: this node is for networks that do, see mdm_jax.models")
+            raise InputError(
+                f"the network returns no {self.name!r}: this node is for networks that do, see"
+                " mdm_jax.models"
+            )
         return out[self.name]
 
 
@@ -118,7 +129,8 @@ NODES: dict[str, Node] = {
     "similarity_at": Entry("similarity_maps"),
     "distance_at": Entry("distance_maps", jnp.argmin),
 }
-"""those from `similarity` on are of prototype networks; `..._at` is a prototype at one place of the map"""
+"""those from `similarity` on are of prototype networks; `..._at` is a prototype at one place of the
+map"""
 
 
 def targets_of(node: Any, outputs: Any) -> int | None:
@@ -135,20 +147,26 @@ def first_target(node: Any, outputs: Any) -> Int[Array, ""]:
     Raises InputError where there are no logits to choose from.
     """
     choose = getattr(resolve(node), "first", None)
-    return (jnp.argmax(logits_of(outputs), axis=-1) if choose is None else choose(outputs)).astype(jnp.int32)
+    return (jnp.argmax(logits_of(outputs), axis=-1) if choose is None else choose(outputs)).astype(
+        jnp.int32
+    )
 
 
 def resolve(node: Any) -> Node:
-    """A node from its name (or that of your own function, see `mdm_jax.outside`), or the function that it is.
+    """A node from its name (or that of your own function, see `mdm_jax.plugins`), or the function
+    that it is.
 
     Raises InputError for anything else.
     """
     if isinstance(node, str):
         if node in NODES:
             return NODES[node]
-        if outside.is_name(node):
-            return outside.find(node, "node")
+        if plugins.is_name(node):
+            return plugins.find(node, "node")
         raise unknown("node", node, NODES)
     if not callable(node):
-        raise InputError(f"node is a {type(node).__name__}: give a name or a function (outputs, target) -> activation")
+        raise InputError(
+            f"node is a {type(node).__name__}: give a name or a function (outputs, target) ->"
+            " activation"
+        )
     return node

@@ -14,7 +14,8 @@ from mdm_jax.errors import InputError
 from mdm_jax.types import Image, Info, Mask, Node, Predict, Status
 
 FORWARDS = 3
-"""forward evaluations that every method spends on its report: the image, the fill, and the image through the map"""
+"""forward evaluations that every method spends on its report: the image, the fill, and the image
+through the map"""
 
 
 class Problem(NamedTuple):
@@ -40,7 +41,8 @@ def begin(
     key: Key[Array, ""],
     fill: Any = "mean",
 ) -> Problem:
-    """State the problem: draw the fill (of several the first), choose the target and take the reference activation.
+    """State the problem: draw the fill (of several the first), choose the target and take the
+    reference activation.
 
     Two forward evaluations.
     """
@@ -48,7 +50,14 @@ def begin(
     backdrop = fills.drawn(fills.in_turn(fill)[0], image, key=fill_key)
     whole, nothing = _unstack(predict(jnp.stack([image, backdrop])))
     target = choose_target(node, whole, target)
-    return Problem(image, backdrop, target, activation(node, whole, target), activation(node, nothing, target), key)
+    return Problem(
+        image,
+        backdrop,
+        target,
+        activation(node, whole, target),
+        activation(node, nothing, target),
+        key,
+    )
 
 
 def report(
@@ -62,11 +71,11 @@ def report(
     forwards: Int[Array, ""] | int = 0,
     **solved: Any,
 ) -> Info:
-    """The diagnostics of an answer, whose `mask` in [0, 1] is what is kept (one forward evaluation).
+    """The diagnostics of an answer, whose `mask` in [0, 1] is what is kept (one forward
+    evaluation).
 
-    `evaluations` and `forwards` are the method's own; the `FORWARDS` of this report are added. `solved` holds the
-    objective, the terms and the steps of a method that optimises.
-    """
+    `evaluations` and `forwards` are the method's own; the `FORWARDS` of this report are added.
+    `solved` holds the objective, the terms and the steps of a method that optimises."""
     image, backdrop, target, reference, nothing, _ = problem
     (through,) = _unstack(predict(blend(mask[None], image, backdrop)))
     masked = activation(node, through, target)
@@ -87,8 +96,8 @@ def report(
 def activation(node: str | Node, outputs: Any, target: Int[Array, ""]) -> Float[Array, "..."]:
     """The node's activation in float32, NaN where the network's own output is not finite.
 
-    The outputs themselves are looked at, because XLA's softmax on CPU can turn NaN logits into ordinary numbers.
-    """
+    The outputs themselves are looked at, because XLA's softmax on CPU can turn NaN logits into
+    ordinary numbers."""
     head = nodes.logits_of(outputs) if nodes.has_logits(outputs) else outputs
     inexact = [leaf for leaf in jax.tree.leaves(head) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in inexact])) if inexact else True
@@ -100,8 +109,11 @@ def blend(seen: Float[Array, "v h w"], image: Image, backdrop: Image) -> Float[A
     return seen[..., None] * image + (1.0 - seen[..., None]) * backdrop
 
 
-def choose_target(node: str | Node, outputs: Any, target: Int[Array, ""] | int | None) -> Int[Array, ""]:
-    """The target to explain: `target`, or the network's (or the node's own) first choice where it is None or negative."""
+def choose_target(
+    node: str | Node, outputs: Any, target: Int[Array, ""] | int | None
+) -> Int[Array, ""]:
+    """The target to explain: `target`, or the network's (or the node's own) first choice where it
+    is None or negative."""
     count = nodes.targets_of(node, outputs)
     if target is not None and count is None:
         return jnp.int32(target)
@@ -114,8 +126,13 @@ def choose_target(node: str | Node, outputs: Any, target: Int[Array, ""] | int |
 def out_of_range(node: str | Node, target: int, count: int) -> InputError:
     """The error for a target that does not exist, to be raised."""
     if isinstance(nodes.resolve(node), nodes.Entry):
-        return InputError(f"target {target} is out of range: the node {node!r} has {count} targets, 0 to {count - 1}")
-    return InputError(f"class index {target} is out of range: the network has {count} classes, 0 to {count - 1}")
+        return InputError(
+            f"target {target} is out of range: the node {node!r} has {count} targets, 0 to"
+            f" {count - 1}"
+        )
+    return InputError(
+        f"class index {target} is out of range: the network has {count} classes, 0 to {count - 1}"
+    )
 
 
 def _unstack(outputs: Any) -> list[Any]:

@@ -1,9 +1,8 @@
 """The solver: optax on one problem, with convergence and failure as data.
 
-`make(...)` returns a pair of pure functions, `init(parameters) -> State` and `step(state, key) -> (State, Record)`;
-`run_fixed` and `run_until` drive them. All are written for ONE problem: `vmap` solves many, and what happens to one
-leaves the others untouched.
-"""
+`make(...)` returns a pair of pure functions, `init(parameters) -> State` and `step(state, key) ->
+(State, Record)`; `run_fixed` and `run_until` drive them. All are written for ONE problem: `vmap`
+solves many, and what happens to one leaves the others untouched."""
 
 from __future__ import annotations
 
@@ -15,11 +14,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from mdm_jax.convolutions import canonical
+from mdm_jax.execution.convolutions import canonical
 from mdm_jax.types import Scalar, Status
 
 Tree = TypeVar("Tree")
-Objective = Callable[[PyTree, Key[Array, ""], Int[Array, ""]], tuple[Float[Array, ""], dict[str, Any]]]
+Objective = Callable[
+    [PyTree, Key[Array, ""], Int[Array, ""]], tuple[Float[Array, ""], dict[str, Any]]
+]
 """`objective(parameters, key, step) -> (value, terms)`; steps count from 0"""
 
 
@@ -68,12 +69,12 @@ def make(
     patience: int = 5,
     earliest: Scalar = 0,
 ) -> Solver:
-    """A solver of one problem by any optax optimiser; `project` maps parameters back to the feasible set.
+    """A solver of one problem by any optax optimiser; `project` maps parameters back to the
+    feasible set.
 
-    A step that meets a NaN or infinity keeps the parameters and sets `Status.NOT_FINITE` for good. A problem has
-    converged when for `patience` steps after step `earliest` the objective has not fallen by `tolerance` times its value at the
-    start.
-    """
+    A step that meets a NaN or infinity keeps the parameters and sets `Status.NOT_FINITE` for good.
+    A problem has converged when for `patience` steps after step `earliest` the objective has not
+    fallen by `tolerance` times its value at the start."""
     optimizer = optax.with_extra_args_support(optimizer)
     value_and_gradient = canonical(jax.value_and_grad(objective, has_aux=True))
 
@@ -109,7 +110,9 @@ def make(
         first = jnp.where(state.steps == 0, value, state.first)
         improved = (state.steps <= earliest) | (value < state.mark - tolerance * jnp.abs(first))
         stale = jnp.where(improved, 0, state.stale + 1)
-        converged = jnp.where(stale >= patience, jnp.int32(Status.CONVERGED), jnp.int32(Status.OUT_OF_STEPS))
+        converged = jnp.where(
+            stale >= patience, jnp.int32(Status.CONVERGED), jnp.int32(Status.OUT_OF_STEPS)
+        )
         after = State(
             parameters=parameters,
             optimizer=moved,
@@ -122,7 +125,9 @@ def make(
             last=record,
             best=choose((state.steps == 0) | (value < state.best.objective), record, state.best),
         )
-        failed = state._replace(status=jnp.int32(Status.NOT_FINITE), evaluations=state.evaluations + 1)
+        failed = state._replace(
+            status=jnp.int32(Status.NOT_FINITE), evaluations=state.evaluations + 1
+        )
         sound = _all_finite((value, gradient, parameters)) & (state.status != Status.NOT_FINITE)
         return choose(sound, after, failed), record
 
@@ -132,7 +137,8 @@ def make(
 def run_fixed(
     solver: Solver, parameters: PyTree, *, steps: int, key: Key[Array, ""], record: bool = False
 ) -> tuple[State, Record | None]:
-    """Exactly `steps` steps by `lax.scan`; with `record`, every step's `Record`, stacked along a leading axis."""
+    """Exactly `steps` steps by `lax.scan`; with `record`, every step's `Record`, stacked along a
+    leading axis."""
 
     def body(state: State, step_key: Key[Array, ""]) -> tuple[State, Record | None]:
         state, each = solver.step(state, step_key)
@@ -144,10 +150,11 @@ def run_fixed(
 def run_until(
     solver: Solver, parameters: PyTree, *, steps: int, key: Key[Array, ""], record: bool = False
 ) -> tuple[State, Record | None]:
-    """Until converged or not finite, at most `steps` steps; ends at the lowest objective that was met on the way.
+    """Until converged or not finite, at most `steps` steps; ends at the lowest objective that was
+    met on the way.
 
-    Runs in `lax.while_loop`, or, where a record is wanted, in `lax.scan`: entries after the last step repeat it.
-    """
+    Runs in `lax.while_loop`, or, where a record is wanted, in `lax.scan`: entries after the last
+    step repeat it."""
     keys = step_keys(key, steps)
 
     def recorded(state: State, step_key: Key[Array, ""]) -> tuple[State, Record]:
@@ -159,7 +166,9 @@ def run_until(
         state, records = jax.lax.scan(recorded, state, keys)
     else:
         state = jax.lax.while_loop(
-            lambda state: going_on(state, steps), lambda state: solver.step(state, keys[state.steps])[0], state
+            lambda state: going_on(state, steps),
+            lambda state: solver.step(state, keys[state.steps])[0],
+            state,
         )
         records = None
     return at_best(state), records
@@ -167,7 +176,11 @@ def run_until(
 
 def going_on(state: State, steps: int, *, until_converged: bool = True) -> Bool[Array, ""]:
     """Whether a problem is neither out of steps nor failed nor, where that ends it, converged."""
-    open_ended = state.status == Status.OUT_OF_STEPS if until_converged else state.status != Status.NOT_FINITE
+    open_ended = (
+        state.status == Status.OUT_OF_STEPS
+        if until_converged
+        else state.status != Status.NOT_FINITE
+    )
     return open_ended & (state.steps < steps)
 
 
@@ -196,6 +209,7 @@ def _all_finite(tree: PyTree) -> Bool[Array, ""]:
 
 
 def _line_search_evaluations(state: optax.OptState) -> Int[Array, ""] | int:
-    """What a line search (as in `optax.lbfgs`) spent on the step, read from its state; zero for other optimisers."""
+    """What a line search (as in `optax.lbfgs`) spent on the step, read from its state; zero for
+    other optimisers."""
     spent = optax.tree.get_all_with_path(state, "num_linesearch_steps")
     return sum((count for _, count in spent), jnp.int32(0))

@@ -1,7 +1,7 @@
 """The contracts between the parts, and the data that a method returns.
 
-Everywhere: images are float32, NHWC (HWC for one image), in [0, 1]. A masked image is `mask * image + (1 - mask) * fill`.
-"""
+Everywhere: images are float32, NHWC (HWC for one image), in [0, 1]. A masked image is `mask * image
+  + (1 - mask) * fill`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 if TYPE_CHECKING:
-    AnyArray = Any  # fields hold JAX arrays inside a program and NumPy arrays outside; a checker need not tell them apart
+    # Fields hold JAX arrays inside a program and NumPy arrays outside; a type checker need not tell
+    # them apart.
+    AnyArray = Any
 else:
     AnyArray = jax.Array | np.ndarray
 
@@ -24,7 +26,8 @@ Scalar = int | float | Float[Any, ""]
 """a number, or an array of one, perhaps traced"""
 
 Predict = Callable[[Float[Array, "n h w c"]], Any]
-"""The network: images [n, h, w, c] in [0, 1] to logits [n, classes], or `(logits, out)`, or any pytree led by n."""
+"""The network: images [n, h, w, c] in [0, 1] to logits [n, classes], or `(logits, out)`, or any
+pytree led by n."""
 
 
 @runtime_checkable
@@ -32,7 +35,8 @@ class Node(Protocol):
     """A detection node: what must stay the same when the image is masked."""
 
     def __call__(self, outputs: Any, target: Int[Array, ""]) -> Float[Array, "..."]:
-        """The activation, a scalar or a vector, from one image's outputs (no batch axis) and its target class."""
+        """The activation, a scalar or a vector, from one image's outputs (no batch axis) and its
+        target class."""
 
 
 @runtime_checkable
@@ -53,7 +57,8 @@ class Status(IntEnum):
     NOT_FINITE = 2
     """a NaN or infinity appeared; the masks are the last finite ones"""
     CONSTANT = 3
-    """the node gives the same activation for the image, its fill and the masked image: nothing to explain"""
+    """the node gives the same activation for the image, its fill and the masked image: nothing to
+    explain"""
 
 
 class Info(NamedTuple):
@@ -102,5 +107,5 @@ class Explanation(NamedTuple):
     trace: Trace | None = None
     """the trajectory, when it was asked for"""
     attribution: Float[AnyArray, "*n h w"] | None = None
-    """signed attribution of each pixel, channels added up, in the method's own units, before it was stretched to a
-    saliency map; None for methods that have none"""
+    """signed attribution of each pixel, channels added up, in the method's own units, before it was
+    stretched to a saliency map; None for methods that have none"""

@@ -1,4 +1,5 @@
-"""Twelve kinds of image files that trouble programs, among good ones, and what must come of each."""
+"""Twelve kinds of image files that trouble programs, among good ones, and what must come of
+each."""
 
 import binascii
 import os
@@ -13,7 +14,12 @@ import PIL.Image
 
 SIZE = (48, 32)
 """width and height of what can be read, upright"""
-CORNERS = {"top left": (6, 6), "top right": (41, 6), "bottom left": (6, 25), "bottom right": (41, 25)}
+CORNERS = {
+    "top left": (6, 6),
+    "top right": (41, 6),
+    "bottom left": (6, 25),
+    "bottom right": (41, 25),
+}
 RED, GREEN, BLUE, GREY = (230, 20, 30), (20, 200, 40), (30, 40, 220), (128, 128, 128)
 COLOURS = dict(zip(CORNERS, (RED, GREEN, BLUE, GREY)))
 DROP = """
@@ -43,17 +49,25 @@ class Expected(NamedTuple):
         """Whether an image, floats in [0, 1] of any size, shows these colours in its corners."""
         height, width = image.shape[:2]
         return all(
-            np.abs(image[y * height // SIZE[1], x * width // SIZE[0]] * 255 - self.colours[name]).max() <= self.tolerance
+            np.abs(
+                image[y * height // SIZE[1], x * width // SIZE[0]] * 255 - self.colours[name]
+            ).max()
+            <= self.tolerance
             for name, (x, y) in CORNERS.items()
         )
 
 
 def make_bad_images(folder: Path) -> dict[str, Expected]:
-    """Draw them in `folder`/val/CLASS; by file as `folder:` lists them (its id is `images.printable` of that), in that order.
+    """Draw them in `folder`/val/CLASS; by file as `folder:` lists them (its id is
+    `images.printable` of that), in that order.
 
     Names that are no UTF-8 are left out where the system refuses them, links where it has none.
     """
-    for name in ("train/bad", "val/bad", "val/good"):  # with both splits, `--split val` or none shows all of them
+    for name in (
+        "train/bad",
+        "val/bad",
+        "val/good",
+    ):  # with both splits, `--split val` or none shows all of them
         (folder / name).mkdir(parents=True)
     bad, good = folder / "val" / "bad", folder / "val" / "good"
     scene = _scene()
@@ -67,7 +81,10 @@ def make_bad_images(folder: Path) -> dict[str, Expected]:
     (bad / "text.png").write_text("This is not a picture.\n" * 20)
     scene.convert("CMYK").save(bad / "cmyk.jpg", quality=95)
     _deep().save(bad / "sixteen_bit.png")
-    frames = [scene, *(PIL.Image.new("RGB", SIZE, colour) for colour in ("black", "white", "black"))]
+    frames = [
+        scene,
+        *(PIL.Image.new("RGB", SIZE, colour) for colour in ("black", "white", "black")),
+    ]
     frames[0].save(bad / "animated.gif", save_all=True, append_images=frames[1:], duration=50)
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter, clockwise
@@ -91,11 +108,22 @@ def make_bad_images(folder: Path) -> dict[str, Expected]:
         **_strange_names(bad, scene),
     }
     both = {f"val/bad/{name}": what for name, what in expected.items()}
-    return dict(sorted((both | {"val/good/first.png": Expected(), "val/good/second.jpg": Expected(tolerance=25)}).items()))
+    return dict(
+        sorted(
+            (
+                both
+                | {
+                    "val/good/first.png": Expected(),
+                    "val/good/second.jpg": Expected(tolerance=25),
+                }
+            ).items()
+        )
+    )
 
 
 def without_rights(command: list[str]) -> list[str]:
-    """The command as one whom permissions bind, also when root runs it: without the right to pass them over (Linux)."""
+    """The command as one whom permissions bind, also when root runs it: without the right to pass
+    them over (Linux)."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return command
     return [sys.executable, "-c", DROP, *command]
@@ -106,7 +134,10 @@ def _scene() -> PIL.Image.Image:
     width, height = SIZE
     pixels = np.zeros((height, width, 3), np.uint8)
     for name, (x, y) in CORNERS.items():
-        rows, columns = (slice(0, n // 2) if at < n // 2 else slice(n // 2, n) for at, n in ((y, height), (x, width)))
+        rows, columns = (
+            slice(0, n // 2) if at < n // 2 else slice(n // 2, n)
+            for at, n in ((y, height), (x, width))
+        )
         pixels[rows, columns] = COLOURS[name]
     return PIL.Image.fromarray(pixels)
 
@@ -121,12 +152,18 @@ def _deep() -> PIL.Image.Image:
 
 
 def _huge(side: int) -> bytes:
-    """A whole PNG of side x side RGB pixels, black: 432 MB when decoded, made of one compressed row again and again."""
+    """A whole PNG of side x side RGB pixels, black: 432 MB when decoded, made of one compressed row
+    again and again."""
     packer, row = zlib.compressobj(1), bytes(1 + 3 * side)
     pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)), (b"IDAT", pixels), (b"IEND", b""))
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)),
+        (b"IDAT", pixels),
+        (b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", binascii.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", binascii.crc32(kind + data))
+        for kind, data in chunks
     )
 
 
@@ -139,9 +176,13 @@ def _links(bad: Path) -> dict[str, Expected]:
 
 
 def _strange_names(bad: Path, scene: PIL.Image.Image) -> dict[str, Expected]:
-    """Two files whose names differ in one byte that is no UTF-8: good images, the second of them upside down."""
+    """Two files whose names differ in one byte that is no UTF-8: good images, the second of them
+    upside down."""
     colours = dict(zip(CORNERS, (GREY, BLUE, GREEN, RED)))
-    drawn = {b"strange\xfe.png": (scene, Expected()), b"strange\xff.png": (scene.rotate(180), Expected(colours=colours))}
+    drawn = {
+        b"strange\xfe.png": (scene, Expected()),
+        b"strange\xff.png": (scene.rotate(180), Expected(colours=colours)),
+    }
     try:
         for name, (image, _) in drawn.items():
             with open(os.path.join(os.fsencode(bad), name), "wb") as file:

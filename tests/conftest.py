@@ -15,19 +15,30 @@ from flax import nnx
 from mdm_jax import MDMConfig
 from mdm_jax.models.resnet import ResNet
 
-# XLA optimises little of what the tests compile: tiny networks run for milliseconds and compile for seconds. For the programs
+# XLA optimises little of what the tests compile: tiny networks run for milliseconds and compile for
+# seconds. For the programs
 # that tests start as well.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 
-LONG = ("test_notebooks", "test_run_processes", "test_sweep", "test_sweep_cli", "test_hdm", "test_bfloat16")
+LONG = (
+    "test_notebooks",
+    "test_run_processes",
+    "test_sweep",
+    "test_sweep_cli",
+    "test_hdm",
+    "test_bfloat16",
+)
 """files of few tests that take long"""
 
 
 def pytest_collection_modifyitems(items):
-    """Long files first, then those of many tests: two workers that each take a whole file (see the Makefile) end together."""
+    """Long files first, then those of many tests: two workers that each take a whole file (see the
+    Makefile) end together."""
     counts = Counter(item.path.stem for item in items)
-    items.sort(key=lambda item: (item.path.stem not in LONG, -counts[item.path.stem], item.path.stem))
+    items.sort(
+        key=lambda item: (item.path.stem not in LONG, -counts[item.path.stem], item.path.stem)
+    )
 
 
 PATCH = (slice(8, 16), slice(16, 24))
@@ -35,7 +46,8 @@ PATCH = (slice(8, 16), slice(16, 24))
 
 
 def patch_network(images):
-    """Two logits; the first is the brightness of one patch, the second is fixed. Only the patch matters."""
+    """Two logits; the first is the brightness of one patch, the second is fixed. Only the patch
+    matters."""
     inside = images[:, *PATCH, :].mean((1, 2, 3))
     return jnp.stack([8.0 * inside - 3.0, jnp.zeros_like(inside)], axis=-1)
 
@@ -89,7 +101,8 @@ def images():
 
 @pytest.fixture(scope="session")
 def tiny():
-    """A residual network with random weights on 32x32 images, in inference mode, that is sure of what it says."""
+    """A residual network with random weights on 32x32 images, in inference mode, that is sure of
+    what it says."""
     network = ResNet(num_classes=3, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
     network.fc.kernel[...] *= 30.0
     return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)

@@ -1,8 +1,8 @@
-"""A process that does runs, perhaps dies in one, and tells what it saw; test_run_processes.py starts it.
+"""A process that does runs, perhaps dies in one, and tells what it saw; test_run_processes.py
+starts it.
 
-Standard input holds a JSON list of tasks, each with the name of a function below ("do") and its arguments; standard output gets
-one line of JSON for each.
-"""
+Standard input holds a JSON list of tasks, each with the name of a function below ("do") and its
+arguments; standard output gets one line of JSON for each."""
 
 from __future__ import annotations
 
@@ -22,25 +22,33 @@ from jax.sharding import AxisType, PartitionSpec
 
 import mdm_jax
 from mdm_jax import MDMConfig, RunConfig
-from mdm_jax.commands_runs import share_of
-from mdm_jax.data.sources import Example
-from mdm_jax.runs import programs, slots
+from mdm_jax.cli.commands_runs import share_of
+from mdm_jax.data.source import Example
+from mdm_jax.runs import compiled, continuous_batching
 from mdm_jax.runs import store as store_module
-from mdm_jax.runs.job import work_out
+from mdm_jax.runs.batching import Row
+from mdm_jax.runs.compiled import Question
 from mdm_jax.runs.loop import ALONE, Silent
-from mdm_jax.runs.pool import Row
-from mdm_jax.runs.programs import Question
+from mdm_jax.runs.plan import work_out
 
 CONFIG = MDMConfig(sizes=(4, 8), steps=4)
 ASKED = RunConfig(config=CONFIG, chunk=4)
-COLLECTIVE = re.compile(r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter")
+COLLECTIVE = re.compile(
+    r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter"
+)
 
 
 def kinked_network(images: Any) -> Any:
-    """Three logits by a convolution with ReLU, which tells apart even sums of another order; quick to compile."""
-    kernel, head = (np.asarray(np.random.default_rng(1).normal(size=size), np.float32) for size in ((3, 3, 3, 8), (8, 3)))
+    """Three logits by a convolution with ReLU, which tells apart even sums of another order; quick
+    to compile."""
+    kernel, head = (
+        np.asarray(np.random.default_rng(1).normal(size=size), np.float32)
+        for size in ((3, 3, 3, 8), (8, 3))
+    )
     layout = ("NHWC", "HWIO", "NHWC")
-    features = jax.lax.conv_general_dilated(images, kernel / 3, (2, 2), "SAME", dimension_numbers=layout)
+    features = jax.lax.conv_general_dilated(
+        images, kernel / 3, (2, 2), "SAME", dimension_numbers=layout
+    )
     return jax.nn.relu(features).mean((1, 2)) @ (head * 4)
 
 
@@ -87,7 +95,8 @@ class Mortal(Silent):
 
 
 def kill_before_record(number: int) -> None:
-    """Kill the process when the arrays of its `number`-th chunk and its record are written, and the record is not in place."""
+    """Kill the process when the arrays of its `number`-th chunk and its record are written, and the
+    record is not in place."""
     left, replace_file = number, os.replace
 
     def mortal(source: Any, target: Any) -> None:
@@ -106,45 +115,63 @@ def join(coordinator: str, shard: str) -> list[int]:
 
 
 def run(
-    out: str, share: list[int] | None = None, die_after_rows: int | None = None, die_before_record: int | None = None
+    out: str,
+    share: list[int] | None = None,
+    die_after_rows: int | None = None,
+    die_before_record: int | None = None,
 ) -> int:
     """A run with the kinked network; the rows that were explained."""
     if die_before_record is not None:
         kill_before_record(die_before_record)
     index, count = share or ALONE
-    return mdm_jax.run(kinked_network, Drawn(), out, ASKED, share=(index, count), watch=Mortal(die_after_rows)).rows
+    return mdm_jax.run(
+        kinked_network, Drawn(), out, ASKED, share=(index, count), watch=Mortal(die_after_rows)
+    ).rows
 
 
 def collectives(out: str) -> dict[str, Any]:
-    """Runs on all devices as one team, as accelerators are, beside one on a single device; which collectives were compiled."""
-    teams = programs.teams()
-    mesh = jax.make_mesh((jax.device_count(),), (programs.DEVICES,), axis_types=(AxisType.Auto,))
-    programs.teams = lambda: teams[:1]
+    """Runs on all devices as one team, as accelerators are, beside one on a single device; which
+    collectives were compiled."""
+    teams = compiled.teams()
+    mesh = jax.make_mesh((jax.device_count(),), (compiled.DEVICES,), axis_types=(AxisType.Auto,))
+    compiled.teams = lambda: teams[:1]
     mdm_jax.run(smooth_network, Drawn(), Path(out) / "alone", ASKED)
-    programs.teams = lambda: [mesh]
+    compiled.teams = lambda: [mesh]
     mdm_jax.run(smooth_network, Drawn(), Path(out) / "together", ASKED)
     mdm_jax.run(smooth_network, Drawn(), Path(out) / "slots", replace(ASKED, slots=True))
 
     program = work_out(smooth_network, Drawn(), ASKED).programs[0]
     images = np.stack([Drawn()[i].image for i in range(program.devices)])
-    ahead = Question(images, np.full(len(images), -1, np.int32), np.arange(len(images), dtype=np.uint32))
-    pool = slots.Slots(program, 1)
+    ahead = Question(
+        images, np.full(len(images), -1, np.int32), np.arange(len(images), dtype=np.uint32)
+    )
+    pool = continuous_batching.Slots(program, 1)
     pool.fill(Row(i, Question(*each)) for i, each in enumerate(zip(*ahead)))
     places = pool._at(range(program.devices))
     quorum, questions = program.placed(np.ones(program.devices, np.int32)), program.placed(ahead)
     recipe, arrays, key = program
     lowered = {
-        "answers": programs.answers.lower(recipe, arrays, key, questions),
-        "enter": slots.enter.lower(recipe, arrays, key, pool.slots, places, questions),
-        "advance": slots.advance.lower(recipe, arrays, pool.slots, quorum),
-        "leave": slots.leave.lower(recipe, arrays, pool.slots, places),
-        "a sum over all devices": jax.jit(
-            jax.shard_map(
-                lambda x: jax.lax.psum(x, programs.DEVICES), mesh=mesh, in_specs=programs.SPLIT, out_specs=PartitionSpec()
-            )
-        ).lower(program.placed(np.ones(program.devices, np.float32))),
+        "answers": compiled.answers.lower(recipe, arrays, key, questions),
+        "enter": continuous_batching.enter.lower(
+            recipe, arrays, key, pool.slots, places, questions
+        ),
+        "advance": continuous_batching.advance.lower(recipe, arrays, pool.slots, quorum),
+        "leave": continuous_batching.leave.lower(recipe, arrays, pool.slots, places),
+        "a sum over all devices": (
+            jax.jit(
+                jax.shard_map(
+                    lambda x: jax.lax.psum(x, compiled.DEVICES),
+                    mesh=mesh,
+                    in_specs=compiled.SPLIT,
+                    out_specs=PartitionSpec(),
+                )
+            ).lower(program.placed(np.ones(program.devices, np.float32)))
+        ),
     }
-    found = {name: sorted(set(COLLECTIVE.findall(each.compile().as_text()))) for name, each in lowered.items()}
+    found = {
+        name: sorted(set(COLLECTIVE.findall(each.compile().as_text())))
+        for name, each in lowered.items()
+    }
     return {"teams": len(teams), "devices": program.devices, "found": found}
 
 

@@ -1,4 +1,5 @@
-"""Tiny folders in the layouts of CUB-200-2011 and NIH ChestX-ray14, drawn from a seed, and tiny trainings on them."""
+"""Tiny folders in the layouts of CUB-200-2011 and NIH ChestX-ray14, drawn from a seed, and tiny
+trainings on them."""
 
 from __future__ import annotations
 
@@ -28,9 +29,19 @@ X_RAYS = {
 
 
 def cub(root, images=12):
-    """A bird in each image is a rectangle of its class's colour; every fourth image is for testing."""
+    """A bird in each image is a rectangle of its class's colour; every fourth image is for
+    testing."""
     rng = np.random.default_rng(0)
-    tables = {name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes", "parts/part_locs")}
+    tables = {
+        name: []
+        for name in (
+            "images",
+            "image_class_labels",
+            "train_test_split",
+            "bounding_boxes",
+            "parts/part_locs",
+        )
+    }
     for number in range(1, images + 1):
         bird, (width, height) = number % len(BIRDS), rng.integers(40, 60, 2).tolist()
         x, y = rng.integers(0, 12, 2).tolist()
@@ -59,19 +70,31 @@ def cub(root, images=12):
 
 
 def chestxray14(root, side=64):
-    """X-rays of `side` pixels in two of the published folders; boxes are in pixels of 1024, as they are published."""
+    """X-rays of `side` pixels in two of the published folders; boxes are in pixels of 1024, as they
+    are published."""
     rng = np.random.default_rng(0)
     rows = []
     for number, (file, findings) in enumerate(X_RAYS.items()):
         pixels = rng.integers(40, 80, (side, side)).astype(np.uint8)
         pixels[: side // 2] += np.uint8(20 * len(findings.split("|")))
-        image = PIL.Image.fromarray(pixels).convert("RGBA" if number == 2 else "L")  # some of the published ones are RGBA
+        image = PIL.Image.fromarray(pixels).convert(
+            "RGBA" if number == 2 else "L"
+        )  # some of the published ones are RGBA
         path = root / f"images_{1 + number % 2:03d}" / "images" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
-        rows.append([file, findings, 0, int(file[:8]), "058Y", "M", "PA", 2682, 2749, 0.143, 0.143, ""])
-    header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
-    _table(root / "Data_Entry_2017.csv", header + "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],", rows)
+        rows.append(
+            [file, findings, 0, int(file[:8]), "058Y", "M", "PA", 2682, 2749, 0.143, 0.143, ""]
+        )
+    header = (
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View"
+        " Position,"
+    )
+    _table(
+        root / "Data_Entry_2017.csv",
+        header + "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],",
+        rows,
+    )
     boxes = [
         ["00000004_000.png", "Infiltrate", 256.0, 128.5, 512.0, 320.0, "", "", ""],
         ["00000005_000.png", "Infiltrate", 100.0, 100.0, 100.0, 100.0, "", "", ""],
@@ -97,7 +120,8 @@ def _table(path, header, rows):
 
 
 def tiny_training(name, source, out):
-    """The training of a config in experiments/configs, on another source and with a network that is quick to compile."""
+    """The training of a config in experiments/configs, on another source and with a network that is
+    quick to compile."""
     settings = read_config(CONFIGS / name) | {"epochs": 1, "out": str(out)}
     settings["data"] |= {"source": source, "batch": 2, "workers": 0}
     settings["model"] |= {"size": [32, 32], "start_from": ""}

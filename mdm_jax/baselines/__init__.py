@@ -1,11 +1,12 @@
-"""The other saliency methods, one a file, under the contract of `methods.Method`: what MDM is compared with."""
+"""The other saliency methods, one a file, under the contract of `methods.Method`: what MDM is
+compared with."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mdm_jax.baselines import (
-    centre,
+    center,
     chefer,
     extremal_perturbation,
     grad_cam,
@@ -30,11 +31,14 @@ BASELINES: dict[str, tuple[Any, type]] = {
     "gradient": (gradient.explain, gradient.GradientConfig),
     "input_x_gradient": (input_x_gradient.explain, input_x_gradient.InputXGradientConfig),
     "smoothgrad": (smoothgrad.explain, smoothgrad.SmoothGradConfig),
-    "integrated_gradients": (integrated_gradients.explain, integrated_gradients.IntegratedGradientsConfig),
+    "integrated_gradients": (
+        integrated_gradients.explain,
+        integrated_gradients.IntegratedGradientsConfig,
+    ),
     "occlusion": (occlusion.explain, occlusion.OcclusionConfig),
     "rise": (rise.explain, rise.RISEConfig),
     "random": (random.explain, NoSettings),
-    "centre": (centre.explain, centre.CentreConfig),
+    "centre": (center.explain, center.CentreConfig),
     "sobel": (sobel.explain, NoSettings),
     "grad_cam": (grad_cam.explain, CAMConfig),
     "grad_cam_pp": (grad_cam_pp.explain, CAMConfig),
@@ -42,7 +46,13 @@ BASELINES: dict[str, tuple[Any, type]] = {
     "score_cam": (score_cam.explain, score_cam.ScoreCAMConfig),
     "rollout": (rollout.explain, rollout.RolloutConfig),
     "chefer": (chefer.explain, chefer.CheferConfig),
-    "meaningful_perturbation": (meaningful_perturbation.explain, meaningful_perturbation.MeaningfulPerturbationConfig),
-    "extremal_perturbation": (extremal_perturbation.explain, extremal_perturbation.ExtremalPerturbationConfig),
+    "meaningful_perturbation": (
+        meaningful_perturbation.explain,
+        meaningful_perturbation.MeaningfulPerturbationConfig,
+    ),
+    "extremal_perturbation": (
+        extremal_perturbation.explain,
+        extremal_perturbation.ExtremalPerturbationConfig,
+    ),
 }
 """name -> (explain, config)"""

@@ -20,8 +20,8 @@ REDUCTIONS: dict[str, Callable[[Array], Array]] = {
     "absolute": lambda attribution: jnp.abs(attribution).sum(axis=-1),
     "maximum": lambda attribution: jnp.abs(attribution).max(axis=-1),
 }
-"""how attributions [h, w, c] become a map [h, w]: the sum over channels, its positive part, the sum of magnitudes, or the
-largest magnitude"""
+"""how attributions [h, w, c] become a map [h, w]: the sum over channels, its positive part, the sum
+of magnitudes, or the largest magnitude"""
 
 
 @jax.tree_util.register_dataclass
@@ -49,15 +49,24 @@ def explained(
     evaluations: Int[Array, ""] | int = 0,
     forwards: Int[Array, ""] | int = 0,
 ) -> Explanation:
-    """The explanation that an attribution [h, w, c] holds; a map without channels comes as [h, w, 1].
+    """The explanation that an attribution [h, w, c] holds; a map without channels comes as [h, w,
+    1].
 
-    The saliency map is the reduced attribution, stretched to [0, 1] by its least and greatest value; all zeros where it is
-    constant or not finite.
-    """
+    The saliency map is the reduced attribution, stretched to [0, 1] by its least and greatest
+    value; all zeros where it is constant or not finite."""
     finite = jnp.isfinite(attribution).all() & jnp.isfinite(stated.reference).all()
     attribution = jnp.where(finite, attribution, 0.0)
-    # clipped, because XLA may round an attribution otherwise where it looks for the least one than where it subtracts it
+    # clipped, because XLA may round an attribution otherwise where it looks for the least one than
+    # where it subtracts it
     saliency = jnp.clip(masks.normalise(REDUCTIONS[reduction](attribution)), 0.0, 1.0)
     status = jnp.where(finite, jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE))
-    info = problem.report(predict, stated, saliency, node=node, status=status, evaluations=evaluations, forwards=forwards)
+    info = problem.report(
+        predict,
+        stated,
+        saliency,
+        node=node,
+        status=status,
+        evaluations=evaluations,
+        forwards=forwards,
+    )
     return Explanation(saliency, (), info, None, attribution.sum(axis=-1))

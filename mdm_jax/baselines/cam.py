@@ -1,7 +1,8 @@
-"""What the class activation maps share: the layer they look at, its value and gradient, and the way back to the image.
+"""What the class activation maps share: the layer they look at, its value and gradient, and the way
+back to the image.
 
-S = resize(combine(A, d g / d A)),    A = out[layer], a map [h, w, c], or a Transformer's patch tokens laid out as one
-"""
+S = resize(combine(A, d g / d A)),    A = out[layer], a map [h, w, c], or a Transformer's patch
+tokens laid out as one"""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import intermediates, masks
+from mdm_jax import masks
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError
+from mdm_jax.execution import intermediates
 from mdm_jax.problem import activation, begin
 from mdm_jax.types import Explanation, Image, Node, Predict
 
@@ -29,8 +31,8 @@ class CAMConfig:
     """Grad-CAM, Grad-CAM++ and LayerCAM have no numbers, only a place to look at."""
 
     layer: str | None = field(default=None, metadata=STATIC)
-    """a name of `out` (see `intermediates.available`); None takes the last map on the way to the logits, for a Transformer the
-    tokens that enter the last block's attention"""
+    """a name of `out` (see `intermediates.available`); None takes the last map on the way to the
+    logits, for a Transformer the tokens that enter the last block's attention"""
 
     def check(self) -> None:
         """Raises InputError for a layer that is no name."""
@@ -40,7 +42,9 @@ class CAMConfig:
 def check_layer(layer: Any) -> None:
     """Raises InputError for a layer that is neither None nor a name."""
     if layer is not None and not isinstance(layer, str):
-        raise InputError(f"layer is {layer!r}: give the name of an intermediate, or None for the default")
+        raise InputError(
+            f"layer is {layer!r}: give the name of an intermediate, or None for the default"
+        )
 
 
 def weigh_gradients(
@@ -53,10 +57,11 @@ def weigh_gradients(
     config: CAMConfig | None,
     combine: Combine,
 ) -> Explanation:
-    """The explanation that `combine` makes of a layer's activations and gradients: one evaluation with a gradient.
+    """The explanation that `combine` makes of a layer's activations and gradients: one evaluation
+    with a gradient.
 
-    The attribution is the map resized to the image (bilinear, half-pixel centres) before it is stretched to [0, 1].
-    """
+    The attribution is the map resized to the image (bilinear, half-pixel centres) before it is
+    stretched to [0, 1]."""
     config = config or CAMConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
@@ -67,7 +72,9 @@ def weigh_gradients(
         return activation(node, outputs, stated.target).sum()
 
     value, gradient = intermediates.value_and_gradient(program, image, layer, score)
-    cam = combine(*(intermediates.as_map(each, image.shape[:2], layer) for each in (value, gradient)))
+    cam = combine(
+        *(intermediates.as_map(each, image.shape[:2], layer) for each in (value, gradient))
+    )
     return explained(predict, stated, resized(cam, image)[..., None], node=node, evaluations=1)
 
 

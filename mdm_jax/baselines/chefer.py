@@ -1,4 +1,5 @@
-"""Gradient-weighted attention (Chefer, Gur, Wolf, arXiv 2103.15679): what the blocks hand on to a class."""
+"""Gradient-weighted attention (Chefer, Gur, Wolf, arXiv 2103.15679): what the blocks hand on to a
+class."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import intermediates
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.baselines.rollout import class_row
+from mdm_jax.execution import intermediates
 from mdm_jax.problem import activation, begin
 from mdm_jax.types import Explanation, Image, Node, Predict
 
@@ -35,12 +36,13 @@ def explain(
     config: CheferConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = R[class token, patches], R = I, then for every block R <- R + mean_h relu(d g / d A_h * A_h) R (equations 5 and 6).
+    """S = R[class token, patches], R = I, then for every block R <- R + mean_h relu(d g / d A_h *
+    A_h) R (equations 5 and 6).
 
-    A_h [t, t] is the attention of head h; one evaluation with a gradient. This is the authors' later rule for networks of
-    self-attention, by gradients alone, not the relevance propagation of their arXiv 2012.09838. `g` is the logit.
-    Image [h, w, c] in [0, 1]. Raises InputError for a network without attention.
-    """
+    A_h [t, t] is the attention of head h; one evaluation with a gradient. This is the authors'
+    later rule for networks of self-attention, by gradients alone, not the relevance propagation of
+    their arXiv 2012.09838. `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError for a
+    network without attention."""
     predict = intermediates.with_attention(predict, image.shape)
     stated = begin(predict, image, target, node=node, key=key)
     program = intermediates.trace(predict, image.shape)
@@ -50,10 +52,14 @@ def explain(
 
     attention, gradients = intermediates.value_and_gradient(program, image, "attention", score)
     relevance = propagate(attention, gradients)
-    return explained(predict, stated, class_row(relevance, image)[..., None], node=node, evaluations=1)
+    return explained(
+        predict, stated, class_row(relevance, image)[..., None], node=node, evaluations=1
+    )
 
 
-def propagate(attention: list[Float[Array, "n t t"]], gradients: list[Float[Array, "n t t"]]) -> Float[Array, "t t"]:
+def propagate(
+    attention: list[Float[Array, "n t t"]], gradients: list[Float[Array, "n t t"]]
+) -> Float[Array, "t t"]:
     """R of the equation above, from the first block to the last."""
     relevance = jnp.eye(attention[0].shape[-1])
     for each, gradient in zip(attention, gradients):

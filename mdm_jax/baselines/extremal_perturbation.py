@@ -1,4 +1,5 @@
-"""Extremal perturbations (Fong, Patrick, Vedaldi, arXiv 1910.08485): the mask of a given area that keeps the score highest.
+"""Extremal perturbations (Fong, Patrick, Vedaldi, arXiv 1910.08485): the mask of a given area that
+keeps the score highest.
 
 Follows TorchRay's `extremal_perturbation`, step by step.
 """
@@ -15,11 +16,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills, masks
 from mdm_jax.baselines.meaningful_perturbation import scale_of
-from mdm_jax.baselines.sampling import check_above_zero
 from mdm_jax.baselines.smooth_masks import Smoother, smoother
 from mdm_jax.config import STATIC
-from mdm_jax.convolutions import canonical
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.chunked import check_above_zero
+from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, report
 from mdm_jax.types import Explanation, Image, Node, Predict, Status, Trace
 
@@ -30,7 +31,8 @@ VARIANTS = ("preserve", "delete", "dual")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ExtremalPerturbationConfig:
-    """TorchRay's defaults. Lengths are in pixels for a short side of 224 and are scaled in proportion for other images."""
+    """TorchRay's defaults. Lengths are in pixels for a short side of 224 and are scaled in
+    proportion for other images."""
 
     areas: tuple[float, ...] = field(default=(0.1,), metadata=STATIC)
     """shares of the image that the masks keep, one mask each; their masks are added up"""
@@ -57,15 +59,26 @@ class ExtremalPerturbationConfig:
     coldness: Any = 20.0
     """of the soft maximum that makes the mask (leaf)"""
     flip: bool = field(default=True, metadata=STATIC)
-    """mirror the masked image at every second step, from the first on; turn it off where mirrored objects differ (digits)"""
+    """mirror the masked image at every second step, from the first on; turn it off where mirrored
+    objects differ (digits)"""
 
     def check(self) -> None:
-        """Raises InputError for an unknown variant, areas outside (0, 1) and counts that are too small."""
+        """Raises InputError for an unknown variant, areas outside (0, 1) and counts that are too
+        small."""
         if self.variant not in VARIANTS:
             raise unknown("variant", self.variant, VARIANTS)
         if not self.areas or not all(0 < area < 1 for area in self.areas):
-            raise InputError(f"areas are {self.areas}: give shares of the image between 0 and 1, such as (0.05, 0.1)")
-        for name, least in (("steps", 1), ("levels", 2), ("cell", 1), ("max_blur", 1), ("sigma", 1)):
+            raise InputError(
+                f"areas are {self.areas}: give shares of the image between 0 and 1, such as (0.05,"
+                " 0.1)"
+            )
+        for name, least in (
+            ("steps", 1),
+            ("levels", 2),
+            ("cell", 1),
+            ("max_blur", 1),
+            ("sigma", 1),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}: give {least} or more")
         for name in ("learning_rate", "area_weight", "growth", "coldness"):
@@ -93,20 +106,29 @@ def explain(
     config: ExtremalPerturbationConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_a m_a, m_a = argmax g(m_a (*) x) - lambda_t mean((sort(m_a) - r_a)^2), r_a = 0...0 1...1 with a share a of ones.
+    """S = sum_a m_a, m_a = argmax g(m_a (*) x) - lambda_t mean((sort(m_a) - r_a)^2), r_a = 0...0
+    1...1 with a share a of ones.
 
-    m (*) x reads each pixel of a pyramid of blurred images at the level that the mask tells. Steps times areas evaluations
-    with a gradient (twice that in the variant dual). A run takes all its steps by design, so its status is CONVERGED.
-    Image [h, w, c] in [0, 1]. Raises InputError for a config that cannot be.
-    """
+    m (*) x reads each pixel of a pyramid of blurred images at the level that the mask tells. Steps
+    times areas evaluations with a gradient (twice that in the variant dual). A run takes all its
+    steps by design, so its status is CONVERGED. Image [h, w, c] in [0, 1]. Raises InputError for a
+    config that cannot be."""
     config = config or ExtremalPerturbationConfig()
     config.check()
     pyramid = blurred(image, fills.neutral(predict, image.shape[-1]), config)
     problem = begin(predict, image, target, node=node, key=key, fill=pyramid[0])
     scale = scale_of(image)
-    smooth = smoother((image.shape[0], image.shape[1]), cell=config.cell * scale, sigma=config.sigma * scale)
-    last, records = ascend(predict, problem, pyramid, smooth, node=node, config=config, record=trace)
-    finite = jnp.isfinite(last.masks).all() & jnp.isfinite(last.energy) & jnp.isfinite(problem.reference).all()
+    smooth = smoother(
+        (image.shape[0], image.shape[1]), cell=config.cell * scale, sigma=config.sigma * scale
+    )
+    last, records = ascend(
+        predict, problem, pyramid, smooth, node=node, config=config, record=trace
+    )
+    finite = (
+        jnp.isfinite(last.masks).all()
+        & jnp.isfinite(last.energy)
+        & jnp.isfinite(problem.reference).all()
+    )
     mask = jnp.where(finite, last.masks, 0.0).sum(axis=0)
     saliency = masks.normalise(mask)
     views = 2 if config.variant == "dual" else 1
@@ -118,7 +140,7 @@ def explain(
         status=jnp.where(finite, jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE)),
         evaluations=config.steps * len(config.areas) * views,
         objective=-last.energy,
-        terms={"reward": last.reward, "area": (last.reward - last.energy)},
+        terms={"reward": last.reward, "area": last.reward - last.energy},
         steps=jnp.int32(config.steps),
     )
     return Explanation(saliency, tuple(last.parameters), info, records, mask)
@@ -136,7 +158,9 @@ def ascend(
 ) -> tuple[Ascent, Trace | None]:
     """All steps of gradient ascent with momentum from masks of ones, in `lax.scan`."""
 
-    def objective(parameters: Float[Array, "areas _h _w"], step: Array) -> tuple[Array, tuple[Array, Array]]:
+    def objective(
+        parameters: Float[Array, "areas _h _w"], step: Array
+    ) -> tuple[Array, tuple[Array, Array]]:
         return energy(parameters, step, predict, problem, pyramid, smooth, node=node, config=config)
 
     gradient_of = canonical(jax.value_and_grad(objective, has_aux=True))
@@ -148,7 +172,15 @@ def ascend(
         direction = jnp.where(step == 0, gradient, mixed)
         parameters = jnp.clip(carried.parameters + config.learning_rate * direction, 0.0, 1.0)
         after = Ascent(parameters, direction, inner, value, reward)
-        return after, (tuple(carried.parameters), -value, {"reward": reward, "area": reward - value}) if record else None
+        return after, (
+            (
+                tuple(carried.parameters),
+                -value,
+                {"reward": reward, "area": reward - value},
+            )
+            if record
+            else None
+        )
 
     ones = jnp.ones((len(config.areas), *smooth.cells))
     unseen = jnp.zeros((len(config.areas), *smooth.size))
@@ -168,11 +200,14 @@ def energy(
     node: str | Node,
     config: ExtremalPerturbationConfig,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, "areas h w"], Float[Array, ""]]]:
-    """What step t maximises, sum_a g(m_a (*) x) - lambda_t error_a, with the masks m_a and the sum of the scores."""
+    """What step t maximises, sum_a g(m_a (*) x) - lambda_t error_a, with the masks m_a and the sum
+    of the scores."""
     wide = jax.vmap(lambda each: smooth.render(each, config.coldness))(parameters)
     inner = jax.vmap(smooth.crop)(wide)
     kept, deleted = (inner, 1.0), (1.0 - inner, -1.0)
-    seen, signs = zip(*{"preserve": [kept], "delete": [deleted], "dual": [kept, deleted]}[config.variant])
+    seen, signs = zip(
+        *{"preserve": [kept], "delete": [deleted], "dual": [kept, deleted]}[config.variant]
+    )
     perturbed = jax.vmap(lambda mask: read_pyramid(pyramid, mask))(jnp.concatenate(seen))
     if config.flip:
         perturbed = jnp.where(step % 2 == 0, perturbed[:, :, ::-1], perturbed)
@@ -184,11 +219,11 @@ def energy(
 
 
 def area_error(mask: Float[Array, "_h _w"], area: float) -> Float[Array, ""]:
-    """mean((sort(m) - r)^2): the smallest values of the mask (its margin included) should be 0, the rest, a share `area`, 1.
+    """mean((sort(m) - r)^2): the smallest values of the mask (its margin included) should be 0, the
+    rest, a share `area`, 1.
 
-    Equal values at the border between the two share what is wanted of them; torch would order them in some way, and a mask of
-    ones would be drawn to one side of the image.
-    """
+    Equal values at the border between the two share what is wanted of them; torch would order them
+    in some way, and a mask of ones would be drawn to one side of the image."""
     zeros = int(mask.size * (1 - area))
     at = jnp.sort(jax.lax.stop_gradient(mask).reshape(-1))[zeros]
     below, equal = (mask < at).sum(), (mask == at).sum()
@@ -196,17 +231,24 @@ def area_error(mask: Float[Array, "_h _w"], area: float) -> Float[Array, ""]:
     return jnp.mean((mask - wanted) ** 2)
 
 
-def blurred(image: Image, neutral: Float[Array, " c"], config: ExtremalPerturbationConfig) -> Float[Array, "l h w c"]:
-    """The pyramid: level l is blurred by max_blur (1 - l / (levels - 1)) pixels (at 224), the last is the image.
+def blurred(
+    image: Image, neutral: Float[Array, " c"], config: ExtremalPerturbationConfig
+) -> Float[Array, "l h w c"]:
+    """The pyramid: level l is blurred by max_blur (1 - l / (levels - 1)) pixels (at 224), the last
+    is the image.
 
-    Beyond its border lies the network's neutral colour (zero where images are normalised), and kernels end at 4 sigma.
-    """
+    Beyond its border lies the network's neutral colour (zero where images are normalised), and
+    kernels end at 4 sigma."""
     shares = np.linspace(1.0, 0.0, config.levels)
     around = image - neutral
     levels = []
     for share in shares:
-        rows, columns = (_blur_matrix(n, share * config.max_blur * scale_of(image)) for n in image.shape[:2])
-        levels.append(neutral + jnp.einsum("yh,hwc,xw->yxc", rows, around, columns, precision=masks.HIGHEST))
+        rows, columns = (
+            _blur_matrix(n, share * config.max_blur * scale_of(image)) for n in image.shape[:2]
+        )
+        levels.append(
+            neutral + jnp.einsum("yh,hwc,xw->yxc", rows, around, columns, precision=masks.HIGHEST)
+        )
     return jnp.stack(levels)
 
 
@@ -224,5 +266,8 @@ def read_pyramid(pyramid: Float[Array, "l h w c"], mask: Float[Array, "h w"]) ->
     below = jnp.floor(place)
     share = (place - below)[..., None]
     index = below.astype(jnp.int32)[None, :, :, None]
-    lower, upper = (jnp.take_along_axis(pyramid, jnp.minimum(index + step, len(pyramid) - 1), axis=0)[0] for step in (0, 1))
+    lower, upper = (
+        jnp.take_along_axis(pyramid, jnp.minimum(index + step, len(pyramid) - 1), axis=0)[0]
+        for step in (0, 1)
+    )
     return (1.0 - share) * lower + share * upper

@@ -1,4 +1,5 @@
-"""Grad-CAM (Selvaraju et al., arXiv 1610.02391): a layer's channels, weighed by the mean gradient of each."""
+"""Grad-CAM (Selvaraju et al., arXiv 1610.02391): a layer's channels, weighed by the mean gradient
+of each."""
 
 from __future__ import annotations
 
@@ -19,13 +20,18 @@ def explain(
     config: CAMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = relu(sum_k w_k A_k), w_k = mean_ij d g / d A_kij (equations 1 and 2), one evaluation with a gradient.
+    """S = relu(sum_k w_k A_k), w_k = mean_ij d g / d A_kij (equations 1 and 2), one evaluation with
+    a gradient.
 
     `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError for a network without the layer.
     """
-    return weigh_gradients(predict, image, target, node=node, key=key, config=config, combine=combine)
+    return weigh_gradients(
+        predict, image, target, node=node, key=key, config=config, combine=combine
+    )
 
 
-def combine(maps: Float[Array, "gh gw c"], gradients: Float[Array, "gh gw c"]) -> Float[Array, "gh gw"]:
+def combine(
+    maps: Float[Array, "gh gw c"], gradients: Float[Array, "gh gw c"]
+) -> Float[Array, "gh gw"]:
     """relu(sum_k mean(G_k) A_k)."""
     return jnp.maximum((gradients.mean(axis=(0, 1)) * maps).sum(axis=-1), 0.0)

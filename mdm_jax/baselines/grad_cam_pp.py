@@ -1,4 +1,5 @@
-"""Grad-CAM++ (Chattopadhyay et al., arXiv 1710.11063): positive gradients, weighed so that every instance counts alike."""
+"""Grad-CAM++ (Chattopadhyay et al., arXiv 1710.11063): positive gradients, weighed so that every
+instance counts alike."""
 
 from __future__ import annotations
 
@@ -22,16 +23,21 @@ def explain(
     config: CAMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = relu(sum_k w_k A_k), w_k = sum_ij alpha_kij relu(G_kij), G = d g / d A, one evaluation with a gradient.
+    """S = relu(sum_k w_k A_k), w_k = sum_ij alpha_kij relu(G_kij), G = d g / d A, one evaluation
+    with a gradient.
 
-    alpha = G^2 / (2 G^2 + (sum_ab A_kab) G^3), zero where G is: the paper's equation 19, which takes the score to be the
-    exponential of `g`, the logit. The sum over activations is the paper's (pytorch-grad-cam's too; xplique takes the mean).
-    Image [h, w, c] in [0, 1]. Raises InputError for a network without the layer.
-    """
-    return weigh_gradients(predict, image, target, node=node, key=key, config=config, combine=combine)
+    alpha = G^2 / (2 G^2 + (sum_ab A_kab) G^3), zero where G is: the paper's equation 19, which
+    takes the score to be the exponential of `g`, the logit. The sum over activations is the paper's
+    (pytorch-grad-cam's too; xplique takes the mean). Image [h, w, c] in [0, 1]. Raises InputError
+    for a network without the layer."""
+    return weigh_gradients(
+        predict, image, target, node=node, key=key, config=config, combine=combine
+    )
 
 
-def combine(maps: Float[Array, "gh gw c"], gradients: Float[Array, "gh gw c"]) -> Float[Array, "gh gw"]:
+def combine(
+    maps: Float[Array, "gh gw c"], gradients: Float[Array, "gh gw c"]
+) -> Float[Array, "gh gw"]:
     """relu(sum_k w_k A_k) with the weights above."""
     square = gradients**2
     alpha = square / (2.0 * square + maps.sum(axis=(0, 1)) * gradients**3 + EPSILON)

@@ -41,10 +41,14 @@ def explain(
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     gradient = input_gradient(predict, image, stated.target, node=node)
-    return explained(predict, stated, gradient, node=node, reduction=config.reduction, evaluations=1)
+    return explained(
+        predict, stated, gradient, node=node, reduction=config.reduction, evaluations=1
+    )
 
 
-def input_gradient(predict: Predict, image: Image, target: Int[Array, ""], *, node: str | Node) -> Float[Array, "h w c"]:
+def input_gradient(
+    predict: Predict, image: Image, target: Int[Array, ""], *, node: str | Node
+) -> Float[Array, "h w c"]:
     """d g / d x at one image [h, w, c]."""
 
     def score(x: Array) -> Array:

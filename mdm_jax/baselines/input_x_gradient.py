@@ -1,4 +1,5 @@
-"""Input times gradient (Shrikumar et al., arXiv 1605.01713): the first-order share of each pixel in the node."""
+"""Input times gradient (Shrikumar et al., arXiv 1605.01713): the first-order share of each pixel in
+the node."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from typing import Any
 import jax
 from jaxtyping import Array, Int, Key
 
-from mdm_jax.baselines.absence import absence, check_baseline
 from mdm_jax.baselines.attribution import check_reduction, explained
+from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.config import STATIC
 from mdm_jax.problem import begin
@@ -19,10 +20,12 @@ from mdm_jax.types import Explanation, Image, Node, Predict
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class InputXGradientConfig:
-    """The libraries (captum, xplique) multiply the input that the network has normalised: baseline "zero"."""
+    """The libraries (captum, xplique) multiply the input that the network has normalised: baseline
+    "zero"."""
 
     baseline: Any = "zero"
-    """what the input is measured from, see `absence.absence`; "black" gives x * gradient in [0, 1] (leaf)"""
+    """what the input is measured from, see `absence.absence`; "black" gives x * gradient in [0, 1]
+    (leaf)"""
     reduction: str = field(default="positive", metadata=STATIC)
     """a name of `attribution.REDUCTIONS`"""
 
@@ -42,14 +45,16 @@ def explain(
     config: InputXGradientConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_c (x - x')_c * d g / d x_c, one evaluation with a gradient. Image [h, w, c] in [0, 1].
+    """S = sum_c (x - x')_c * d g / d x_c, one evaluation with a gradient. Image [h, w, c] in [0,
+    1].
 
-    With z = (x - mean) / std inside the network, (x - mean) * dg/dx = z * dg/dz: the baseline "zero" gives exactly the
-    product that others take in normalised space.
-    """
+    With z = (x - mean) / std inside the network, (x - mean) * dg/dx = z * dg/dz: the baseline
+    "zero" gives exactly the product that others take in normalised space."""
     config = config or InputXGradientConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     gradient = input_gradient(predict, image, stated.target, node=node)
     attribution = (image - absence(predict, image, config.baseline, key=stated.key)) * gradient
-    return explained(predict, stated, attribution, node=node, reduction=config.reduction, evaluations=1)
+    return explained(
+        predict, stated, attribution, node=node, reduction=config.reduction, evaluations=1
+    )

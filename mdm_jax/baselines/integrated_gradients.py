@@ -1,4 +1,5 @@
-"""Integrated gradients (Sundararajan et al., arXiv 1703.01365): the gradient, added up on the way from a baseline."""
+"""Integrated gradients (Sundararajan et al., arXiv 1703.01365): the gradient, added up on the way
+from a baseline."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines import sampling
-from mdm_jax.baselines.absence import absence, check_baseline
 from mdm_jax.baselines.attribution import check_reduction, explained
+from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution import chunked
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Node, Predict
 
@@ -25,17 +26,20 @@ RULES = ("gauss_legendre", "trapezoid", "left", "middle", "right")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class IntegratedGradientsConfig:
-    """captum: 50 steps of Gauss-Legendre from zero in normalised space. The paper starts from black, with 20 to 300 steps."""
+    """captum: 50 steps of Gauss-Legendre from zero in normalised space. The paper starts from
+    black, with 20 to 300 steps."""
 
     steps: int = field(default=50, metadata=STATIC)
     """gradients on the way"""
     rule: str = field(default="gauss_legendre", metadata=STATIC)
     """a name of `RULES`"""
     baseline: Any = "zero"
-    """where the way begins, see `absence.absence`; or a tuple of several, whose attributions are averaged (leaf)"""
+    """where the way begins, see `absence.absence`; or a tuple of several, whose attributions are
+    averaged (leaf)"""
     reduction: str = field(default="positive", metadata=STATIC)
-    """a name of `attribution.REDUCTIONS`; the authors' code shows the positive part of the mean over channels"""
-    chunk: int = field(default=sampling.CHUNK, metadata=STATIC)
+    """a name of `attribution.REDUCTIONS`; the authors' code shows the positive part of the mean
+    over channels"""
+    chunk: int = field(default=chunked.CHUNK, metadata=STATIC)
     """gradients evaluated at a time"""
 
     @property
@@ -47,8 +51,8 @@ class IntegratedGradientsConfig:
         """Raises InputError for a number out of range or an unknown rule, baseline or reduction."""
         if self.rule not in RULES:
             raise unknown("rule", self.rule, RULES)
-        sampling.check_count("steps", self.steps, least=2 if self.rule == "trapezoid" else 1)
-        sampling.check_count("chunk", self.chunk)
+        chunked.check_count("steps", self.steps, least=2 if self.rule == "trapezoid" else 1)
+        chunked.check_count("chunk", self.chunk)
         if not self.baselines:
             raise InputError("baseline is an empty tuple: give at least one, for example 'zero'")
         for each in self.baselines:
@@ -66,21 +70,28 @@ def explain(
     config: IntegratedGradientsConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_c (x - x')_c * integral_0^1 d g / d x_c (x' + a (x - x')) da. Image [h, w, c] in [0, 1].
+    """S = sum_c (x - x')_c * integral_0^1 d g / d x_c (x' + a (x - x')) da. Image [h, w, c] in [0,
+    1].
 
-    The attribution adds up to g(x) - g(x'), but for the error of the rule. `steps` evaluations with a gradient for each
-    baseline.
-    """
+    The attribution adds up to g(x) - g(x'), but for the error of the rule. `steps` evaluations with
+    a gradient for each baseline."""
     config = config or IntegratedGradientsConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     starts = config.baselines
     total = jnp.zeros_like(image)
-    for baseline, own in zip(starts, sampling.keys(stated.key, len(starts))):
+    for baseline, own in zip(starts, chunked.keys(stated.key, len(starts))):
         start = absence(predict, image, baseline, key=own)
         total += integrate(predict, start, image, stated.target, node=node, **_options(config))
     evaluations = config.steps * len(starts)
-    return explained(predict, stated, total / len(starts), node=node, reduction=config.reduction, evaluations=evaluations)
+    return explained(
+        predict,
+        stated,
+        total / len(starts),
+        node=node,
+        reduction=config.reduction,
+        evaluations=evaluations,
+    )
 
 
 def integrate(
@@ -92,16 +103,17 @@ def integrate(
     node: str | Node,
     steps: int = 50,
     rule: str = "gauss_legendre",
-    chunk: int = sampling.CHUNK,
+    chunk: int = chunked.CHUNK,
 ) -> Float[Array, "h w c"]:
-    """(x - x') * sum_k w_k d g / d x (x' + a_k (x - x')), with the places a_k and weights w_k of `quadrature`."""
+    """(x - x') * sum_k w_k d g / d x (x' + a_k (x - x')), with the places a_k and weights w_k of
+    `quadrature`."""
 
     def weighed(step: tuple[Array, Array]) -> Array:
         at, weight = step
         return weight * input_gradient(predict, start + at * (image - start), target, node=node)
 
     places, weights = (jnp.asarray(values, image.dtype) for values in quadrature(rule, steps))
-    return (image - start) * sampling.sum_over(weighed, (places, weights), chunk)
+    return (image - start) * chunked.sum_over(weighed, (places, weights), chunk)
 
 
 def quadrature(rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:

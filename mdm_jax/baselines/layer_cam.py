@@ -1,4 +1,5 @@
-"""LayerCAM (Jiang et al., IEEE TIP 2021): every place of a layer, weighed by its own positive gradient."""
+"""LayerCAM (Jiang et al., IEEE TIP 2021): every place of a layer, weighed by its own positive
+gradient."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ def explain(
 ) -> Explanation:
     """S = relu(sum_k relu(d g / d A_k) * A_k), element by element, one evaluation with a gradient.
 
-    `g` is the logit. Image [h, w, c] in [0, 1]. In early layers the maps are fine; the default layer is the last, as for the
-    other CAMs. Raises InputError for a network without the layer.
-    """
-    return weigh_gradients(predict, image, target, node=node, key=key, config=config, combine=combine)
+    `g` is the logit. Image [h, w, c] in [0, 1]. In early layers the maps are fine; the default
+    layer is the last, as for the other CAMs. Raises InputError for a network without the layer."""
+    return weigh_gradients(
+        predict, image, target, node=node, key=key, config=config, combine=combine
+    )
 
 
-def combine(maps: Float[Array, "gh gw c"], gradients: Float[Array, "gh gw c"]) -> Float[Array, "gh gw"]:
+def combine(
+    maps: Float[Array, "gh gw c"], gradients: Float[Array, "gh gw c"]
+) -> Float[Array, "gh gw"]:
     """relu(sum_k relu(G_k) * A_k)."""
     return jnp.maximum((jnp.maximum(gradients, 0.0) * maps).sum(axis=-1), 0.0)

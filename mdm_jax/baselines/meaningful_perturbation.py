@@ -1,4 +1,5 @@
-"""Meaningful perturbation (Fong, Vedaldi, arXiv 1704.03296): the smallest smooth region whose blurring destroys the score."""
+"""Meaningful perturbation (Fong, Vedaldi, arXiv 1704.03296): the smallest smooth region whose
+blurring destroys the score."""
 
 from __future__ import annotations
 
@@ -12,16 +13,17 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills, masks, solver
-from mdm_jax.baselines.sampling import check_above_zero
 from mdm_jax.config import STATIC
-from mdm_jax.convolutions import canonical
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.chunked import check_above_zero
+from mdm_jax.execution.convolutions import canonical
 from mdm_jax.images import gaussian_blur
 from mdm_jax.problem import Problem, activation, begin, blend, report
 from mdm_jax.types import Explanation, Image, Node, Predict, Trace
 
 REFERENCE_SIDE = 224
-"""pixels of the short side that every length below is meant for; they are scaled in proportion for other images"""
+"""pixels of the short side that every length below is meant for; they are scaled in proportion for
+other images"""
 RADII = tuple(range(0, 175, 5))
 """pixels: the circles that are tried as a start"""
 STARTS = ("circle", "ones")
@@ -30,10 +32,11 @@ STARTS = ("circle", "ones")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MeaningfulPerturbationConfig:
-    """The defaults of the authors' Caffe code, whose sums over the 28x28 mask the weights belong to.
+    """The defaults of the authors' Caffe code, whose sums over the 28x28 mask the weights belong
+    to.
 
-    (The values 500 steps, 0.01 and 0.2 that circulate are those of a PyTorch port that takes means.)
-    """
+    (The values 500 steps, 0.01 and 0.2 that circulate are those of a PyTorch port that takes
+    means.)"""
 
     steps: int = field(default=300, metadata=STATIC)
     """optimiser steps"""
@@ -54,13 +57,14 @@ class MeaningfulPerturbationConfig:
     jitter: int = field(default=4, metadata=STATIC)
     """pixels at 224 below which the image is shifted under its mask at every step"""
     start: str = field(default="circle", metadata=STATIC)
-    """circle: the smallest blurred circle in the centre whose deletion leaves less than `threshold` of the score; ones:
-    nothing deleted"""
+    """circle: the smallest blurred circle in the centre whose deletion leaves less than `threshold`
+    of the score; ones: nothing deleted"""
     threshold: Any = 0.01
     """share of the score's fall that may be left (leaf)"""
 
     def check(self) -> None:
-        """Raises InputError for an unknown start, counts below one and numbers that are not above zero."""
+        """Raises InputError for an unknown start, counts below one and numbers that are not above
+        zero."""
         if self.start not in STARTS:
             raise unknown("start", self.start, STARTS)
         for name in ("steps", "cells"):
@@ -82,12 +86,13 @@ def explain(
     config: MeaningfulPerturbationConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = 1 - m, m = argmin g(M x + (1 - M) blur(x)) + l1 sum |1 - m| + tv sum |grad m|^3, m in [0, 1] (equation 3).
+    """S = 1 - m, m = argmin g(M x + (1 - M) blur(x)) + l1 sum |1 - m| + tv sum |grad m|^3, m in [0,
+    1] (equation 3).
 
-    M is m [28, 28] at the image's size by nearest neighbours, blurred; each step shifts the image under it. One evaluation
-    with a gradient a step; the start costs a forward evaluation for each of 35 circles. The attribution is 1 - M, the deleted
-    share of each pixel. Image [h, w, c] in [0, 1]. Raises InputError for a config that cannot be.
-    """
+    M is m [28, 28] at the image's size by nearest neighbours, blurred; each step shifts the image
+    under it. One evaluation with a gradient a step; the start costs a forward evaluation for each
+    of 35 circles. The attribution is 1 - M, the deleted share of each pixel. Image [h, w, c] in [0,
+    1]. Raises InputError for a config that cannot be."""
     config = config or MeaningfulPerturbationConfig()
     config.check()
     fill = fills.blur(config.fill_blur * scale_of(image))
@@ -95,20 +100,28 @@ def explain(
     mask, forwards = first_mask(predict, problem, node=node, config=config)
     jitter = round(config.jitter * scale_of(image))
 
-    def objective(mask: Float[Array, "_h _w"], key: Key[Array, ""], step: Int[Array, ""]) -> tuple[Array, dict[str, Array]]:
+    def objective(
+        mask: Float[Array, "_h _w"], key: Key[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Array, dict[str, Array]]:
         del step
         whole, backdrop = _shifted(image, key, jitter), _shifted(problem.backdrop, key, jitter)
         outputs = predict(blend(rendered(mask, image, config)[None], whole, backdrop))
         terms = {
-            "score": activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target).sum(),
+            "score": (
+                activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target).sum()
+            ),
             "area": jnp.abs(1.0 - mask).sum(),
             "smoothness": total_variation(mask, config.smoothness_power),
         }
         weights = {"score": 1.0, "area": config.area_weight, "smoothness": config.smoothness_weight}
         return sum((weights[name] * term for name, term in terms.items()), jnp.zeros(())), terms
 
-    descent = solver.make(objective, optax.adam(config.learning_rate), project=lambda mask: jnp.clip(mask, 0.0, 1.0))
-    state, records = solver.run_fixed(descent, mask, steps=config.steps, key=problem.key, record=trace)
+    descent = solver.make(
+        objective, optax.adam(config.learning_rate), project=lambda mask: jnp.clip(mask, 0.0, 1.0)
+    )
+    state, records = solver.run_fixed(
+        descent, mask, steps=config.steps, key=problem.key, record=trace
+    )
     deleted = 1.0 - rendered(state.parameters, image, config)
     saliency = masks.normalise(deleted)
     info = report(
@@ -123,7 +136,11 @@ def explain(
         terms=state.last.terms,
         steps=state.steps,
     )
-    recorded = None if records is None else Trace((1.0 - records.parameters,), records.objective, records.terms)
+    recorded = (
+        None
+        if records is None
+        else Trace((1.0 - records.parameters,), records.objective, records.terms)
+    )
     return Explanation(saliency, (1.0 - state.parameters,), info, recorded, deleted)
 
 
@@ -137,8 +154,8 @@ def first_mask(
 ) -> tuple[Float[Array, "_h _w"], int]:
     """The mask to begin with, and the forward evaluations that it cost.
 
-    Of all circles the first for which (g_r - g_last) / (g_0 - g_last) < threshold, else the largest.
-    """
+    Of all circles the first for which (g_r - g_last) / (g_0 - g_last) < threshold, else the
+    largest."""
     image, backdrop, target, *_ = problem
     cells = [round(config.cells * side / min(image.shape[:2])) for side in image.shape[:2]]
     if config.start == "ones":
@@ -153,12 +170,15 @@ def first_mask(
     left = (scores - scores[-1]) / (scores[0] - scores[-1])
     enough = left < config.threshold
     chosen = jnp.where(enough.any(), jnp.argmax(enough), len(RADII) - 1)
-    rows, columns = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(cells, image.shape[:2]))
+    rows, columns = (
+        ((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(cells, image.shape[:2])
+    )
     return jnp.asarray(circles[:, rows][:, :, columns])[chosen], len(RADII)
 
 
 def _circles(size: tuple[int, int], scale: float) -> Float[np.ndarray, "n h w"]:
-    """Circles around the centre, of every radius, blurred by 10 pixels (at 224); zero far outside."""
+    """Circles around the centre, of every radius, blurred by 10 pixels (at 224); zero far
+    outside."""
     y, x = (np.arange(side) - side // 2 for side in size)
     distance = np.hypot(y[:, None], x[None, :])
     drawn = np.stack([distance <= radius * scale for radius in RADII], axis=-1).astype(np.float32)
@@ -167,10 +187,14 @@ def _circles(size: tuple[int, int], scale: float) -> Float[np.ndarray, "n h w"]:
     return np.moveaxis(np.asarray(blurred), -1, 0)
 
 
-def rendered(mask: Float[Array, "_h _w"], image: Image, config: MeaningfulPerturbationConfig) -> Float[Array, "h w"]:
+def rendered(
+    mask: Float[Array, "_h _w"], image: Image, config: MeaningfulPerturbationConfig
+) -> Float[Array, "h w"]:
     """The mask at the image's size: nearest neighbours, then blurred."""
     rows, columns = (_nearest(n, side) for n, side in zip(mask.shape, image.shape))
-    blocks = jnp.matmul(jnp.matmul(rows, mask, precision=masks.HIGHEST), columns.T, precision=masks.HIGHEST)
+    blocks = jnp.matmul(
+        jnp.matmul(rows, mask, precision=masks.HIGHEST), columns.T, precision=masks.HIGHEST
+    )
     return gaussian_blur(blocks[..., None], config.mask_blur * scale_of(image))[..., 0]
 
 
@@ -179,7 +203,8 @@ def _nearest(cells: int, pixels: int) -> Float[np.ndarray, "pixels cells"]:
 
 
 def total_variation(mask: Float[Array, "_h _w"], power: Any) -> Float[Array, ""]:
-    """sum_ij ((m_i+1,j - m_ij)^2 + (m_i,j+1 - m_ij)^2)^(power / 2); no difference beyond the last row and column."""
+    """sum_ij ((m_i+1,j - m_ij)^2 + (m_i,j+1 - m_ij)^2)^(power / 2); no difference beyond the last
+    row and column."""
     down = jnp.pad(jnp.diff(mask, axis=0), ((0, 1), (0, 0)))
     right = jnp.pad(jnp.diff(mask, axis=1), ((0, 0), (0, 1)))
     square = down**2 + right**2

@@ -22,4 +22,6 @@ def explain(
 ) -> Explanation:
     """S(p) ~ U(0, 1), every pixel on its own; no evaluation. Image [h, w, c]."""
     stated = begin(predict, image, target, node=node, key=key)
-    return explained(predict, stated, jax.random.uniform(stated.key, (*image.shape[:2], 1)), node=node)
+    return explained(
+        predict, stated, jax.random.uniform(stated.key, (*image.shape[:2], 1)), node=node
+    )

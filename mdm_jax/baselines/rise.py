@@ -1,4 +1,5 @@
-"""RISE (Petsiuk et al., arXiv 1806.07421): random masks, averaged by the score of the image seen through them."""
+"""RISE (Petsiuk et al., arXiv 1806.07421): random masks, averaged by the score of the image seen
+through them."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines import sampling
-from mdm_jax.baselines.absence import absence, check_baseline
 from mdm_jax.baselines.attribution import check_reduction, explained
+from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution import chunked
 from mdm_jax.masks import HIGHEST
 from mdm_jax.problem import activation, begin, blend
 from mdm_jax.types import Explanation, Image, Mask, Node, Predict, Scalar
@@ -26,7 +27,8 @@ NORMALISATIONS = ("expected", "coverage")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RISEConfig:
-    """The paper: 4000 masks for VGG and 8000 for ResNet, 7 x 7 cells, each kept with probability 0.5."""
+    """The paper: 4000 masks for VGG and 8000 for ResNet, 7 x 7 cells, each kept with probability
+    0.5."""
 
     samples: int = field(default=4000, metadata=STATIC)
     """masks"""
@@ -35,20 +37,22 @@ class RISEConfig:
     kept: Any = 0.5
     """probability that a cell is kept (p) (leaf)"""
     normalisation: str = field(default="expected", metadata=STATIC)
-    """expected: divide by samples * p (the paper, its code); coverage: by the sum of the masks at each pixel (xplique)"""
+    """expected: divide by samples * p (the paper, its code); coverage: by the sum of the masks at
+    each pixel (xplique)"""
     baseline: Any = "zero"
     """what shows where the mask is zero, see `absence.absence` (leaf)"""
     reduction: str = field(default="signed", metadata=STATIC)
     """a name of `attribution.REDUCTIONS`"""
-    chunk: int = field(default=sampling.CHUNK, metadata=STATIC)
+    chunk: int = field(default=chunked.CHUNK, metadata=STATIC)
     """masks evaluated at a time"""
 
     def check(self) -> None:
-        """Raises InputError for a number out of range or an unknown normalisation, baseline or reduction."""
-        sampling.check_count("samples", self.samples)
-        sampling.check_count("cells", self.cells, least=2)
-        sampling.check_count("chunk", self.chunk)
-        sampling.check_above_zero("kept", self.kept, below=1.0)
+        """Raises InputError for a number out of range or an unknown normalisation, baseline or
+        reduction."""
+        chunked.check_count("samples", self.samples)
+        chunked.check_count("cells", self.cells, least=2)
+        chunked.check_count("chunk", self.chunk)
+        chunked.check_above_zero("kept", self.kept, below=1.0)
         if self.normalisation not in NORMALISATIONS:
             raise unknown("normalisation", self.normalisation, NORMALISATIONS)
         check_baseline(self.baseline)
@@ -65,12 +69,15 @@ def explain(
     config: RISEConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_i g(M_i * x + (1 - M_i) * x') M_i / (N p), one forward evaluation a mask. Image [h, w, c] in [0, 1]."""
+    """S = sum_i g(M_i * x + (1 - M_i) * x') M_i / (N p), one forward evaluation a mask. Image [h,
+    w, c] in [0, 1]."""
     config = config or RISEConfig()
     config.check()
     height, width = image.shape[:2]
     if config.cells > min(height, width):
-        raise InputError(f"cells is {config.cells}: give at most the image's {min(height, width)} pixels")
+        raise InputError(
+            f"cells is {config.cells}: give at most the image's {min(height, width)} pixels"
+        )
     stated = begin(predict, image, target, node=node, key=key)
     backdrop_key, key = jax.random.split(stated.key)
     backdrop = absence(predict, image, config.baseline, key=backdrop_key)
@@ -81,19 +88,27 @@ def explain(
         score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), stated.target)
         return score.sum() * mask, mask
 
-    summed, coverage = sampling.sum_over(weighed, sampling.keys(key, config.samples), config.chunk)
+    summed, coverage = chunked.sum_over(weighed, chunked.keys(key, config.samples), config.chunk)
     if config.normalisation == "expected":
         attribution = summed / (config.samples * config.kept)
     else:
         attribution = jnp.where(coverage > 0, summed / jnp.where(coverage > 0, coverage, 1.0), 0.0)
-    return explained(predict, stated, attribution[..., None], node=node, reduction=config.reduction, forwards=config.samples)
+    return explained(
+        predict,
+        stated,
+        attribution[..., None],
+        node=node,
+        reduction=config.reduction,
+        forwards=config.samples,
+    )
 
 
 def draw(cells: int, kept: Scalar, shape: tuple[int, int], *, key: Key[Array, ""]) -> Mask:
-    """One random mask [h, w] in [0, 1]: a grid of zeros and ones, drawn large and cut out at a random place.
+    """One random mask [h, w] in [0, 1]: a grid of zeros and ones, drawn large and cut out at a
+    random place.
 
-    A cell is ceil(h / s) pixels high; the grid [s, s] is drawn over s + 1 of them and the cut begins 0 .. cell - 1 pixels in.
-    """
+    A cell is ceil(h / s) pixels high; the grid [s, s] is drawn over s + 1 of them and the cut
+    begins 0 .. cell - 1 pixels in."""
     grid_key, shift_key = jax.random.split(key)
     grid = (jax.random.uniform(grid_key, (cells, cells)) < kept).astype(jnp.float32)
     height, width = (-(-side // cells) for side in shape)
@@ -105,7 +120,9 @@ def cut(grid: Float[Array, "s s"], shift: Int[Array, "2"], shape: tuple[int, int
     """The grid, upsampled bilinearly to (s + 1) cells a side, from `shift` on."""
     cells = grid.shape[0]
     rows, columns = (
-        jax.lax.dynamic_slice_in_dim(jnp.asarray(upsampling(cells, (cells + 1) * -(-side // cells))), at, side)
+        jax.lax.dynamic_slice_in_dim(
+            jnp.asarray(upsampling(cells, (cells + 1) * -(-side // cells))), at, side
+        )
         for side, at in zip(shape, shift)
     )
     return jnp.matmul(jnp.matmul(rows, grid, precision=HIGHEST), columns.T, precision=HIGHEST)
@@ -113,10 +130,11 @@ def cut(grid: Float[Array, "s s"], shift: Int[Array, "2"], shape: tuple[int, int
 
 @cache
 def upsampling(cells: int, pixels: int) -> np.ndarray:
-    """Matrix [pixels, cells] of `skimage.transform.resize(order=1, mode="reflect")`, which the authors' code calls.
+    """Matrix [pixels, cells] of `skimage.transform.resize(order=1, mode="reflect")`, which the
+    authors' code calls.
 
-    Half-pixel centres; beyond the centre of the first and last cell the grid is mirrored there, not held.
-    """
+    Half-pixel centres; beyond the centre of the first and last cell the grid is mirrored there, not
+    held."""
     at = np.abs((np.arange(pixels) + 0.5) * cells / pixels - 0.5)
     at = (cells - 1) - np.abs(cells - 1 - at)
     return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)[None, :])).astype(np.float32)

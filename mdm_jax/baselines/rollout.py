@@ -1,4 +1,5 @@
-"""Attention rollout (Abnar, Zuidema, arXiv 2005.00928): how much of each patch flows into the class token."""
+"""Attention rollout (Abnar, Zuidema, arXiv 2005.00928): how much of each patch flows into the class
+token."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import intermediates
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.baselines.cam import resized
 from mdm_jax.config import STATIC, _is_number
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution import intermediates
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Node, Predict
 
@@ -34,14 +35,17 @@ class RolloutConfig:
     fusion: str = field(default="mean", metadata=STATIC)
     """a name of `FUSIONS`"""
     discard_ratio: Any = 0.0
-    """share of each block's smallest attention that is set to zero (leaf); vit-explain's default is 0.9"""
+    """share of each block's smallest attention that is set to zero (leaf); vit-explain's default is
+    0.9"""
 
     def check(self) -> None:
         """Raises InputError for an unknown fusion and for a share outside [0, 1)."""
         if self.fusion not in FUSIONS:
             raise unknown("fusion", self.fusion, FUSIONS)
         if _is_number(self.discard_ratio) and not 0 <= self.discard_ratio < 1:
-            raise InputError(f"discard_ratio is {self.discard_ratio}: give a share from 0 to below 1")
+            raise InputError(
+                f"discard_ratio is {self.discard_ratio}: give a share from 0 to below 1"
+            )
 
 
 def explain(
@@ -54,32 +58,39 @@ def explain(
     config: RolloutConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = (B_L ... B_2 B_1)[class token, patches], B_l = rows of (A_l + I) divided by their sums, one forward evaluation.
+    """S = (B_L ... B_2 B_1)[class token, patches], B_l = rows of (A_l + I) divided by their sums,
+    one forward evaluation.
 
-    A_l [t, t] is the attention of block l, its heads fused; node and target play no part. vit-explain divides columns where
-    it means rows (`a / a.sum(-1)`); rows here. Image [h, w, c] in [0, 1]. Raises InputError for a network without attention.
-    """
+    A_l [t, t] is the attention of block l, its heads fused; node and target play no part.
+    vit-explain divides columns where it means rows (`a / a.sum(-1)`); rows here. Image [h, w, c] in
+    [0, 1]. Raises InputError for a network without attention."""
     config = config or RolloutConfig()
     config.check()
     predict = intermediates.with_attention(predict, image.shape)
     stated = begin(predict, image, target, node=node, key=key)
     outputs = predict(image[None])
-    fused = [FUSIONS[config.fusion](each[0].astype(jnp.float32)) for each in outputs[1]["attention"]]
+    fused = [
+        FUSIONS[config.fusion](each[0].astype(jnp.float32)) for each in outputs[1]["attention"]
+    ]
     rolled = roll([discard(each, config.discard_ratio) for each in fused])
     return explained(predict, stated, class_row(rolled, image)[..., None], node=node, forwards=1)
 
 
 def roll(attention: list[Float[Array, "t t"]]) -> Float[Array, "t t"]:
-    """The product of the blocks' attention, each with the skip connection added and its rows brought to a sum of one."""
+    """The product of the blocks' attention, each with the skip connection added and its rows
+    brought to a sum of one."""
     result = jnp.eye(attention[0].shape[-1])
     for each in attention:
         mixed = each + jnp.eye(each.shape[-1])
-        result = jnp.matmul(mixed / mixed.sum(axis=-1, keepdims=True), result, precision=jax.lax.Precision.HIGHEST)
+        result = jnp.matmul(
+            mixed / mixed.sum(axis=-1, keepdims=True), result, precision=jax.lax.Precision.HIGHEST
+        )
     return result
 
 
 def discard(attention: Float[Array, "t t"], ratio: Any) -> Float[Array, "t t"]:
-    """The smallest share `ratio` of the entries set to zero, but not the class token's own (as vit-explain)."""
+    """The smallest share `ratio` of the entries set to zero, but not the class token's own (as
+    vit-explain)."""
     flat = attention.reshape(-1)
     rank = jnp.argsort(jnp.argsort(flat))
     dropped = (rank < jnp.floor(flat.size * ratio)) & (jnp.arange(flat.size) > 0)

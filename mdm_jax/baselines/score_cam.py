@@ -1,4 +1,5 @@
-"""Score-CAM (Wang et al., arXiv 1910.01279): channels weighed by the score of the image seen through each."""
+"""Score-CAM (Wang et al., arXiv 1910.01279): channels weighed by the score of the image seen
+through each."""
 
 from __future__ import annotations
 
@@ -8,21 +9,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import fills, intermediates
+from mdm_jax import fills
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.baselines.cam import check_layer, resized
 from mdm_jax.config import STATIC
-from mdm_jax.convolutions import canonical
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution import intermediates
+from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, blend
 from mdm_jax.types import Explanation, Image, Node, Predict
 
 VARIANTS = {
-    "paper": "weights g(x_k) - g(x_b), the increase of confidence over the image of the neutral colour; maps added small",
+    "paper": (
+        "weights g(x_k) - g(x_b), the increase of confidence over the image of the neutral colour;"
+        " maps added small"
+    ),
     "original": "weights g(x_k), maps resized first and added as they are: the authors' repository",
     "pytorch-grad-cam": "weights softmax over the channels of the logit at x_k, maps added small",
 }
-"""how the weights are found and the maps added; in all of them x_k = H_k * x + (1 - H_k) * neutral colour"""
+"""how the weights are found and the maps added; in all of them x_k = H_k * x + (1 - H_k) * neutral
+colour"""
 
 
 @jax.tree_util.register_dataclass
@@ -56,26 +62,37 @@ def explain(
     config: ScoreCAMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = relu(sum_k w_k A_k), w_k = g(H_k * x + (1 - H_k) b) - g(b), one forward evaluation a channel and one for the maps.
+    """S = relu(sum_k w_k A_k), w_k = g(H_k * x + (1 - H_k) b) - g(b), one forward evaluation a
+    channel and one for the maps.
 
-    H_k is channel k resized to the image and stretched to [0, 1]; b is the network's neutral colour, what zero is once images
-    are normalised (`fills.neutral`). A constant channel has no H_k and weighs nothing. Image [h, w, c] in [0, 1].
-    Raises InputError for a network without the layer.
-    """
+    H_k is channel k resized to the image and stretched to [0, 1]; b is the network's neutral
+    colour, what zero is once images are normalised (`fills.neutral`). A constant channel has no H_k
+    and weighs nothing. Image [h, w, c] in [0, 1]. Raises InputError for a network without the
+    layer."""
     config = config or ScoreCAMConfig()
     config.check()
     neutral = fills.neutral(predict, image.shape[-1])
     stated = begin(predict, image, target, node=node, key=key, fill=neutral)
     program = intermediates.trace(predict, image.shape)
     layer = config.layer or intermediates.default_layer(program, image.shape)
-    maps = jnp.moveaxis(intermediates.as_map(intermediates.values(program, image, layer), image.shape[:2], layer), -1, 0)
+    maps = jnp.moveaxis(
+        intermediates.as_map(intermediates.values(program, image, layer), image.shape[:2], layer),
+        -1,
+        0,
+    )
     scores, varies = channel_scores(
-        predict, stated, maps, node="logit" if config.variant == "pytorch-grad-cam" else node, chunk=config.chunk
+        predict,
+        stated,
+        maps,
+        node="logit" if config.variant == "pytorch-grad-cam" else node,
+        chunk=config.chunk,
     )
     if config.variant == "pytorch-grad-cam":
         weights = jax.nn.softmax(scores)
     else:
-        weights = jnp.where(varies, scores - (stated.nothing.sum() if config.variant == "paper" else 0.0), 0.0)
+        weights = jnp.where(
+            varies, scores - (stated.nothing.sum() if config.variant == "paper" else 0.0), 0.0
+        )
     cam = jnp.tensordot(weights, maps, axes=1, precision=jax.lax.Precision.HIGHEST)
     if config.variant == "original":  # resizing is linear: only the place of the relu differs
         attribution = jnp.maximum(resized(cam, image), 0.0)
@@ -85,9 +102,15 @@ def explain(
 
 
 def channel_scores(
-    predict: Predict, stated: Problem, maps: Float[Array, "k gh gw"], *, node: str | Node, chunk: int
+    predict: Predict,
+    stated: Problem,
+    maps: Float[Array, "k gh gw"],
+    *,
+    node: str | Node,
+    chunk: int,
 ) -> tuple[Float[Array, " k"], Array]:
-    """The node on the image seen through each map, and whether the map varies at all: k forward evaluations."""
+    """The node on the image seen through each map, and whether the map varies at all: k forward
+    evaluations."""
     image, backdrop, target, *_ = stated
 
     def one(channel: Float[Array, "gh gw"]) -> tuple[Array, Array]:
@@ -95,6 +118,9 @@ def channel_scores(
         low, high = fine.min(), fine.max()
         seen = jnp.where(high > low, (fine - low) / jnp.where(high > low, high - low, 1.0), 0.0)
         outputs = predict(blend(seen[None], image, backdrop))
-        return activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), target).sum(), high > low
+        return (
+            activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), target).sum(),
+            high > low,
+        )
 
     return jax.lax.map(canonical(one), maps, batch_size=min(chunk, len(maps)))

@@ -1,4 +1,5 @@
-"""SmoothGrad (Smilkov et al., arXiv 1706.03825): the gradient, averaged over noisy copies of the image."""
+"""SmoothGrad (Smilkov et al., arXiv 1706.03825): the gradient, averaged over noisy copies of the
+image."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines import sampling
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.config import STATIC
+from mdm_jax.execution import chunked
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Node, Predict, Scalar
 
@@ -21,24 +22,27 @@ from mdm_jax.types import Explanation, Image, Node, Predict, Scalar
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SmoothGradConfig:
-    """The paper: 50 copies, noise of 10 to 20 % of the image's range; its authors' code (PAIR saliency): 15 %, 25 copies."""
+    """The paper: 50 copies, noise of 10 to 20 % of the image's range; its authors' code (PAIR
+    saliency): 15 %, 25 copies."""
 
     samples: int = field(default=50, metadata=STATIC)
     """noisy copies"""
     noise: Any = 0.15
     """standard deviation of the noise, as a share of max(x) - min(x) (leaf)"""
     squared: bool = field(default=False, metadata=STATIC)
-    """average the squared gradients (PAIR's default, `magnitude`); the paper averages the gradients"""
+    """average the squared gradients (PAIR's default, `magnitude`); the paper averages the
+    gradients"""
     reduction: str = field(default="absolute", metadata=STATIC)
-    """a name of `attribution.REDUCTIONS`; the authors' code adds up the magnitudes over channels, after averaging"""
-    chunk: int = field(default=sampling.CHUNK, metadata=STATIC)
+    """a name of `attribution.REDUCTIONS`; the authors' code adds up the magnitudes over channels,
+    after averaging"""
+    chunk: int = field(default=chunked.CHUNK, metadata=STATIC)
     """copies evaluated at a time"""
 
     def check(self) -> None:
         """Raises InputError for a number out of range or an unknown reduction."""
-        sampling.check_count("samples", self.samples)
-        sampling.check_count("chunk", self.chunk)
-        sampling.check_above_zero("noise", self.noise)
+        chunked.check_count("samples", self.samples)
+        chunked.check_count("chunk", self.chunk)
+        chunked.check_above_zero("noise", self.noise)
         check_reduction(self.reduction)
 
 
@@ -52,11 +56,12 @@ def explain(
     config: SmoothGradConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_c |mean_i d g / d x_c (x + e_i)|, e_i ~ N(0, sigma^2), sigma = noise * (max x - min x).
+    """S = sum_c |mean_i d g / d x_c (x + e_i)|, e_i ~ N(0, sigma^2), sigma = noise * (max x - min
+    x).
 
-    Image [h, w, c] in [0, 1]; as many evaluations with a gradient as samples. The noise is added to the image, not to the
-    normalised input as in the authors' code, which is the same where all channels are normalised by one deviation.
-    """
+    Image [h, w, c] in [0, 1]; as many evaluations with a gradient as samples. The noise is added to
+    the image, not to the normalised input as in the authors' code, which is the same where all
+    channels are normalised by one deviation."""
     config = config or SmoothGradConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
@@ -64,10 +69,17 @@ def explain(
     def draw(sample: Key[Array, ""]) -> Image:
         return noisy(image, config.noise, key=sample)
 
-    inputs = sampling.keys(stated.key, config.samples)
+    inputs = chunked.keys(stated.key, config.samples)
     options: dict[str, Any] = {"node": node, "squared": config.squared, "chunk": config.chunk}
     attribution = mean_gradient(predict, draw, inputs, stated.target, **options)
-    return explained(predict, stated, attribution, node=node, reduction=config.reduction, evaluations=config.samples)
+    return explained(
+        predict,
+        stated,
+        attribution,
+        node=node,
+        reduction=config.reduction,
+        evaluations=config.samples,
+    )
 
 
 def noisy(image: Image, noise: Scalar, *, key: Key[Array, ""]) -> Image:
@@ -84,7 +96,7 @@ def mean_gradient(
     *,
     node: str | Node,
     squared: bool = False,
-    chunk: int = sampling.CHUNK,
+    chunk: int = chunked.CHUNK,
 ) -> Float[Array, "h w c"]:
     """mean_i d g / d x at draw(inputs_i), or the mean of its squares."""
 
@@ -92,4 +104,4 @@ def mean_gradient(
         gradient = input_gradient(predict, draw(each), target, node=node)
         return jnp.square(gradient) if squared else gradient
 
-    return sampling.mean_over(gradient, inputs, chunk)
+    return chunked.mean_over(gradient, inputs, chunk)

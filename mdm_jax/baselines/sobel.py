@@ -1,4 +1,5 @@
-"""Sobel: the edges of the image. What a map of the network must differ from (Adebayo et al., arXiv 1810.03292)."""
+"""Sobel: the edges of the image. What a map of the network must differ from (Adebayo et al., arXiv
+1810.03292)."""
 
 from __future__ import annotations
 
@@ -30,7 +31,11 @@ def explain(
 
 def grey(image: Image) -> Mask:
     """Red, green and blue as one brightness [h, w]; the mean over any other number of channels."""
-    return (image * jnp.asarray(LUMA, image.dtype)).sum(axis=-1) if image.shape[-1] == 3 else image.mean(axis=-1)
+    return (
+        (image * jnp.asarray(LUMA, image.dtype)).sum(axis=-1)
+        if image.shape[-1] == 3
+        else image.mean(axis=-1)
+    )
 
 
 def edges(brightness: Float[Array, "h w"]) -> Mask:

@@ -1,7 +1,8 @@
-"""Sources of labelled images, random access: `source[i]` is an `Example`. Batches of them: `mdm_jax.data.loader`."""
+"""Sources of labelled images, random access: `source[i]` is an `Example`. Batches of them:
+`mdm_jax.data.loader`."""
 
 from mdm_jax.data.augment import Augment as Augment
 from mdm_jax.data.digits import Digits as Digits
-from mdm_jax.data.sources import Example as Example
-from mdm_jax.data.sources import Source as Source
-from mdm_jax.data.sources import open_source as open_source
+from mdm_jax.data.source import Example as Example
+from mdm_jax.data.source import Source as Source
+from mdm_jax.data.source import open_source as open_source

@@ -1,8 +1,9 @@
-"""NIH ChestX-ray14 (Wang et al., 2017), in the folder as it is published: chest X-rays with any number of 14 findings.
+"""NIH ChestX-ray14 (Wang et al., 2017), in the folder as it is published: chest X-rays with any
+number of 14 findings.
 
-PNG files in `images/` or in `images_001/` to `images_012/` and below, with Data_Entry_2017.csv (or its version of 2020),
-train_val_list.txt and test_list.txt; BBox_List_2017.csv where it is. Images that were not downloaded are left out.
-"""
+PNG files in `images/` or in `images_001/` to `images_012/` and below, with Data_Entry_2017.csv (or
+its version of 2020), train_val_list.txt and test_list.txt; BBox_List_2017.csv where it is. Images
+that were not downloaded are left out."""
 
 from __future__ import annotations
 
@@ -16,13 +17,22 @@ import numpy as np
 from jaxtyping import Float32
 
 from mdm_jax import images
-from mdm_jax.data import listing
-from mdm_jax.data.sources import ALL, UNKNOWN, Example, Picture, find_split
-from mdm_jax.data.truth import boxes_of
+from mdm_jax.data import folder_listing
+from mdm_jax.data.annotations import boxes_of
+from mdm_jax.data.source import ALL, UNKNOWN, Example, Picture, find_split
 from mdm_jax.errors import InputError, unknown
 
 FINDINGS = (
-    *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
+    *(
+        "Atelectasis",
+        "Cardiomegaly",
+        "Effusion",
+        "Infiltration",
+        "Mass",
+        "Nodule",
+        "Pneumonia",
+        "Pneumothorax",
+    ),
     *("Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
 )
 """in the order of the publication; the first eight are those that have boxes"""
@@ -30,17 +40,20 @@ NOTHING = "No Finding"
 ALIASES = {"Infiltrate": "Infiltration"}
 """how BBox_List_2017.csv writes findings that the other table writes otherwise"""
 CORNERS = ("Bbox [x", "y", "w", "h]")
-"""the header of BBox_List_2017.csv is `Image Index,Finding Label,Bbox [x,y,w,h],,,`, so its brackets fall into four columns"""
+"""the header of BBox_List_2017.csv is `Image Index,Finding Label,Bbox [x,y,w,h],,,`, so its
+brackets fall into four columns"""
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 BOXED = "boxes"
 """the split of images with boxes: one item for each image and finding that has some"""
 SIDE = 1024
-"""pixels of a published image, in which its boxes are measured; those of a smaller copy shrink with it"""
+"""pixels of a published image, in which its boxes are measured; those of a smaller copy shrink with
+it"""
 
 
 @dataclass(frozen=True)
 class ChestXray14:
-    """Source of the X-rays of one split; `id` is the file's name, in the split `boxes` with `#` and the finding."""
+    """Source of the X-rays of one split; `id` is the file's name, in the split `boxes` with `#` and
+    the finding."""
 
     name: str
     root: Path
@@ -50,7 +63,8 @@ class ChestXray14:
     paths: tuple[str, ...] = field(repr=False)
     """where they lie in the folder"""
     labels: tuple[int, ...] = field(repr=False)
-    """the finding of an image that has exactly one, of a box in the split `boxes`; else `UNKNOWN`"""
+    """the finding of an image that has exactly one, of a box in the split `boxes`; else
+    `UNKNOWN`"""
     multi_hot: Float32[np.ndarray, "n classes"] = field(repr=False, compare=False)
     boxes: Mapping[str, np.ndarray] = field(repr=False)
     """[k, 4] in pixels of the published image by item; an item without boxes is not in it"""
@@ -60,17 +74,22 @@ class ChestXray14:
         return len(self.files)
 
     def picture(self, index: int) -> Picture:
-        """Image and labels of an item, without its boxes. Raises InputError for a file that cannot be read."""
+        """Image and labels of an item, without its boxes. Raises InputError for a file that cannot
+        be read."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         image = images.read(self.root / self.paths[index])
-        return Picture(images.printable(self.files[index]), image, self.labels[index], self.multi_hot[index])
+        return Picture(
+            images.printable(self.files[index]), image, self.labels[index], self.multi_hot[index]
+        )
 
     def boxed(self, index: int) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]:
         """As `picture`, and the item's boxes. Raises InputError for one that is empty."""
         picture, boxes = self.picture(index), self.boxes.get(self.files[index])
         scale = [picture.image.width / SIDE, picture.image.height / SIDE] * 2
-        return picture, None if boxes is None else boxes_of(boxes * scale, picture.image, picture.id)
+        return picture, (
+            None if boxes is None else boxes_of(boxes * scale, picture.image, picture.id)
+        )
 
     def __getitem__(self, index: int) -> Example:
         (id, image, label, labels), boxes = self.boxed(index)
@@ -80,22 +99,29 @@ class ChestXray14:
 def open_chestxray14(path: str, split: str) -> ChestXray14:
     """The images of a split: "train" (the published train_val list), "test", "boxes" or "all".
 
-    In the split "boxes" each item is an image with the boxes of one finding, which is its label; in the others an image has all
-    of its boxes. Warns of images that are listed and not there.
-    Raises InputError for a folder that is missing, holds none of them, or whose tables are missing or malformed.
-    """
+    In the split "boxes" each item is an image with the boxes of one finding, which is its label; in
+    the others an image has all of its boxes. Warns of images that are listed and not there. Raises
+    InputError for a folder that is missing, holds none of them, or whose tables are missing or
+    malformed."""
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{path} is not a folder: give the folder that holds Data_Entry_2017.csv, as chestxray14:PATH")
+        raise InputError(
+            f"{path} is not a folder: give the folder that holds Data_Entry_2017.csv, as"
+            " chestxray14:PATH"
+        )
     used = split if split == ALL else find_split(split, (*LISTS, BOXED), f"chestxray14:{path}")
     try:
         places, findings, boxes = _places(root), _findings(root), _boxes(root)
         listed = _listed(root / LISTS[used]) if used in LISTS else sorted(findings)
     except OSError as error:
-        raise InputError(f"cannot read {images.printable(error.filename or root)} ({error.strerror}): check {path}") from error
+        raise InputError(
+            f"cannot read {images.printable(error.filename or root)} ({error.strerror}): check"
+            f" {path}"
+        ) from error
     if lacking := [file for file in (*listed, *boxes) if file not in findings]:
         raise InputError(
-            f"{images.printable(lacking[0])} is listed in {path} but not in its Data_Entry_2017.csv: mend the lists"
+            f"{images.printable(lacking[0])} is listed in {path} but not in its"
+            " Data_Entry_2017.csv: mend the lists"
         )
     if used == BOXED:
         items = [(file, number) for file in listed for number in sorted(boxes.get(file, ()))]
@@ -103,10 +129,15 @@ def open_chestxray14(path: str, split: str) -> ChestXray14:
         items = [(file, sole) for file in listed for sole in [_sole(findings[file])]]
     there = [(file, number) for file, number in items if file in places]
     if not there:
-        raise InputError(f"{path} holds none of the {len(items)} images of {used}: give the folder with images/ or images_001/")
+        raise InputError(
+            f"{path} holds none of the {len(items)} images of {used}: give the folder with images/"
+            " or images_001/"
+        )
     if len(there) < len(items):
         missing = f"{len(items) - len(there)} of the {len(items)} items of {used} are not in {path}"
-        warnings.warn(f"{missing}: they are left out, and the results are of the rest", stacklevel=2)
+        warnings.warn(
+            f"{missing}: they are left out, and the results are of the rest", stacklevel=2
+        )
     names = [f"{file}#{FINDINGS[number]}" if used == BOXED else file for file, number in there]
     own = {
         name: boxes[file][number] if used == BOXED else np.concatenate([*boxes[file].values()])
@@ -128,9 +159,15 @@ def open_chestxray14(path: str, split: str) -> ChestXray14:
 def _places(root: Path) -> dict[str, str]:
     """Where each image lies, by its name."""
     folders = sorted(
-        folder.name for folder in root.iterdir() if re.fullmatch(r"images(_\d+)?", folder.name) and folder.is_dir()
+        folder.name
+        for folder in root.iterdir()
+        if re.fullmatch(r"images(_\d+)?", folder.name) and folder.is_dir()
     )
-    found = [f"{folder}/{file}" for folder in reversed(folders) for file in reversed(listing.files(root / folder))]
+    found = [
+        f"{folder}/{file}"
+        for folder in reversed(folders)
+        for file in reversed(folder_listing.files(root / folder))
+    ]
     return {file.rpartition("/")[2]: file for file in found}  # of two, the first
 
 
@@ -138,9 +175,12 @@ def _findings(root: Path) -> dict[str, Float32[np.ndarray, " classes"]]:
     """1 for each finding of each image, by its name."""
     tables = sorted(root.glob("Data_Entry_2017*.csv"))
     if not tables:
-        raise InputError(f"{images.printable(root)} lacks Data_Entry_2017.csv: give the folder as it is published")
+        raise InputError(
+            f"{images.printable(root)} lacks Data_Entry_2017.csv: give the folder as it is"
+            " published"
+        )
     found = {}
-    for row, entry in listing.rows(tables[-1], ("Image Index", "Finding Labels")):
+    for row, entry in folder_listing.rows(tables[-1], ("Image Index", "Finding Labels")):
         names = [name.strip() for name in entry["Finding Labels"].split("|")]
         hot = np.zeros(len(FINDINGS), np.float32)
         hot[[_number(name, tables[-1], row) for name in names if name != NOTHING]] = 1
@@ -152,13 +192,19 @@ def _boxes(root: Path) -> dict[str, dict[int, np.ndarray]]:
     """Boxes [k, 4] of each finding of each image, as corners; none where the table is not there."""
     path = root / "BBox_List_2017.csv"
     found: dict[str, dict[int, np.ndarray]] = {}
-    for row, entry in listing.rows(path, ("Image Index", "Finding Label", *CORNERS)) if path.is_file() else ():
+    for row, entry in (
+        folder_listing.rows(path, ("Image Index", "Finding Label", *CORNERS))
+        if path.is_file()
+        else ()
+    ):
         try:
             x, y, width, height = (float(entry[name]) for name in CORNERS)
         except ValueError:
             x = y = width = height = np.nan
         if not np.isfinite([x, y, width, height]).all():
-            raise InputError(f"row {row} of {images.printable(path)} has no four numbers for x, y, w, h")
+            raise InputError(
+                f"row {row} of {images.printable(path)} has no four numbers for x, y, w, h"
+            )
         number = _number(entry["Finding Label"].strip(), path, row)
         of_image = found.setdefault(entry["Image Index"].strip(), {})
         before = of_image.get(number, np.zeros((0, 4)))
@@ -181,4 +227,8 @@ def _listed(path: Path) -> list[str]:
     """The names in a list, one a line, in its order."""
     if not path.is_file():
         raise InputError(f"{images.printable(path)} is missing: it is published beside the images")
-    return [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return [
+        line.strip()
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]

@@ -1,12 +1,13 @@
 """Embedded data: cluttered handwritten digits whose decisive pixels are known.
 
-Each item is a 64x64 RGB scene: a smooth coloured background, fragments of other digits as clutter, and on top one
-whole handwritten digit (a real 8x8 scan from scikit-learn, enlarged 2.5 to 4 times) in a random colour and place.
-The pixels of that digit are the only evidence for the label, so a saliency map can be scored against the truth.
+Each item is a 64x64 RGB scene: a smooth coloured background, fragments of other digits as clutter,
+and on top one whole handwritten digit (a real 8x8 scan from scikit-learn, enlarged 2.5 to 4 times)
+in a random colour and place. The pixels of that digit are the only evidence for the label, so a
+saliency map can be scored against the truth.
 
-With `objects=2` there are two digits of one class, each in its own colour and place and with its own box; either alone is
-evidence enough. What a map finds of several objects is what the metric "objects" tells.
-"""
+With `objects=2` there are two digits of one class, each in its own colour and place and with its
+own box; either alone is evidence enough. What a map finds of several objects is what the metric
+"objects" tells."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Integer
 from PIL import Image
 
-from mdm_jax.data.sources import Example
+from mdm_jax.data.source import Example
 from mdm_jax.errors import InputError, unknown
 
 SPLITS = ("train", "test")
@@ -33,23 +34,27 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Digits:
-    """Random-access source of cluttered digits; item `i` of a split is a pure function of (split, i).
+    """Random-access source of cluttered digits; item `i` of a split is a pure function of (split,
+    i).
 
-    `len(source)` items; `source[i]` is an `Example`. Train and test draw from disjoint handwritten scans, for the digit
-    and for the clutter. Raises InputError for an unknown split or another number of objects, and IndexError beyond the end.
-    """
+    `len(source)` items; `source[i]` is an `Example`. Train and test draw from disjoint handwritten
+    scans, for the digit and for the clutter. Raises InputError for an unknown split or another
+    number of objects, and IndexError beyond the end."""
 
     split: str = "test"
     size: int = 64
     clutter: int = 6
     objects: int = 1
-    """digits of one class on each image, 1 to 3; their boxes lie apart, so the mask's pixels in a box are one digit's"""
+    """digits of one class on each image, 1 to 3; their boxes lie apart, so the mask's pixels in a
+    box are one digit's"""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise unknown("split", self.split, SPLITS)
         if not 1 <= self.objects <= MOST_OBJECTS:
-            raise InputError(f"{self.objects} digits on an image: give a number from 1 to {MOST_OBJECTS}")
+            raise InputError(
+                f"{self.objects} digits on an image: give a number from 1 to {MOST_OBJECTS}"
+            )
 
     @property
     def name(self) -> str:
@@ -64,14 +69,18 @@ class Digits:
 
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}/{self.split} has items 0 to {len(self) - 1}, not {index}")
+            raise IndexError(
+                f"{self.name}/{self.split} has items 0 to {len(self) - 1}, not {index}"
+            )
         seed = [SPLITS.index(self.split), int(index)]
         rng = np.random.default_rng(seed if self.objects == 1 else [*seed, self.objects])
         scans, labels = _scans(self.split)
 
         image = _background(rng, self.size)
         for _ in range(self.clutter):
-            fragment = _enlarge(_fragment(rng, scans[rng.integers(len(scans))]), rng.uniform(2.5, 4.0))
+            fragment = _enlarge(
+                _fragment(rng, scans[rng.integers(len(scans))]), rng.uniform(2.5, 4.0)
+            )
             image, _ = _paste(rng, image, fragment, _place(rng, fragment, self.size))
 
         chosen = int(rng.integers(len(scans)))
@@ -83,7 +92,13 @@ class Digits:
             mask |= drawn > 0.5
         kind = self.name.replace(":", "-")
         truth = np.asarray(boxes, np.float32)
-        return Example(f"{kind}/{self.split}/{index:05d}", image.astype(np.float32), int(labels[chosen]), mask, truth)
+        return Example(
+            f"{kind}/{self.split}/{index:05d}",
+            image.astype(np.float32),
+            int(labels[chosen]),
+            mask,
+            truth,
+        )
 
 
 @cache
@@ -104,7 +119,8 @@ def _trim(scan: np.ndarray) -> np.ndarray:
 
 
 def _fragment(rng: np.random.Generator, scan: np.ndarray) -> np.ndarray:
-    """A 3x3 to 4x4 window of a scan with enough ink to look like a stroke, never enough to be read."""
+    """A 3x3 to 4x4 window of a scan with enough ink to look like a stroke, never enough to be
+    read."""
     side = int(rng.integers(3, 5))
     windows = np.lib.stride_tricks.sliding_window_view(scan, (side, side))
     inked = np.argwhere(windows.mean((2, 3)) > 0.3)
@@ -115,14 +131,19 @@ def _fragment(rng: np.random.Generator, scan: np.ndarray) -> np.ndarray:
 def _enlarge(ink: np.ndarray, scale: float) -> np.ndarray:
     """Enlarge ink by a factor, bilinearly, and sharpen the edge so that a stroke has a border."""
     height, width = (max(2, round(side * scale)) for side in ink.shape)
-    large = np.asarray(Image.fromarray(ink, "F" if ink.dtype == np.float32 else None).resize((width, height), 2))
+    large = np.asarray(
+        Image.fromarray(ink, "F" if ink.dtype == np.float32 else None).resize((width, height), 2)
+    )
     return np.clip((large - 0.25) / 0.35, 0.0, 1.0)
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Smooth coloured background: a 3x3 grid of colours, enlarged bicubically."""
     grid = rng.uniform(0.15, 0.85, (3, 3, 3)) * 0.6 + rng.uniform(0.0, 0.4, 3)
-    channels = [np.asarray(Image.fromarray(c.astype(np.float32)).resize((size, size), 3)) for c in np.moveaxis(grid, 2, 0)]
+    channels = [
+        np.asarray(Image.fromarray(c.astype(np.float32)).resize((size, size), 3))
+        for c in np.moveaxis(grid, 2, 0)
+    ]
     return np.clip(np.stack(channels, axis=-1), 0.0, 1.0)
 
 
@@ -133,22 +154,30 @@ def _place(rng: np.random.Generator, ink: np.ndarray, size: int) -> Box:
     return x, y, x + width, y + height
 
 
-def _scattered(rng: np.random.Generator, scans: list[np.ndarray], size: int) -> tuple[list[np.ndarray], list[Box]]:
+def _scattered(
+    rng: np.random.Generator, scans: list[np.ndarray], size: int
+) -> tuple[list[np.ndarray], list[Box]]:
     """Scans, each enlarged, and places for them, drawn anew until all lie apart."""
     for _ in range(TRIES):
         inks = [_enlarge(scan, rng.uniform(2.5, 4.0)) for scan in scans]
         boxes = [_place(rng, ink, size) for ink in inks]
         if all(_apart(one, other) for one, other in combinations(boxes, 2)):
             return inks, boxes
-    raise InputError(f"{len(scans)} digits do not fit on {size}x{size} pixels: give a larger size or fewer objects")
+    raise InputError(
+        f"{len(scans)} digits do not fit on {size}x{size} pixels: give a larger size or fewer"
+        " objects"
+    )
 
 
 def _apart(one: Box, other: Box) -> bool:
     return any(one[k + 2] + GAP <= other[k] or other[k + 2] + GAP <= one[k] for k in (0, 1))
 
 
-def _paste(rng: np.random.Generator, image: np.ndarray, ink: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Lay ink in a colour that stands out from what it covers, in its box: image, and the ink on the canvas."""
+def _paste(
+    rng: np.random.Generator, image: np.ndarray, ink: np.ndarray, box: Box
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay ink in a colour that stands out from what it covers, in its box: image, and the ink on
+    the canvas."""
     x0, y0, x1, y1 = box
     canvas = np.zeros(image.shape[:2], image.dtype)
     canvas[y0:y1, x0:x1] = ink

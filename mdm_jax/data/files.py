@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdm_jax import images
-from mdm_jax.data import listing
-from mdm_jax.data.sources import UNKNOWN, Example, Picture
+from mdm_jax.data import folder_listing
+from mdm_jax.data.source import UNKNOWN, Example, Picture
 from mdm_jax.errors import InputError
 
 
 @dataclass(frozen=True)
 class Files:
-    """Source of image files; `id` is a file's path relative to the folder, and no label is known."""
+    """Source of image files; `id` is a file's path relative to the folder, and no label is
+    known."""
 
     name: str
     root: Path
@@ -43,14 +44,20 @@ class Files:
 
 
 def open_files(path: str) -> Files:
-    """The images in a folder and below, in the order of their paths. Raises InputError where there are none."""
+    """The images in a folder and below, in the order of their paths. Raises InputError where there
+    are none."""
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{path} is not a folder: give the folder that holds the images, as files:PATH")
+        raise InputError(
+            f"{path} is not a folder: give the folder that holds the images, as files:PATH"
+        )
     try:
-        files = listing.files(root)
+        files = folder_listing.files(root)
     except OSError as error:
         raise InputError(f"cannot list {path} ({error.strerror}): check the permissions") from error
     if not files:
-        raise InputError(f"{path} holds no image files ({', '.join(sorted(listing.SUFFIXES))}): give another folder")
+        raise InputError(
+            f"{path} holds no image files ({', '.join(sorted(folder_listing.SUFFIXES))}): give"
+            " another folder"
+        )
     return Files(f"files:{path}", root, files)

@@ -1,7 +1,8 @@
-"""Images in a folder: `PATH/train/CLASS/*.jpg`, `PATH/CLASS/*.jpg` or `PATH/images` with `PATH/labels.csv`.
+"""Images in a folder: `PATH/train/CLASS/*.jpg`, `PATH/CLASS/*.jpg` or `PATH/images` with
+`PATH/labels.csv`.
 
-Beside them, where there are: `boxes.csv`, `masks/` and `classes.json`. No image is opened before it is asked for.
-"""
+Beside them, where there are: `boxes.csv`, `masks/` and `classes.json`. No image is opened before it
+is asked for."""
 
 from __future__ import annotations
 
@@ -13,15 +14,16 @@ import numpy as np
 from jaxtyping import Float32
 
 from mdm_jax import images
-from mdm_jax.data import listing
-from mdm_jax.data.sources import ALL, Example, Picture, find_split
-from mdm_jax.data.truth import boxes_of, mask_of
+from mdm_jax.data import folder_listing
+from mdm_jax.data.annotations import boxes_of, mask_of
+from mdm_jax.data.source import ALL, Example, Picture, find_split
 from mdm_jax.errors import InputError
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Source of the images of one split of a folder; `id` is a file's path relative to the folder."""
+    """Source of the images of one split of a folder; `id` is a file's path relative to the
+    folder."""
 
     name: str
     root: Path
@@ -41,7 +43,8 @@ class Folder:
         return len(self.files)
 
     def picture(self, index: int) -> Picture:
-        """Image and label of an item, without its truth. Raises InputError for a file that cannot be read."""
+        """Image and label of an item, without its truth. Raises InputError for a file that cannot
+        be read."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         file = self.files[index]
@@ -61,14 +64,21 @@ class Folder:
 
 
 def open_folder(path: str, split: str) -> Folder:
-    """The images of one split. Raises InputError for a folder that is missing, holds no such split or is malformed."""
+    """The images of one split. Raises InputError for a folder that is missing, holds no such split
+    or is malformed."""
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{path} is not a folder: give the folder that holds the images, as folder:PATH")
+        raise InputError(
+            f"{path} is not a folder: give the folder that holds the images, as folder:PATH"
+        )
     try:
-        items = listing.listed(root)
+        items = folder_listing.listed(root)
         labels = sorted({item.label for item in items})  # over all splits
-        used = split if split == ALL else find_split(split, {item.split for item in items}, f"folder:{path}")
+        used = (
+            split
+            if split == ALL
+            else find_split(split, {item.split for item in items}, f"folder:{path}")
+        )
         items = [item for item in items if used in (ALL, item.split)]
         files = tuple(item.file for item in items)
         numbers = {label: number for number, label in enumerate(labels)}
@@ -78,9 +88,9 @@ def open_folder(path: str, split: str) -> Folder:
             split=used,
             files=files,
             labels=tuple(numbers[item.label] for item in items),
-            class_names=_names(labels, listing.class_names(root)),
-            boxes=listing.boxes(root, files),
-            masks=listing.masks(root, files),
+            class_names=_names(labels, folder_listing.class_names(root)),
+            boxes=folder_listing.boxes(root, files),
+            masks=folder_listing.masks(root, files),
         )
     except OSError as error:
         raise InputError(f"cannot list {path} ({error.strerror}): check the permissions") from error
@@ -89,5 +99,8 @@ def open_folder(path: str, split: str) -> Folder:
 def _names(labels: Sequence[str], given: Mapping[str, str]) -> tuple[str, ...]:
     """Names for people; classes of one name are told apart by their labels."""
     names = [given.get(label, label) for label in labels]
-    own = (name if names.count(name) == 1 else f"{name} ({label})" for name, label in zip(names, labels))
+    own = (
+        name if names.count(name) == 1 else f"{name} ({label})"
+        for name, label in zip(names, labels)
+    )
     return tuple(map(images.printable, own))

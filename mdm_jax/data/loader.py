@@ -1,4 +1,5 @@
-"""Batches from a source, read ahead in threads or processes by grain; a batch is a pure function of seed and number."""
+"""Batches from a source, read ahead in threads or processes by grain; a batch is a pure function of
+seed and number."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Bool, Float32, Int32
 
-from mdm_jax.data.ahead import read_ahead
 from mdm_jax.data.augment import Augment
-from mdm_jax.data.sources import UNKNOWN, MultiLabel, Source, picture
+from mdm_jax.data.prefetch import read_ahead
+from mdm_jax.data.source import UNKNOWN, MultiLabel, Source, picture
 from mdm_jax.errors import InputError
 
 Fit = Callable[[PIL.Image.Image], np.ndarray]
@@ -24,8 +25,8 @@ Fit = Callable[[PIL.Image.Image], np.ndarray]
 EPOCHS = 2**31
 """training batches are endless; grain cannot count more of them"""
 DIED = (
-    "a process that loads images died, perhaps of too little memory: lower data.workers (the same command goes on "
-    "from the last checkpoint)"
+    "a process that loads images died, perhaps of too little memory: lower data.workers (the same"
+    " command goes on from the last checkpoint)"
 )
 
 
@@ -34,9 +35,11 @@ class Batch(NamedTuple):
 
     images: Float32[np.ndarray, "b h w c"]
     labels: Int32[np.ndarray, " b"] | Float32[np.ndarray, "b classes"]
-    """number of the class, or of a multi-label source 1 for each class that the image has, else 0"""
+    """number of the class, or of a multi-label source 1 for each class that the image has, else
+    0"""
     valid: Bool[np.ndarray, " b"]
-    """False where the slot repeats another image: an item that could not be read, or padding of the last batch"""
+    """False where the slot repeats another image: an item that could not be read, or padding of the
+    last batch"""
     skipped: tuple[str, ...]
     """a sentence for each item that could not be read, which names it"""
 
@@ -52,14 +55,17 @@ class Loading:
     seed: int = 0
     """of the order and of the augmentation"""
     limit: int | None = None
-    """use only so many items, spread evenly over the source (items of a folder are sorted by class)"""
+    """use only so many items, spread evenly over the source (items of a folder are sorted by
+    class)"""
 
     def check(self) -> None:
         """Raises InputError for a setting out of range."""
         if self.batch < 1:
             raise InputError(f"batch is {self.batch}: give at least 1 image a batch")
         if self.workers < 0:
-            raise InputError(f"workers is {self.workers}: give the number of processes, or 0 for threads")
+            raise InputError(
+                f"workers is {self.workers}: give the number of processes, or 0 for threads"
+            )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: give a number from 0 to 2^32 - 1")
         if self.limit is not None and self.limit < 1:
@@ -67,44 +73,58 @@ class Loading:
 
 
 def batches_per_epoch(source: Source, loading: Loading) -> int:
-    """Training batches in an epoch; the incomplete last one is dropped. Raises InputError when that leaves none."""
+    """Training batches in an epoch; the incomplete last one is dropped. Raises InputError when that
+    leaves none."""
     loading.check()
     items = _items(source, loading)
     if items < loading.batch:
-        raise InputError(f"{source.name} gives {items} items, less than one batch of {loading.batch}: give a smaller batch")
+        raise InputError(
+            f"{source.name} gives {items} items, less than one batch of {loading.batch}: give a"
+            " smaller batch"
+        )
     return items // loading.batch
 
 
 def train_batches(
     source: Source, loading: Loading, fit: Fit, augment: Augment | None = None, *, start: int = 0
 ) -> Iterator[Batch]:
-    """Endless batches from number `start` on (counted over epochs from 0), reshuffled each epoch, augmented, fitted.
+    """Endless batches from number `start` on (counted over epochs from 0), reshuffled each epoch,
+    augmented, fitted.
 
-    Batch k is a pure function of the seed and k, so a run resumes exactly with `start` alone. Items that cannot be read
-    are skipped and named. Raises InputError at the call for a source smaller than a batch and settings out of range.
-    """
+    Batch k is a pure function of the seed and k, so a run resumes exactly with `start` alone. Items
+    that cannot be read are skipped and named. Raises InputError at the call for a source smaller
+    than a batch and settings out of range."""
     used = batches_per_epoch(source, loading) * loading.batch
     if augment is not None:
         augment.check()
     if start < 0:
         raise InputError(f"start is {start}: give the number of the first batch, from 0")
     prepare = _Prepare(source, _items(source, loading), fit, augment)
-    order = grain.MapDataset.range(_items(source, loading)).seed(loading.seed).shuffle()[:used].repeat(EPOCHS)
-    batches = order.random_map(prepare).batch(loading.batch, batch_fn=partial(_stack, _blank(source, fit), loading.batch))
+    order = (
+        grain.MapDataset.range(_items(source, loading))
+        .seed(loading.seed)
+        .shuffle()[:used]
+        .repeat(EPOCHS)
+    )
+    batches = order.random_map(prepare).batch(
+        loading.batch, batch_fn=partial(_stack, _blank(source, fit), loading.batch)
+    )
     return _read(batches[start:], loading)
 
 
 def eval_batches(source: Source, loading: Loading, fit: Fit) -> Iterator[Batch]:
     """Every item once, in order, fitted; the last batch is padded with `valid` False.
 
-    Items that cannot be read are skipped and named. Raises InputError at the call for settings out of range or no items.
-    """
+    Items that cannot be read are skipped and named. Raises InputError at the call for settings out
+    of range or no items."""
     loading.check()
     count = _items(source, loading)
     if count == 0:
         raise InputError(f"{source.name} has no items: choose another split or folder")
     items = grain.MapDataset.range(count).map(_Prepare(source, count, fit, None))
-    batches = items.batch(loading.batch, batch_fn=partial(_stack, _blank(source, fit), loading.batch))
+    batches = items.batch(
+        loading.batch, batch_fn=partial(_stack, _blank(source, fit), loading.batch)
+    )
     return _read(batches, loading)
 
 
@@ -116,7 +136,8 @@ class _Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class _Prepare:
-    """Item `index` of `count` read, augmented with `rng` and fitted; a slot without image when it cannot be read."""
+    """Item `index` of `count` read, augmented with `rng` and fitted; a slot without image when it
+    cannot be read."""
 
     source: Source
     count: int
@@ -136,10 +157,13 @@ class _Prepare:
 
 
 def _stack(blank: _Slot, size: int, slots: Sequence[_Slot]) -> Batch:
-    """One batch of `size`; a slot without image repeats one that has, so that batch statistics stay those of images."""
+    """One batch of `size`; a slot without image repeats one that has, so that batch statistics stay
+    those of images."""
     slots = list(slots) + [_Slot(None, 0, "")] * (size - len(slots))
     good = [slot for slot in slots if slot.image is not None] or [blank]
-    filled = [slot if slot.image is not None else good[i % len(good)] for i, slot in enumerate(slots)]
+    filled = [
+        slot if slot.image is not None else good[i % len(good)] for i, slot in enumerate(slots)
+    ]
     return Batch(
         np.stack([np.asarray(slot.image, np.float32) for slot in filled]),
         np.asarray([slot.label for slot in filled], np.asarray(blank.label).dtype),
@@ -153,8 +177,13 @@ def _items(source: Source, loading: Loading) -> int:
 
 
 def _blank(source: Source, fit: Fit) -> _Slot:
-    """What stands in a batch of which nothing could be read; a fit that cannot work fails here, before any reading."""
-    label = np.zeros(len(source.class_names), np.float32) if isinstance(source, MultiLabel) else np.zeros((), np.int32)
+    """What stands in a batch of which nothing could be read; a fit that cannot work fails here,
+    before any reading."""
+    label = (
+        np.zeros(len(source.class_names), np.float32)
+        if isinstance(source, MultiLabel)
+        else np.zeros((), np.int32)
+    )
     return _Slot(np.zeros_like(fit(PIL.Image.new("RGB", (64, 64)))), label, "")
 
 

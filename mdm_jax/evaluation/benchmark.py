@@ -1,9 +1,9 @@
-"""The benchmark: methods x networks x images, every map and every score computed once and kept on disk.
+"""The benchmark: methods x networks x images, every map and every score computed once and kept on
+disk.
 
-For each network: its predictions of all images; for each method: maps in chunks, then each metric over these. What is there
-already is not computed again, so the same command goes on where it was stopped, and a method, a metric or an image more costs
-only itself.
-"""
+For each network: its predictions of all images; for each method: maps in chunks, then each metric
+over these. What is there already is not computed again, so the same command goes on where it was
+stopped, and a method, a metric or an image more costs only itself."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdm_jax import fingerprints, methods, outside
-from mdm_jax.data.sources import Source
-from mdm_jax.evaluation import store
+from mdm_jax import methods, plugins
+from mdm_jax.data.source import Source
+from mdm_jax.evaluation.benchmark_config import Plan, Watch
+from mdm_jax.evaluation.benchmark_images import Item, used_items
+from mdm_jax.evaluation.benchmark_steps import explain_missing, measure_missing
 from mdm_jax.evaluation.evaluate import Explainer
-from mdm_jax.evaluation.items import Item, used_items
-from mdm_jax.evaluation.plan import Plan, Watch
-from mdm_jax.evaluation.scores import Measured, Scores
-from mdm_jax.evaluation.stages import explain_missing, measure_missing
-from mdm_jax.evaluation.store import Shelf
+from mdm_jax.evaluation.statistics import Measured, Scores
 from mdm_jax.methods import Chosen
 from mdm_jax.metrics import Metric
+from mdm_jax.models import fingerprint
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.storage import workspace
+from mdm_jax.storage.workspace import Shelf
 from mdm_jax.types import Status
 
 
@@ -86,31 +87,41 @@ def run(
 ) -> Results:
     """Compute what is missing in `plan.out` and return everything that was asked for.
 
-    `models` load the networks by label; `data` names the source in the folder. Raises InputError for what cannot be used and
-    for a folder that holds other data, weights, seeds or settings; a method that a network cannot have is an entry with a note.
-    """
+    `models` load the networks by label; `data` names the source in the folder. Raises InputError
+    for what cannot be used and for a folder that holds other data, weights, seeds or settings; a
+    method that a network cannot have is an entry with a note."""
     chosen, asked = plan.check()
-    loaded = {name: load() for name, load in models.items()}  # first, so that a mistake in the last costs nothing
+    loaded = {
+        name: load() for name, load in models.items()
+    }  # first, so that a mistake in the last costs nothing
     watch = watch or (lambda what, total: nullcontext(lambda done: None))
     record = {"data": data or source.name, "seed": plan.seed, "targets": plan.targets}
     entries, notes, items = [], [], {}
-    with store.opened(plan.out) as folder:
-        store.begin(folder, "benchmark.json", record, "a benchmark")
+    with workspace.opened(plan.out) as folder:
+        workspace.begin(folder, "benchmark.json", record, "a benchmark")
         for name, classifier in loaded.items():
-            place = folder / store.file_name(name)
-            store.begin(place, "model.json", fingerprints.of_network(classifier), "maps")
+            place = folder / workspace.file_name(name)
+            workspace.begin(place, "model.json", fingerprint.of_network(classifier), "maps")
             items[name], note = used_items(plan, classifier, source, place, watch, name)
             notes.append(f"{name}: {note}")
             for each in chosen:
-                entries.append(_entry(plan, asked, classifier, items[name], place, each, watch, name))
+                entries.append(
+                    _entry(plan, asked, classifier, items[name], place, each, watch, name)
+                )
     return Results(tuple(entries), asked, tuple(notes), items, plan)
 
 
 def maps_of(results: Results, model: str, method: str, ids: Sequence[str]) -> np.ndarray | None:
     """Stored saliency maps [n, h, w] of some images; None where the method has none."""
-    stored = _shelf(results.plan.out / store.file_name(model), method).columns("ids", "saliency")
+    stored = _shelf(results.plan.out / workspace.file_name(model), method).columns(
+        "ids", "saliency"
+    )
     places = {id: row for row, id in enumerate(stored.get("ids", np.zeros(0, str)).tolist())}
-    return stored["saliency"][[places[id] for id in ids]] if all(id in places for id in ids) and places else None
+    return (
+        stored["saliency"][[places[id] for id in ids]]
+        if all(id in places for id in ids) and places
+        else None
+    )
 
 
 def _entry(
@@ -123,34 +134,46 @@ def _entry(
     watch: Watch,
     name: str,
 ) -> Entry:
-    """One method: its missing maps, then the missing scores. What the network cannot have is a note."""
+    """One method: its missing maps, then the missing scores. What the network cannot have is a
+    note."""
     solve = methods.resolve(chosen.name)
     explainer = Explainer(solve, methods.default_node(solve), chosen.config)
     shelf = _shelf(place, chosen.label)
     config = {} if chosen.config is None else dataclasses.asdict(chosen.config)
     record = {"method": chosen.name, "node": str(explainer.node), "config": config}
-    record["outside"] = outside.told(chosen.name, explainer.node, chosen.config)
-    store.begin(shelf.folder, "method.json", record, "maps")
-    reason = explain_missing(plan, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}")
+    record["outside"] = plugins.told(chosen.name, explainer.node, chosen.config)
+    workspace.begin(shelf.folder, "method.json", record, "maps")
+    reason = explain_missing(
+        plan, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}"
+    )
     if reason:
         return Entry(name, chosen.label, notes={"": reason})
-    notes = measure_missing(plan, asked, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}")
+    notes = measure_missing(
+        plan, asked, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}"
+    )
     return _collected(asked, items, shelf, name, chosen.label, notes)
 
 
 def _shelf(place: Path, label: str) -> Shelf:
-    return Shelf(place / store.file_name(label))
+    return Shelf(place / workspace.file_name(label))
 
 
 def _collected(
-    asked: Mapping[str, Metric], items: Sequence[Item], shelf: Shelf, model: str, label: str, notes: Mapping[str, str]
+    asked: Mapping[str, Metric],
+    items: Sequence[Item],
+    shelf: Shelf,
+    model: str,
+    label: str,
+    notes: Mapping[str, str],
 ) -> Entry:
     """What is on disk of the images that are used, in their order."""
     ids = [item.framed.id for item in items]
     stored = shelf.columns("ids", "evaluations", "forwards", "seconds", "status")
     place = {id: row for row, id in enumerate(stored["ids"].tolist())}
     rows = [place[id] for id in ids]
-    cost = Cost(*(float(np.mean(stored[name][rows])) for name in ("evaluations", "forwards", "seconds")))
+    cost = Cost(
+        *(float(np.mean(stored[name][rows])) for name in ("evaluations", "forwards", "seconds"))
+    )
     measured = {}
     for name in asked:
         if name not in notes:
@@ -159,12 +182,16 @@ def _collected(
             among = np.cumsum(columns["counted"]) - 1  # a row's place among the statistics
             counted = [i for i, id in enumerate(ids) if columns["counted"][place[id]]]
             chosen = [among[place[ids[i]]] for i in counted]
-            measured[name] = Measured(columns["statistics"][np.asarray(chosen, int)], np.asarray(counted, int))
+            measured[name] = Measured(
+                columns["statistics"][np.asarray(chosen, int)], np.asarray(counted, int)
+            )
     scores = Scores(tuple(ids), {name: asked[name] for name in measured}, measured)
     return Entry(model, label, cost, scores, notes, failures(stored["status"][rows]))
 
 
 def failures(statuses: np.ndarray) -> dict[str, int]:
     """How many images have no explanation, by the name of their status."""
-    counted = {each.name: int((statuses == each).sum()) for each in (Status.NOT_FINITE, Status.CONSTANT)}
+    counted = {
+        each.name: int((statuses == each).sum()) for each in (Status.NOT_FINITE, Status.CONSTANT)
+    }
     return {name: count for name, count in counted.items() if count}

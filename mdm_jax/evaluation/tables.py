@@ -1,4 +1,5 @@
-"""The benchmark's table: values with intervals, differences against a reference method, as Markdown, CSV and a picture."""
+"""The benchmark's table: values with intervals, differences against a reference method, as
+Markdown, CSV and a picture."""
 
 from __future__ import annotations
 
@@ -15,14 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mdm_jax.evaluation.benchmark import Cost, Entry, Results
-from mdm_jax.evaluation.scores import Interval, Summary, difference, verdict
+from mdm_jax.evaluation.statistics import Interval, Summary, difference, verdict
 from mdm_jax.metrics import Metric
 
 MARKS = {"better": "▲", "worse": "▼", "tied": "≈", "": ""}
 """a method against the reference"""
 FAILURES = {
     "NOT_FINITE": "outputs or gradients were not finite for {} images: check the weights",
-    "CONSTANT": "for {} images the activation was the same as on the fill alone, so their maps say nothing",
+    "CONSTANT": (
+        "for {} images the activation was the same as on the fill alone, so their maps say nothing"
+    ),
 }
 """why images have no explanation, by the name of the status"""
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
@@ -44,7 +47,8 @@ class Cell(NamedTuple):
     verdict: str
     """the method against the reference: "better", "worse", "tied" or "" """
     rank: str
-    """ "best" of its column, "near" where the paired interval of its difference from the best holds 0, else "" """
+    """ "best" of its column, "near" where the paired interval of its difference from the best holds
+    0, else "" """
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,17 @@ def build(results: Results, reference: str | None = None) -> Table:
 
 
 def of_entries(
-    entries: Sequence[Entry], metrics: Mapping[str, Metric], notes: Sequence[str] = (), reference: str | None = None
+    entries: Sequence[Entry],
+    metrics: Mapping[str, Metric],
+    notes: Sequence[str] = (),
+    reference: str | None = None,
 ) -> Table:
-    """The table of some entries. Others are compared with the method of the label `reference`, by default the first MDM."""
+    """The table of some entries. Others are compared with the method of the label `reference`, by
+    default the first MDM."""
     labels = [entry.method for entry in entries]
-    reference = reference or next((label for label in labels if label.partition(":")[0] == "mdm"), labels[0])
+    reference = reference or next(
+        (label for label in labels if label.partition(":")[0] == "mdm"), labels[0]
+    )
     rows: list[Row] = []
     for model in dict.fromkeys(entry.model for entry in entries):
         rows += _rows([entry for entry in entries if entry.model == model], metrics, reference)
@@ -119,7 +129,12 @@ def _best(metric: Metric, name: str, summaries: Sequence[Mapping[str, Summary]])
 
 def _against(metric: Metric, entry: Entry, other: Entry | None) -> tuple[float, Interval]:
     both = [
-        each.scores.measured.get(metric.id) if each is not None and each.scores is not None else None for each in (entry, other)
+        (
+            each.scores.measured.get(metric.id)
+            if each is not None and each.scores is not None
+            else None
+        )
+        for each in (entry, other)
     ]
     if both[0] is None or both[1] is None:
         return math.nan, Interval(math.nan, math.nan)
@@ -133,11 +148,23 @@ def markdown(table: Table) -> str:
 
 
 def _grid(table: Table, model: str) -> str:
-    heads = ["method", *(heading(metric) for metric in table.metrics.values()), "evaluations", "forwards", "s / image"]
+    heads = [
+        "method",
+        *(heading(metric) for metric in table.metrics.values()),
+        "evaluations",
+        "forwards",
+        "s / image",
+    ]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for row in table.of(model):
         cells = [_marked(row.cells.get(name), row) for name in table.metrics]
-        lines.append([f"**{row.method}**" if row.method == table.reference else row.method, *cells, *costs(row.cost)])
+        lines.append(
+            [
+                f"**{row.method}**" if row.method == table.reference else row.method,
+                *cells,
+                *costs(row.cost),
+            ]
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -150,18 +177,29 @@ def _marked(cell: Cell | None, row: Row) -> str:
 
 
 def footnotes(table: Table) -> list[str]:
-    """What stands below a table: the marks, the images, the metrics' protocols, and why a cell is empty."""
+    """What stands below a table: the marks, the images, the metrics' protocols, and why a cell is
+    empty."""
     lines = [
-        "value [95 % bootstrap interval over images]; bold: best of the column, underlined: not told apart from it",
-        f"{MARKS['better']} better, {MARKS['worse']} worse, {MARKS['tied']} tied with {table.reference}: by the 95 % "
-        "interval of the difference, paired over images",
-        "evaluations: of the network with a gradient; forwards: without; s / image: running, compilation not counted",
+        (
+            "value [95 % bootstrap interval over images]; bold: best of the column, underlined: not"
+            " told apart from it"
+        ),
+        (
+            f"{MARKS['better']} better, {MARKS['worse']} worse, {MARKS['tied']} tied with"
+            f" {table.reference}: by the 95 % interval of the difference, paired over images"
+        ),
+        (
+            "evaluations: of the network with a gradient; forwards: without; s / image: running,"
+            " compilation not counted"
+        ),
         *table.notes,
         *missing(table),
         *(
-            f"{metric.id} ({metric.better} is better): {metric.description}"
-            if metric.better != "none"
-            else f"{metric.id}: {metric.description}"
+            (
+                f"{metric.id} ({metric.better} is better): {metric.description}"
+                if metric.better != "none"
+                else f"{metric.id}: {metric.description}"
+            )
             for metric in table.metrics.values()
         ),
     ]
@@ -173,8 +211,13 @@ def missing(table: Table) -> list[str]:
     lines = []
     for row in table.rows:
         for name, note in row.notes.items():
-            lines.append(f"{row.model}, {row.method}{', ' + name if name else ''} not applicable: {note}")
-        lines += [f"{row.model}, {row.method}: {FAILURES[name].format(count)}" for name, count in row.failures.items()]
+            lines.append(
+                f"{row.model}, {row.method}{', ' + name if name else ''} not applicable: {note}"
+            )
+        lines += [
+            f"{row.model}, {row.method}: {FAILURES[name].format(count)}"
+            for name, count in row.failures.items()
+        ]
     return lines
 
 
@@ -183,7 +226,8 @@ def heading(metric: Metric) -> str:
 
 
 def number(value: float) -> str:
-    """Three decimals without the leading zero, three digits where it is larger, one where it is tiny."""
+    """Three decimals without the leading zero, three digits where it is larger, one where it is
+    tiny."""
     if math.isnan(value):
         return "NaN"
     if 0 < abs(value) < 0.001:
@@ -196,12 +240,37 @@ def span(interval: Interval) -> str:
 
 
 def costs(cost: Cost | None) -> list[str]:
-    return ["", "", ""] if cost is None else [f"{cost.evaluations:.4g}", f"{cost.forwards:.4g}", f"{cost.seconds:.3g}"]
+    return (
+        ["", "", ""]
+        if cost is None
+        else [f"{cost.evaluations:.4g}", f"{cost.forwards:.4g}", f"{cost.seconds:.3g}"]
+    )
 
 
 COLUMNS = (
-    *("model", "method", "metric", "protocol", "better", "value", "low", "high", "counted", "without_truth"),
-    *("difference", "difference_low", "difference_high", "verdict", "rank", "evaluations", "forwards", "seconds", "note"),
+    *(
+        "model",
+        "method",
+        "metric",
+        "protocol",
+        "better",
+        "value",
+        "low",
+        "high",
+        "counted",
+        "without_truth",
+    ),
+    *(
+        "difference",
+        "difference_low",
+        "difference_high",
+        "verdict",
+        "rank",
+        "evaluations",
+        "forwards",
+        "seconds",
+        "note",
+    ),
 )
 
 
@@ -223,8 +292,16 @@ def to_csv(table: Table) -> str:
                 line |= row.cost._asdict()
             if (cell := row.cells.get(name)) is not None:
                 summary = cell.summary
-                line |= {"value": summary.value, "low": summary.interval.low, "high": summary.interval.high}
-                line |= {"counted": summary.counted, "without_truth": summary.without_truth, "difference": cell.difference}
+                line |= {
+                    "value": summary.value,
+                    "low": summary.interval.low,
+                    "high": summary.interval.high,
+                }
+                line |= {
+                    "counted": summary.counted,
+                    "without_truth": summary.without_truth,
+                    "difference": cell.difference,
+                }
                 line |= {"difference_low": cell.interval.low, "difference_high": cell.interval.high}
                 line |= {"verdict": cell.verdict, "rank": cell.rank}
             writer.writerow(line)
@@ -232,35 +309,48 @@ def to_csv(table: Table) -> str:
 
 
 def plain(table: Table) -> list[dict[str, Any]]:
-    """The rows as plain values for JSON and the terminal: a metric's value under its id, and the cost."""
+    """The rows as plain values for JSON and the terminal: a metric's value under its id, and the
+    cost."""
     rows: list[dict[str, Any]] = []
     for row in table.rows:
-        values = {name: _finite(row.cells[name].summary.value) if name in row.cells else None for name in table.metrics}
+        values = {
+            name: _finite(row.cells[name].summary.value) if name in row.cells else None
+            for name in table.metrics
+        }
         cost = row.cost._asdict() if row.cost else dict.fromkeys(Cost._fields)
         rows.append({"model": row.model, "method": row.method} | values | cost)
     return rows
 
 
 def picture(table: Table, model: str) -> Figure:
-    """One network's table: the best of a column on green, what is not told apart from it on light green."""
+    """One network's table: the best of a column on green, what is not told apart from it on light
+    green."""
     rows, names = table.of(model), list(table.metrics)
     count = -(-len(names) // -(-len(names) // BAND))  # as even as can be
     bands = [names[start : start + count] for start in range(0, len(names), count)]
     first = max(1.5, 0.085 * max(len(row.method) for row in rows))
-    width, height = first + COLUMN * count + COLUMN * 2.2, HEIGHT * (len(rows) + 1.7) * len(bands) + 0.8 * HEIGHT
+    width, height = (
+        first + COLUMN * count + COLUMN * 2.2,
+        HEIGHT * (len(rows) + 1.7) * len(bands) + 0.8 * HEIGHT,
+    )
     figure = Figure(figsize=(width + 0.2, height), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-0.1, width + 0.1), ylim=(height, 0))
     axes.axis("off")
     for number_of, band in enumerate(bands):
         _band(axes, table, rows, band, first, HEIGHT * (len(rows) + 1.7) * number_of)
-    marks = f"against {table.reference}: ▲ better, ▼ worse, ≈ tied; green: best, light green: not told apart from it"
+    marks = (
+        f"against {table.reference}: ▲ better, ▼ worse, ≈ tied; green: best, light green: not told"
+        " apart from it"
+    )
     note = f"{model}: value [95 % interval]; {marks}"
     axes.text(0, height - 0.45 * HEIGHT, note, ha="left", va="center", fontsize=6.5, color="0.3")
     return figure
 
 
-def _band(axes: Axes, table: Table, rows: Sequence[Row], names: Sequence[str], first: float, top: float) -> None:
+def _band(
+    axes: Axes, table: Table, rows: Sequence[Row], names: Sequence[str], first: float, top: float
+) -> None:
     """Some metrics of every method, with the costs, from `top` downwards."""
     metrics = [table.metrics[name] for name in names]
     heads = [f"{metric.name} {ARROWS[metric.better]}\n{metric.protocol}" for metric in metrics]
@@ -269,7 +359,9 @@ def _band(axes: Axes, table: Table, rows: Sequence[Row], names: Sequence[str], f
     middles += [first + COLUMN * (len(names) + each) for each in (0.4, 1.1, 1.8)]
     axes.text(0, top + 0.75 * HEIGHT, "method", ha="left", va="center", fontsize=7.5, weight="bold")
     for at, head in zip(middles, heads):
-        axes.text(at, top + 0.75 * HEIGHT, head, ha="center", va="center", fontsize=7.5, weight="bold")
+        axes.text(
+            at, top + 0.75 * HEIGHT, head, ha="center", va="center", fontsize=7.5, weight="bold"
+        )
     axes.axhline(top + 1.3 * HEIGHT, color="black", lw=0.8)
     for i, row in enumerate(rows):
         middle = top + (i + 1.85) * HEIGHT
@@ -287,12 +379,23 @@ def _draw(axes: Axes, cell: Cell | None, at: float, middle: float) -> None:
         axes.text(at, middle, text, ha="center", va="center", fontsize=7, color="0.5")
         return
     if cell.rank:
-        colour, corner = BEST if cell.rank == "best" else NEAR, (at - 0.48 * COLUMN, middle - 0.48 * HEIGHT)
+        colour, corner = (
+            BEST if cell.rank == "best" else NEAR,
+            (at - 0.48 * COLUMN, middle - 0.48 * HEIGHT),
+        )
         axes.add_patch(Rectangle(corner, 0.96 * COLUMN, 0.96 * HEIGHT, color=colour, lw=0))
     weight = "bold" if cell.rank == "best" else "normal"
     text = f"{number(cell.summary.value)} {MARKS[cell.verdict]}".rstrip()
     axes.text(at, middle - 0.17 * HEIGHT, text, ha="center", va="center", fontsize=8, weight=weight)
-    axes.text(at, middle + 0.24 * HEIGHT, span(cell.summary.interval), ha="center", va="center", fontsize=5.8, color="0.35")
+    axes.text(
+        at,
+        middle + 0.24 * HEIGHT,
+        span(cell.summary.interval),
+        ha="center",
+        va="center",
+        fontsize=5.8,
+        color="0.35",
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -12,7 +12,8 @@ from mdm_jax.metrics.perturbed import unless_nan
 
 
 def entropy(attribution: Float[Array, "h w"]) -> Float[Array, ""]:
-    """H = -sum_i p_i ln p_i with p = |a| / sum|a|, in nats: 0 for a single pixel, ln(h w) for a constant map.
+    """H = -sum_i p_i ln p_i with p = |a| / sum|a|, in nats: 0 for a single pixel, ln(h w) for a
+    constant map.
 
     An all-zero map prefers no pixel and counts as a constant one; a map with a NaN gives NaN.
     Bhatt et al., arXiv 2005.00631, equation 6.
@@ -22,18 +23,19 @@ def entropy(attribution: Float[Array, "h w"]) -> Float[Array, ""]:
 
 
 def gini(attribution: Float[Array, "h w"]) -> Float[Array, ""]:
-    """G = sum_k (2 k - d - 1) p_(k) / d with p = |a| / sum|a| in ascending order, k from 1 to d = h w.
+    """G = sum_k (2 k - d - 1) p_(k) / d with p = |a| / sum|a| in ascending order, k from 1 to d = h
+    w.
 
-    0 for a constant map, and for an all-zero one, which counts as such; 1 - 1/d for a single pixel. NaN as for `entropy`.
-    Chalasani et al., arXiv 1810.06583, equation 15, rearranged.
-    """
+    0 for a constant map, and for an all-zero one, which counts as such; 1 - 1/d for a single pixel.
+    NaN as for `entropy`. Chalasani et al., arXiv 1810.06583, equation 15, rearranged."""
     p = jnp.sort(_shares(attribution).ravel())
     d = p.size
     return (((2 * jnp.arange(1, d + 1) - d - 1) / d) * p).sum()
 
 
 def _shares(attribution: Array) -> Array:
-    """|a| / sum|a|; equal shares where all is zero. Divided by the maximum first, so that no sum can overflow."""
+    """|a| / sum|a|; equal shares where all is zero. Divided by the maximum first, so that no sum
+    can overflow."""
     size = jnp.abs(attribution)
     largest = size.max()
     size = jnp.where(largest > 0, size / jnp.where(largest > 0, largest, 1.0), 1.0)
@@ -57,5 +59,12 @@ METRICS = (
         "map",
         description="Entropy of the absolute attribution as shares of its sum, in nats.",
     ),
-    Metric("sparseness", "gini", _gini, "higher", "map", description="Gini index of the absolute attribution, 0 to 1."),
+    Metric(
+        "sparseness",
+        "gini",
+        _gini,
+        "higher",
+        "map",
+        description="Gini index of the absolute attribution, 0 to 1.",
+    ),
 )

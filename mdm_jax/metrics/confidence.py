@@ -1,13 +1,15 @@
 """Average drop, increase and gain of confidence; ADCC.
 
-Y is the softmax probability of the class on the image x, O that on the image seen through the map, E = M (x - n) + n, where
-n is the colour that the network sees as zero: the product of map and image in normalised space. Per image:
+Y is the softmax probability of the class on the image x, O that on the image seen through the map,
+E = M (x - n) + n, where n is the colour that the network sees as zero: the product of map and image
+in normalised space. Per image:
 
     drop = max(0, Y - O) / Y        increase = [Y < O]        gain = max(0, O - Y) / (1 - Y)
 
-all in [0, 1], lower, higher and higher is better. Drop and increase: Grad-CAM++ (arXiv 1710.11063); gain: Opti-CAM (arXiv
-2301.07002). An all-zero map leaves nothing, E = n; a map of ones leaves all, for which every one of them is 0.
-"""
+all in [0, 1], lower, higher and higher is better. Drop and increase: Grad-CAM++ (arXiv 1710.11063);
+gain: Opti-CAM (arXiv
+2301.07002). An all-zero map leaves nothing, E = n; a map of ones leaves all, for which every one of
+  them is 0."""
 
 from __future__ import annotations
 
@@ -43,24 +45,30 @@ def gain(whole: Scalar, seen: Scalar) -> Scalar:
     return _ratio(jnp.maximum(seen - whole, 0.0), 1.0 - whole)
 
 
-def confidences(predict: Predict, image: Float[AnyArray, "h w c"], kept: Float[AnyArray, "h w"], target: Any) -> Any:
+def confidences(
+    predict: Predict, image: Float[AnyArray, "h w c"], kept: Float[AnyArray, "h w"], target: Any
+) -> Any:
     """(Y, O): the probability of the class on the image and on what the map `kept` leaves of it."""
     pair = jnp.stack([jnp.asarray(image), through(predict, image, kept)])
     whole, seen = jax.vmap(lambda each: score(predict, each, target))(pair)
     return unless_nan(kept, whole), unless_nan(kept, seen)
 
 
-def through(predict: Predict, image: Float[AnyArray, "h w c"], kept: Float[AnyArray, "h w"]) -> Float[Array, "h w c"]:
-    """E = M x + (1 - M) n, the image through the map, n the colour that the network sees as zero."""
+def through(
+    predict: Predict, image: Float[AnyArray, "h w c"], kept: Float[AnyArray, "h w"]
+) -> Float[Array, "h w c"]:
+    """E = M x + (1 - M) n, the image through the map, n the colour that the network sees as
+    zero."""
     neutral = jnp.broadcast_to(fills.neutral(predict, image.shape[-1]), image.shape)
     return blend(jnp.asarray(kept)[None], jnp.asarray(image), neutral)[0]
 
 
 def upper_half(saliency: Float[AnyArray, "h w"]) -> Float[Array, "h w"]:
-    """The map with the floor(h w / 2) most salient pixels' values kept and all others 0; ties row by row.
+    """The map with the floor(h w / 2) most salient pixels' values kept and all others 0; ties row
+    by row.
 
-    Score-CAM (arXiv 1910.01279, section 4.2) says "50% of pixels are muted", no more; this is how Relevance-CAM reads it.
-    """
+    Score-CAM (arXiv 1910.01279, section 4.2) says "50% of pixels are muted", no more; this is how
+    Relevance-CAM reads it."""
     return jnp.where(ranks(saliency) < saliency.size // 2, saliency, 0.0)
 
 
@@ -82,17 +90,22 @@ def adcc(
     explain: Callable[..., Float[Array, "h w"]],
     key: Key[Array, ""],
 ) -> Scalar:
-    """Harmonic mean of coherency, 1 - complexity and 1 - drop, 3 / (1/c + 1/(1 - m) + 1/(1 - d)), in [0, 1]; higher is better.
+    """Harmonic mean of coherency, 1 - complexity and 1 - drop, 3 / (1/c + 1/(1 - m) + 1/(1 - d)),
+    in [0, 1]; higher is better.
 
-    Coherency compares the map of x with that of E = x seen through it; complexity m is the mean of the map. 0 where one of the
-    three is: for an all-zero or constant map. Poppi et al., arXiv 2104.10252, equation 5; `explain(image, target, key)` gives
-    a map [h, w].
-    """
+    Coherency compares the map of x with that of E = x seen through it; complexity m is the mean of
+    the map. 0 where one of the three is: for an all-zero or constant map. Poppi et al., arXiv
+    2104.10252, equation 5; `explain(image, target, key)` gives a map [h, w]."""
     whole, seen = confidences(predict, image, saliency, target)
     again = explain(through(predict, image, saliency), target, key)
-    three = jnp.stack([coherency(saliency, again), 1 - jnp.abs(saliency).mean(), 1 - drop(whole, seen)])
+    three = jnp.stack(
+        [coherency(saliency, again), 1 - jnp.abs(saliency).mean(), 1 - drop(whole, seen)]
+    )
     mean = 3 / (1 / jnp.where(three > 0, three, 1.0)).sum()
-    return unless_nan(saliency + again, jnp.where(jnp.isnan(three).any(), jnp.nan, jnp.where((three > 0).all(), mean, 0.0)))
+    return unless_nan(
+        saliency + again,
+        jnp.where(jnp.isnan(three).any(), jnp.nan, jnp.where((three > 0).all(), mean, 0.0)),
+    )
 
 
 def _ratio(part: Scalar, whole: Scalar) -> Scalar:
@@ -104,14 +117,25 @@ def _constant(values: Float[AnyArray, "h w"]) -> Array:
 
 
 def _measure(
-    predict: Predict, sample: Sample, *, key: Key[Array, ""], statistic: Callable[[Scalar, Scalar], Scalar], half: bool
+    predict: Predict,
+    sample: Sample,
+    *,
+    key: Key[Array, ""],
+    statistic: Callable[[Scalar, Scalar], Scalar],
+    half: bool,
 ) -> Scalar:
     del key
     kept = unless_nan(sample.saliency, upper_half(sample.saliency)) if half else sample.saliency
     return statistic(*confidences(predict, sample.image, kept, sample.target))
 
 
-def _adcc(predict: Predict, sample: Sample, *, key: Key[Array, ""], explain: Callable[..., Float[Array, "h w"]]) -> Scalar:
+def _adcc(
+    predict: Predict,
+    sample: Sample,
+    *,
+    key: Key[Array, ""],
+    explain: Callable[..., Float[Array, "h w"]],
+) -> Scalar:
     return adcc(predict, sample.image, sample.saliency, sample.target, explain=explain, key=key)
 
 
@@ -119,15 +143,37 @@ def _row(name: str, protocol: str, better: str, statistic: Any, text: str) -> Me
     half = protocol == "scorecam-50"
     seen = "the map, of which the more salient half of the pixels is kept" if half else "the map"
     measure = partial(_measure, statistic=statistic, half=half)
-    return Metric(name, protocol, measure, better, description=f"{text} when the image is multiplied by {seen}.")
+    return Metric(
+        name,
+        protocol,
+        measure,
+        better,
+        description=f"{text} when the image is multiplied by {seen}.",
+    )
 
 
-_DROP, _INCREASE = "Share of the class's probability that is lost", "Share of images whose class becomes more probable"
+_DROP, _INCREASE = (
+    "Share of the class's probability that is lost",
+    "Share of images whose class becomes more probable",
+)
 METRICS = (
     _row("average_drop", "gradcam++", "lower", drop, _DROP),
     _row("average_drop", "scorecam-50", "lower", drop, _DROP),
     _row("increase", "gradcam++", "higher", increase, _INCREASE),
     _row("increase", "scorecam-50", "higher", increase, _INCREASE),
-    _row("average_gain", "gradcam++", "higher", gain, "Share of the possible rise of the class's probability that is won"),
-    Metric("adcc", "poppi", _adcc, "higher", "explain", description="Harmonic mean of coherency, 1 - complexity and 1 - drop."),
+    _row(
+        "average_gain",
+        "gradcam++",
+        "higher",
+        gain,
+        "Share of the possible rise of the class's probability that is won",
+    ),
+    Metric(
+        "adcc",
+        "poppi",
+        _adcc,
+        "higher",
+        "explain",
+        description="Harmonic mean of coherency, 1 - complexity and 1 - drop.",
+    ),
 )

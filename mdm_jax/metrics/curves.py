@@ -1,14 +1,15 @@
-"""Insertion and deletion (RISE, Petsiuk et al., arXiv 1806.07421; its `evaluation.py` followed step by step).
+"""Insertion and deletion (RISE, Petsiuk et al., arXiv 1806.07421; its `evaluation.py` followed step
+by step).
 
-Pixels change, all channels together, in the order of descending saliency, from a start image to a finish image, `step` at
-a time; p_k is the softmax probability of the class explained after k steps, and the score is the area under that curve:
+Pixels change, all channels together, in the order of descending saliency, from a start image to a
+finish image, `step` at a time; p_k is the softmax probability of the class explained after k steps,
+and the score is the area under that curve:
 
     AUC = (sum_k p_k - p_0 / 2 - p_K / 2) / K,    K = ceil(h w / step)
 
-Deletion goes from the image to the colour that the network sees as zero, insertion from a blurred image to the image. The
-whole curve is one batch of K + 1 images. Ties go row by row; a constant or all-zero map is thus read as text is. A map with
-a NaN gives NaN.
-"""
+Deletion goes from the image to the colour that the network sees as zero, insertion from a blurred
+image to the image. The whole curve is one batch of K + 1 images. Ties go row by row; a constant or
+all-zero map is thus read as text is. A map with a NaN gives NaN."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from mdm_jax import fills
-from mdm_jax.baselines.sampling import map_over
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.chunked import map_over
 from mdm_jax.masks import HIGHEST
 from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.metrics.perturbed import chunk_for, ranks, score, unless_nan
@@ -30,12 +31,16 @@ from mdm_jax.types import AnyArray, Node, Predict
 STARTS = ("blur", "neutral")
 
 
-def insertion(predict: Predict, image: Any, saliency: Any, target: Any, **settings: Any) -> Float[Array, ""]:
+def insertion(
+    predict: Predict, image: Any, saliency: Any, target: Any, **settings: Any
+) -> Float[Array, ""]:
     """Area under `insertion_curve`, whose settings it takes: higher is better."""
     return area(insertion_curve(predict, image, saliency, target, **settings))
 
 
-def deletion(predict: Predict, image: Any, saliency: Any, target: Any, **settings: Any) -> Float[Array, ""]:
+def deletion(
+    predict: Predict, image: Any, saliency: Any, target: Any, **settings: Any
+) -> Float[Array, ""]:
     """Area under `deletion_curve`, whose settings it takes: lower is better."""
     return area(deletion_curve(predict, image, saliency, target, **settings))
 
@@ -51,7 +56,8 @@ def insertion_curve(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, " scores"]:
-    """p_0 .. p_K as the most salient pixels appear first; `start` is "blur" (RISE's) or "neutral" (the network's zero)."""
+    """p_0 .. p_K as the most salient pixels appear first; `start` is "blur" (RISE's) or "neutral"
+    (the network's zero)."""
     if start not in STARTS:
         raise unknown("start", start, STARTS)
     neutral = fills.neutral(predict, image.shape[-1])
@@ -69,7 +75,8 @@ def deletion_curve(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, " scores"]:
-    """p_0 .. p_K as the most salient pixels turn first into the colour that the network sees as zero."""
+    """p_0 .. p_K as the most salient pixels turn first into the colour that the network sees as
+    zero."""
     neutral = fills.neutral(predict, image.shape[-1])
     return curve(predict, image, neutral, saliency, target, steps=steps, node=node, chunk=chunk)
 
@@ -87,9 +94,9 @@ def curve(
 ) -> Float[Array, " scores"]:
     """The node p_0 .. p_K on the way from `start` to `finish`, images [h, w, c] or colours [c].
 
-    A step is h w / `steps` pixels, rounded up, as RISE's 1792 of 224 x 224 are for 28 steps; K = ceil(h w / step) can be
-    smaller than `steps`, and the last step may hold fewer pixels. `chunk` images are evaluated at a time.
-    """
+    A step is h w / `steps` pixels, rounded up, as RISE's 1792 of 224 x 224 are for 28 steps; K =
+    ceil(h w / step) can be smaller than `steps`, and the last step may hold fewer pixels. `chunk`
+    images are evaluated at a time."""
     pixels = saliency.size
     if steps < 1:
         raise InputError(f"steps is {steps}: give a whole number from 1")
@@ -100,7 +107,9 @@ def curve(
         return score(predict, jnp.where(place < changed, finish, start), target, node=node)
 
     changed = step * jnp.arange(-(-pixels // step) + 1)
-    return unless_nan(saliency, map_over(after, changed, chunk_for((*saliency.shape, start.shape[-1]), chunk)))
+    return unless_nan(
+        saliency, map_over(after, changed, chunk_for((*saliency.shape, start.shape[-1]), chunk))
+    )
 
 
 def area(scores: Float[Array, " scores"]) -> Float[Array, ""]:
@@ -108,12 +117,13 @@ def area(scores: Float[Array, " scores"]) -> Float[Array, ""]:
     return (scores[1:] + scores[:-1]).mean() / 2
 
 
-def rise_blur(image: Float[AnyArray, "h w c"], neutral: Float[Array, " c"]) -> Float[Array, "h w c"]:
+def rise_blur(
+    image: Float[AnyArray, "h w c"], neutral: Float[Array, " c"]
+) -> Float[Array, "h w c"]:
     """RISE's blurred image: its 11 x 11 kernel with zero padding on the normalised image.
 
-    Normalising subtracts `neutral` and divides by a constant a channel, which a linear blur does not notice, so it is the
-    blur of x - neutral, plus neutral: the borders fade to neutral.
-    """
+    Normalising subtracts `neutral` and divides by a constant a channel, which a linear blur does
+    not notice, so it is the blur of x - neutral, plus neutral: the borders fade to neutral."""
     rows, columns = (_zero_padded(n) for n in image.shape[:2])
     blurred = jnp.einsum("yh,hwc,xw->yxc", rows, image - neutral, columns, precision=HIGHEST)
     return blurred + neutral
@@ -122,9 +132,9 @@ def rise_blur(image: Float[AnyArray, "h w c"], neutral: Float[Array, " c"]) -> F
 def rise_kernel(size: int = 11, sigma: float = 5.0) -> np.ndarray:
     """One dimension of RISE's kernel, k[size], which is the outer product k k^T.
 
-    RISE blurs a delta in the middle of an 11 x 11 grid by `scipy.ndimage.gaussian_filter`: a Gaussian cut at 4 sigma whose
-    tails the borders of the grid reflect back, (d c b a | a b c d | d c b a), so that it is nearly a box.
-    """
+    RISE blurs a delta in the middle of an 11 x 11 grid by `scipy.ndimage.gaussian_filter`: a
+    Gaussian cut at 4 sigma whose tails the borders of the grid reflect back, (d c b a | a b c d | d
+    c b a), so that it is nearly a box."""
     radius = int(4.0 * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
@@ -142,12 +152,18 @@ def _zero_padded(n: int) -> np.ndarray:
     return np.where(inside, kernel[np.clip(offset, 0, len(kernel) - 1)], 0.0).astype(np.float32)
 
 
-def _insertion(predict: Predict, sample: Sample, *, key: Key[Array, ""], steps: int, start: str) -> Float[Array, ""]:
+def _insertion(
+    predict: Predict, sample: Sample, *, key: Key[Array, ""], steps: int, start: str
+) -> Float[Array, ""]:
     del key
-    return insertion(predict, sample.image, sample.saliency, sample.target, steps=steps, start=start)
+    return insertion(
+        predict, sample.image, sample.saliency, sample.target, steps=steps, start=start
+    )
 
 
-def _deletion(predict: Predict, sample: Sample, *, key: Key[Array, ""], steps: int) -> Float[Array, ""]:
+def _deletion(
+    predict: Predict, sample: Sample, *, key: Key[Array, ""], steps: int
+) -> Float[Array, ""]:
     del key
     return deletion(predict, sample.image, sample.saliency, sample.target, steps=steps)
 
@@ -159,7 +175,10 @@ def _row(name: str, protocol: str, steps: int, start: str = "") -> Metric:
         measure, better = partial(_insertion, steps=steps, start=start), "higher"
     else:
         measure, better = partial(_deletion, steps=steps), "lower"
-    said = f"Area under the probability of the class from {text}, the most salient pixels first, in {steps} steps."
+    said = (
+        f"Area under the probability of the class from {text}, the most salient pixels first, in"
+        f" {steps} steps."
+    )
     return Metric(name, protocol, measure, better, description=said)
 
 

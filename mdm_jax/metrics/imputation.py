@@ -1,14 +1,17 @@
-"""Noisy linear imputation (ROAD, Rong et al., arXiv 2202.00449): removed pixels become a weighted mean of their neighbours.
+"""Noisy linear imputation (ROAD, Rong et al., arXiv 2202.00449): removed pixels become a weighted
+mean of their neighbours.
 
-Each removed pixel is the mean of its 8 neighbours, of weight 1/6 at an edge and 1/12 at a corner, and those beyond the border
-count for nothing; the removed ones among them are unknown themselves. So for all removed pixels i together
+Each removed pixel is the mean of its 8 neighbours, of weight 1/6 at an edge and 1/12 at a corner,
+and those beyond the border count for nothing; the removed ones among them are unknown themselves.
+So for all removed pixels i together
 
     sum_j w_ij (x_i - x_j) = 0,    over the neighbours j inside the image
 
-which is the graph Laplacian of the image's grid with the remaining pixels held: symmetric and positive definite wherever a
-hole touches a pixel that remains. The authors' code, and others, factorise it on the host, image by image. Here conjugate
-gradients solve many masks at a time, preconditioned over all scales (Bramble, Pasciak and Xu, 1990): the number of steps
-hardly grows with the size of the holes, about 14 at 64x64 and 18 at 224x224.
+which is the graph Laplacian of the image's grid with the remaining pixels held: symmetric and
+positive definite wherever a hole touches a pixel that remains. The authors' code, and others,
+factorise it on the host, image by image. Here conjugate gradients solve many masks at a time,
+preconditioned over all scales (Bramble, Pasciak and Xu, 1990): the number of steps hardly grows
+with the size of the holes, about 14 at 64x64 and 18 at 224x224.
 
 Fields are [h, w, k]: the k systems come last, so that neighbours are whole rows of memory apart.
 """
@@ -27,7 +30,8 @@ from mdm_jax.types import AnyArray
 Field = Float[Array, "h w k"]
 
 TOLERANCE = 2e-6
-"""of the residual, in the preconditioner's norm and relative to the image's; pixels are then right to about 1e-4"""
+"""of the residual, in the preconditioner's norm and relative to the image's; pixels are then right
+to about 1e-4"""
 MAX_STEPS = 200
 """ten times what was ever needed; a system that is not solved by then gives NaN"""
 ON_CPU = 9
@@ -46,21 +50,26 @@ def impute(
 ) -> Float[Array, "masks h w c"]:
     """The image with each mask's pixels imputed, without noise, for all masks [masks, h, w].
 
-    `at_once` masks are solved together: by default 9 on CPU, whose caches hold no more, and else all. Where nothing remains
-    there is nothing to impute from: all pixels are then 0.
-    """
+    `at_once` masks are solved together: by default 9 on CPU, whose caches hold no more, and else
+    all. Where nothing remains there is nothing to impute from: all pixels are then 0."""
     masks, *shape = removed.shape
     parts = -(-masks // (at_once or (ON_CPU if jax.default_backend() == "cpu" else masks)))
     size = -(-masks // parts)
     padded = jnp.concatenate([removed, jnp.zeros((parts * size - masks, *shape), bool)])
-    filled = jax.lax.map(lambda part: solve(image, part, tolerance=tolerance)[0], padded.reshape(parts, size, *shape))
+    filled = jax.lax.map(
+        lambda part: solve(image, part, tolerance=tolerance)[0], padded.reshape(parts, size, *shape)
+    )
     return filled.reshape(parts * size, *image.shape)[:masks]
 
 
 def solve(
-    image: Float[AnyArray, "h w c"], removed: Bool[AnyArray, "masks h w"], *, tolerance: float = TOLERANCE
+    image: Float[AnyArray, "h w c"],
+    removed: Bool[AnyArray, "masks h w"],
+    *,
+    tolerance: float = TOLERANCE,
 ) -> tuple[Float[Array, "masks h w c"], Int[Array, ""]]:
-    """What `impute` returns, all masks at once, and the steps of conjugate gradients that it took."""
+    """What `impute` returns, all masks at once, and the steps of conjugate gradients that it
+    took."""
     height, width, channels = image.shape
     masks = len(removed)
     unknown = jnp.repeat(jnp.moveaxis(removed, 0, -1), channels, axis=-1).astype(jnp.float32)
@@ -87,7 +96,9 @@ def solve(
         after = _dot(residual, z)
         return x, residual, z + _ratio(after, power) * direction, after, step + 1
 
-    x, _, _, power, steps = jax.lax.while_loop(unsolved, improve, (x, residual, z, power, jnp.int32(0)))
+    x, _, _, power, steps = jax.lax.while_loop(
+        unsolved, improve, (x, residual, z, power, jnp.int32(0))
+    )
     filled = jnp.where(power <= enough, known + x, jnp.nan)
     return jnp.moveaxis(filled.reshape(height, width, masks, channels), 2, 0), steps
 
@@ -95,25 +106,27 @@ def solve(
 def laplacian(x: Field) -> Field:
     """sum_j w_ij (x_i - x_j) over the neighbours inside the image.
 
-    By differences, not as s_i x_i - sum_j w_ij x_j: in float32 the rounding of the latter, the same all over a smooth hole,
-    would add up to a visible error in its middle.
-    """
+    By differences, not as s_i x_i - sum_j w_ij x_j: in float32 the rounding of the latter, the same
+    all over a smooth hole, would add up to a visible error in its middle."""
     height, width = x.shape[:2]
     total = jnp.zeros_like(x)
     for down, right, weight in NEIGHBOURS:
         left, over = max(0, -right), max(0, right)
         first, second = x[: height - down, left : width - over], x[down:, over : width - left]
         flow = weight * (first - second)
-        total += jnp.pad(flow, ((0, down), (left, over), (0, 0))) - jnp.pad(flow, ((down, 0), (over, left), (0, 0)))
+        total += jnp.pad(flow, ((0, down), (left, over), (0, 0))) - jnp.pad(
+            flow, ((down, 0), (over, left), (0, 0))
+        )
     return total
 
 
 def multilevel(unknown: Field) -> Callable[[Field], Field]:
-    """The preconditioner z = D^-1 r + u sum_l P_l D_l^-1 P_l^T r, symmetric and positive, for the unknown pixels u.
+    """The preconditioner z = D^-1 r + u sum_l P_l D_l^-1 P_l^T r, symmetric and positive, for the
+    unknown pixels u.
 
-    P_l interpolates from cells of 2^l pixels. D_l is about the diagonal of P_l^T A P_l: a constant of the smooth hat of a
-    cell, plus how strongly the pixels under the hat are tied to pixels that remain.
-    """
+    P_l interpolates from cells of 2^l pixels. D_l is about the diagonal of P_l^T A P_l: a constant
+    of the smooth hat of a cell, plus how strongly the pixels under the hat are tied to pixels that
+    remain."""
     own = _neighbourhood(jnp.ones_like(unknown[..., :1]))
     diagonals = []
     tied = unknown * _neighbourhood(1 - unknown)
@@ -139,13 +152,15 @@ def coarser(x: Field) -> Float[Array, "_h _w k"]:
 
 
 def finer(x: Float[Array, "_h _w k"], shape: tuple[int, ...]) -> Field:
-    """P: bilinear interpolation to twice the resolution, cell centres to pixel centres, edges held."""
+    """P: bilinear interpolation to twice the resolution, cell centres to pixel centres, edges
+    held."""
     below = jax.ShapeDtypeStruct((*shape, x.shape[-1]), x.dtype)
     return jax.linear_transpose(coarser, below)(x)[0]
 
 
 def _halve(x: Field, axis: int) -> Float[Array, "_h _w k"]:
-    """c_k = (f_{2k-1} + 3 f_{2k} + 3 f_{2k+1} + f_{2k+2}) / 4 along an axis; the pixels at either end count fully."""
+    """c_k = (f_{2k-1} + 3 f_{2k} + 3 f_{2k+1} + f_{2k+2}) / 4 along an axis; the pixels at either
+    end count fully."""
     n = x.shape[axis]
     if n % 2:
         x = jnp.pad(x, [(0, 1) if i == axis else (0, 0) for i in range(3)])
@@ -162,7 +177,8 @@ def _halve(x: Field, axis: int) -> Float[Array, "_h _w k"]:
 
 
 def _neighbourhood(x: Field) -> Field:
-    """sum_j w_ij x_j over the neighbours inside the image: [1 2 1]^T [1 2 1] / 12 without its middle."""
+    """sum_j w_ij x_j over the neighbours inside the image: [1 2 1]^T [1 2 1] / 12 without its
+    middle."""
     padded = jnp.pad(x, ((1, 1), (0, 0), (0, 0)))
     rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     padded = jnp.pad(rows, ((0, 0), (1, 1), (0, 0)))

@@ -1,7 +1,8 @@
-"""What a metric is: a pure function of one image and its map, under a protocol that fixes every choice.
+"""What a metric is: a pure function of one image and its map, under a protocol that fixes every
+choice.
 
-Two numbers under one name but two protocols cannot be compared, so a metric is always called by its id, `name:protocol`.
-"""
+Two numbers under one name but two protocols cannot be compared, so a metric is always called by its
+id, `name:protocol`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdm_jax import outside
+from mdm_jax import plugins
 from mdm_jax.errors import unknown
 from mdm_jax.types import AnyArray
 
@@ -45,20 +46,24 @@ def mean(statistics: Any) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric under one protocol: each image's statistics, and how those of many become one number."""
+    """A metric under one protocol: each image's statistics, and how those of many become one
+    number."""
 
     name: str
     """such as "insertion" """
     protocol: str
-    """such as "rise-28": fixes score, fill, steps, ties and normalisation; stored with every result"""
+    """such as "rise-28": fixes score, fill, steps, ties and normalisation; stored with every
+    result"""
     measure: Callable[..., Any]
-    """`measure(predict, sample, *, key) -> array`, usually a scalar, pure and for one sample; with `explain=` too where
-    `needs` is "explain": `explain(image, target, key) -> saliency [h, w]`, the method on one image"""
+    """`measure(predict, sample, *, key) -> array`, usually a scalar, pure and for one sample; with
+    `explain=` too where `needs` is "explain": `explain(image, target, key) -> saliency [h, w]`, the
+    method on one image"""
     better: str
     """"higher", "lower" or "none" """
     needs: str = "network"
-    """"network" (compiled, vmapped), "mask" (likewise, no network), "map" (likewise, the map alone), "boxes" (NumPy, on the
-    host, `predict` ignored) or "explain" (the network and the method itself)"""
+    """"network" (compiled, vmapped), "mask" (likewise, no network), "map" (likewise, the map
+    alone), "boxes" (NumPy, on the host, `predict` ignored) or "explain" (the network and the method
+    itself)"""
     reduce: Callable[[Any], float] = mean
     """statistics [n, ...] -> number; not the mean where a threshold is chosen for the whole set"""
     description: str = ""
@@ -71,16 +76,17 @@ class Metric:
 
 
 def from_outside(text: str) -> Metric:
-    """The metric that a function or a `Metric` of your own is (see `mdm_jax.outside`), such as "my_metrics.py:compactness".
+    """The metric that a function or a `Metric` of your own is (see `mdm_jax.plugins`), such as
+    "my_metrics.py:compactness".
 
-    A function is measured on every image with the network, and without a better side, unless its attributes `needs` and
-    `better` say otherwise (`compactness.better = "lower"`); its first line describes it. The checksum of the file's text is
-    part of the protocol: numbers of two texts are of two metrics. Raises InputError for what cannot be a metric.
-    """
-    thing, name, place, checksum = outside.found(text)
+    A function is measured on every image with the network, and without a better side, unless its
+    attributes `needs` and `better` say otherwise (`compactness.better = "lower"`); its first line
+    describes it. The checksum of the file's text is part of the protocol: numbers of two texts are
+    of two metrics. Raises InputError for what cannot be a metric."""
+    thing, name, place, checksum = plugins.found(text)
     if isinstance(thing, Metric):
         return replace(thing, protocol=f"{thing.protocol}-{checksum}")
-    function = outside.checked(thing, text, "metric")
+    function = plugins.checked(thing, text, "metric")
     needs, better = getattr(function, "needs", "network"), getattr(function, "better", "none")
     for what, value, choices in (("needs", needs, NEEDS), ("better", better, BETTER)):
         if value not in choices:

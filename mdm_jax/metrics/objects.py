@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from mdm_jax.metrics.localisation import box_mask
+from mdm_jax.metrics.localization import box_mask
 from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.types import AnyArray
 
 FACTOR = 2.0
-"""pixels looked at for each pixel of an object: a map at the scale of blobs covers about twice the strokes that it is right
-about, as the box of a digit does; 1 asks for maps that are fine to the pixel"""
+"""pixels looked at for each pixel of an object: a map at the scale of blobs covers about twice the
+strokes that it is right about, as the box of a digit does; 1 asks for maps that are fine to the
+pixel"""
 MOST = 1 / 3
-"""share of the image that is looked at at most: a map without preference then holds at most a third of any object"""
+"""share of the image that is looked at at most: a map without preference then holds at most a third
+of any object"""
 HALF = 0.5
 """share of an object's pixels that makes it found"""
 
@@ -24,15 +26,16 @@ HALF = 0.5
 def object_masks(
     mask: Bool[AnyArray, "h w"] | None, boxes: Num[AnyArray, "k 4"], shape: tuple[int, int]
 ) -> Bool[np.ndarray, "k h w"]:
-    """The pixels of each object in an image of (height, width): those of the mask in its box, or all where none is marked."""
+    """The pixels of each object in an image of (height, width): those of the mask in its box, or
+    all where none is marked."""
     framed = np.stack([box_mask(box[None], shape) for box in np.asarray(boxes)])
     inside = framed if mask is None else framed & np.asarray(mask)
     return np.where(inside.any(axis=(1, 2), keepdims=True), inside, framed)
 
 
 def most_salient(saliency: Float[AnyArray, "h w"], count: int) -> Float[np.ndarray, "h w"]:
-    """1 for each of the `count` pixels of the highest values, 0 for the rest; pixels that are equal at the border share
-    what is left, so that a constant map prefers nothing."""
+    """1 for each of the `count` pixels of the highest values, 0 for the rest; pixels that are equal
+    at the border share what is left, so that a constant map prefers nothing."""
     values = np.asarray(saliency, np.float64)
     border = np.sort(values, axis=None)[values.size - count]
     above, equal = values > border, values == border
@@ -44,21 +47,24 @@ def objects_found(
 ) -> Float[np.ndarray, "2"]:
     """How many objects the map shows, and of how many: [found, k].
 
-    An object is found when at least half of its pixels are among the n most salient pixels of the image,
+    An object is found when at least half of its pixels are among the n most salient pixels of the
+    image,
 
         n = min(factor * pixels of all objects together, pixels of the image / 3)
 
-    so that n is the same for every method, a perfect map finds all, and every pixel spent on one object, or on the
-    background, is missing for another. A map that is spread over everything holds n / (h w) <= 1/3 of an object and finds
-    none. Where objects cover more than a third of the image no map could show them all in n pixels: [0, 0], it does not
-    count. A map with a NaN gives NaN. On the host.
-    """
+    so that n is the same for every method, a perfect map finds all, and every pixel spent on one
+    object, or on the background, is missing for another. A map that is spread over everything holds
+    n / (h w) <= 1/3 of an object and finds none. Where objects cover more than a third of the image
+    no map could show them all in n pixels: [0, 0], it does not count. A map with a NaN gives NaN.
+    On the host."""
     saliency, objects = np.asarray(saliency), np.asarray(objects)
     if objects.any(axis=0).sum() > MOST * saliency.size:
         return np.zeros(2)
     if np.isnan(saliency).any():
         return np.full(2, np.nan)
-    return np.asarray([which_found(saliency, objects, factor=factor).sum(), len(objects)], np.float64)
+    return np.asarray(
+        [which_found(saliency, objects, factor=factor).sum(), len(objects)], np.float64
+    )
 
 
 def which_found(
@@ -71,14 +77,17 @@ def which_found(
 
 
 def share_found(statistics: Any) -> float:
-    """Objects found in all images / objects in all images, of `objects_found` [n, 2]; NaN where there are none."""
+    """Objects found in all images / objects in all images, of `objects_found` [n, 2]; NaN where
+    there are none."""
     found, objects = np.asarray(statistics, np.float64).sum(axis=0)
     return float(found / objects) if objects != 0 else float("nan")
 
 
 def _measure(predict: Any, sample: Sample, *, key: Any, factor: float) -> np.ndarray:
     shape = (sample.saliency.shape[0], sample.saliency.shape[1])
-    return objects_found(sample.saliency, object_masks(sample.mask, np.asarray(sample.boxes), shape), factor=factor)
+    return objects_found(
+        sample.saliency, object_masks(sample.mask, np.asarray(sample.boxes), shape), factor=factor
+    )
 
 
 METRICS = tuple(
@@ -89,7 +98,8 @@ METRICS = tuple(
         "higher",
         "boxes",
         share_found,
-        f"Share of the objects of which half lies among {factor:g} x as many most salient pixels as all objects have.",
+        f"Share of the objects of which half lies among {factor:g} x as many most salient pixels as"
+        " all objects have.",
     )
     for factor in (FACTOR, 1.0)
 )

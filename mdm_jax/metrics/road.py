@@ -1,14 +1,17 @@
-"""ROAD (Rong et al., arXiv 2202.00449): remove pixels so that the removal itself cannot be seen, and ask the network again.
+"""ROAD (Rong et al., arXiv 2202.00449): remove pixels so that the removal itself cannot be seen,
+and ask the network again.
 
-The share q of the pixels is removed, the most salient first (MoRF) or the least (LeRF), and imputed from what remains (see
-`imputation.py`), plus Gaussian noise of deviation 0.01 of the image in [0, 1]. With p(q) the softmax probability of the class
+The share q of the pixels is removed, the most salient first (MoRF) or the least (LeRF), and imputed
+from what remains (see `imputation.py`), plus Gaussian noise of deviation 0.01 of the image in [0,
+1]. With p(q) the softmax probability of the class
 
-    MoRF = mean_q p(q), lower is better;    LeRF = mean_q p(q), higher;    combined = (LeRF - MoRF) / 2, higher
+    MoRF = mean_q p(q), lower is better;    LeRF = mean_q p(q), higher;    combined = (LeRF - MoRF)
+    / 2, higher
 
-over q = 10, 20 ... 90 %, as pytorch-grad-cam has it; it takes p(q) - p(0) for p(q), which leaves the combination the same.
-The q h w pixels, rounded down, are those first in order of saliency, ties row by row: exactly as many whatever the map, where
-a threshold would remove all of a constant one. A map with a NaN gives NaN.
-"""
+over q = 10, 20 ... 90 %, as pytorch-grad-cam has it; it takes p(q) - p(0) for p(q), which leaves
+the combination the same. The q h w pixels, rounded down, are those first in order of saliency, ties
+row by row: exactly as many whatever the map, where a threshold would remove all of a constant one.
+A map with a NaN gives NaN."""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from mdm_jax.baselines.sampling import map_over
 from mdm_jax.errors import InputError
+from mdm_jax.execution.chunked import map_over
 from mdm_jax.metrics.imputation import impute
 from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.metrics.perturbed import chunk_for, ranks, score, unless_nan
@@ -45,39 +48,80 @@ def probabilities(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, "orders percentages"]:
-    """p(q) for each order of removal and each percentage; `chunk` images are evaluated at a time."""
+    """p(q) for each order of removal and each percentage; `chunk` images are evaluated at a
+    time."""
     removed = jnp.concatenate([removals(saliency, percentages, order) for order in orders])
     filled = impute(image, removed)
-    # one draw for each percentage, the same for either order: an order is compared with the other, not with its noise
+    # one draw for each percentage, the same for either order: an order is compared with the other,
+    # not with its noise
     drawn = jax.random.normal(key, (len(percentages), *image.shape))
     noisy = filled + noise * removed[..., None] * jnp.tile(drawn, (len(orders), 1, 1, 1))
-    scores = map_over(lambda each: score(predict, each, target, node=node), noisy, chunk_for(image.shape, chunk))
+    scores = map_over(
+        lambda each: score(predict, each, target, node=node), noisy, chunk_for(image.shape, chunk)
+    )
     return unless_nan(saliency, scores.reshape(len(orders), len(percentages)))
 
 
 def removals(
-    saliency: Float[AnyArray, "h w"], percentages: Sequence[int | float] = PERCENTAGES, order: str = "morf"
+    saliency: Float[AnyArray, "h w"],
+    percentages: Sequence[int | float] = PERCENTAGES,
+    order: str = "morf",
 ) -> Bool[Array, "percentages h w"]:
-    """The pixels removed at each percentage. Raises InputError for one outside 0 to 100, 100 excluded, or another order."""
+    """The pixels removed at each percentage. Raises InputError for one outside 0 to 100, 100
+    excluded, or another order."""
     if order not in ORDERS:
-        raise InputError(f"order is {order!r}: give 'morf' (most relevant first) or 'lerf' (least relevant first)")
+        raise InputError(
+            f"order is {order!r}: give 'morf' (most relevant first) or 'lerf' (least relevant"
+            " first)"
+        )
     if not all(0 <= percentage < 100 for percentage in percentages):
-        raise InputError(f"percentages are {tuple(percentages)}: give numbers from 0 to below 100, something must remain")
+        raise InputError(
+            f"percentages are {tuple(percentages)}: give numbers from 0 to below 100, something"
+            " must remain"
+        )
     place = ranks(saliency)
     place = place if order == "morf" else saliency.size - 1 - place
     return jnp.stack([place < int(percentage * saliency.size / 100) for percentage in percentages])
 
 
 def _measure(
-    predict: Predict, sample: Sample, *, key: Key[Array, ""], orders: tuple[str, ...], combined: bool = False
+    predict: Predict,
+    sample: Sample,
+    *,
+    key: Key[Array, ""],
+    orders: tuple[str, ...],
+    combined: bool = False,
 ) -> Float[Array, ""]:
-    means = probabilities(predict, sample.image, sample.saliency, sample.target, key=key, orders=orders).mean(axis=1)
+    means = probabilities(
+        predict, sample.image, sample.saliency, sample.target, key=key, orders=orders
+    ).mean(axis=1)
     return (means[1] - means[0]) / 2 if combined else means[0]
 
 
-_TEXT = "Mean probability of the class with 10 to 90 % of the pixels removed, the {} salient first, and imputed"
+_TEXT = (
+    "Mean probability of the class with 10 to 90 % of the pixels removed, the {} salient first, and"
+    " imputed"
+)
 METRICS = (
-    Metric("road", "linear", partial(_measure, orders=ORDERS, combined=True), "higher", description="Half of LeRF - MoRF."),
-    Metric("road_morf", "linear", partial(_measure, orders=("morf",)), "lower", description=f"{_TEXT.format('most')}."),
-    Metric("road_lerf", "linear", partial(_measure, orders=("lerf",)), "higher", description=f"{_TEXT.format('least')}."),
+    Metric(
+        "road",
+        "linear",
+        partial(_measure, orders=ORDERS, combined=True),
+        "higher",
+        description="Half of LeRF - MoRF.",
+    ),
+    Metric(
+        "road_morf",
+        "linear",
+        partial(_measure, orders=("morf",)),
+        "lower",
+        description=f"{_TEXT.format('most')}.",
+    ),
+    Metric(
+        "road_lerf",
+        "linear",
+        partial(_measure, orders=("lerf",)),
+        "higher",
+        description=f"{_TEXT.format('least')}.",
+    ),
 )

@@ -1,10 +1,10 @@
 """Sanity: does a map depend on what the network has learned, and on nothing else?
 
-Parameter randomisation (Adebayo et al., arXiv 1810.03292): the network's parts get fresh weights, from the logits down and
-one after the other (cascading) or one at a time (independent); a map that stays as it was does not explain the network. The
-random key of the method stays the same, so that nothing but the weights differs. How much a map changes with that key alone
-is its spread over seeds, without which the similarities have no scale.
-"""
+Parameter randomisation (Adebayo et al., arXiv 1810.03292): the network's parts get fresh weights,
+from the logits down and one after the other (cascading) or one at a time (independent); a map that
+stays as it was does not explain the network. The random key of the method stays the same, so that
+nothing but the weights differs. How much a map changes with that key alone is its spread over
+seeds, without which the similarities have no scale."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from mdm_jax import batch
+from mdm_jax import explain_batch
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.metrics.similarity import hog_spearman, spearman, ssim
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.models.fresh import fresh, like, named
+from mdm_jax.models.reinitialize import fresh, like, named
 from mdm_jax.types import AnyArray
 
 MODES = ("cascading", "independent")
@@ -53,16 +53,16 @@ SIMILARITIES: dict[str, Callable[[Any, Any], Array]] = {
     "ssim": _pairs(ssim, 0),
     "hog": _pairs(hog_spearman, 0),
 }
-"""of two pairs (saliency, attribution): ranks of the saliency, ranks of the absolute attribution, structure and edge
-directions of the saliency"""
+"""of two pairs (saliency, attribution): ranks of the saliency, ranks of the absolute attribution,
+structure and edge directions of the saliency"""
 
 
 def parts(network: Any, shape: tuple[int, int, int], depth: int = 2) -> dict[str, list[str]]:
-    """The parts of a network and the names of their weights, from the logits down to the image of `shape` (h, w, c).
+    """The parts of a network and the names of their weights, from the logits down to the image of
+    `shape` (h, w, c).
 
-    A part is all weights whose names share their first `depth` words, such as "layer4.0" or "fc". The order is that in which
-    the network's own program uses them.
-    """
+    A part is all weights whose names share their first `depth` words, such as "layer4.0" or "fc".
+    The order is that in which the network's own program uses them."""
     names = [name for name, _ in named(network)]
     leaves, tree = jax.tree.flatten(network)
     images = jnp.zeros((1, *shape))
@@ -83,9 +83,16 @@ def parts(network: Any, shape: tuple[int, int, int], depth: int = 2) -> dict[str
 
 
 def randomised(
-    classifier: Any, *, seed: int = 1, mode: str = "cascading", depth: int = 2, twin: Any = None, shape: Any = None
+    classifier: Any,
+    *,
+    seed: int = 1,
+    mode: str = "cascading",
+    depth: int = 2,
+    twin: Any = None,
+    shape: Any = None,
 ) -> Iterator[tuple[str, Any]]:
-    """The classifier with ever more of its parts randomised, from the logits down: pairs (part, classifier).
+    """The classifier with ever more of its parts randomised, from the logits down: pairs (part,
+    classifier).
 
     Args:
       classifier: a `Classifier`, folded or not, or a Flax NNX module.
@@ -101,7 +108,10 @@ def randomised(
         raise unknown("mode", mode, MODES)
     network = classifier.network if isinstance(classifier, Classifier) else classifier
     if not isinstance(network, nnx.Module):
-        raise InputError(f"a {type(classifier).__name__} cannot be randomised: give a Classifier or a Flax NNX module")
+        raise InputError(
+            f"a {type(classifier).__name__} cannot be randomised: give a Classifier or a Flax NNX"
+            " module"
+        )
     if shape is None:
         if not isinstance(classifier, Classifier):
             raise InputError("a module does not tell its images: give their shape (h, w, c)")
@@ -113,7 +123,10 @@ def randomised(
         if mode == "cascading":
             weights = changed
         module = jax.tree.unflatten(jax.tree.structure(network), list(changed.values()))
-        yield part, replace(classifier, network=module) if isinstance(classifier, Classifier) else module
+        yield (
+            part,
+            replace(classifier, network=module) if isinstance(classifier, Classifier) else module,
+        )
 
 
 def cascade(
@@ -132,23 +145,42 @@ def cascade(
     depth: int = 2,
     twin: Any = None,
 ) -> list[Stage]:
-    """Explain the same images [n, h, w, c] at every stage of `randomised`: how like the original maps are they still?
+    """Explain the same images [n, h, w, c] at every stage of `randomised`: how like the original
+    maps are they still?
 
-    The class explained and the method's random key stay those of the original network. The first stage is the original
-    itself, its similarities to itself all 1 (0 for a constant map, which ranks nothing). The arguments up to `micro_batch` are
-    those of `mdm_jax.explain`, the others those of `randomised`. Raises InputError as these do.
-    """
-    options = {"method": method, "node": node, "config": config, "key": key, "ids": ids, "micro_batch": micro_batch}
-    original = batch.explain(classifier, images, targets, **options)
+    The class explained and the method's random key stay those of the original network. The first
+    stage is the original itself, its similarities to itself all 1 (0 for a constant map, which
+    ranks nothing). The arguments up to `micro_batch` are those of `mdm_jax.explain`, the others
+    those of `randomised`. Raises InputError as these do."""
+    options = {
+        "method": method,
+        "node": node,
+        "config": config,
+        "key": key,
+        "ids": ids,
+        "micro_batch": micro_batch,
+    }
+    original = explain_batch.explain(classifier, images, targets, **options)
     stages = [_stage(ORIGINAL, original, original)]
     shape = tuple(np.shape(images)[1:])
-    for part, changed in randomised(classifier, seed=seed, mode=mode, depth=depth, twin=twin, shape=shape):
-        stages.append(_stage(part, original, batch.explain(changed, images, original.info.target, **options)))
+    for part, changed in randomised(
+        classifier, seed=seed, mode=mode, depth=depth, twin=twin, shape=shape
+    ):
+        stages.append(
+            _stage(
+                part,
+                original,
+                explain_batch.explain(changed, images, original.info.target, **options),
+            )
+        )
     return stages
 
 
 def _stage(part: str, original: Any, changed: Any) -> Stage:
-    maps = [(each.saliency, each.saliency if each.attribution is None else each.attribution) for each in (original, changed)]
+    maps = [
+        (each.saliency, each.saliency if each.attribution is None else each.attribution)
+        for each in (original, changed)
+    ]
     return Stage(part, changed.saliency, jax.device_get(_similarities(*maps)))
 
 
@@ -158,12 +190,19 @@ def _similarities(a: Any, b: Any) -> dict[str, Array]:
     return {name: compare(a, b) for name, compare in SIMILARITIES.items()}
 
 
-def spread(explain: Callable[..., Array], image: Array, target: Any, *, key: Key[Array, ""], seeds: int = SEEDS) -> Array:
-    """Mean Spearman correlation, over all pairs, of the maps of one image under `seeds` random keys, in [-1, 1].
+def spread(
+    explain: Callable[..., Array],
+    image: Array,
+    target: Any,
+    *,
+    key: Key[Array, ""],
+    seeds: int = SEEDS,
+) -> Array:
+    """Mean Spearman correlation, over all pairs, of the maps of one image under `seeds` random
+    keys, in [-1, 1].
 
-    `explain(image, target, key) -> saliency [h, w]`. 1 for a method without randomness, unless its map is constant: that
-    ranks nothing, which counts as 0.
-    """
+    `explain(image, target, key) -> saliency [h, w]`. 1 for a method without randomness, unless its
+    map is constant: that ranks nothing, which counts as 0."""
     maps = jax.vmap(lambda each: explain(image, target, each))(jax.random.split(key, seeds))
     first, second = np.array(list(combinations(range(seeds), 2))).T
     return jax.vmap(spearman)(maps[first], maps[second]).mean()
@@ -180,6 +219,9 @@ METRICS = (
         _spread,
         "higher",
         "explain",
-        description="Spearman correlation of an image's maps under 3 random keys, mean over pairs; 1 without randomness.",
+        description=(
+            "Spearman correlation of an image's maps under 3 random keys, mean over pairs; 1"
+            " without randomness."
+        ),
     ),
 )

@@ -1,7 +1,8 @@
-"""Do attributions add up to what the network does (sensitivity-n, infidelity), and do they stay when the image barely moves?
+"""Do attributions add up to what the network does (sensitivity-n, infidelity), and do they stay
+when the image barely moves?
 
-The attribution R [h, w] is signed and adds up its channels, as `Explanation.attribution` does; f is the logit of the class, for
-which a linear network has exact answers: sensitivity-n 1, infidelity 0.
+The attribution R [h, w] is signed and adds up its channels, as `Explanation.attribution` does; f is
+the logit of the class, for which a linear network has exact answers: sensitivity-n 1, infidelity 0.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from mdm_jax import fills
-from mdm_jax.baselines.sampling import map_over
 from mdm_jax.errors import InputError
+from mdm_jax.execution.chunked import map_over
 from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.metrics.perturbed import chunk_for, score, unless_nan
 from mdm_jax.types import AnyArray, Node, Predict, Scalar
@@ -46,26 +47,31 @@ def sensitivity_n(
     node: str | Node = "logit",
     chunk: int | None = None,
 ) -> Float[Array, ""]:
-    """mean_n r_n in [-1, 1], higher is better, with r_n Pearson's correlation over random sets S of n pixels of
+    """mean_n r_n in [-1, 1], higher is better, with r_n Pearson's correlation over random sets S of
+    n pixels of
 
-        sum_{i in S} R_i    and    f(x) - f(x with the pixels of S in the colour that the network sees as zero).
+        sum_{i in S} R_i    and    f(x) - f(x with the pixels of S in the colour that the network
+        sees as zero).
 
-    Ancona et al., arXiv 1711.06104, section 4: 100 sets of each size, here of `set_sizes`; the sets of one draw are nested, the
-    first n of a permutation. r_n is 0 where either side does not vary: for a constant or all-zero map, whose sums are all
-    alike, and for a network that does not react. A map with a NaN gives NaN.
-    """
+    Ancona et al., arXiv 1711.06104, section 4: 100 sets of each size, here of `set_sizes`; the sets
+    of one draw are nested, the first n of a permutation. r_n is 0 where either side does not vary:
+    for a constant or all-zero map, whose sums are all alike, and for a network that does not react.
+    A map with a NaN gives NaN."""
     height, width, channels = image.shape
     counts = np.asarray(set_sizes(height * width) if sizes is None else sizes)
     if subsets < 2 or counts.size == 0 or counts.min() < 1 or counts.max() >= height * width:
         raise InputError(
-            f"sizes are {counts.tolist()} and subsets {subsets}: give sizes from 1 to below the {height * width} pixels, and "
-            "at least 2 subsets of each"
+            f"sizes are {counts.tolist()} and subsets {subsets}: give sizes from 1 to below the"
+            f" {height * width} pixels, and at least 2 subsets of each"
         )
     neutral = fills.neutral(predict, channels)
-    # every set of a size has as many pixels, so to take the mean off R moves all its sums alike: what is left is what varies
+    # every set of a size has as many pixels, so to take the mean off R moves all its sums alike:
+    # what is left is what varies
     centred = jnp.asarray(attribution) - attribution.mean()
     centred = jnp.where(jnp.abs(centred).max() > FLAT * jnp.abs(attribution).max(), centred, 0.0)
-    orders = jax.vmap(lambda each: jax.random.permutation(each, height * width))(jax.random.split(key, subsets))
+    orders = jax.vmap(lambda each: jax.random.permutation(each, height * width))(
+        jax.random.split(key, subsets)
+    )
 
     def of_one(chosen: tuple[Array, Array]) -> tuple[Array, Array]:
         draw, count = chosen
@@ -83,7 +89,10 @@ def sensitivity_n(
 
 def set_sizes(pixels: int, sizes: int = SIZES, largest: float = LARGEST) -> tuple[int, ...]:
     """Sizes of the sets, from 1 to 80 % of the pixels at equal ratios, rounded."""
-    return tuple(int(size) for size in np.unique(np.round(np.geomspace(1, max(1, int(largest * pixels)), sizes))))
+    return tuple(
+        int(size)
+        for size in np.unique(np.round(np.geomspace(1, max(1, int(largest * pixels)), sizes)))
+    )
 
 
 def infidelity(
@@ -99,14 +108,18 @@ def infidelity(
 ) -> Float[Array, ""]:
     """mean over perturbations I of (b <I, R> - (f(x) - f(x - I)))^2, at least 0, lower is better.
 
-    Yeh et al., arXiv 1901.09392, as captum has it. `scaled` chooses the best factor b for the image,
-    sum <I, R> (f(x) - f(x - I)) / sum <I, R>^2, for maps whose unit means nothing; else, and where the map is all zero, b is 1.
-    An attribution [h, w] goes with perturbations [samples, h, w], which are the same in every channel.
-    """
+    Yeh et al., arXiv 1901.09392, as captum has it. `scaled` chooses the best factor b for the
+    image, sum <I, R> (f(x) - f(x - I)) / sum <I, R>^2, for maps whose unit means nothing; else, and
+    where the map is all zero, b is 1. An attribution [h, w] goes with perturbations [samples, h,
+    w], which are the same in every channel."""
     attribution, perturbations = jnp.asarray(attribution), jnp.asarray(perturbations)
     expected = jax.vmap(lambda each: (each * attribution).sum())(perturbations)
     moves = perturbations if perturbations.ndim == 4 else perturbations[..., None]
-    scores = map_over(lambda move: score(predict, image - move, target, node=node), moves, chunk_for(image.shape, chunk))
+    scores = map_over(
+        lambda move: score(predict, image - move, target, node=node),
+        moves,
+        chunk_for(image.shape, chunk),
+    )
     changed = score(predict, image, target, node=node) - scores
     power = (expected**2).sum()
     best = jnp.where(power > 0, (expected * changed).sum() / jnp.where(power > 0, power, 1.0), 1.0)
@@ -123,11 +136,12 @@ def max_sensitivity(
     radius: Scalar = RADIUS,
     chunk: int | None = None,
 ) -> Float[Array, ""]:
-    """max over x' of ||S(x') - S(x)|| / ||S(x)||, at least 0, lower is better; x' is uniform within `radius` of x, not clipped.
+    """max over x' of ||S(x') - S(x)|| / ||S(x)||, at least 0, lower is better; x' is uniform within
+    `radius` of x, not clipped.
 
-    Yeh et al., arXiv 1901.09392, as captum has it: 10 samples, and an all-zero S(x) counts as of norm 1. `explain(image,
-    target, key)` gives the map [h, w]; its key is the same for all, so that only the image's change is measured.
-    """
+    Yeh et al., arXiv 1901.09392, as captum has it: 10 samples, and an all-zero S(x) counts as of
+    norm 1. `explain(image, target, key)` gives the map [h, w]; its key is the same for all, so that
+    only the image's change is measured."""
     noise_key, key = jax.random.split(key)
     noise = jax.random.uniform(noise_key, (samples, *image.shape), minval=-radius, maxval=radius)
     return largest_change(image, noise, lambda each: explain(each, target, key), chunk=chunk)
@@ -142,8 +156,8 @@ def largest_change(
 ) -> Float[Array, ""]:
     """max_i ||S(x + noise_i) - S(x)|| / ||S(x)|| for S = `explain`; see `max_sensitivity`.
 
-    `chunk` images are explained at a time: by default one on CPU, where more gain little, and else all.
-    """
+    `chunk` images are explained at a time: by default one on CPU, where more gain little, and else
+    all."""
     at_once = chunk or (1 if jax.default_backend() == "cpu" else len(noise) + 1)
     moved = jnp.asarray(image) + jnp.concatenate([jnp.zeros((1, *image.shape)), jnp.asarray(noise)])
     first, *_ = (maps := map_over(explain, moved, at_once))
@@ -152,12 +166,17 @@ def largest_change(
     return (changes / jnp.where(norm == 0, 1.0, norm)).max()
 
 
-def _correlation(a: Float[Array, " n"], b: Float[Array, " n"], size: Float[Array, ""]) -> Float[Array, ""]:
-    """Pearson's r of sums a and changes b of an activation of magnitude `size`; 0 where one of them does not vary."""
+def _correlation(
+    a: Float[Array, " n"], b: Float[Array, " n"], size: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Pearson's r of sums a and changes b of an activation of magnitude `size`; 0 where one of them
+    does not vary."""
     a, b = a - a.mean(), b - b.mean()
     most = jnp.abs(a).max(), jnp.abs(b).max()
     flat = (most[0] == 0) | (most[1] <= FLAT * size)
-    a, b = (x / jnp.where(flat, 1.0, y) for x, y in zip((a, b), most))  # the squares of tiny sums would vanish in float32
+    a, b = (
+        x / jnp.where(flat, 1.0, y) for x, y in zip((a, b), most)
+    )  # the squares of tiny sums would vanish in float32
     r = (a * b).sum() / jnp.sqrt(jnp.where(flat, 1.0, (a * a).sum() * (b * b).sum()))
     return jnp.where(flat, 0.0, r)
 
@@ -166,20 +185,29 @@ def _sensitivity_n(predict: Predict, sample: Sample, *, key: Key[Array, ""]) -> 
     return sensitivity_n(predict, sample.image, sample.attribution, sample.target, key=key)
 
 
-def _infidelity(predict: Predict, sample: Sample, *, key: Key[Array, ""], scaled: bool) -> Float[Array, ""]:
+def _infidelity(
+    predict: Predict, sample: Sample, *, key: Key[Array, ""], scaled: bool
+) -> Float[Array, ""]:
     noise = DEVIATION * jax.random.normal(key, (SAMPLES, *sample.saliency.shape))
-    return infidelity(predict, sample.image, sample.attribution, sample.target, noise, scaled=scaled)
+    return infidelity(
+        predict, sample.image, sample.attribution, sample.target, noise, scaled=scaled
+    )
 
 
 def _max_sensitivity(
-    predict: Predict | None, sample: Sample, *, key: Key[Array, ""], explain: Callable[..., Float[Array, "h w"]]
+    predict: Predict | None,
+    sample: Sample,
+    *,
+    key: Key[Array, ""],
+    explain: Callable[..., Float[Array, "h w"]],
 ) -> Float[Array, ""]:
     del predict
     return max_sensitivity(sample.image, sample.target, explain=explain, key=key)
 
 
 _NOISE = (
-    "of the attribution's prediction of what Gaussian noise of deviation 0.003, the same in all channels, does to the logit"
+    "of the attribution's prediction of what Gaussian noise of deviation 0.003, the same in all"
+    " channels, does to the logit"
 )
 METRICS = (
     Metric(
@@ -187,9 +215,18 @@ METRICS = (
         "ancona",
         _sensitivity_n,
         "higher",
-        description="Correlation of summed attribution and lost logit over random sets of pixels, mean over 10 sizes of set.",
+        description=(
+            "Correlation of summed attribution and lost logit over random sets of pixels, mean over"
+            " 10 sizes of set."
+        ),
     ),
-    Metric("infidelity", "captum", partial(_infidelity, scaled=False), "lower", description=f"Mean squared error {_NOISE}."),
+    Metric(
+        "infidelity",
+        "captum",
+        partial(_infidelity, scaled=False),
+        "lower",
+        description=f"Mean squared error {_NOISE}.",
+    ),
     Metric(
         "infidelity",
         "captum-scaled",

@@ -1,4 +1,5 @@
-"""Similarity of two maps of one image: by rank, by structure, by the directions of their edges. All on the device."""
+"""Similarity of two maps of one image: by rank, by structure, by the directions of their edges. All
+on the device."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ HIGHEST = jax.lax.Precision.HIGHEST
 WINDOW, SIGMA = 11, 1.5
 """SSIM's Gaussian window, in pixels"""
 CELL, BLOCK, ORIENTATIONS = 16, 3, 9
-"""HOG: pixels a cell's side, cells a block's side, and bins for the directions from 0 to 180 degrees"""
+"""HOG: pixels a cell's side, cells a block's side, and bins for the directions from 0 to 180
+degrees"""
 
 
 def ranks(values: Float[Array, "..."]) -> Float[Array, " n"]:
@@ -24,16 +26,20 @@ def ranks(values: Float[Array, "..."]) -> Float[Array, " n"]:
     place = jnp.arange(flat.size)
     differs = ordered[1:] != ordered[:-1]
     first = jax.lax.cummax(jnp.where(jnp.concatenate([jnp.ones(1, bool), differs]), place, 0))
-    last = jax.lax.cummin(jnp.where(jnp.concatenate([differs, jnp.ones(1, bool)]), place, flat.size - 1), reverse=True)
+    last = jax.lax.cummin(
+        jnp.where(jnp.concatenate([differs, jnp.ones(1, bool)]), place, flat.size - 1), reverse=True
+    )
     return jnp.zeros(flat.size).at[order].set((first + last) / 2)
 
 
 def spearman(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]:
-    """Spearman's rank correlation, Pearson's of the `ranks`, in [-1, 1]; 0 where either map is constant and ranks nothing.
+    """Spearman's rank correlation, Pearson's of the `ranks`, in [-1, 1]; 0 where either map is
+    constant and ranks nothing.
 
     NaN where either holds a NaN or infinity.
     """
-    # ranks and their mean, (n - 1) / 2, are exact, so that a constant map leaves no rounding to correlate; over n, because
+    # ranks and their mean, (n - 1) / 2, are exact, so that a constant map leaves no rounding to
+    # correlate; over n, because
     # sums of squared ranks of a large image lose digits in float32
     x, y = ((rank - (rank.size - 1) / 2) / rank.size for rank in (ranks(a), ranks(b)))
     scale = jnp.sqrt(jnp.square(x).sum() * jnp.square(y).sum())
@@ -42,19 +48,29 @@ def spearman(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]
 
 
 def ssim(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
-    """Structural similarity of two maps in [0, 1], at most 1, mean over all places of the window; 1 for equal maps.
+    """Structural similarity of two maps in [0, 1], at most 1, mean over all places of the window; 1
+    for equal maps.
 
-    (2 m_a m_b + C1)(2 v_ab + C2) / ((m_a^2 + m_b^2 + C1)(v_a + v_b + C2)), with means m and sample covariances v under a
-    Gaussian of 11 pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. Raises InputError for maps smaller than the window.
-    Wang et al. 2004, as skimage's `structural_similarity(a, b, gaussian_weights=True, data_range=1)`.
-    """
+    (2 m_a m_b + C1)(2 v_ab + C2) / ((m_a^2 + m_b^2 + C1)(v_a + v_b + C2)), with means m and sample
+    covariances v under a Gaussian of 11 pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. Raises
+    InputError for maps smaller than the window. Wang et al. 2004, as skimage's
+    `structural_similarity(a, b, gaussian_weights=True, data_range=1)`."""
     if min(a.shape) < WINDOW:
-        raise InputError(f"maps of {a.shape[0]}x{a.shape[1]} are too small for SSIM: its window has {WINDOW} pixels a side")
+        raise InputError(
+            f"maps of {a.shape[0]}x{a.shape[1]} are too small for SSIM: its window has {WINDOW}"
+            " pixels a side"
+        )
     mean_a, mean_b, aa, bb, ab = _windowed(jnp.stack([a, b, a * a, b * b, a * b]))
     unbiased = WINDOW**2 / (WINDOW**2 - 1)
-    var_a, var_b, cov = (unbiased * v for v in (aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b))
+    var_a, var_b, cov = (
+        unbiased * v for v in (aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b)
+    )
     c1, c2 = 0.01**2, 0.03**2
-    similar = (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    similar = (
+        (2 * mean_a * mean_b + c1)
+        * (2 * cov + c2)
+        / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    )
     return similar.mean()
 
 
@@ -70,30 +86,43 @@ def _windowed(maps: Float[Array, "k h w"]) -> Float[Array, "k h2 w2"]:
             line[row : row + WINDOW] = weights
         return matrix
 
-    return jnp.einsum("yh,khw,xw->kyx", banded(maps.shape[1]), maps, banded(maps.shape[2]), precision=HIGHEST)
+    return jnp.einsum(
+        "yh,khw,xw->kyx", banded(maps.shape[1]), maps, banded(maps.shape[2]), precision=HIGHEST
+    )
 
 
 def hog(image: Float[Array, "h w"], cell: int = CELL) -> Float[Array, " n"]:
-    """Histograms of oriented gradients: in cells of `cell` pixels 9 directions, normalised in blocks of 3x3 cells.
+    """Histograms of oriented gradients: in cells of `cell` pixels 9 directions, normalised in
+    blocks of 3x3 cells.
 
-    Hard bins of 20 degrees, "L2-Hys" (clipped at 0.2); what no whole cell covers is left out. Raises InputError where the
-    map has less than 3 cells a side. Dalal and Triggs 2005, as skimage's `hog(image, pixels_per_cell=(cell, cell))`.
-    """
+    Hard bins of 20 degrees, "L2-Hys" (clipped at 0.2); what no whole cell covers is left out.
+    Raises InputError where the map has less than 3 cells a side. Dalal and Triggs 2005, as
+    skimage's `hog(image, pixels_per_cell=(cell, cell))`."""
     rows, columns = (side // cell for side in image.shape)
     if min(rows, columns) < BLOCK:
-        raise InputError(f"a map of {image.shape[0]}x{image.shape[1]} has less than {BLOCK} cells of {cell} pixels a side")
+        raise InputError(
+            f"a map of {image.shape[0]}x{image.shape[1]} has less than {BLOCK} cells of {cell}"
+            " pixels a side"
+        )
     down = jnp.pad(image[2:] - image[:-2], ((1, 1), (0, 0)))
     right = jnp.pad(image[:, 2:] - image[:, :-2], ((0, 0), (1, 1)))
     length = jnp.hypot(right, down)
-    # directions without sign, in the half circle from 0 (included) to 180 degrees; compared by cross products, because an
+    # directions without sign, in the half circle from 0 (included) to 180 degrees; compared by
+    # cross products, because an
     # angle from arctan2 can be rounded across the end of the circle
     upper = (down > 0) | ((down == 0) & (right >= 0))
     down, right = jnp.where(upper, down, -down), jnp.where(upper, right, -right)
     edges = np.deg2rad(180 / ORIENTATIONS * np.arange(1, ORIENTATIONS))[:, None, None]
     bins = (np.cos(edges) * down - np.sin(edges) * right >= 0).sum(axis=0)
     votes = jax.nn.one_hot(bins, ORIENTATIONS) * length[..., None]
-    votes = votes[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell, ORIENTATIONS).mean(axis=(1, 3))
-    down_from, right_from = (np.arange(n - BLOCK + 1)[:, None] + np.arange(BLOCK) for n in (rows, columns))
+    votes = (
+        votes[: rows * cell, : columns * cell]
+        .reshape(rows, cell, columns, cell, ORIENTATIONS)
+        .mean(axis=(1, 3))
+    )
+    down_from, right_from = (
+        np.arange(n - BLOCK + 1)[:, None] + np.arange(BLOCK) for n in (rows, columns)
+    )
     blocks = votes[down_from[:, None, :, None], right_from[None, :, None, :]]
     return jax.vmap(_hysteresis)(blocks.reshape(-1, BLOCK * BLOCK * ORIENTATIONS)).ravel()
 
@@ -105,7 +134,9 @@ def _hysteresis(block: Float[Array, " n"]) -> Float[Array, " n"]:
     return block / jnp.sqrt(jnp.square(block).sum() + 1e-10)
 
 
-def hog_spearman(a: Float[Array, "h w"], b: Float[Array, "h w"], cell: int | None = None) -> Float[Array, ""]:
+def hog_spearman(
+    a: Float[Array, "h w"], b: Float[Array, "h w"], cell: int | None = None
+) -> Float[Array, ""]:
     """Spearman's correlation of two maps' `hog`; 0 where either has no edge.
 
     `cell` is 16 pixels, or a third of the short side where 3 cells of 16 do not fit.

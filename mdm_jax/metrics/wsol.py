@@ -1,9 +1,8 @@
 """Localisation as weakly supervised localisation scores it: MaxBoxAcc, MaxBoxAccV2 and PxAP.
 
-Choe et al., arXiv 2001.07437 and 2007.04178, followed as their evaluation does it: every map is resized to 224x224 and
-stretched to [0, 1], and its threshold is chosen once for the whole set of images, not per image. Boxes come from OpenCV's
-contours, on the host.
-"""
+Choe et al., arXiv 2001.07437 and 2007.04178, followed as their evaluation does it: every map is
+resized to 224x224 and stretched to [0, 1], and its threshold is chosen once for the whole set of
+images, not per image. Boxes come from OpenCV's contours, on the host."""
 
 from __future__ import annotations
 
@@ -35,19 +34,24 @@ def box_hits(
     ious: tuple[float, ...] = IOUS,
     largest: bool = False,
 ) -> Bool[np.ndarray, "t i"]:
-    """Whether a box of the map meets a true box with intersection over union >= each of `ious`, at each of `THRESHOLDS`.
+    """Whether a box of the map meets a true box with intersection over union >= each of `ious`, at
+    each of `THRESHOLDS`.
 
-    At a threshold t the pixels of the 8-bit map above int(t * maximum) make the regions; the boxes are those of all
-    contours (MaxBoxAccV2), or of the `largest` by area (MaxBoxAcc). True boxes are (x0, y0, x1, y1), ends exclusive, pixels
-    of the image, rounded down at 224x224. As the authors', the overlap counts both ends of a box as pixels, boxes of
-    regions end at pixel 223 at most, and a constant, all-zero or NaN map has no region: it misses everything.
-    Raises InputError for negative or reversed boxes.
-    """
+    At a threshold t the pixels of the 8-bit map above int(t * maximum) make the regions; the boxes
+    are those of all contours (MaxBoxAccV2), or of the `largest` by area (MaxBoxAcc). True boxes are
+    (x0, y0, x1, y1), ends exclusive, pixels of the image, rounded down at 224x224. As the authors',
+    the overlap counts both ends of a box as pixels, boxes of regions end at pixel 223 at most, and
+    a constant, all-zero or NaN map has no region: it misses everything. Raises InputError for
+    negative or reversed boxes."""
     true = _resized_boxes(np.asarray(boxes, np.float64), saliency.shape)
     grey = (_normalised(saliency) * 255).astype(np.uint8)
     levels = (THRESHOLDS * int(grey.max())).astype(int)
-    above = grey.size - np.cumsum(np.bincount(grey.ravel(), minlength=256))  # pixels above each level
-    kinds, of = np.unique(above[levels], return_inverse=True)  # as many above: the same regions, whatever the level
+    above = grey.size - np.cumsum(
+        np.bincount(grey.ravel(), minlength=256)
+    )  # pixels above each level
+    kinds, of = np.unique(
+        above[levels], return_inverse=True
+    )  # as many above: the same regions, whatever the level
     best = np.empty(len(kinds))
     for number in range(len(kinds)):
         found = _boxes_of_regions(grey, int(levels[np.argmax(of == number)]), largest)
@@ -56,7 +60,8 @@ def box_hits(
 
 
 def _boxes_of_regions(grey: np.ndarray, level: int, largest: bool) -> np.ndarray:
-    """Boxes [k, 4] of the contours, of regions and of the holes in them; [[0, 0, 0, 0]] where there is none."""
+    """Boxes [k, 4] of the contours, of regions and of the holes in them; [[0, 0, 0, 0]] where there
+    is none."""
     import cv2
 
     _, binary = cv2.threshold(grey, level, 255, cv2.THRESH_BINARY)
@@ -64,7 +69,9 @@ def _boxes_of_regions(grey: np.ndarray, level: int, largest: bool) -> np.ndarray
     if not contours:
         return np.zeros((1, 4), int)
     if largest:
-        wide = [contour for contour in contours if len(contour) > 2]  # a contour of two points has no area
+        wide = [
+            contour for contour in contours if len(contour) > 2
+        ]  # a contour of two points has no area
         top = max(wide, key=cv2.contourArea, default=contours[0])
         contours = [top if cv2.contourArea(top) > 0 else contours[0]]
     found = np.array([cv2.boundingRect(contour) for contour in contours])
@@ -73,7 +80,8 @@ def _boxes_of_regions(grey: np.ndarray, level: int, largest: bool) -> np.ndarray
 
 
 def intersection_over_union(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "m n"]:
-    """Overlap of boxes [m, 4] with boxes [n, 4] of whole pixels, where x1 and y1 are the last pixels: sides are x1 - x0 + 1."""
+    """Overlap of boxes [m, 4] with boxes [n, 4] of whole pixels, where x1 and y1 are the last
+    pixels: sides are x1 - x0 + 1."""
     a, b = a[:, None].astype(np.int64), b[None].astype(np.int64)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
     overlap = np.maximum(sides, 0).prod(axis=-1)
@@ -82,23 +90,28 @@ def intersection_over_union(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "
 
 
 def max_box_acc(hits: Any) -> float:
-    """Best share of images hit at one threshold for all of them, in [0, 1]; of `box_hits` [n, thresholds, ious] the mean over
-    the overlaps, each with its own best threshold, as the authors take it."""
+    """Best share of images hit at one threshold for all of them, in [0, 1]; of `box_hits` [n,
+    thresholds, ious] the mean over the overlaps, each with its own best threshold, as the authors
+    take it."""
     return float(np.asarray(hits).mean(axis=0, dtype=np.float64).max(axis=0).mean())
 
 
 def pixel_histograms(
-    saliency: Float[Array, "h w"], mask: Bool[Array, "h w"], ignore: Bool[Array, "h w"] | None = None
+    saliency: Float[Array, "h w"],
+    mask: Bool[Array, "h w"],
+    ignore: Bool[Array, "h w"] | None = None,
 ) -> Float[Array, "2 bins"]:
-    """How many pixels of the object, and of the rest, have a value in each of `BINS` bins; `ignore`d pixels count nowhere.
+    """How many pixels of the object, and of the rest, have a value in each of `BINS` bins;
+    `ignore`d pixels count nowhere.
 
-    On the device: map and masks are resized as OpenCV does it (cubic; nearest pixel), the map stretched to [0, 1]. A constant,
-    all-zero or NaN map is all zeros. Edges are blurred where the map is not 224x224 already, so that only there a map equal
-    to the object scores exactly 1.
-    """
+    On the device: map and masks are resized as OpenCV does it (cubic; nearest pixel), the map
+    stretched to [0, 1]. A constant, all-zero or NaN map is all zeros. Edges are blurred where the
+    map is not 224x224 already, so that only there a map equal to the object scores exactly 1."""
     resized = jnp.matmul(_cubic(saliency.shape[0]), saliency, precision=masks.HIGHEST)
     resized = jnp.matmul(resized, _cubic(saliency.shape[1]).T, precision=masks.HIGHEST)
-    resized = jnp.where(saliency.max() > saliency.min(), resized, 0.0)  # rounding would leave a constant map a texture
+    resized = jnp.where(
+        saliency.max() > saliency.min(), resized, 0.0
+    )  # rounding would leave a constant map a texture
     low, high = resized.min(), resized.max()
     value = (resized - low) / jnp.where(high > low, high - low, 1.0)
     place = jnp.clip(jnp.floor(value * (BINS - 1)), 0, BINS - 1).astype(jnp.int32)
@@ -106,11 +119,17 @@ def pixel_histograms(
     truth = mask[rows][:, columns]
     counted = jnp.ones_like(truth) if ignore is None else truth | ~ignore[rows][:, columns]
     flat = jnp.where(truth, 0, BINS) + place
-    return jnp.zeros(2 * BINS).at[flat.ravel()].add(counted.ravel().astype(jnp.float32)).reshape(2, BINS)
+    return (
+        jnp.zeros(2 * BINS)
+        .at[flat.ravel()]
+        .add(counted.ravel().astype(jnp.float32))
+        .reshape(2, BINS)
+    )
 
 
 def pixel_average_precision(histograms: Any) -> float:
-    """Area under precision and recall of all images' pixels, sum_l P_l (R_l - R_(l-1)) over falling thresholds, in [0, 1].
+    """Area under precision and recall of all images' pixels, sum_l P_l (R_l - R_(l-1)) over falling
+    thresholds, in [0, 1].
 
     Of `pixel_histograms` [n, 2, bins]. Maps that tell nothing get the object's share of the pixels.
     Raises InputError where no image has a pixel of the object.
@@ -136,22 +155,31 @@ def _normalised(saliency: Float[AnyArray, "h w"]) -> Float[np.ndarray, "224 224"
 
 def _resized_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if (boxes < 0).any() or (boxes[:, 2:] < boxes[:, :2]).any():
-        raise InputError("a box is negative or reversed: give x0, y0, x1, y1 in pixels of the image")
+        raise InputError(
+            "a box is negative or reversed: give x0, y0, x1, y1 in pixels of the image"
+        )
     height, width = shape
     return (boxes * SIDE / np.asarray([width, height] * 2, np.float64)).astype(int)
 
 
 @cache
 def _cubic(pixels: int) -> np.ndarray:
-    """OpenCV's cubic interpolation (a = -0.75, half-pixel centres, border pixels repeated) to 224, as a matrix."""
+    """OpenCV's cubic interpolation (a = -0.75, half-pixel centres, border pixels repeated) to 224,
+    as a matrix."""
     a = -0.75
-    centres = ((np.arange(SIDE) + 0.5) * (pixels / SIDE) - 0.5).astype(np.float32)  # where OpenCV rounds too
+    centres = ((np.arange(SIDE) + 0.5) * (pixels / SIDE) - 0.5).astype(
+        np.float32
+    )  # where OpenCV rounds too
     start = np.floor(centres).astype(int)
     matrix = np.zeros((SIDE, pixels), np.float32)
     for tap in range(-1, 3):
         d = np.abs(centres - (start + tap))
         near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
-        np.add.at(matrix, (np.arange(SIDE), np.clip(start + tap, 0, pixels - 1)), np.where(d <= 1, near, far))
+        np.add.at(
+            matrix,
+            (np.arange(SIDE), np.clip(start + tap, 0, pixels - 1)),
+            np.where(d <= 1, near, far),
+        )
     return matrix
 
 
@@ -181,7 +209,8 @@ METRICS = (
         "higher",
         "boxes",
         max_box_acc,
-        "Share of images where the box of the largest region overlaps a true box by 0.5; one threshold for the set.",
+        "Share of images where the box of the largest region overlaps a true box by 0.5; one"
+        " threshold for the set.",
     ),
     Metric(
         "maxboxacc",
@@ -190,7 +219,8 @@ METRICS = (
         "higher",
         "boxes",
         max_box_acc,
-        "Share of images where a box of any region overlaps a true box by 0.3, 0.5, 0.7, averaged; one threshold for the set.",
+        "Share of images where a box of any region overlaps a true box by 0.3, 0.5, 0.7, averaged;"
+        " one threshold for the set.",
     ),
     Metric(
         "pxap",

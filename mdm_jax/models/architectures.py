@@ -17,7 +17,11 @@ from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.vit import ViT
 from mdm_jax.models.xprotonet import XProtoNet
 
-CLASSIFIERS: dict[str, Callable[..., nnx.Module]] = {"resnet": ResNet, "densenet": DenseNet, "vit": ViT}
+CLASSIFIERS: dict[str, Callable[..., nnx.Module]] = {
+    "resnet": ResNet,
+    "densenet": DenseNet,
+    "vit": ViT,
+}
 PROTOTYPES: dict[str, Callable[..., nnx.Module]] = {"protopnet": ProtoPNet, "xprotonet": XProtoNet}
 """built on a backbone, which their argument `backbone` names and `backbone_arguments` describes"""
 FAMILIES = CLASSIFIERS | PROTOTYPES
@@ -35,7 +39,12 @@ _DENSENETS = {
     169: (32, 64, (6, 12, 32, 32)),
     201: (32, 64, (6, 12, 48, 32)),
 }
-_VITS = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
+_VITS = {
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
 
 STANDARD: dict[str, tuple[str, dict[str, Any]]] = (
     {
@@ -46,11 +55,17 @@ STANDARD: dict[str, tuple[str, dict[str, Any]]] = (
         for layers, (block, depths) in _RESNETS.items()
     }
     | {
-        f"densenet{layers}": ("densenet", {"growth": growth, "initial": initial, "blocks": blocks, "stem": "imagenet"})
+        f"densenet{layers}": (
+            "densenet",
+            {"growth": growth, "initial": initial, "blocks": blocks, "stem": "imagenet"},
+        )
         for layers, (growth, initial, blocks) in _DENSENETS.items()
     }
     | {
-        f"vit_{name}_patch{patch}": ("vit", {"width": width, "depth": depth, "heads": heads, "patch": patch})
+        f"vit_{name}_patch{patch}": (
+            "vit",
+            {"width": width, "depth": depth, "heads": heads, "patch": patch},
+        )
         for name, (width, depth, heads) in _VITS.items()
         for patch in (16, 32)
     }
@@ -64,7 +79,8 @@ STANDARD: dict[str, tuple[str, dict[str, Any]]] = (
         for distilled in (False, True)
     }
 )
-"""Published networks: family and its arguments. A Transformer's name may end in its input size, as in `..._patch16_224`."""
+"""Published networks: family and its arguments. A Transformer's name may end in its input size, as
+in `..._patch16_224`."""
 
 
 def known(name: str) -> bool:
@@ -78,22 +94,25 @@ def _without_size(name: str) -> str:
 
 
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
-    """The family of a named network and its arguments. Raises InputError for a network that is not ours."""
+    """The family of a named network and its arguments. Raises InputError for a network that is not
+    ours."""
     if name in FAMILIES:
         return name, {}
     plain = _without_size(name)
     if not known(name):
         near = difflib.get_close_matches(name, [*FAMILIES, *STANDARD], n=3, cutoff=0.5)
         raise InputError(
-            f"unknown architecture {name!r}: did you mean {' or '.join(map(repr, near)) or 'resnet50'}? Variants "
-            "(resnet50d, wide_resnet, resnext ...) are other networks: hand them to mdm_jax.explain as a function"
+            f"unknown architecture {name!r}: did you mean"
+            f" {' or '.join(map(repr, near)) or 'resnet50'}? Variants (resnet50d, wide_resnet,"
+            " resnext ...) are other networks: hand them to mdm_jax.explain as a function"
         )
     family, arguments = STANDARD[plain]
     return family, dict(arguments)
 
 
 class _OneKey(nnx.Rngs):
-    """For where only shapes are wanted: the counters of `nnx.Rngs` make a large network's slow to trace."""
+    """For where only shapes are wanted: the counters of `nnx.Rngs` make a large network's slow to
+    trace."""
 
     def __init__(self) -> None:
         self.key = jax.random.key(0)
@@ -103,28 +122,39 @@ class _OneKey(nnx.Rngs):
 
 
 def shapes(name: str, **arguments: Any) -> nnx.Module:
-    """What `build` gives, of shapes only and without weights: what `weights.fill` fills. Raises as `build` does."""
+    """What `build` gives, of shapes only and without weights: what `weights.fill` fills. Raises as
+    `build` does."""
     return nnx.eval_shape(lambda: build(name, rngs=_OneKey(), **arguments))
 
 
 def build(
-    name: str, *, num_classes: int, channels: int = 3, size: tuple[int, int], rngs: nnx.Rngs, **arguments: Any
+    name: str,
+    *,
+    num_classes: int,
+    channels: int = 3,
+    size: tuple[int, int],
+    rngs: nnx.Rngs,
+    **arguments: Any,
 ) -> nnx.Module:
     """The network of that name with fresh weights; under `nnx.eval_shape` only its shapes.
 
-    `size` is the (height, width) of its input in pixels; `arguments` replace those of the name. A prototype network takes
-    the name of its `backbone` and the `backbone_arguments` beside its own.
-    Raises InputError for an unknown name, and what the network raises for its arguments.
-    """
+    `size` is the (height, width) of its input in pixels; `arguments` replace those of the name. A
+    prototype network takes the name of its `backbone` and the `backbone_arguments` beside its own.
+    Raises InputError for an unknown name, and what the network raises for its arguments."""
     family, given = resolve(name)
     if family in PROTOTYPES:
         arguments = dict(arguments)
         backbone = arguments.pop("backbone", "resnet")
         if resolve(backbone)[0] in PROTOTYPES:
-            raise InputError(f"the backbone of a {name} cannot be a {backbone}: give one of {', '.join(CLASSIFIERS)}")
+            raise InputError(
+                f"the backbone of a {name} cannot be a {backbone}: give one of"
+                f" {', '.join(CLASSIFIERS)}"
+            )
         below = dict(arguments.pop("backbone_arguments", None) or {})
         network = build(backbone, num_classes=0, channels=channels, size=size, rngs=rngs, **below)
         return PROTOTYPES[family](network, num_classes=num_classes, rngs=rngs, **arguments)
     if family == "vit":
         given["size"] = tuple(size)
-    return FAMILIES[family](num_classes=num_classes, channels=channels, rngs=rngs, **given | arguments)
+    return FAMILIES[family](
+        num_classes=num_classes, channels=channels, rngs=rngs, **given | arguments
+    )

@@ -1,4 +1,5 @@
-"""A network ready to use: a callable over images in [0, 1] with its class names and preprocessing."""
+"""A network ready to use: a callable over images in [0, 1] with its class names and
+preprocessing."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.errors import InputError
-from mdm_jax.models.preprocessing import Preprocessing
 from mdm_jax.types import AnyArray
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -21,9 +22,9 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Classifier:
     """A network in inference mode over images in [0, 1]: `(logits, out) = classifier(images)`.
 
-    `out` holds the intermediates by name (see the network's own docstring); the network computes in `dtype`, logits are
-    float32. Keywords go to the network, such as `attention=True` to a Transformer.
-    """
+    `out` holds the intermediates by name (see the network's own docstring); the network computes in
+    `dtype`, logits are float32. Keywords go to the network, such as `attention=True` to a
+    Transformer."""
 
     network: Any
     name: str = field(metadata={"static": True})
@@ -31,12 +32,18 @@ class Classifier:
     preprocessing: Preprocessing = field(metadata={"static": True})
     dtype: str = field(default="float32", metadata={"static": True})
 
-    def __call__(self, images: AnyArray, **request: Any) -> tuple[Float[Array, "n classes"], dict[str, Any]]:
+    def __call__(
+        self, images: AnyArray, **request: Any
+    ) -> tuple[Float[Array, "n classes"], dict[str, Any]]:
         images = jnp.asarray(images)
         if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise InputError(f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255")
+            raise InputError(
+                f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255"
+            )
         exact = jnp.promote_types(images.dtype, jnp.float32)
-        mean, std = (jnp.asarray(value, exact) for value in (self.preprocessing.mean, self.preprocessing.std))
+        mean, std = (
+            jnp.asarray(value, exact) for value in (self.preprocessing.mean, self.preprocessing.std)
+        )
         normalised = (images.astype(exact) - mean) / std
         if self.dtype != "float32":
             normalised = normalised.astype(DTYPES[self.dtype])

@@ -51,7 +51,14 @@ class Features(nnx.Module):
     folds: ClassVar = (("conv0", "norm0"),)
 
     def __init__(
-        self, *, growth: int, initial: int, blocks: Sequence[int], stem: tuple[int, int, bool], channels: int, rngs: nnx.Rngs
+        self,
+        *,
+        growth: int,
+        initial: int,
+        blocks: Sequence[int],
+        stem: tuple[int, int, bool],
+        channels: int,
+        rngs: nnx.Rngs,
     ):
         kernel, stride, self.pools = stem
         self.conv0 = first_conv(channels, initial, kernel, stride, rngs=rngs)
@@ -59,7 +66,10 @@ class Features(nnx.Module):
         self.count, self.width = len(blocks), initial
         for number, layers in enumerate(blocks, start=1):
             widths = [self.width + growth * index for index in range(layers)]
-            dense = {f"denselayer{i}": DenseLayer(width, growth, rngs=rngs) for i, width in enumerate(widths, start=1)}
+            dense = {
+                f"denselayer{i}": DenseLayer(width, growth, rngs=rngs)
+                for i, width in enumerate(widths, start=1)
+            }
             setattr(self, f"denseblock{number}", nnx.Dict(dense))
             self.width += growth * layers
             if number < len(blocks):
@@ -86,11 +96,11 @@ class Features(nnx.Module):
 class DenseNet(nnx.Module):
     """Dense classifier of any growth, depth, stem and class count.
 
-    `blocks[b]` layers in dense block b, each adding `growth` channels to the `initial` ones; a transition halves channels and
-    resolution between blocks. Input [n, h, w, channels], already normalised; returns logits [n, classes] and
-    `{"stem", "block1", ..., "features": [n, d]}`: block outputs (the last after its norm and ReLU, where CAMs look) and the
-    pooled features. With `num_classes=0` there is no head, see `ResNet`. Raises InputError for an unknown stem.
-    """
+    `blocks[b]` layers in dense block b, each adding `growth` channels to the `initial` ones; a
+    transition halves channels and resolution between blocks. Input [n, h, w, channels], already
+    normalised; returns logits [n, classes] and `{"stem", "block1", ..., "features": [n, d]}`: block
+    outputs (the last after its norm and ReLU, where CAMs look) and the pooled features. With
+    `num_classes=0` there is no head, see `ResNet`. Raises InputError for an unknown stem."""
 
     def __init__(
         self,
@@ -104,7 +114,12 @@ class DenseNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.features = Features(
-            growth=growth, initial=initial, blocks=blocks, stem=named_stem(stem), channels=channels, rngs=rngs
+            growth=growth,
+            initial=initial,
+            blocks=blocks,
+            stem=named_stem(stem),
+            channels=channels,
+            rngs=rngs,
         )
         self.width, self.feature_layer = self.features.width, f"block{self.features.count}"
         self.classifier = head(self.width, num_classes, rngs=rngs)

@@ -1,4 +1,5 @@
-"""What the convolutional families share: convolution, norm, pooling, in the references' exact sense and in fast forms."""
+"""What the convolutional families share: convolution, norm, pooling, in the references' exact sense
+and in fast forms."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Outputs = tuple[Float[Array, "n classes"], dict[str, Any]]
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs) -> nnx.Conv:
-    """Bias-free convolution with explicit symmetric padding: "SAME" pads stride 2 differently from the references."""
+    """Bias-free convolution with explicit symmetric padding: "SAME" pads stride 2 differently from
+    the references."""
     return nnx.Conv(
         inputs,
         outputs,
@@ -29,13 +31,17 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.R
 
 
 def pointwise(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Conv:
-    """Convolution of one pixel a side, with a bias that begins at zero: a linear map of each position's features."""
+    """Convolution of one pixel a side, with a bias that begins at zero: a linear map of each
+    position's features."""
     fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-    return nnx.Conv(inputs, outputs, (1, 1), padding="VALID", use_bias=bias, kernel_init=fan_out, rngs=rngs)
+    return nnx.Conv(
+        inputs, outputs, (1, 1), padding="VALID", use_bias=bias, kernel_init=fan_out, rngs=rngs
+    )
 
 
 def head(inputs: int, classes: int, *, rngs: nnx.Rngs) -> Any:
-    """The linear classifier; for no classes one that hands on the features, as timm's `num_classes=0`."""
+    """The linear classifier; for no classes one that hands on the features, as timm's
+    `num_classes=0`."""
     return nnx.Linear(inputs, classes, rngs=rngs) if classes else Identity()
 
 
@@ -47,9 +53,8 @@ def norm(width: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """Maximum over 3x3 windows, stride 2, padding 1, as elementwise maxima along each axis.
 
-    XLA's gradient of a windowed maximum (select-and-scatter) is several times slower on CPU. As in torch, a tie's gradient
-    goes to the first of the equals, row by row, and NaN wins.
-    """
+    XLA's gradient of a windowed maximum (select-and-scatter) is several times slower on CPU. As in
+    torch, a tie's gradient goes to the first of the equals, row by row, and NaN wins."""
     return _pool_axis(_pool_axis(x, 2), 1)
 
 
@@ -78,7 +83,10 @@ def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """
     n, height, width, channels = x.shape
     if min(height, width) < 2:
-        raise InputError("the images are too small for this network, whose maps shrink to nothing: choose a larger input size")
+        raise InputError(
+            "the images are too small for this network, whose maps shrink to nothing: choose a"
+            " larger input size"
+        )
     even = x[:, : height // 2 * 2, : width // 2 * 2]
     return jnp.mean(even.reshape(n, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 

@@ -1,11 +1,13 @@
-"""ProtoPNet (Chen, Li et al., "This looks like that", NeurIPS 2019, arXiv 1806.10574), Flax NNX, NHWC.
+"""ProtoPNet (Chen, Li et al., "This looks like that", NeurIPS 2019, arXiv 1806.10574), Flax NNX,
+NHWC.
 
-`ProtoPNet(backbone, ...)(images) -> (logits, out)`, on any backbone of ours. For the patches z of an image and prototype p_j
+`ProtoPNet(backbone, ...)(images) -> (logits, out)`, on any backbone of ours. For the patches z of
+an image and prototype p_j
 
     d_j(z) = |z - p_j|^2,    s_j = max over z of log((d_j + 1) / (d_j + epsilon)),    logits = s W
 
-where W begins at 1 for a prototype's own class and at -1/2 for the others. Coefficients follow the authors' code.
-"""
+where W begins at 1 for a prototype's own class and at -1/2 for the others. Coefficients follow the
+authors' code."""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mdm_jax.models.layers import Outputs
-from mdm_jax.models.prototypes import add_on_layers, classes_of, feature_map, last_layer, through
+from mdm_jax.models.prototype_layers import (
+    add_on_layers,
+    classes_of,
+    feature_map,
+    last_layer,
+    through,
+)
 
 EPSILON = 1e-4
 LARGEST = math.log(1.0 / EPSILON)
@@ -31,12 +39,14 @@ OTHER_CLASS = -0.5
 class ProtoPNet(nnx.Module):
     """Classifier by similarity of image patches to learned prototypes.
 
-    `backbone` is a network without its head, which names its last map by `feature_layer` and counts its channels by `width`.
-    `prototypes_per_class` is one number or one for each class; `prototype_classes` gives the class of every prototype instead,
-    as it is after pruning. Input [n, h, w, channels], already normalised; `out` has what the backbone names and
+    `backbone` is a network without its head, which names its last map by `feature_layer` and counts
+    its channels by `width`. `prototypes_per_class` is one number or one for each class;
+    `prototype_classes` gives the class of every prototype instead, as it is after pruning. Input
+    [n, h, w, channels], already normalised; `out` has what the backbone names and
 
-      patches [n, gh, gw, d] in (0, 1); distance_maps, similarity_maps [n, gh, gw, m];
-      distances, similarities, normalised_similarities [n, m]: at the closest patch; the last as a share of `LARGEST`.
+      patches [n, gh, gw, d] in (0, 1); distance_maps, similarity_maps [n, gh, gw, m]; distances,
+      similarities, normalised_similarities [n, m]: at the closest patch; the last as a share of
+      `LARGEST`.
 
     Raises InputError for an unknown add-on and impossible numbers of prototypes.
     """
@@ -56,7 +66,9 @@ class ProtoPNet(nnx.Module):
         self.num_classes, self.add_on_kind = num_classes, add_on
         self.backbone = backbone
         self.add_on = add_on_layers(add_on, backbone.width, width, rngs=rngs)
-        self.prototypes = nnx.Param(jax.random.uniform(rngs.params(), (len(self.prototype_classes), width)))
+        self.prototypes = nnx.Param(
+            jax.random.uniform(rngs.params(), (len(self.prototype_classes), width))
+        )
         self.last_layer = last_layer(self.prototype_classes, num_classes, OTHER_CLASS, rngs=rngs)
 
     @property
@@ -85,14 +97,18 @@ class ProtoPNet(nnx.Module):
         return self.last_layer(similarities.astype(patches.dtype)), out
 
 
-def squared_distances(patches: Float[Array, "n gh gw d"], prototypes: Float[Array, "m d"]) -> Float[Array, "n gh gw m"]:
+def squared_distances(
+    patches: Float[Array, "n gh gw d"], prototypes: Float[Array, "m d"]
+) -> Float[Array, "n gh gw m"]:
     """|z - p|^2 = relu(|z|^2 - 2 z.p + |p|^2): a 1x1 convolution with the prototypes, in float32.
 
-    At full precision wherever it runs, because the three terms nearly cancel where a patch is close to its prototype.
-    """
+    At full precision wherever it runs, because the three terms nearly cancel where a patch is close
+    to its prototype."""
     z, p = patches.astype(jnp.float32), prototypes.astype(jnp.float32)
     products = jnp.einsum("nhwd,md->nhwm", z, p, precision=jax.lax.Precision.HIGHEST)
-    return jax.nn.relu(jnp.sum(z * z, axis=-1, keepdims=True) - 2 * products + jnp.sum(p * p, axis=-1))
+    return jax.nn.relu(
+        jnp.sum(z * z, axis=-1, keepdims=True) - 2 * products + jnp.sum(p * p, axis=-1)
+    )
 
 
 def log_similarity(distances: Float[Array, "*s"]) -> Float[Array, "*s"]:

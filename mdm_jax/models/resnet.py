@@ -1,8 +1,9 @@
-"""Residual networks (He et al., arXiv 1512.03385; v1.5, stride in the 3x3 convolution), Flax NNX, NHWC.
+"""Residual networks (He et al., arXiv 1512.03385; v1.5, stride in the 3x3 convolution), Flax NNX,
+NHWC.
 
-`ResNet(images) -> (logits, out)`: `out` names every stage, so CAMs and prototype nodes need no hooks. Parameters carry
-timm's and torchvision's names (`layer1.0.conv1`, `layer1.0.downsample.0`), so weight files map one to one.
-"""
+`ResNet(images) -> (logits, out)`: `out` names every stage, so CAMs and prototype nodes need no
+hooks. Parameters carry timm's and torchvision's names (`layer1.0.conv1`, `layer1.0.downsample.0`),
+so weight files map one to one."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut; the 3x3 carries the stride, the output has 4 times the width."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; the 3x3 carries the stride, the output has 4
+    times the width."""
 
     expansion: ClassVar = 4
     folds: ClassVar = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
@@ -58,18 +60,21 @@ class Bottleneck(nnx.Module):
         return jax.nn.relu(self.bn3(self.conv3(y)) + _through(self.downsample, x))
 
 
-BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
+    "basic": BasicBlock,
+    "bottleneck": Bottleneck,
+}
 
 
 class ResNet(nnx.Module):
     """Residual classifier of any width, depth, stem and class count.
 
-    `widths[s]` channels (4 times as many out of a bottleneck) and `depths[s]` blocks in stage s; every stage but the first
-    halves the resolution. Input [n, h, w, channels], already normalised; returns logits [n, classes] and
-    `{"stem", "layer1", ..., "features": [n, d]}`: what enters the first stage, the stage outputs, the pooled features.
-    With `num_classes=0` there is no head, and the pooled features stand in for the logits: a backbone, whose last map has
-    `width` channels under the name `feature_layer`. Raises InputError for an unknown block or stem.
-    """
+    `widths[s]` channels (4 times as many out of a bottleneck) and `depths[s]` blocks in stage s;
+    every stage but the first halves the resolution. Input [n, h, w, channels], already normalised;
+    returns logits [n, classes] and `{"stem", "layer1", ..., "features": [n, d]}`: what enters the
+    first stage, the stage outputs, the pooled features. With `num_classes=0` there is no head, and
+    the pooled features stand in for the logits: a backbone, whose last map has `width` channels
+    under the name `feature_layer`. Raises InputError for an unknown block or stem."""
 
     folds: ClassVar = (("conv1", "bn1"),)
 
@@ -116,7 +121,9 @@ class ResNet(nnx.Module):
 def _shortcut(inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs) -> Any:
     """A projection where the shapes differ, nothing where they agree."""
     projects = stride != 1 or inputs != outputs
-    return nnx.List([conv(inputs, outputs, 1, stride, rngs=rngs), norm(outputs, rngs=rngs)] if projects else [])
+    return nnx.List(
+        [conv(inputs, outputs, 1, stride, rngs=rngs), norm(outputs, rngs=rngs)] if projects else []
+    )
 
 
 def _through(layers: Any, x: Array) -> Array:

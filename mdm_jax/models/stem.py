@@ -1,4 +1,5 @@
-"""How a convolutional network begins: the named stems, and their first convolution with a fast input gradient."""
+"""How a convolutional network begins: the named stems, and their first convolution with a fast
+input gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from mdm_jax.errors import unknown
 from mdm_jax.models.layers import conv
 
 STEMS = {"imagenet": (7, 2, True), "strided": (3, 2, False), "small": (3, 1, False)}
-"""Kernel, stride and whether a max-pool follows: for photographs, and for images of some 32 to 160 pixels."""
+"""Kernel, stride and whether a max-pool follows: for photographs, and for images of some 32 to 160
+pixels."""
 
 
 def named_stem(name: str) -> tuple[int, int, bool]:
@@ -25,7 +27,8 @@ def named_stem(name: str) -> tuple[int, int, bool]:
 
 
 def first_conv(inputs: int, outputs: int, kernel: int, stride: int, *, rngs: nnx.Rngs) -> nnx.Conv:
-    """The convolution that reads the image; with stride 2 its input gradient is computed the fast way."""
+    """The convolution that reads the image; with stride 2 its input gradient is computed the fast
+    way."""
     layer = conv(inputs, outputs, kernel, stride, rngs=rngs)
     if stride == 2:
         layer.conv_general_dilated = _halving_conv
@@ -39,17 +42,22 @@ def _halving_conv(x: Array, kernel: Array, strides: Any, padding: Any, **options
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _halving(x: Array, kernel: Array, pad: int, precision: Any) -> Array:
-    """Convolution of stride 2. XLA's input gradient of it runs over an image filled up with zeros, on CPU 4 times slower than
-    need be; its tangent here, and so its gradient, is that of the same convolution on 2x2 pixels as channels, not strided."""
+    """Convolution of stride 2. XLA's input gradient of it runs over an image filled up with zeros,
+    on CPU 4 times slower than need be; its tangent here, and so its gradient, is that of the same
+    convolution on 2x2 pixels as channels, not strided."""
     return _conv(x, kernel, 2, [(pad, pad)] * 2, precision)
 
 
-def _halving_tangent(pad: int, precision: Any, primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+def _halving_tangent(
+    pad: int, precision: Any, primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> tuple[Array, Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
     y = _halving(x, kernel, pad, precision)
     zero = jax.custom_derivatives.SymbolicZero
     parts = [] if isinstance(dx, zero) else [_by_blocks(dx, kernel, pad, precision)]
-    parts += [] if isinstance(dkernel, zero) else [_conv(x, dkernel, 2, [(pad, pad)] * 2, precision)]
+    parts += (
+        [] if isinstance(dkernel, zero) else [_conv(x, dkernel, 2, [(pad, pad)] * 2, precision)]
+    )
     return y, sum(parts[1:], parts[0]) if parts else jnp.zeros_like(y)
 
 
@@ -57,20 +65,33 @@ _halving.defjvp(_halving_tangent, symbolic_zeros=True)
 
 
 def _by_blocks(x: Array, kernel: Array, pad: int, precision: Any) -> Array:
-    """The convolution of stride 2 as one of stride 1 over blocks of 2x2 pixels, each a pixel of 4 times the channels."""
+    """The convolution of stride 2 as one of stride 1 over blocks of 2x2 pixels, each a pixel of 4
+    times the channels."""
     n, *sides, channels = x.shape
     width = kernel.shape[0]
     outputs = [(side + 2 * pad - width) // 2 + 1 for side in sides]
     taps = (width + 1) // 2
     kernel = jnp.pad(kernel, [(0, 2 * taps - width)] * 2 + [(0, 0)] * 2)
-    kernel = kernel.reshape(taps, 2, taps, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5).reshape(taps, taps, 4 * channels, -1)
+    kernel = (
+        kernel.reshape(taps, 2, taps, 2, channels, -1)
+        .transpose(0, 2, 1, 3, 4, 5)
+        .reshape(taps, taps, 4 * channels, -1)
+    )
     blocks = [count + taps - 1 for count in outputs]
     ends = [(pad, 2 * count - side - pad, 0) for count, side in zip(blocks, sides)]
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *ends, (0, 0, 0)])  # a negative end cuts what no window reaches
-    x = x.reshape(n, blocks[0], 2, blocks[1], 2, channels).transpose(0, 1, 3, 2, 4, 5).reshape(n, *blocks, 4 * channels)
+    x = jax.lax.pad(
+        x, jnp.zeros((), x.dtype), [(0, 0, 0), *ends, (0, 0, 0)]
+    )  # a negative end cuts what no window reaches
+    x = (
+        x.reshape(n, blocks[0], 2, blocks[1], 2, channels)
+        .transpose(0, 1, 3, 2, 4, 5)
+        .reshape(n, *blocks, 4 * channels)
+    )
     return _conv(x, kernel, 1, "VALID", precision)
 
 
 def _conv(x: Array, kernel: Array, stride: int, padding: Any, precision: Any) -> Array:
     layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=layout, precision=precision)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=layout, precision=precision
+    )

@@ -1,8 +1,8 @@
-"""Vision Transformers (Dosovitskiy et al., arXiv 2010.11929) and DeiT (Touvron et al., arXiv 2012.12877), Flax NNX, NHWC.
+"""Vision Transformers (Dosovitskiy et al., arXiv 2010.11929) and DeiT (Touvron et al., arXiv
+2012.12877), Flax NNX, NHWC.
 
-`ViT(images) -> (logits, out)`: `out` names the tokens of every block and, on request, its attention. Parameters carry timm's
-names (`blocks.0.attn.qkv`), so weight files map one to one.
-"""
+`ViT(images) -> (logits, out)`: `out` names the tokens of every block and, on request, its
+attention. Parameters carry timm's names (`blocks.0.attn.qkv`), so weight files map one to one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ PATCH = 8
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with an explicit softmax in float32: `softmax(q k' / sqrt(d)) v`."""
+    """Multi-head self-attention with an explicit softmax in float32: `softmax(q k' / sqrt(d))
+    v`."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.heads = heads
@@ -34,7 +35,9 @@ class Attention(nnx.Module):
     def __call__(self, x: Tokens) -> tuple[Tokens, Attentions]:
         n, t, width = x.shape
         q, k, v = jnp.moveaxis(self.qkv(x).reshape(n, t, 3, self.heads, width // self.heads), 2, 0)
-        scores = jnp.einsum("nqhd,nkhd->nhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+        scores = jnp.einsum(
+            "nqhd,nkhd->nhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+        )
         attention = jax.nn.softmax(scores, axis=-1)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", attention.astype(x.dtype), v)
         return self.proj(mixed.reshape(n, t, width)), attention
@@ -52,7 +55,8 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention, then MLP, each on normed tokens and added to them: the tokens, the attention, and what entered it."""
+    """Attention, then MLP, each on normed tokens and added to them: the tokens, the attention, and
+    what entered it."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.norm1 = _norm(width, rngs=rngs)
@@ -68,15 +72,19 @@ class Block(nnx.Module):
 
 
 class PatchEmbed(nnx.Module):
-    """Patches as tokens: one linear map of each (`patch`), or pairs of 3x3 convolutions, the first of stride 2, until a patch
-    is a pixel (`conv`, after Xiao et al., arXiv 2106.14881, with a second convolution), which learns from far fewer images."""
+    """Patches as tokens: one linear map of each (`patch`), or pairs of 3x3 convolutions, the first
+    of stride 2, until a patch is a pixel (`conv`, after Xiao et al., arXiv 2106.14881, with a
+    second convolution), which learns from far fewer images."""
 
     def __init__(self, channels: int, width: int, patch: int, stem: str, *, rngs: nnx.Rngs):
         if stem not in STEMS:
             raise unknown("stem", stem, STEMS)
         halvings = patch.bit_length() - 1 if stem == "conv" else 0
         if halvings and 2**halvings != patch:
-            raise InputError(f"a conv stem halves the image, so a patch of {patch} cannot be: give 2, 4, 8, 16 or 32")
+            raise InputError(
+                f"a conv stem halves the image, so a patch of {patch} cannot be: give 2, 4, 8, 16"
+                " or 32"
+            )
         widths = [width >> (halvings - 1 - i) for i in range(halvings)]
         layers: list[Any] = []
         for inputs, outputs in zip([channels, *widths], widths):
@@ -84,7 +92,14 @@ class PatchEmbed(nnx.Module):
             layers += [conv(outputs, outputs, 3, rngs=rngs), norm(outputs, rngs=rngs)]
         self.stem = nnx.List(layers)
         side = 1 if halvings else patch
-        self.proj = nnx.Conv(widths[-1] if halvings else channels, width, (side, side), side, padding="VALID", rngs=rngs)
+        self.proj = nnx.Conv(
+            widths[-1] if halvings else channels,
+            width,
+            (side, side),
+            side,
+            padding="VALID",
+            rngs=rngs,
+        )
 
     def __call__(self, images: Float[Array, "n h w c"]) -> Tokens:
         x = images
@@ -97,15 +112,16 @@ class PatchEmbed(nnx.Module):
 class ViT(nnx.Module):
     """Transformer classifier of any width, depth, patch, stem, input size and class count.
 
-    `size` (height, width) in pixels fixes the grid of the learned position embeddings; images of another size, a multiple of
-    `patch`, get them interpolated bicubically. `distilled` adds DeiT's second token and head. `remat` computes each block but
-    the last again in the backward pass: memory of one block instead of all. Input [n, h, w, channels], already normalised;
-    returns logits [n, classes] and `{"tokens", "block1", ..., "norm1", "norm": [n, t, d], "features": [n, d]}`, with the class
-    token first, and with `attention=True` also `"attention": [blocks x [n, heads, t, t]]`. `norm1` is what enters the last
-    block's attention (timm's `blocks[-1].norm1`): the last place where the patches' tokens reach the logits, so CAMs look here.
-    With `num_classes=0` there is no head, see `ResNet`. Raises InputError for sizes that are no multiple of the patch, widths
-    that are none of the heads, and a distilled network without a head.
-    """
+    `size` (height, width) in pixels fixes the grid of the learned position embeddings; images of
+    another size, a multiple of `patch`, get them interpolated bicubically. `distilled` adds DeiT's
+    second token and head. `remat` computes each block but the last again in the backward pass:
+    memory of one block instead of all. Input [n, h, w, channels], already normalised; returns
+    logits [n, classes] and `{"tokens", "block1", ..., "norm1", "norm": [n, t, d], "features": [n,
+    d]}`, with the class token first, and with `attention=True` also `"attention": [blocks x [n,
+    heads, t, t]]`. `norm1` is what enters the last block's attention (timm's `blocks[-1].norm1`):
+    the last place where the patches' tokens reach the logits, so CAMs look here. With
+    `num_classes=0` there is no head, see `ResNet`. Raises InputError for sizes that are no multiple
+    of the patch, widths that are none of the heads, and a distilled network without a head."""
 
     def __init__(
         self,
@@ -126,7 +142,8 @@ class ViT(nnx.Module):
             raise InputError(f"width {width} is no multiple of {heads} heads: change one of them")
         if distilled and not num_classes:
             raise InputError(
-                "a distilled Transformer has two heads, so it cannot go without: leave out distilled or give num_classes"
+                "a distilled Transformer has two heads, so it cannot go without: leave out"
+                " distilled or give num_classes"
             )
         self.patch, self.depth, self.remat = patch, depth, remat
         self.width, self.feature_layer = width, "norm"
@@ -137,7 +154,9 @@ class ViT(nnx.Module):
         self.cls_token = nnx.Param(small(rngs.params(), (1, 1, width)))
         if distilled:
             self.dist_token = nnx.Param(small(rngs.params(), (1, 1, width)))
-        self.pos_embed = nnx.Param(places(rngs.params(), (1, extra + self.grid[0] * self.grid[1], width)))
+        self.pos_embed = nnx.Param(
+            places(rngs.params(), (1, extra + self.grid[0] * self.grid[1], width))
+        )
         self.blocks = nnx.List([Block(width, heads, rngs=rngs) for _ in range(depth)])
         self.norm = _norm(width, rngs=rngs)
         self.head = _linear(width, num_classes, rngs=rngs) if num_classes else Identity()
@@ -150,7 +169,8 @@ class ViT(nnx.Module):
         out: dict[str, Any] = {"tokens": x}
         seen = []
         for number, block in enumerate(self.blocks, start=1):
-            # the last block's memory is needed as soon as the backward pass begins: to compute it again would save nothing
+            # the last block's memory is needed as soon as the backward pass begins: to compute it
+            # again would save nothing
             apply = jax.checkpoint(_apply) if self.remat and number < self.depth else _apply
             x, weights, out["norm1"] = apply(block, x)
             out[f"block{number}"] = x
@@ -163,16 +183,25 @@ class ViT(nnx.Module):
         return (logits + self.head_dist(x[:, 1])) / 2 if self.distilled else logits, out
 
     def _embed(self, images: Array) -> Tokens:
-        """Patches as tokens behind the class token (and DeiT's), each with the embedding of its place."""
+        """Patches as tokens behind the class token (and DeiT's), each with the embedding of its
+        place."""
         grid = self._grid_of(*images.shape[1:3])
         patches = self.patch_embed(images)
         first = [self.cls_token[...]] + ([self.dist_token[...]] if self.distilled else [])
-        tokens = [jnp.broadcast_to(token, (len(images), 1, token.shape[-1])).astype(patches.dtype) for token in first]
-        return jnp.concatenate([*tokens, patches], axis=1) + interpolate(self.pos_embed[...], len(first), self.grid, grid)
+        tokens = [
+            jnp.broadcast_to(token, (len(images), 1, token.shape[-1])).astype(patches.dtype)
+            for token in first
+        ]
+        return jnp.concatenate([*tokens, patches], axis=1) + interpolate(
+            self.pos_embed[...], len(first), self.grid, grid
+        )
 
     def _grid_of(self, height: int, width: int) -> tuple[int, int]:
         if height % self.patch or width % self.patch or not height * width:
-            raise InputError(f"{height}x{width} pixels are no multiple of the patch of {self.patch}: choose another input size")
+            raise InputError(
+                f"{height}x{width} pixels are no multiple of the patch of {self.patch}: choose"
+                " another input size"
+            )
         return height // self.patch, width // self.patch
 
 
@@ -183,13 +212,16 @@ def _apply(block: Block, x: Tokens) -> tuple[Tokens, Attentions, Tokens]:
 def interpolate(
     embedding: Float[Array, "1 t d"], extra: int, old: tuple[int, int], new: tuple[int, int]
 ) -> Float[Array, "1 t2 d"]:
-    """Position embeddings for another grid: bicubic with antialiasing; the `extra` leading ones stay, as in timm."""
+    """Position embeddings for another grid: bicubic with antialiasing; the `extra` leading ones
+    stay, as in timm."""
     if old == new:
         return embedding
     first, places = embedding[:, :extra], embedding[:, extra:]
     image = places.reshape(1, *old, -1).astype(jnp.float32)
     resized = jax.image.resize(image, (1, *new, image.shape[-1]), "cubic", antialias=True)
-    return jnp.concatenate([first, resized.reshape(1, new[0] * new[1], -1).astype(embedding.dtype)], axis=1)
+    return jnp.concatenate(
+        [first, resized.reshape(1, new[0] * new[1], -1).astype(embedding.dtype)], axis=1
+    )
 
 
 def _linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:

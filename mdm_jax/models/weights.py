@@ -1,4 +1,5 @@
-"""Weights as arrays in timm's names and torch's layout, read straight into an abstract Flax NNX module."""
+"""Weights as arrays in timm's names and torch's layout, read straight into an abstract Flax NNX
+module."""
 
 from __future__ import annotations
 
@@ -14,51 +15,77 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mdm_jax.errors import InputError
-from mdm_jax.models.naming import timm_names
+from mdm_jax.models.weight_names import timm_names
 
 Module = TypeVar("Module", bound=nnx.Module)
 
 ANOTHER = "they are of another network or variant, name the right one with --model"
-_LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_LEAF_NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a safetensors file by name. Raises InputError for anything else; never unpickles."""
+    """Arrays of a safetensors file by name. Raises InputError for anything else; never
+    unpickles."""
     try:
         return load_file(path)
-    except (SafetensorError, OSError, KeyError) as error:  # KeyError: a number format that numpy has not
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+    ) as error:  # KeyError: a number format that numpy has not
         raise InputError(f"{path} is not a readable safetensors file ({error})") from error
 
 
 def fill(network: Module, arrays: Mapping[str, np.ndarray]) -> Module:
     """A module of shapes only (of `nnx.eval_shape`) with `arrays` in place of the shapes, as numpy.
 
-    Raises InputError naming the first missing, unexpected, misshapen, non-numeric or non-finite entry.
-    """
+    Raises InputError naming the first missing, unexpected, misshapen, non-numeric or non-finite
+    entry."""
     wanted, given = places(network), timm_names(arrays)
     missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing:
         others = f" and hold {unexpected[0]!r}" if unexpected else ""
-        raise InputError(f"the weights lack {missing[0]!r} ({len(missing)} entries missing){others}: {ANOTHER}")
+        raise InputError(
+            f"the weights lack {missing[0]!r} ({len(missing)} entries missing){others}: {ANOTHER}"
+        )
     if unexpected:
-        raise InputError(f"the weights hold {unexpected[0]!r}, unknown to this network ({len(unexpected)} such): {ANOTHER}")
+        raise InputError(
+            f"the weights hold {unexpected[0]!r}, unknown to this network ({len(unexpected)} such):"
+            f" {ANOTHER}"
+        )
     filled = []
     for name, (path, leaf) in wanted.items():
         array = _from_torch(given[name], path[-1])
         if array.shape != leaf.shape:
             needed = torch_shape(leaf.shape, path[-1])
-            raise InputError(f"weight {name!r} has shape {given[name].shape}, this network needs {needed}: {ANOTHER}")
+            raise InputError(
+                f"weight {name!r} has shape {given[name].shape}, this network needs {needed}:"
+                f" {ANOTHER}"
+            )
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise InputError(f"weight {name!r} is {array.dtype}: quantised weights are not supported, give floating-point ones")
+            raise InputError(
+                f"weight {name!r} is {array.dtype}: quantised weights are not supported, give"
+                " floating-point ones"
+            )
         array = np.ascontiguousarray(array, leaf.dtype)
         if not np.isfinite(array).all():
-            raise InputError(f"weight {name!r} holds NaN or infinite values: the file is damaged or training diverged")
+            raise InputError(
+                f"weight {name!r} holds NaN or infinite values: the file is damaged or training"
+                " diverged"
+            )
         filled.append((path, leaf.replace(array)))
     return nnx.merge(nnx.graphdef(network), nnx.from_flat_state(filled))
 
 
 def load(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
-    """The module that `construct` describes with `arrays` on the device, without being initialised first.
+    """The module that `construct` describes with `arrays` on the device, without being initialised
+    first.
 
     Raises InputError as `fill` does.
     """
@@ -66,20 +93,26 @@ def load(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> M
 
 
 def places(module: nnx.Module) -> dict[str, tuple[tuple[Any, ...], Any]]:
-    """Path and leaf of every parameter and batch statistic by timm's name, also of a module that is only shapes."""
+    """Path and leaf of every parameter and batch statistic by timm's name, also of a module that is
+    only shapes."""
     flat = nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat)))
     return {_torch_name(path): (path, leaf) for path, leaf in flat}
 
 
 def save(module: nnx.Module, path: Path) -> None:
-    """Write every parameter and batch statistic of a module as safetensors in timm's names and torch's layout."""
+    """Write every parameter and batch statistic of a module as safetensors in timm's names and
+    torch's layout."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(entries(module), path)
 
 
 def entries(module: nnx.Module) -> dict[str, np.ndarray]:
-    """Every parameter and batch statistic of a module by timm's name, in torch's layout: what `fill` takes."""
-    return {name: _to_torch(np.asarray(jax.device_get(v[...])), path[-1]) for name, (path, v) in places(module).items()}
+    """Every parameter and batch statistic of a module by timm's name, in torch's layout: what
+    `fill` takes."""
+    return {
+        name: _to_torch(np.asarray(jax.device_get(v[...])), path[-1])
+        for name, (path, v) in places(module).items()
+    }
 
 
 def _torch_name(path: tuple[Any, ...]) -> str:

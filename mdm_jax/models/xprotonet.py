@@ -1,19 +1,20 @@
 """XProtoNet (Kim, Kim, Seo, Yoon, CVPR 2021, arXiv 2103.10663), Flax NNX, NHWC.
 
-`XProtoNet(backbone, ...)(images) -> (logits, out)`, on any backbone of ours. For the features F(u) and the occurrence map
-M_p(u) of prototype p over the positions u of an image
+`XProtoNet(backbone, ...)(images) -> (logits, out)`, on any backbone of ours. For the features F(u)
+and the occurrence map M_p(u) of prototype p over the positions u of an image
 
     f_p = mean_u M_p(u) F(u),    s_p = cosine(f_p, p),    logits = s W
 
-The authors published no code, and those who built it anew disagree. The choices here, with the sources that make each:
-`occurrence` "abs" (ProtoASNet: three convolutions and an absolute value) or "sigmoid" (MProtoNet, there with batch norms);
-`pool` "mean" (MProtoNet) or "sum" (ProtoASNet; the cosine is the same, f_p larger by the number of positions); `shifted`
-(s + 1) / 2 in [0, 1] (ProtoASNet); `other_weight`, the start of W for other classes, 0 (ProtoASNet) or -0.5 (MProtoNet).
-Defaults are ProtoASNet's but for the mean, which keeps f_p in the range of the features, and the shift, which adds a constant
-to the logits. The features carry no final sigmoid. Prototypes begin in random directions: from the uniform values that others
-begin with they all point the same way (their mean cosine is 3/4), and a network trained from there finds every prototype in an
-empty image and tells classes by what excludes them.
-"""
+The authors published no code, and those who built it anew disagree. The choices here, with the
+sources that make each: `occurrence` "abs" (ProtoASNet: three convolutions and an absolute value) or
+"sigmoid" (MProtoNet, there with batch norms); `pool` "mean" (MProtoNet) or "sum" (ProtoASNet; the
+cosine is the same, f_p larger by the number of positions); `shifted` (s + 1) / 2 in [0, 1]
+(ProtoASNet); `other_weight`, the start of W for other classes, 0 (ProtoASNet) or -0.5 (MProtoNet).
+Defaults are ProtoASNet's but for the mean, which keeps f_p in the range of the features, and the
+shift, which adds a constant to the logits. The features carry no final sigmoid. Prototypes begin in
+random directions: from the uniform values that others begin with they all point the same way (their
+mean cosine is 3/4), and a network trained from there finds every prototype in an empty image and
+tells classes by what excludes them."""
 
 from __future__ import annotations
 
@@ -27,7 +28,13 @@ from jaxtyping import Array, Float
 
 from mdm_jax.errors import unknown
 from mdm_jax.models.layers import Outputs, pointwise
-from mdm_jax.models.prototypes import add_on_layers, classes_of, feature_map, last_layer, through
+from mdm_jax.models.prototype_layers import (
+    add_on_layers,
+    classes_of,
+    feature_map,
+    last_layer,
+    through,
+)
 
 OCCURRENCES = {"abs": jnp.abs, "sigmoid": jax.nn.sigmoid}
 POOLS = {"sum": jnp.sum, "mean": jnp.mean}
@@ -38,11 +45,11 @@ EPSILON = 1e-6
 class XProtoNet(nnx.Module):
     """Classifier by similarity of features, pooled where a prototype occurs, to learned prototypes.
 
-    The backbone and the numbers of prototypes are as in `ProtoPNet`. Input [n, h, w, channels], already normalised; `out` has
-    what the backbone names and
+    The backbone and the numbers of prototypes are as in `ProtoPNet`. Input [n, h, w, channels],
+    already normalised; `out` has what the backbone names and
 
-      patches [n, gh, gw, d]; occurrence_maps [n, gh, gw, m] >= 0; pooled [n, m, d];
-      similarities, normalised_similarities [n, m]: the cosine, or (cosine + 1) / 2 when shifted, at most 1;
+      patches [n, gh, gw, d]; occurrence_maps [n, gh, gw, m] >= 0; pooled [n, m, d]; similarities,
+      normalised_similarities [n, m]: the cosine, or (cosine + 1) / 2 when shifted, at most 1;
       distances [n, m]: 1 - cosine, in [0, 2].
 
     Raises InputError for unknown options and impossible numbers of prototypes.
@@ -68,7 +75,12 @@ class XProtoNet(nnx.Module):
         if pool not in POOLS:
             raise unknown("pool", pool, POOLS)
         self.prototype_classes = classes_of(num_classes, prototypes_per_class, prototype_classes)
-        self.options = (("occurrence", occurrence), ("pool", pool), ("shifted", shifted), ("other_weight", other_weight))
+        self.options = (
+            ("occurrence", occurrence),
+            ("pool", pool),
+            ("shifted", shifted),
+            ("other_weight", other_weight),
+        )
         self.num_classes, self.add_on_kind = num_classes, add_on
         self.backbone = backbone
         self.add_on = add_on_layers(add_on, backbone.width, width, rngs=rngs)
@@ -86,18 +98,26 @@ class XProtoNet(nnx.Module):
     @property
     def arguments(self) -> dict[str, Any]:
         """What it was made with, beside its backbone."""
-        given = {"num_classes": self.num_classes, "prototype_classes": self.prototype_classes, "add_on": self.add_on_kind}
+        given = {
+            "num_classes": self.num_classes,
+            "prototype_classes": self.prototype_classes,
+            "add_on": self.add_on_kind,
+        }
         return given | {"width": self.prototypes.shape[-1]} | dict(self.options)
 
     def __call__(self, images: Float[Array, "n h w c"]) -> Outputs:
         options: dict[str, Any] = dict(self.options)
         features, out = feature_map(self.backbone, images)
         patches = out["patches"] = through(self.add_on, features)
-        maps = out["occurrence_maps"] = OCCURRENCES[options["occurrence"]](through(self.occurrence, features))
+        maps = out["occurrence_maps"] = OCCURRENCES[options["occurrence"]](
+            through(self.occurrence, features)
+        )
         pooled = out["pooled"] = pooled_features(patches, maps, options["pool"])
         cosines = cosine_similarity(pooled, self.prototypes[...])
         out["distances"] = 1.0 - cosines
-        similarities = out["similarities"] = (cosines + 1.0) / 2.0 if options["shifted"] else cosines
+        similarities = out["similarities"] = (
+            (cosines + 1.0) / 2.0 if options["shifted"] else cosines
+        )
         out["normalised_similarities"] = similarities
         return self.last_layer(similarities.astype(patches.dtype)), out
 
@@ -110,8 +130,11 @@ def pooled_features(
     return weighed if pool == "sum" else weighed / (patches.shape[1] * patches.shape[2])
 
 
-def cosine_similarity(pooled: Float[Array, "n m d"], prototypes: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """f.p / (|f| |p|) of each prototype with its own pooled feature; 0, with a gradient of 0, where f or p vanishes."""
+def cosine_similarity(
+    pooled: Float[Array, "n m d"], prototypes: Float[Array, "m d"]
+) -> Float[Array, "n m"]:
+    """f.p / (|f| |p|) of each prototype with its own pooled feature; 0, with a gradient of 0, where
+    f or p vanishes."""
     return jnp.sum(_direction(pooled) * _direction(prototypes.astype(pooled.dtype)), axis=-1)
 
 

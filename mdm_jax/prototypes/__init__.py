@@ -1,4 +1,5 @@
-"""Prototype networks: training's stages, prototype search, and "this looks like that" as figures and pages.
+"""Prototype networks: training's stages, prototype search, and "this looks like that" as figures
+and pages.
 
 Nothing is imported before it is asked for.
 """

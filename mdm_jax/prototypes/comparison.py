@@ -1,8 +1,9 @@
-"""Which region is a prototype's? All regions of the same pairs, at the same areas, with 95 % intervals over pairs.
+"""Which region is a prototype's? All regions of the same pairs, at the same areas, with 95 %
+intervals over pairs.
 
-The intervals are the bootstrap's over pairs, and of a difference paired (`mdm_jax.evaluation.scores`): give one pair an image,
-or pairs of one image count as independent. Region and copies of the image are made by one network, clean and masked alike.
-"""
+The intervals are the bootstrap's over pairs, and of a difference paired
+(`mdm_jax.evaluation.statistics`): give one pair an image, or pairs of one image count as
+independent. Region and copies of the image are made by one network, clean and masked alike."""
 
 from __future__ import annotations
 
@@ -16,25 +17,36 @@ from jaxtyping import Array, Int, Key
 
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation.benchmark import Cost, Entry, failures
-from mdm_jax.evaluation.scores import Scores
+from mdm_jax.evaluation.statistics import Scores
 from mdm_jax.evaluation.tables import Table, of_entries
+from mdm_jax.execution.timing import stopwatch
 from mdm_jax.images import check_batch
-from mdm_jax.metrics.localisation import check_truth
+from mdm_jax.metrics.localization import check_truth
 from mdm_jax.metrics.metric import Metric
-from mdm_jax.prototypes import changes, search
 from mdm_jax.prototypes import parts as parts_
+from mdm_jax.prototypes import perturbations, search
 from mdm_jax.prototypes.curves import Curves, curves_of
-from mdm_jax.prototypes.measures import METRICS, Evidence, live
-from mdm_jax.timing import stopwatch
+from mdm_jax.prototypes.metrics import METRICS, Evidence, live
 from mdm_jax.types import Explanation, Node
 
-CHECKS = ("noise", *changes.WHAT)
+CHECKS = ("noise", *perturbations.WHAT)
 """what regions are found anew under: noise on the image, permuted prototypes, a fresh backbone"""
 SHOWN = (
     *("retention:grey", "removal:grey", "retention:blur", "removal:blur"),
     *("retention:distance-above-grey", "removal:distance-above-grey"),
-    *("least_area:similarity-grey", "least_area:distance-grey", "least_area:similarity-blur", "least_area:distance-blur"),
-    *("object_overlap:5%", "object_iou:own-area", "stability:noise", "sanity:prototypes", "sanity:backbone"),
+    *(
+        "least_area:similarity-grey",
+        "least_area:distance-grey",
+        "least_area:similarity-blur",
+        "least_area:distance-blur",
+    ),
+    *(
+        "object_overlap:5%",
+        "object_iou:own-area",
+        "stability:noise",
+        "sanity:prototypes",
+        "sanity:backbone",
+    ),
     *("purity:box-32", "consistency:box-72"),
 )
 """what a table shows unless it is asked for all"""
@@ -63,10 +75,11 @@ class Comparison:
         return Scores(self.ids, {name: METRICS[name] for name in measured}, measured)
 
     def table(self, *, reference: str | None = None, metrics: Sequence[str] | None = None) -> Table:
-        """The table of `metrics`, by default `SHOWN`, as far as they apply; by default others are compared with MDM.
+        """The table of `metrics`, by default `SHOWN`, as far as they apply; by default others are
+        compared with MDM.
 
-        `evaluation.tables.markdown` and `to_csv` write it. Raises InputError for a metric that does not exist.
-        """
+        `evaluation.tables.markdown` and `to_csv` write it. Raises InputError for a metric that does
+        not exist."""
         asked = tuple(SHOWN if metrics is None else metrics)
         for name in asked:
             if name not in METRICS:
@@ -79,18 +92,30 @@ class Comparison:
     def _entry(self, region: str, asked: Sequence[str]) -> Entry:
         scores, info = self.scores(region), self.explanations[region].info
         kept = {name: each for name, each in scores.measured.items() if name in asked}
-        cost = Cost(float(np.mean(info.evaluations)), float(np.mean(info.forwards)), self.seconds[region] / len(self.ids))
+        cost = Cost(
+            float(np.mean(info.evaluations)),
+            float(np.mean(info.forwards)),
+            self.seconds[region] / len(self.ids),
+        )
         return Entry(
-            self.name, region, cost, Scores(self.ids, scores.metrics, kept), failures=failures(np.asarray(info.status))
+            self.name,
+            region,
+            cost,
+            Scores(self.ids, scores.metrics, kept),
+            failures=failures(np.asarray(info.status)),
         )
 
     def _notes(self) -> tuple[str, ...]:
         first = next(iter(self.evidence.values()))
         counted = int(live(first.curves).sum())
-        note = f"{len(self.ids)} pairs of an image and a prototype, {len(np.unique(self.prototypes))} different prototypes"
+        note = (
+            f"{len(self.ids)} pairs of an image and a prototype, {len(np.unique(self.prototypes))}"
+            " different prototypes"
+        )
         if counted < len(self.ids):
             note += (
-                f"; {len(self.ids) - counted} left out of the curves: the prototype is not in the image, or nothing changes it"
+                f"; {len(self.ids) - counted} left out of the curves: the prototype is not in the"
+                " image, or nothing changes it"
             )
         return (note,)
 
@@ -115,17 +140,20 @@ def compare(
 ) -> Comparison:
     """Find and measure the regions of prototype `prototypes[i]` in image i.
 
-    Args:
-      classifier, images, prototypes, regions, node, configs, key, ids, micro_batch: as in `search.find`.
+    Args: classifier, images, prototypes, regions, node, configs, key, ids, micro_batch: as in
+      `search.find`.
       masks: [h, w] of the object for each pair, or None where it is not known.
-      parts: (x, y) [p, 2] of the object's parts for each pair, NaN for one that is not seen, or None.
-      part_names: [p], such as a source's; the left and the right of a part then count as one for purity, as in PIP-Net.
-      checks: of `CHECKS`, by default those that the network allows; each costs every region once more.
+      parts: (x, y) [p, 2] of the object's parts for each pair, NaN for one that is not seen, or
+        None.
+      part_names: [p], such as a source's; the left and the right of a part then count as one for
+        purity, as in PIP-Net.
+      checks: of `CHECKS`, by default those that the network allows; each costs every region once
+        more.
       name: of the network, for the table.
       on_progress: called with what is being done and the number of pairs that are finished.
 
-    Raises InputError as `search.find`, for masks or parts of another size, and for a check that is unknown or impossible.
-    """
+    Raises InputError as `search.find`, for masks or parts of another size, and for a check that is
+    unknown or impossible."""
     images = check_batch(images)
     shape = (images.shape[1], images.shape[2], images.shape[3])
     names = search.checked_regions(regions, classifier, shape)
@@ -134,8 +162,8 @@ def compare(
     for check in checks:
         if check not in CHECKS:
             raise unknown("check", check, CHECKS)
-        if check in changes.WHAT:
-            changes.check_change(classifier, check)
+        if check in perturbations.WHAT:
+            perturbations.check_change(classifier, check)
     truth = _of_pairs("masks", masks, len(images)), _of_pairs("parts", parts, len(images))
     for mask in truth[0]:
         check_truth(mask, None, shape[:2])
@@ -148,7 +176,16 @@ def compare(
         own = {region: configs[region]} if region in configs else None
         told = partial(_told, tell, what)
         with stopwatch() as timing:
-            every = search.find(network, seen, prototypes, regions=(region,), node=node, configs=own, on_progress=told, **same)
+            every = search.find(
+                network,
+                seen,
+                prototypes,
+                regions=(region,),
+                node=node,
+                configs=own,
+                on_progress=told,
+                **same,
+            )
         return every[region], timing.running
 
     found, seconds = {}, {}
@@ -156,31 +193,45 @@ def compare(
         found[region], seconds[region] = look(classifier, images, region, region)
     others: dict[str, dict[str, Any]] = {region: {} for region in names}
     for check in checks:
-        seen = changes.noisy_images(classifier, images, key=key, ids=ids) if check == "noise" else images
-        network = classifier if check == "noise" else changes.changed(classifier, check)
+        seen = (
+            perturbations.noisy_images(classifier, images, key=key, ids=ids)
+            if check == "noise"
+            else images
+        )
+        network = classifier if check == "noise" else perturbations.changed(classifier, check)
         for region in names:
             others[region][check] = look(network, seen, region, f"{region}, {check}")[0].saliency
     evidence = {}
     for region in names:
         told = partial(tell, f"{region}, curves")
-        curves = curves_of(classifier, images, found[region].saliency, prototypes, **same, on_progress=told)
-        evidence[region] = Evidence(curves, found[region].saliency, prototypes, *truth, others[region], tuple(part_names or ()))
+        curves = curves_of(
+            classifier, images, found[region].saliency, prototypes, **same, on_progress=told
+        )
+        evidence[region] = Evidence(
+            curves,
+            found[region].saliency,
+            prototypes,
+            *truth,
+            others[region],
+            tuple(part_names or ()),
+        )
     shown = tuple(str(each) for each in (range(len(images)) if ids is None else ids))
     name = name or str(getattr(classifier, "name", "network"))
     return Comparison(name, shown, prototypes, found, evidence, seconds)
 
 
 def possible_checks(classifier: Any) -> tuple[str, ...]:
-    """Those of `CHECKS` that a network allows: of a stranger's nobody knows which weights are its prototypes."""
+    """Those of `CHECKS` that a network allows: of a stranger's nobody knows which weights are its
+    prototypes."""
 
     def possible(check: str) -> bool:
         try:
-            changes.check_change(classifier, check)
+            perturbations.check_change(classifier, check)
         except InputError:
             return False
         return True
 
-    return tuple(check for check in CHECKS if check not in changes.WHAT or possible(check))
+    return tuple(check for check in CHECKS if check not in perturbations.WHAT or possible(check))
 
 
 def _told(tell: Callable[[str, int], None], what: str, region: str, done: int) -> None:
@@ -189,5 +240,7 @@ def _told(tell: Callable[[str, int], None], what: str, region: str, done: int) -
 
 def _of_pairs(what: str, given: Sequence[Any] | None, n: int) -> tuple[Any, ...]:
     if given is not None and len(given) != n:
-        raise InputError(f"{len(given)} {what} for {n} pairs: give one for each, None where it is not known")
+        raise InputError(
+            f"{len(given)} {what} for {n} pairs: give one for each, None where it is not known"
+        )
     return (None,) * n if given is None else tuple(given)

@@ -1,9 +1,10 @@
 """The maps that prototype networks show of themselves, brought to the size of the image.
 
-ProtoPNet: the similarity s_j(z) at every position of the feature grid, by cubic interpolation as its authors display it.
-XProtoNet: the occurrence map M_j(u), bilinear. A grid of 7x7 blown up to the image says where a position's centre is, not what
-the position has seen, which is why these are compared with regions that are measured.
-"""
+ProtoPNet: the similarity s_j(z) at every position of the feature grid, by cubic interpolation as
+  its authors display it.
+XProtoNet: the occurrence map M_j(u), bilinear. A grid of 7x7 blown up to the image says where a
+  position's centre is, not what the position has seen, which is why these are compared with regions
+  that are measured."""
 
 from __future__ import annotations
 
@@ -25,12 +26,14 @@ from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Node, Predict
 
 SHARPNESS = -0.75
-"""the free number of the cubic kernel: OpenCV's, whose INTER_CUBIC ProtoPNet uses; Pillow and JAX take -0.5"""
+"""the free number of the cubic kernel: OpenCV's, whose INTER_CUBIC ProtoPNet uses; Pillow and JAX
+take -0.5"""
 
 
 @cache
 def cubic(cells: int, pixels: int) -> np.ndarray:
-    """Cubic interpolation matrix [pixels, cells], half-pixel centres, edges held: OpenCV's INTER_CUBIC."""
+    """Cubic interpolation matrix [pixels, cells], half-pixel centres, edges held: OpenCV's
+    INTER_CUBIC."""
     centres = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
     first = np.floor(centres).astype(int)
     matrix = np.zeros((pixels, cells))
@@ -43,7 +46,10 @@ def cubic(cells: int, pixels: int) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-INTERPOLATIONS: dict[str, Callable[[int, int], np.ndarray]] = {"cubic": cubic, "bilinear": interpolation}
+INTERPOLATIONS: dict[str, Callable[[int, int], np.ndarray]] = {
+    "cubic": cubic,
+    "bilinear": interpolation,
+}
 
 
 @jax.tree_util.register_dataclass
@@ -52,8 +58,8 @@ class MapConfig:
     """How a map of the feature grid comes to the size of the image."""
 
     interpolation: str | None = field(default=None, metadata=STATIC)
-    """"cubic" (as OpenCV's) or "bilinear"; None is what the network's authors show: cubic for activation maps, bilinear for
-    occurrence maps"""
+    """"cubic" (as OpenCV's) or "bilinear"; None is what the network's authors show: cubic for
+    activation maps, bilinear for occurrence maps"""
 
     def check(self) -> None:
         """Raises InputError for another interpolation."""
@@ -68,19 +74,27 @@ def upsampled(grid: Float[Array, "gh gw"], size: Size, kind: str = "cubic") -> F
 
 
 def named_map(predict: Predict, image: Image, name: str) -> Float[Array, "gh gw m"]:
-    """`out[name]` of one image (one forward evaluation). Raises InputError for a network without it."""
+    """`out[name]` of one image (one forward evaluation). Raises InputError for a network without
+    it."""
     outputs = predict(image[None])
     out = outputs[1] if isinstance(outputs, tuple | list) and len(outputs) > 1 else None
     if not isinstance(out, Mapping) or name not in out:
         raise InputError(
-            f"the network returns no out[{name!r}]: activation maps and receptive fields are ProtoPNet's, occurrence maps "
-            "XProtoNet's; leave the region out, or choose from regions.applicable(network, shape)"
+            f"the network returns no out[{name!r}]: activation maps and receptive fields are"
+            " ProtoPNet's, occurrence maps XProtoNet's; leave the region out, or choose from"
+            " regions.applicable(network, shape)"
         )
     return out[name][0].astype(jnp.float32)
 
 
 def _shown(
-    predict: Predict, image: Image, target: Any, config: MapConfig | None, name: str, usual: str, **begun: Any
+    predict: Predict,
+    image: Image,
+    target: Any,
+    config: MapConfig | None,
+    name: str,
+    usual: str,
+    **begun: Any,
 ) -> Explanation:
     config = config or MapConfig()
     config.check()
@@ -100,11 +114,12 @@ def activation_map(
     config: MapConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = upsample(s_j(z)), the similarity of prototype j = `target` at every position: what ProtoPNet shows.
+    """S = upsample(s_j(z)), the similarity of prototype j = `target` at every position: what
+    ProtoPNet shows.
 
-    Image [h, w, c] in [0, 1]; the attribution is the map in the similarity's own units, the saliency stretched to [0, 1].
-    Raises InputError for a network without out["similarity_maps"]. Source: ProtoPNet's `push.py`.
-    """
+    Image [h, w, c] in [0, 1]; the attribution is the map in the similarity's own units, the
+    saliency stretched to [0, 1]. Raises InputError for a network without out["similarity_maps"].
+    Source: ProtoPNet's `push.py`."""
     return _shown(predict, image, target, config, "similarity_maps", "cubic", node=node, key=key)
 
 

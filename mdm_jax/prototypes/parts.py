@@ -1,13 +1,15 @@
-"""Does a prototype look at one part of the object? Purity and consistency against annotated part locations (CUB's 15).
+"""Does a prototype look at one part of the object? Purity and consistency against annotated part
+locations (CUB's 15).
 
-A box is laid about the place where a map is highest, in proportion to ProtoPNet's 224 pixels, and it is noted which parts lie
-in it. Any map can take the place of the activation map; no new annotation is needed.
+A box is laid about the place where a map is highest, in proportion to ProtoPNet's 224 pixels, and
+it is noted which parts lie in it. Any map can take the place of the activation map; no new
+annotation is needed.
 
-    purity_j      = max over parts of  #(part in box) / #(images of j)
-    consistency   = share of prototypes with  max over parts of  #(part in box) / #(part is seen) >= 0.8
+    purity_j      = max over parts of  #(part in box) / #(images of j) consistency   = share of
+    prototypes with  max over parts of  #(part in box) / #(part is seen) >= 0.8
 
-For purity the left and the right of a part are one, as in PIP-Net, where the parts' names are known; else each counts alone.
-"""
+For purity the left and the right of a part are one, as in PIP-Net, where the parts' names are
+known; else each counts alone."""
 
 from __future__ import annotations
 
@@ -23,22 +25,27 @@ from mdm_jax.prototypes.boxes import ranks
 from mdm_jax.types import AnyArray
 
 PURE = 32 / 224
-"""side of the box for purity, as a share of the image's: 32 pixels of 224, "otherwise the bigger the patch, the higher the
-purity" (PIP-Net, Nauta et al. 2023)"""
+"""side of the box for purity, as a share of the image's: 32 pixels of 224, "otherwise the bigger
+the patch, the higher the purity" (PIP-Net, Nauta et al. 2023)"""
 CONSISTENT = 72 / 224
-"""side of the box for consistency (Huang et al., "Evaluation and improvement of interpretability ...", 2212.05946)"""
+"""side of the box for consistency (Huang et al., "Evaluation and improvement of interpretability
+...", 2212.05946)"""
 OFTEN = 0.8
 """share of the images with a part from which a prototype is consistent"""
 
 
 def peak(saliency: Float[AnyArray, "h w"]) -> Float[Array, "2"]:
-    """(x, y) of the centre of the pixel that the map ranks first, in pixels (see `boxes.ranks` for ties)."""
+    """(x, y) of the centre of the pixel that the map ranks first, in pixels (see `boxes.ranks` for
+    ties)."""
     row, column = jnp.divmod(jnp.argmin(ranks(saliency)), saliency.shape[1])
     return jnp.stack([column, row]) + 0.5
 
 
-def near_peak(saliency: Float[AnyArray, "h w"], parts: Float[AnyArray, "p 2"], side: float) -> Bool[Array, " p"]:
-    """Which parts (x, y), in pixels of the map, lie in the box about its peak; one that is not seen (NaN) lies in none.
+def near_peak(
+    saliency: Float[AnyArray, "h w"], parts: Float[AnyArray, "p 2"], side: float
+) -> Bool[Array, " p"]:
+    """Which parts (x, y), in pixels of the map, lie in the box about its peak; one that is not seen
+    (NaN) lies in none.
 
     `side` is the box's as a share of the image's: 72 / 224 is 36 pixels to either side at 224.
     """
@@ -47,20 +54,24 @@ def near_peak(saliency: Float[AnyArray, "h w"], parts: Float[AnyArray, "p 2"], s
 
 
 def sides_merged(found: Bool[AnyArray, "n p"], names: Sequence[str]) -> Bool[np.ndarray, "n q"]:
-    """What holds of "left X" or of "right X" for each X, in the order of the names; other parts as they are."""
+    """What holds of "left X" or of "right X" for each X, in the order of the names; other parts as
+    they are."""
     plain = [name.removeprefix("left ").removeprefix("right ") for name in names]
-    columns = [[i for i, other in enumerate(plain) if other == name] for name in dict.fromkeys(plain)]
+    columns = [
+        [i for i, other in enumerate(plain) if other == name] for name in dict.fromkeys(plain)
+    ]
     return np.stack([np.asarray(found)[:, own].any(axis=1) for own in columns], axis=1)
 
 
 def check_parts(parts: Sequence[Any], names: Sequence[str] | None) -> None:
-    """Raises InputError unless all parts that are given have one shape [p, 2], with a name for each where there are names."""
+    """Raises InputError unless all parts that are given have one shape [p, 2], with a name for each
+    where there are names."""
     shapes = [np.shape(each) for each in parts if each is not None]
     for shape in shapes:
         if len(shape) != 2 or shape[1] != 2 or shape != shapes[0]:
             raise InputError(
-                f"parts have shape {shape}, the first have {shapes[0]}: give (x, y) [p, 2] with the same p parts for each "
-                "pair, NaN for one that is not seen"
+                f"parts have shape {shape}, the first have {shapes[0]}: give (x, y) [p, 2] with the"
+                " same p parts for each pair, NaN for one that is not seen"
             )
     if names and shapes and len(names) != shapes[0][0]:
         raise InputError(f"{len(names)} part names for {shapes[0][0]} parts: give one for each")
@@ -69,18 +80,23 @@ def check_parts(parts: Sequence[Any], names: Sequence[str] | None) -> None:
 def statistics(
     prototypes: Integer[AnyArray, " n"], near: Bool[AnyArray, "n p"], seen: Bool[AnyArray, "n p"]
 ) -> Float[np.ndarray, "n s"]:
-    """What `purity` and `consistency` are made of, a row a pair: the prototype, the parts near its peak, the parts seen."""
-    return np.concatenate([np.asarray(prototypes)[:, None], np.asarray(near), np.asarray(seen)], axis=1).astype(np.float64)
+    """What `purity` and `consistency` are made of, a row a pair: the prototype, the parts near its
+    peak, the parts seen."""
+    return np.concatenate(
+        [np.asarray(prototypes)[:, None], np.asarray(near), np.asarray(seen)], axis=1
+    ).astype(np.float64)
 
 
 def purity(rows: Float[np.ndarray, "n s"]) -> float:
-    """Mean over prototypes of the presence of each one's best part, in [0, 1]. Raises InputError without pairs."""
+    """Mean over prototypes of the presence of each one's best part, in [0, 1]. Raises InputError
+    without pairs."""
     images, near, _ = _of_prototypes(rows)
     return float((near / images[:, None]).max(axis=1).mean())
 
 
 def consistency(rows: Float[np.ndarray, "n s"]) -> float:
-    """Share of prototypes near one of whose parts they are in `OFTEN` of the images that show it, in [0, 1].
+    """Share of prototypes near one of whose parts they are in `OFTEN` of the images that show it,
+    in [0, 1].
 
     Raises InputError without pairs.
     """
@@ -89,7 +105,8 @@ def consistency(rows: Float[np.ndarray, "n s"]) -> float:
 
 
 def _of_prototypes(rows: Float[np.ndarray, "n s"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each prototype that occurs the number of its images [j], and how often each part is near [j, p] and seen [j, p]."""
+    """For each prototype that occurs the number of its images [j], and how often each part is near
+    [j, p] and seen [j, p]."""
     if not len(rows):
         raise InputError("no pairs: purity and consistency need at least one image with parts")
     count = (rows.shape[1] - 1) // 2

@@ -1,7 +1,8 @@
-"""Why a prototype network says what it says: similarity times weight, prototype by prototype, adds up to the logit.
+"""Why a prototype network says what it says: similarity times weight, prototype by prototype, adds
+up to the logit.
 
-z_c = sum_j s_j(x) w_jc (+ b_c),    s_j: how alike prototype j and its best place in the image are, w_jc: the last layer
-"""
+z_c = sum_j s_j(x) w_jc (+ b_c),    s_j: how alike prototype j and its best place in the image are,
+w_jc: the last layer"""
 
 from __future__ import annotations
 
@@ -38,11 +39,13 @@ class Reasoning(NamedTuple):
 
     @property
     def contributions(self) -> Float32[np.ndarray, " m"]:
-        """similarity x weight: the points that each prototype gives to the class, or takes from it"""
+        """similarity x weight: the points that each prototype gives to the class, or takes from
+        it"""
         return self.similarities * self.weights
 
     def first(self, count: int) -> list[int]:
-        """The prototypes that give the class most points, most first; of equals the one of the lower number."""
+        """The prototypes that give the class most points, most first; of equals the one of the
+        lower number."""
         order = np.argsort(-self.contributions, kind="stable")
         return [int(prototype) for prototype in order[:count]]
 
@@ -58,7 +61,8 @@ class Row(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """A logit as it is written: rows, all other prototypes together, the bias, and what they add up to, all rounded.
+    """A logit as it is written: rows, all other prototypes together, the bias, and what they add up
+    to, all rounded.
 
     The rounding errors of the rows are in `others`, so that the numbers that a person reads add up.
     """
@@ -71,32 +75,41 @@ class Sum(NamedTuple):
     total: float
 
 
-def reason(classifier: Classifier, image: Float[Any, "h w c"], target: int | None = None) -> Reasoning:
-    """Take the logit of one class apart, by default that of the network's first choice. Raises InputError as `reason_all`."""
+def reason(
+    classifier: Classifier, image: Float[Any, "h w c"], target: int | None = None
+) -> Reasoning:
+    """Take the logit of one class apart, by default that of the network's first choice. Raises
+    InputError as `reason_all`."""
     return reason_all(classifier, np.asarray(image)[None], None if target is None else [target])[0]
 
 
 def reason_all(
-    classifier: Classifier, images: Float[Any, "n h w c"], targets: Sequence[int] | Int[np.ndarray, " n"] | None = None
+    classifier: Classifier,
+    images: Float[Any, "n h w c"],
+    targets: Sequence[int] | Int[np.ndarray, " n"] | None = None,
 ) -> list[Reasoning]:
     """Take apart the logit of one class for each image, in batches of one compiled program.
 
-    A negative target is the first choice. Raises InputError for a network without prototypes, a target that is no class, or
-    prototypes that do not add up to the logit.
-    """
+    A negative target is the first choice. Raises InputError for a network without prototypes, a
+    target that is no class, or prototypes that do not add up to the logit."""
     seen = activations(classifier, images)
     kernel, bias = last_layer(classifier)
     m, classes = seen.similarities.shape[1], seen.logits.shape[1]
     if kernel.shape != (m, classes):
         raise InputError(
-            f"the last layer of {classifier.name} has the shape {kernel.shape}, {m} prototypes and {classes} classes need "
-            f"{(m, classes)}: out['similarities'] must be what it weighs"
+            f"the last layer of {classifier.name} has the shape {kernel.shape}, {m} prototypes and"
+            f" {classes} classes need {(m, classes)}: out['similarities'] must be what it weighs"
         )
     firsts = seen.logits.argmax(axis=1)
     chosen = firsts if targets is None else np.asarray(targets)
-    if chosen.shape != firsts.shape or not np.issubdtype(chosen.dtype, np.integer) or chosen.max() >= classes:
+    if (
+        chosen.shape != firsts.shape
+        or not np.issubdtype(chosen.dtype, np.integer)
+        or chosen.max() >= classes
+    ):
         raise InputError(
-            f"targets are {chosen.tolist()}: give a class from 0 to {classes - 1} for each of {len(firsts)} images"
+            f"targets are {chosen.tolist()}: give a class from 0 to {classes - 1} for each of"
+            f" {len(firsts)} images"
         )
     found = []
     for first, target, logits, similarities in zip(firsts, chosen, seen.logits, seen.similarities):
@@ -107,23 +120,31 @@ def reason_all(
     return found
 
 
-def last_layer(classifier: Any) -> tuple[Float32[np.ndarray, "m classes"], Float32[np.ndarray, " classes"]]:
-    """The weights from prototypes to classes, and the bias (0 where there is none). Raises InputError where there are none."""
+def last_layer(
+    classifier: Any,
+) -> tuple[Float32[np.ndarray, "m classes"], Float32[np.ndarray, " classes"]]:
+    """The weights from prototypes to classes, and the bias (0 where there is none). Raises
+    InputError where there are none."""
     layer = getattr(getattr(classifier, "network", None), "last_layer", None)
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
         name = getattr(classifier, "name", "the network")
         raise InputError(
-            f"{name} has no network.last_layer, whose weights say what a similarity is worth: give a Classifier whose network "
-            "names it so"
+            f"{name} has no network.last_layer, whose weights say what a similarity is worth: give"
+            " a Classifier whose network names it so"
         )
     weights = np.asarray(kernel[...], np.float32)
     bias = getattr(layer, "bias", None)
-    return weights, np.zeros(weights.shape[1], np.float32) if bias is None else np.asarray(bias[...], np.float32)
+    return weights, (
+        np.zeros(weights.shape[1], np.float32)
+        if bias is None
+        else np.asarray(bias[...], np.float32)
+    )
 
 
 def written(reasoning: Reasoning, count: int, places: int = 2) -> Sum:
-    """The logit as a sum to read: the first `count` prototypes, and all others together, rounded to `places`."""
+    """The logit as a sum to read: the first `count` prototypes, and all others together, rounded to
+    `places`."""
     rows = tuple(
         Row(
             prototype,
@@ -150,6 +171,6 @@ def _check_sum(one: Reasoning, classifier: Classifier) -> None:
         raise InputError(f"the outputs of {classifier.name} are NaN or infinite: check the weights")
     if abs(added - one.logit) > TOLERANCE[classifier.dtype] * size:
         raise InputError(
-            f"the prototypes of {classifier.name} add up to {added:.4g}, its logit is {one.logit:.4g}: out['similarities'] "
-            "must be what the last layer weighs"
+            f"the prototypes of {classifier.name} add up to {added:.4g}, its logit is"
+            f" {one.logit:.4g}: out['similarities'] must be what the last layer weighs"
         )

@@ -1,11 +1,12 @@
-"""The receptive field: the box of all pixels that can reach a position of the feature grid, and the position's own cell.
+"""The receptive field: the box of all pixels that can reach a position of the feature grid, and the
+position's own cell.
 
-Found without knowing the network's layers: with a row of the image set to NaN, exactly those positions are NaN that can see
-it, whatever the weights, because NaN times anything is NaN. Maxima, limits and choices are run by rules that keep a NaN,
-where they or compiled code may lose it. One forward evaluation for each row and each column, once for a network and an image
-size. Where anything is pooled over the whole image or attended to (squeeze and excitation, a Transformer) the box is the
-whole image, as it should be.
-"""
+Found without knowing the network's layers: with a row of the image set to NaN, exactly those
+positions are NaN that can see it, whatever the weights, because NaN times anything is NaN. Maxima,
+limits and choices are run by rules that keep a NaN, where they or compiled code may lose it. One
+forward evaluation for each row and each column, once for a network and an image size. Where
+anything is pooled over the whole image or attended to (squeeze and excitation, a Transformer) the
+box is the whole image, as it should be."""
 
 from __future__ import annotations
 
@@ -16,13 +17,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core.primitives import clamp_p, custom_jvp_call_p, custom_vjp_call_p, min_p, mul_p, remat_p, select_n_p
+from jax.extend.core.primitives import (
+    clamp_p,
+    custom_jvp_call_p,
+    custom_vjp_call_p,
+    min_p,
+    mul_p,
+    remat_p,
+    select_n_p,
+)
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import NoSettings
-from mdm_jax.baselines.sampling import map_over
 from mdm_jax.errors import InputError
-from mdm_jax.jaxprs import evaluate
+from mdm_jax.execution.chunked import map_over
+from mdm_jax.execution.interpreter import evaluate
 from mdm_jax.metrics.perturbed import chunk_for
 from mdm_jax.problem import Problem, begin, report
 from mdm_jax.prototypes.maps import named_map
@@ -33,7 +42,8 @@ MAPS = "similarity_maps"
 
 
 class Fields(NamedTuple):
-    """What each row and each column of the feature grid sees of the image: (first, last + 1) in pixels."""
+    """What each row and each column of the feature grid sees of the image: (first, last + 1) in
+    pixels."""
 
     rows: Int[AnyArray, "gh 2"]
     columns: Int[AnyArray, "gw 2"]
@@ -45,25 +55,32 @@ class FieldConfig:
     """The fields of the network for this size of image, found once for many images by `fields`."""
 
     rows: Any = None
-    """`Fields.rows` (leaf); None finds them anew, in as many forward evaluations as the image has rows and columns"""
+    """`Fields.rows` (leaf); None finds them anew, in as many forward evaluations as the image has
+    rows and columns"""
     columns: Any = None
     """`Fields.columns` (leaf)"""
 
     def check(self) -> None:
         """Raises InputError where one of the two is missing."""
         if (self.rows is None) != (self.columns is None):
-            raise InputError("a receptive field needs rows and columns: give both, as receptive_field.fields returns them")
+            raise InputError(
+                "a receptive field needs rows and columns: give both, as receptive_field.fields"
+                " returns them"
+            )
 
 
 def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
-    """The receptive fields of a network's similarity maps for images of `shape` (h, w, c); a position sees rows x columns.
+    """The receptive fields of a network's similarity maps for images of `shape` (h, w, c); a
+    position sees rows x columns.
 
-    Exact where convolutions are computed directly, as on CPU; an algorithm that works in tiles (Winograd, on a GPU) can show a
-    few pixels more; so can a choice, which sees whatever it could choose. A position that sees nothing has the span (0, 0).
-    Raises InputError for a network without out["similarity_maps"], and outside `jit` where a position sees nothing.
-    """
+    Exact where convolutions are computed directly, as on CPU; an algorithm that works in tiles
+    (Winograd, on a GPU) can show a few pixels more; so can a choice, which sees whatever it could
+    choose. A position that sees nothing has the span (0, 0). Raises InputError for a network
+    without out["similarity_maps"], and outside `jit` where a position sees nothing."""
     height, width, _ = shape
-    program = jax.make_jaxpr(lambda image: named_map(predict, image, MAPS))(jax.ShapeDtypeStruct(shape, jnp.float32))
+    program = jax.make_jaxpr(lambda image: named_map(predict, image, MAPS))(
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
 
     def lost(where: Array) -> Array:
         image = jnp.where(where[..., None], jnp.nan, jnp.full(shape, 0.5))
@@ -71,7 +88,9 @@ def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
         return jnp.isnan(maps).any(axis=-1)
 
     def rows_that_see(row: Array) -> Array:
-        return lost(jnp.broadcast_to(jnp.arange(height)[:, None] == row, (height, width))).any(axis=1)
+        return lost(jnp.broadcast_to(jnp.arange(height)[:, None] == row, (height, width))).any(
+            axis=1
+        )
 
     def columns_that_see(column: Array) -> Array:
         return lost(jnp.broadcast_to(jnp.arange(width) == column, (height, width))).any(axis=0)
@@ -81,15 +100,20 @@ def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
         _spans(map_over(rows_that_see, jnp.arange(height), chunk)),
         _spans(map_over(columns_that_see, jnp.arange(width), chunk)),
     )
-    return found if any(isinstance(spans, jax.core.Tracer) for spans in found) else checked_fields(found)
+    return (
+        found
+        if any(isinstance(spans, jax.core.Tracer) for spans in found)
+        else checked_fields(found)
+    )
 
 
 def checked_fields(found: Fields) -> Fields:
     """The fields themselves. Raises InputError where a position sees nothing of the image."""
     if any((np.asarray(spans)[:, 1] == 0).any() for spans in found):
         raise InputError(
-            "a position of the similarity maps sees nothing of the image: it is constant, or an operation loses the NaN by "
-            "which receptive fields are found (a step, rounding to integers, a loop); leave the region receptive_field out"
+            "a position of the similarity maps sees nothing of the image: it is constant, or an"
+            " operation loses the NaN by which receptive fields are found (a step, rounding to"
+            " integers, a loop); leave the region receptive_field out"
         )
     return found
 
@@ -106,7 +130,9 @@ def _nan_kept(primitive: Any) -> Callable[..., Array]:
 
 
 def _window_maximum(x: Any, **parameters: Any) -> Array:
-    return jax.lax.reduce_window_max_p.bind(x, **parameters) + 0.0 * jax.lax.reduce_window_sum_p.bind(x, **parameters)
+    return jax.lax.reduce_window_max_p.bind(
+        x, **parameters
+    ) + 0.0 * jax.lax.reduce_window_sum_p.bind(x, **parameters)
 
 
 def _inlined(*arguments: Any, call_jaxpr: Any, **_: Any) -> list[Any]:
@@ -118,32 +144,44 @@ def _inlined_remat(*arguments: Any, jaxpr: Any, **_: Any) -> list[Any]:
 
 
 KEEPING: dict[Any, Callable[..., Any]] = {
-    **{primitive: _nan_kept(primitive) for primitive in (jax.lax.max_p, min_p, clamp_p, select_n_p, mul_p)},
+    **{
+        primitive: _nan_kept(primitive)
+        for primitive in (jax.lax.max_p, min_p, clamp_p, select_n_p, mul_p)
+    },
     jax.lax.reduce_window_max_p: _window_maximum,
     custom_jvp_call_p: _inlined,
     custom_vjp_call_p: _inlined,
     remat_p: _inlined_remat,
 }
-"""operations that must not lose a NaN: XLA's maximum on CPU, and so a ReLU, may (`xla_cpu_enable_fast_min_max`); a choice
-by x > 0 does, and XLA makes one of x * (x > 0)"""
+"""operations that must not lose a NaN: XLA's maximum on CPU, and so a ReLU, may
+(`xla_cpu_enable_fast_min_max`); a choice by x > 0 does, and XLA makes one of x * (x > 0)"""
 
 
 def _spans(seen: Array) -> Int[Array, "g 2"]:
     """First and last + 1 of the pixels [n, g] that each of g sees; (0, 0) for none."""
-    spans = jnp.stack([jnp.argmax(seen, axis=0), len(seen) - jnp.argmax(seen[::-1], axis=0)], axis=-1)
+    spans = jnp.stack(
+        [jnp.argmax(seen, axis=0), len(seen) - jnp.argmax(seen[::-1], axis=0)], axis=-1
+    )
     return jnp.where(seen.any(axis=0)[:, None], spans, 0).astype(jnp.int32)
 
 
-def winner(similarities: Float[Array, "gh gw m"], prototype: Int[Array, ""] | int) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """Row and column of the grid where prototype j is most similar, argmax_z s_j(z); of equals the first as text is read."""
+def winner(
+    similarities: Float[Array, "gh gw m"], prototype: Int[Array, ""] | int
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """Row and column of the grid where prototype j is most similar, argmax_z s_j(z); of equals the
+    first as text is read."""
     row, column = jnp.divmod(jnp.argmax(similarities[..., prototype]), similarities.shape[1])
     return row, column
 
 
 def cell_box(
-    row: Int[Array, ""] | int, column: Int[Array, ""] | int, grid: tuple[int, ...], size: tuple[int, ...]
+    row: Int[Array, ""] | int,
+    column: Int[Array, ""] | int,
+    grid: tuple[int, ...],
+    size: tuple[int, ...],
 ) -> Int[Array, "4"]:
-    """The box (x0, y0, x1, y1), ends exclusive, of the pixels whose centres a cell of the upsampled grid covers."""
+    """The box (x0, y0, x1, y1), ends exclusive, of the pixels whose centres a cell of the upsampled
+    grid covers."""
     (top, bottom), (left, right) = _cell(row, grid[0], size[0]), _cell(column, grid[1], size[1])
     return jnp.stack([left, top, right, bottom]).astype(jnp.int32)
 
@@ -151,12 +189,15 @@ def cell_box(
 def _cell(at: Any, cells: int, pixels: int) -> tuple[Array, Array]:
     """Pixels i with at <= (i + 1/2) cells / pixels < at + 1, in whole numbers."""
     first, after = (
-        (2 * edge * pixels - cells + 2 * cells - 1) // (2 * cells) for edge in (jnp.asarray(at), jnp.asarray(at) + 1)
+        (2 * edge * pixels - cells + 2 * cells - 1) // (2 * cells)
+        for edge in (jnp.asarray(at), jnp.asarray(at) + 1)
     )
     return first, after
 
 
-def field_box(found: Fields, row: Int[Array, ""] | int, column: Int[Array, ""] | int) -> Int[Array, "4"]:
+def field_box(
+    found: Fields, row: Int[Array, ""] | int, column: Int[Array, ""] | int
+) -> Int[Array, "4"]:
     """The box (x0, y0, x1, y1), ends exclusive, of all pixels that reach a position."""
     (top, bottom), (left, right) = jnp.asarray(found.rows)[row], jnp.asarray(found.columns)[column]
     return jnp.stack([left, top, right, bottom]).astype(jnp.int32)
@@ -178,19 +219,24 @@ def receptive_field(
     config: FieldConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = 1 on every pixel that can reach the position where prototype j = `target` is most similar, 0 on the others.
+    """S = 1 on every pixel that can reach the position where prototype j = `target` is most
+    similar, 0 on the others.
 
-    Often the whole image in a deep network, whatever the map blown up to the image suggests; the saliency is then 1 everywhere.
-    Image [h, w, c] in [0, 1]. Raises InputError for a network without out["similarity_maps"]. Arguments against reading the
-    upsampled map as a place: PixPNet, arXiv 2309.14531.
-    """
+    Often the whole image in a deep network, whatever the map blown up to the image suggests; the
+    saliency is then 1 everywhere. Image [h, w, c] in [0, 1]. Raises InputError for a network
+    without out["similarity_maps"]. Arguments against reading the upsampled map as a place: PixPNet,
+    arXiv 2309.14531."""
     config = config or FieldConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     row, column = winner(named_map(predict, image, MAPS), stated.target)
-    found = fields(predict, image.shape) if config.rows is None else Fields(config.rows, config.columns)
+    found = (
+        fields(predict, image.shape) if config.rows is None else Fields(config.rows, config.columns)
+    )
     forwards = 1 if config.rows is not None else 1 + image.shape[0] + image.shape[1]
-    return _boxed(predict, stated, inside(field_box(found, row, column), image.shape[:2]), node, forwards)
+    return _boxed(
+        predict, stated, inside(field_box(found, row, column), image.shape[:2]), node, forwards
+    )
 
 
 def cell(
@@ -203,7 +249,8 @@ def cell(
     config: NoSettings | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = 1 on the cell of the upsampled grid of prototype j = `target`'s best position, 0 elsewhere; see `receptive_field`."""
+    """S = 1 on the cell of the upsampled grid of prototype j = `target`'s best position, 0
+    elsewhere; see `receptive_field`."""
     stated = begin(predict, image, target, node=node, key=key)
     similarities = named_map(predict, image, MAPS)
     row, column = winner(similarities, stated.target)
@@ -211,8 +258,15 @@ def cell(
     return _boxed(predict, stated, inside(box, image.shape[:2]), node, 1)
 
 
-def _boxed(predict: Predict, stated: Problem, region: Float[Array, "h w"], node: str | Node, forwards: int) -> Explanation:
-    """The explanation of a region of ones, which is not stretched: a box that is the whole image stays one."""
-    status = jnp.where(jnp.isfinite(stated.reference).all(), jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE))
+def _boxed(
+    predict: Predict, stated: Problem, region: Float[Array, "h w"], node: str | Node, forwards: int
+) -> Explanation:
+    """The explanation of a region of ones, which is not stretched: a box that is the whole image
+    stays one."""
+    status = jnp.where(
+        jnp.isfinite(stated.reference).all(),
+        jnp.int32(Status.CONVERGED),
+        jnp.int32(Status.NOT_FINITE),
+    )
     info = report(predict, stated, region, node=node, status=status, forwards=forwards)
     return Explanation(region, (), info, None, region)

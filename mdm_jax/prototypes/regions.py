@@ -1,15 +1,18 @@
-"""Regions of a prototype in an image: what a network shows of itself, and what is measured at the prototype's node.
+"""Regions of a prototype in an image: what a network shows of itself, and what is measured at the
+prototype's node.
 
-Every entry of `REGIONS` is a method of the usual contract (`mdm_jax.methods.Method`) whose target is a PROTOTYPE's number, so
-thousands of (image, prototype) problems go through `mdm_jax.explain` as any others do:
+Every entry of `REGIONS` is a method of the usual contract (`mdm_jax.methods.Method`) whose target
+is a PROTOTYPE's number, so thousands of (image, prototype) problems go through `mdm_jax.explain` as
+any others do:
 
     activation_map    ProtoPNet's similarity at every position, blown up to the image (cubic)
     cell              the one cell of that grid where the prototype is most similar
     receptive_field   all pixels that can reach that position
     occurrence_map    XProtoNet's map of where the prototype is said to occur, blown up (bilinear)
     grad_cam          Grad-CAM of the node at the backbone's last map
-    mdm               Multiple Dynamic Masks at the node, after the maximum: the mask may move the position that wins
-    mdm_frozen        the same with the position frozen where the clean image has its maximum
+    mdm               Multiple Dynamic Masks at the node, after the maximum: the mask may move the
+      position that wins mdm_frozen        the same with the position frozen where the clean image
+      has its maximum
 """
 
 from __future__ import annotations
@@ -21,14 +24,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from mdm_jax import intermediates, mdm, methods
+from mdm_jax import mdm, methods
 from mdm_jax.baselines import grad_cam
 from mdm_jax.baselines.attribution import NoSettings
 from mdm_jax.baselines.cam import CAMConfig
 from mdm_jax.config import MDMConfig
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution import intermediates
+from mdm_jax.execution.network import as_network
 from mdm_jax.methods import Method
-from mdm_jax.network import as_network
 from mdm_jax.objectives import area, consistency
 from mdm_jax.prototypes import maps, receptive_field
 from mdm_jax.prototypes.maps import MapConfig, named_map
@@ -36,15 +40,19 @@ from mdm_jax.prototypes.receptive_field import FieldConfig, winner
 from mdm_jax.types import Explanation, Image, Node, Predict
 
 NODE = "similarity"
-"""what a region explains by default: the prototype's similarity, after the maximum over positions"""
+"""what a region explains by default: the prototype's similarity, after the maximum over
+positions"""
 MDM_NODE = "distance"
-"""what MDM keeps by default. The log similarity hides most of the way: from the fill's distance to 0.1 it moves by 2.4, and
-on the last 0.1 by 6.8, so that masks which keep the similarity are large, and flat where nothing changes it"""
+"""what MDM keeps by default. The log similarity hides most of the way: from the fill's distance to
+0.1 it moves by 2.4, and on the last 0.1 by 6.8, so that masks which keep the similarity are large,
+and flat where nothing changes it"""
 FROZEN = {"similarity": "similarity_at", "distance": "distance_at"}
 """the node of one position that goes with a node after the maximum"""
-NODE_MDM = MDMConfig(objective=(consistency("share"), area(10.0)), coarse_to_fine=None, steps=40, learning_rate=0.3)
-"""MDM at a prototype's node: the share of the way between image and fill, since every prototype has its own range; chosen on
-training digits (30001 to 30096) of both networks"""
+NODE_MDM = MDMConfig(
+    objective=(consistency("share"), area(10.0)), coarse_to_fine=None, steps=40, learning_rate=0.3
+)
+"""MDM at a prototype's node: the share of the way between image and fill, since every prototype has
+its own range; chosen on training digits (30001 to 30096) of both networks"""
 
 
 def node_mdm(
@@ -57,8 +65,11 @@ def node_mdm(
     config: MDMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """MDM (see `mdm_jax.mdm`) at the node of prototype j = `target`, by default as `NODE_MDM` at `MDM_NODE`."""
-    return mdm.explain(predict, image, target, node=node, key=key, config=config or NODE_MDM, trace=trace)
+    """MDM (see `mdm_jax.mdm`) at the node of prototype j = `target`, by default as `NODE_MDM` at
+    `MDM_NODE`."""
+    return mdm.explain(
+        predict, image, target, node=node, key=key, config=config or NODE_MDM, trace=trace
+    )
 
 
 def node_mdm_frozen(
@@ -71,21 +82,31 @@ def node_mdm_frozen(
     config: MDMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """MDM at one place: s_j(z*) with z* = argmax_z s_j(z) on the clean image, so that the position cannot move.
+    """MDM at one place: s_j(z*) with z* = argmax_z s_j(z) on the clean image, so that the position
+    cannot move.
 
-    Image [h, w, c] in [0, 1]; one forward evaluation more than `node_mdm`. Raises InputError for a network without
-    out["similarity_maps"], and for a node that has no counterpart at a position.
+    Image [h, w, c] in [0, 1]; one forward evaluation more than `node_mdm`. Raises InputError for a
+    network without out["similarity_maps"], and for a node that has no counterpart at a position.
     """
     if not isinstance(node, str) or node not in FROZEN:
-        raise InputError(f"the node {node!r} has no value at a position of the map: choose from {', '.join(FROZEN)}")
+        raise InputError(
+            f"the node {node!r} has no value at a position of the map: choose from"
+            f" {', '.join(FROZEN)}"
+        )
     similarities = named_map(predict, image, receptive_field.MAPS)
     if target is None:
         target = jnp.argmax(similarities.max(axis=(0, 1)))
     prototype = jnp.asarray(target, jnp.int32)
     row, column = winner(similarities, prototype)
-    place = jnp.ravel_multi_index((row, column, prototype), similarities.shape, mode="clip").astype(jnp.int32)
-    found = mdm.explain(predict, image, place, node=FROZEN[node], key=key, config=config or NODE_MDM, trace=trace)
-    return found._replace(info=found.info._replace(target=prototype, forwards=found.info.forwards + 1))
+    place = jnp.ravel_multi_index((row, column, prototype), similarities.shape, mode="clip").astype(
+        jnp.int32
+    )
+    found = mdm.explain(
+        predict, image, place, node=FROZEN[node], key=key, config=config or NODE_MDM, trace=trace
+    )
+    return found._replace(
+        info=found.info._replace(target=prototype, forwards=found.info.forwards + 1)
+    )
 
 
 def node_grad_cam(
@@ -98,10 +119,11 @@ def node_grad_cam(
     config: CAMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """Grad-CAM (see `mdm_jax.baselines.grad_cam`) of the node of prototype j = `target` at `config.layer`.
+    """Grad-CAM (see `mdm_jax.baselines.grad_cam`) of the node of prototype j = `target` at
+    `config.layer`.
 
-    `search.find` names the backbone's last map. Of a distance Grad-CAM shows what makes it larger: explain the similarity.
-    """
+    `search.find` names the backbone's last map. Of a distance Grad-CAM shows what makes it larger:
+    explain the similarity."""
     return grad_cam.explain(predict, image, target, node=node, key=key, config=config, trace=trace)
 
 
@@ -134,7 +156,8 @@ NEEDS = {
 
 
 def resolve(region: str) -> Method:
-    """A region's method by its name, or another method of `mdm_jax.methods` for comparison. Raises InputError for neither."""
+    """A region's method by its name, or another method of `mdm_jax.methods` for comparison. Raises
+    InputError for neither."""
     if region in REGIONS:
         return REGIONS[region]
     if region not in methods.METHODS:
@@ -143,15 +166,17 @@ def resolve(region: str) -> Method:
 
 
 def default_node(region: str) -> str | Node:
-    """The node that a region explains where none is asked for; of a method that is no region, `NODE`."""
+    """The node that a region explains where none is asked for; of a method that is no region,
+    `NODE`."""
     return methods.default_node(REGIONS[region]) if region in REGIONS else NODE
 
 
 def applicable(predict: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
-    """The names of the regions that a network has for images of `shape` (h, w, c). Nothing is computed.
+    """The names of the regions that a network has for images of `shape` (h, w, c). Nothing is
+    computed.
 
-    Grad-CAM is one of them where there is a map that it can look at. Raises InputError for a network without prototypes.
-    """
+    Grad-CAM is one of them where there is a map that it can look at. Raises InputError for a
+    network without prototypes."""
     out = prototype_outputs(predict, shape)
     names = [name for name in REGIONS if name not in NEEDS or NEEDS[name] in out]
     try:
@@ -162,33 +187,39 @@ def applicable(predict: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
 
 
 def cam_layer(predict: Any, shape: tuple[int, int, int]) -> str:
-    """Where `grad_cam` looks by default: the network's `feature_layer`, or the last map on the way to its logits.
+    """Where `grad_cam` looks by default: the network's `feature_layer`, or the last map on the way
+    to its logits.
 
     Raises InputError for a network that has neither.
     """
     named_by_network = getattr(getattr(predict, "network", predict), "feature_layer", None)
     if named_by_network in prototype_outputs(predict, shape):
         return str(named_by_network)
-    return intermediates.default_layer(intermediates.trace(as_network(predict, shape)[0], shape), shape)
+    return intermediates.default_layer(
+        intermediates.trace(as_network(predict, shape)[0], shape), shape
+    )
 
 
 def prototype_outputs(predict: Any, shape: tuple[int, int, int]) -> Mapping[str, Any]:
-    """The shapes of a prototype network's `out` for one image (no batch axis). Raises InputError for another network."""
+    """The shapes of a prototype network's `out` for one image (no batch axis). Raises InputError
+    for another network."""
     _, outputs = as_network(predict, shape)
     out = outputs[1] if isinstance(outputs, tuple | list) and len(outputs) > 1 else None
     if not isinstance(out, Mapping) or not {"similarities", "distances"} <= out.keys():
         raise InputError(
-            f"{getattr(predict, 'name', 'the network')} has no prototypes: give a network that returns (logits, out) with "
-            "out['similarities'] and out['distances'], such as a trained protopnet or xprotonet"
+            f"{getattr(predict, 'name', 'the network')} has no prototypes: give a network that"
+            " returns (logits, out) with out['similarities'] and out['distances'], such as a"
+            " trained protopnet or xprotonet"
         )
     return out
 
 
 def config_for(region: str, predict: Any, shape: tuple[int, int, int]) -> Any:
-    """What a region needs to know of a network, found once for all images: its receptive fields, the name of its last map.
+    """What a region needs to know of a network, found once for all images: its receptive fields,
+    the name of its last map.
 
-    None for a region that needs nothing; then its own default applies. Raises InputError where it cannot be found.
-    """
+    None for a region that needs nothing; then its own default applies. Raises InputError where it
+    cannot be found."""
     if region == "receptive_field":
         found = jax.device_get(_fields(as_network(predict, shape)[0], shape))
         return FieldConfig(*receptive_field.checked_fields(found))

@@ -1,4 +1,5 @@
-"""Prototype search: the region of a prototype in an image, for thousands of (image, prototype) pairs at once."""
+"""Prototype search: the region of a prototype in an image, for thousands of (image, prototype)
+pairs at once."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import batch, nodes
+from mdm_jax import explain_batch, nodes
 from mdm_jax.errors import InputError, NothingToExplain, unknown
+from mdm_jax.execution.network import as_network, join, split
 from mdm_jax.images import check_batch
-from mdm_jax.network import as_network, join, split
 from mdm_jax.prototypes import regions as named
 from mdm_jax.types import Explanation, Node
 
@@ -45,20 +46,22 @@ def find(
     """The regions of prototype `prototypes[i]` in image i, for every pair i and every region.
 
     Args:
-      classifier: a prototype network over images in [0, 1]: a `Classifier`, or any network whose `out` has similarities and
-        distances.
-      images: [n, h, w, c] in [0, 1]; an image that is looked at for several prototypes is given several times.
+      classifier: a prototype network over images in [0, 1]: a `Classifier`, or any network whose
+        `out` has similarities and distances.
+      images: [n, h, w, c] in [0, 1]; an image that is looked at for several prototypes is given
+        several times.
       prototypes: [n] numbers of prototypes, or one for all.
-      regions: names of `regions.REGIONS` (or of other methods, for comparison), or one; by default all that the network has.
-      node: what is explained, a node whose targets are prototypes; by default the distance by MDM and the similarity by all
-        others, see `regions.MDM_NODE`.
+      regions: names of `regions.REGIONS` (or of other methods, for comparison), or one; by default
+        all that the network has.
+      node: what is explained, a node whose targets are prototypes; by default the distance by MDM
+        and the similarity by all others, see `regions.MDM_NODE`.
       configs: configs by name of a region, in place of the default ones.
       key, ids, micro_batch: as in `mdm_jax.explain`; a result depends on the pair and its id alone.
       on_progress: called with a region's name and the number of pairs that are finished.
 
-    Returns an `Explanation` of all pairs by name of the region: saliency [n, h, w] in [0, 1]. A prototype whose node is the
-    same whatever the image has the status CONSTANT. Raises InputError for input that cannot be used.
-    """
+    Returns an `Explanation` of all pairs by name of the region: saliency [n, h, w] in [0, 1]. A
+    prototype whose node is the same whatever the image has the status CONSTANT. Raises InputError
+    for input that cannot be used."""
     images = check_batch(images)
     shape = (images.shape[1], images.shape[2], images.shape[3])
     prototypes = checked_prototypes(prototypes, classifier, images)
@@ -78,35 +81,46 @@ def find(
             key=key,
             ids=ids,
             micro_batch=micro_batch,
-            on_progress=None if on_progress is None else lambda done, name=name: on_progress(name, done),
+            on_progress=(
+                None if on_progress is None else lambda done, name=name: on_progress(name, done)
+            ),
         )
     return found
 
 
-def checked_regions(regions: Sequence[str] | str | None, classifier: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
-    """The names of the regions asked for, by default all that the network has. Raises InputError for none and unknown ones."""
+def checked_regions(
+    regions: Sequence[str] | str | None, classifier: Any, shape: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """The names of the regions asked for, by default all that the network has. Raises InputError
+    for none and unknown ones."""
     regions = (regions,) if isinstance(regions, str) else regions
     names = named.applicable(classifier, shape) if regions is None else tuple(regions)
     if not names:
-        raise InputError(f"no regions: name at least one of {', '.join(named.applicable(classifier, shape))}")
+        raise InputError(
+            f"no regions: name at least one of {', '.join(named.applicable(classifier, shape))}"
+        )
     for name in names:
         named.resolve(name)
     return names
 
 
 def checked_configs(configs: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
-    """The configs by region. Raises InputError for a region that is not among `names`, and for a config of another one."""
+    """The configs by region. Raises InputError for a region that is not among `names`, and for a
+    config of another one."""
     for name, config in (configs or {}).items():
         if name not in names:
             raise unknown("region", name, names)
         kind = named.CONFIGS.get(name)
         if kind is not None and config is not None and not isinstance(config, kind):
-            raise InputError(f"the config of {name} is a {type(config).__name__}: give a {kind.__name__}")
+            raise InputError(
+                f"the config of {name} is a {type(config).__name__}: give a {kind.__name__}"
+            )
     return dict(configs or {})
 
 
 def check_node(node: str | Node | None, classifier: Any, shape: tuple[int, int, int]) -> None:
-    """Raises InputError for a node whose targets are classes or places of a map, where a prototype's number would be one.
+    """Raises InputError for a node whose targets are classes or places of a map, where a
+    prototype's number would be one.
 
     A function that does not count its targets is believed.
     """
@@ -117,15 +131,16 @@ def check_node(node: str | Node | None, classifier: Any, shape: tuple[int, int, 
     m = named.prototype_outputs(classifier, shape)["similarities"].shape[-1]
     if (count is None and isinstance(node, str)) or (count is not None and count(outputs) != m):
         raise InputError(
-            f"the targets of the node {node!r} are not the {m} prototypes: take similarity, distance, normalised_similarity, "
-            "or a function (outputs, prototype) -> activation"
+            f"the targets of the node {node!r} are not the {m} prototypes: take similarity,"
+            " distance, normalised_similarity, or a function (outputs, prototype) -> activation"
         )
 
 
 def explain_pairs(classifier: Any, images: Any, prototypes: Any, **options: Any) -> Explanation:
-    """`mdm_jax.explain` of pairs; where every node is constant that is an outcome, told by the status, and no error."""
+    """`mdm_jax.explain` of pairs; where every node is constant that is an outcome, told by the
+    status, and no error."""
     try:
-        return batch.explain(classifier, images, prototypes, **options)
+        return explain_batch.explain(classifier, images, prototypes, **options)
     except NothingToExplain as error:
         if not np.isfinite(error.explanation.info.activation).any():
             raise
@@ -133,23 +148,27 @@ def explain_pairs(classifier: Any, images: Any, prototypes: Any, **options: Any)
 
 
 def activations(classifier: Any, images: Any, *, together: int = TOGETHER) -> Activations:
-    """Logits, similarities and distances of images [n, h, w, c], `together` at a time in one compiled program."""
+    """Logits, similarities and distances of images [n, h, w, c], `together` at a time in one
+    compiled program."""
     images = check_batch(images)
     shape = (images.shape[1], images.shape[2], images.shape[3])
     named.prototype_outputs(classifier, shape)
     arrays, rest = split(as_network(classifier, shape)[0])
     size = min(together, len(images))
-    return batch.in_micro_batches(partial(_seen, arrays, rest), (images,), size, lambda done: None)
+    return explain_batch.in_micro_batches(
+        partial(_seen, arrays, rest), (images,), size, lambda done: None
+    )
 
 
 def strongest(
     found: Activations, classes: Sequence[int] | None = None, targets: Any = None, k: int = 1
 ) -> Int[np.ndarray, "n k"]:
-    """The k most similar prototypes of each image, most similar first; of equals the one of the lower number.
+    """The k most similar prototypes of each image, most similar first; of equals the one of the
+    lower number.
 
-    With `classes`, the class of each prototype, only prototypes of the class `targets[i]` are looked at, by default of the
-    network's first choice. Raises InputError where a class has fewer than k prototypes.
-    """
+    With `classes`, the class of each prototype, only prototypes of the class `targets[i]` are
+    looked at, by default of the network's first choice. Raises InputError where a class has fewer
+    than k prototypes."""
     similarities = np.array(found.similarities, np.float64)
     if classes is not None:
         targets = found.logits.argmax(axis=1) if targets is None else np.asarray(targets)
@@ -157,7 +176,8 @@ def strongest(
         if own.sum(axis=1).min() < k:
             poorest = int(targets[own.sum(axis=1).argmin()])
             raise InputError(
-                f"class {poorest} has {int((np.asarray(classes) == poorest).sum())} prototypes: ask for fewer than {k}"
+                f"class {poorest} has {int((np.asarray(classes) == poorest).sum())} prototypes: ask"
+                f" for fewer than {k}"
             )
         similarities = np.where(own, similarities, -np.inf)
     return np.argsort(-similarities, axis=1, kind="stable")[:, :k]
@@ -170,16 +190,20 @@ def prototype_classes(classifier: Any) -> tuple[int, ...] | None:
 
 
 def checked_prototypes(prototypes: Any, classifier: Any, images: Any) -> Int[np.ndarray, " n"]:
-    """Numbers of prototypes [n], one for each image. Raises InputError for another length, and for one that does not exist."""
+    """Numbers of prototypes [n], one for each image. Raises InputError for another length, and for
+    one that does not exist."""
     count = named.prototype_outputs(classifier, images.shape[1:])["similarities"].shape[-1]
     chosen, n = np.asarray(prototypes), len(images)
     if not np.issubdtype(chosen.dtype, np.integer) or chosen.shape not in {(), (n,)}:
         raise InputError(
-            f"prototypes have shape {chosen.shape} and type {chosen.dtype}: give one number for each of the {n} images"
+            f"prototypes have shape {chosen.shape} and type {chosen.dtype}: give one number for"
+            f" each of the {n} images"
         )
     if chosen.min() < 0 or chosen.max() >= count:
         wrong = int(chosen.min() if chosen.min() < 0 else chosen.max())
-        raise InputError(f"prototype {wrong} does not exist: the network has {count}, 0 to {count - 1}")
+        raise InputError(
+            f"prototype {wrong} does not exist: the network has {count}, 0 to {count - 1}"
+        )
     return np.broadcast_to(chosen, (n,)).astype(np.int32)
 
 

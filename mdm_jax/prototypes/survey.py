@@ -1,8 +1,9 @@
-"""A survey of a network's prototypes: where each comes from, what looks like it, why images are classified as they are.
+"""A survey of a network's prototypes: where each comes from, what looks like it, why images are
+classified as they are.
 
-From top to bottom as it is done: the origin of every prototype (`origins`), the reasoning about some images (`decide`), and
-the regions of every pair of an image and a prototype that is shown (`search`).
-"""
+From top to bottom as it is done: the origin of every prototype (`origins`), the reasoning about
+some images (`decide`), and the regions of every pair of an image and a prototype that is shown
+(`search`)."""
 
 from __future__ import annotations
 
@@ -18,16 +19,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdm_jax import fills
-from mdm_jax.evaluation import store
-from mdm_jax.evaluation.plan import Watch
+from mdm_jax.evaluation.benchmark_config import Watch
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.prototypes import projection, regions
-from mdm_jax.prototypes.album import TRAIN, Album, Item, Pair
+from mdm_jax.prototypes import regions
 from mdm_jax.prototypes.boxes import top_share
-from mdm_jax.prototypes.kept import Kept
+from mdm_jax.prototypes.image_sets import TRAIN, Album, Item, Pair
 from mdm_jax.prototypes.reasoning import Reasoning, Sum, last_layer, reason_all, written
-from mdm_jax.prototypes.record import Pushed, Record
+from mdm_jax.prototypes.region_store import Kept
 from mdm_jax.prototypes.search import activations, find, prototype_classes
+from mdm_jax.storage import workspace
+from mdm_jax.training.prototypes import projection
+from mdm_jax.training.prototypes.record import Pushed, Record
 
 Progress = Callable[[int], None]
 CHUNK = 64
@@ -65,7 +67,8 @@ class Decision(NamedTuple):
     item: Item
     id: str
     classes: tuple[int, ...] | None
-    """the true classes by the network's numbers, one but in multi-label data; None where they are not known"""
+    """the true classes by the network's numbers, one but in multi-label data; None where they are
+    not known"""
     reasoning: Reasoning
     sum: Sum
     """the logit as it is written"""
@@ -88,7 +91,8 @@ class Decision(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """Everything that is shown of a network, but for images and regions, which are read when they are drawn."""
+    """Everything that is shown of a network, but for images and regions, which are read when they
+    are drawn."""
 
     classifier: Classifier
     album: Album
@@ -105,17 +109,21 @@ class Survey(NamedTuple):
         return pairs_of(self.prototypes, self.decisions)
 
     def similarities(self, pairs: Sequence[Pair]) -> list[float | None]:
-        """The similarity of each pair in the whole image, kept beside its regions; None for a pair without any."""
+        """The similarity of each pair in the whole image, kept beside its regions; None for a pair
+        without any."""
         found: list[float | None] = [None] * len(pairs)
         for kept in self.regions.values():
             numbers = kept.numbers(pairs)
-            for place, value in zip(np.flatnonzero(numbers["there"]), numbers.get("similarity", ())):
+            for place, value in zip(
+                np.flatnonzero(numbers["there"]), numbers.get("similarity", ())
+            ):
                 found[place] = float(value) if np.isfinite(value) else None
         return found
 
 
 def pairs_of(prototypes: Sequence[Prototype], decisions: Sequence[Decision]) -> list[Pair]:
-    """Every pair that is shown, each once: sources first, then decisions, then the nearest images."""
+    """Every pair that is shown, each once: sources first, then decisions, then the nearest
+    images."""
     sources = [each.source for each in prototypes if each.source is not None]
     rows = [pair for each in decisions for pair in each.pairs]
     near = [pair for each in prototypes for pair in each.nearest]
@@ -133,66 +141,106 @@ def origins(
     settings: Mapping[str, Any],
     watch: Watch,
 ) -> tuple[tuple[Prototype, ...], list[str]]:
-    """Every prototype with its source and `count` nearest training images; sentences about what is missing.
+    """Every prototype with its source and `count` nearest training images; sentences about what is
+    missing.
 
-    The source is what the push recorded, or without a record the nearest part of an image of the prototype's own class. Both
-    are looked for among `limit` items, spread evenly, of the album's training part. What was found before is read again where
-    `settings`, which tell the network and the data, were the same.
-    """
+    The source is what the push recorded, or without a record the nearest part of an image of the
+    prototype's own class. Both are looked for among `limit` items, spread evenly, of the album's
+    training part. What was found before is read again where `settings`, which tell the network and
+    the data, were the same."""
     classes, notes = prototype_classes(classifier), []
     kernel, _ = last_layer(classifier)
     pushed = None if record is None else record.pushed
-    how: dict[str, Any] = {"limit": limit, "made": json.dumps(settings, sort_keys=True), "watch": watch}
+    how: dict[str, Any] = {
+        "limit": limit,
+        "made": json.dumps(settings, sort_keys=True),
+        "watch": watch,
+    }
     if pushed is None:
         found = _nearest(classifier, album, out, 1, own=True, **how)
-        pushed = projection.pushed(found, album.sources[TRAIN], classes or (), classifier.class_names)
-        notes.append("no push is recorded: a prototype's source is the nearest part of a training image of its class")
+        pushed = projection.pushed(
+            found, album.sources[TRAIN], classes or (), classifier.class_names
+        )
+        notes.append(
+            "no push is recorded: a prototype's source is the nearest part of a training image of"
+            " its class"
+        )
     near = None if count == 0 else _nearest(classifier, album, out, count, own=False, **how)
     return tuple(_prototype(one, classes, kernel, near) for one in pushed), notes
 
 
-def _prototype(one: Pushed, classes: Any, kernel: np.ndarray, near: projection.Nearest | None) -> Prototype:
+def _prototype(
+    one: Pushed, classes: Any, kernel: np.ndarray, near: projection.Nearest | None
+) -> Prototype:
     j = one.prototype
     source = None if one.item is None else Pair(Item(TRAIN, one.item), j)
     class_index = None if classes is None else classes[j]
     weight = None if class_index is None else float(kernel[j, class_index])
     items = [] if near is None else [int(item) for item in near.items[j] if item >= 0]
     nearest = tuple(Pair(Item(TRAIN, item), j) for item in items)
-    return Prototype(j, class_index, weight, source, one.position, one.distance, nearest, one.reason)
+    return Prototype(
+        j, class_index, weight, source, one.position, one.distance, nearest, one.reason
+    )
 
 
 def _nearest(
-    classifier: Classifier, album: Album, out: Path, count: int, *, own: bool, limit: int | None, made: str, watch: Watch
+    classifier: Classifier,
+    album: Album,
+    out: Path,
+    count: int,
+    *,
+    own: bool,
+    limit: int | None,
+    made: str,
+    watch: Watch,
 ) -> projection.Nearest:
-    """The nearest images of every prototype, from the folder where they were found before with the settings `made`."""
+    """The nearest images of every prototype, from the folder where they were found before with the
+    settings `made`."""
     source = album.sources[TRAIN]
     path = out / ("nearest_own.npz" if own else "nearest.npz")
     asked = np.asarray([count, min(limit or len(source), len(source))])
     if path.exists():
-        columns = store.read_arrays(path)
+        columns = workspace.read_arrays(path)
         if np.array_equal(columns.pop("asked"), asked) and str(columns.pop("made", "")) == made:
             return projection.Nearest(**columns, skipped=())
     with watch("searching the training images", int(asked[1])) as done:
         found = projection.nearest(
-            classifier, source, k=count, own_class=own, limit=limit, on_batch=lambda part, whole: done(part)
+            classifier,
+            source,
+            k=count,
+            own_class=own,
+            limit=limit,
+            on_batch=lambda part, whole: done(part),
         )
     columns = {name: value for name, value in found._asdict().items() if name != "skipped"}
-    store.write_arrays(path, columns | {"asked": asked, "made": np.asarray(made)})
+    workspace.write_arrays(path, columns | {"asked": asked, "made": np.asarray(made)})
     return found
 
 
 def decide(
     classifier: Classifier, album: Album, items: Sequence[Item], *, rows: int, watch: Watch
 ) -> tuple[tuple[Decision, ...], list[str]]:
-    """Why the network says what it says of each image, in `rows` rows; sentences about images that cannot be read."""
+    """Why the network says what it says of each image, in `rows` rows; sentences about images that
+    cannot be read."""
     notes: list[str] = []
     found = []
     with watch("reasoning", len(items)) as done:
         for start in range(0, len(items), TOGETHER):
             part = list(album.readable(items[start : start + TOGETHER], notes))
-            reasons = reason_all(classifier, np.stack([seen.image for _, seen in part])) if part else []
+            reasons = (
+                reason_all(classifier, np.stack([seen.image for _, seen in part])) if part else []
+            )
             for (item, seen), reasoning in zip(part, reasons):
-                found.append(Decision(item, seen.id, seen.classes, reasoning, written(reasoning, rows), seen.multi_label))
+                found.append(
+                    Decision(
+                        item,
+                        seen.id,
+                        seen.classes,
+                        reasoning,
+                        written(reasoning, rows),
+                        seen.multi_label,
+                    )
+                )
             done(min(start + TOGETHER, len(items)))
     return tuple(found), notes
 
@@ -208,18 +256,20 @@ def search(
     micro_batch: int | None,
     watch: Watch,
 ) -> tuple[int, list[str]]:
-    """Find the regions of the pairs that are missing, `CHUNK` at a time, and keep them; how many were found.
+    """Find the regions of the pairs that are missing, `CHUNK` at a time, and keep them; how many
+    were found.
 
-    `configs` holds the config of a region where it is not the default one. Pairs whose image cannot be read are left out; a
-    sentence for each such image.
-    """
+    `configs` holds the config of a region where it is not the default one. Pairs whose image cannot
+    be read are left out; a sentence for each such image."""
     notes: list[str] = []
     todo = {name: each.missing(pairs) for name, each in kept.items()}
     total = sum(map(len, todo.values()))
     finished = 0
     with watch("searching regions", total) as done:
         for name, missing in todo.items():
-            chosen = configs.get(name) or (regions.config_for(name, classifier, album.shape) if missing else None)
+            chosen = configs.get(name) or (
+                regions.config_for(name, classifier, album.shape) if missing else None
+            )
             for start in range(0, len(missing), CHUNK):
                 part = missing[start : start + CHUNK]
                 items = dict.fromkeys(pair.item for pair in part)
@@ -227,7 +277,10 @@ def search(
                 part = [pair for pair in part if pair.item in images]
                 if not part:
                     continue
-                stacked, numbers = np.stack([images[pair.item] for pair in part]), np.asarray([pair.prototype for pair in part])
+                stacked, numbers = (
+                    np.stack([images[pair.item] for pair in part]),
+                    np.asarray([pair.prototype for pair in part]),
+                )
                 found = find(
                     classifier,
                     stacked,
@@ -239,7 +292,9 @@ def search(
                     micro_batch=micro_batch,
                     on_progress=partial(_tell, done, finished),
                 )
-                kept[name].add(part, found[name], retained(classifier, stacked, found[name].saliency, numbers))
+                kept[name].add(
+                    part, found[name], retained(classifier, stacked, found[name].saliency, numbers)
+                )
                 finished += len(part)
     return finished, list(dict.fromkeys(notes))
 
@@ -254,18 +309,25 @@ def retained(
     maps: Float[np.ndarray, "n h w"],
     prototypes: Int[np.ndarray, " n"],
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """The `similarity` of each pair, and what is left of it when only the strongest `KEPT_AREA` of its map stays and the rest
-    is blurred (`retained`), and when everything is (`blurred`), which every map is to be compared with."""
+    """The `similarity` of each pair, and what is left of it when only the strongest `KEPT_AREA` of
+    its map stays and the rest is blurred (`retained`), and when everything is (`blurred`), which
+    every map is to be compared with."""
     n = len(images)
     rows = np.resize(np.arange(n), -(-n // EVEN) * EVEN)  # few shapes, so that little is compiled
     through = [np.asarray(_through(images[rows], maps[rows], share)) for share in (KEPT_AREA, 0.0)]
     similarities = activations(classifier, np.concatenate([images[rows], *through])).similarities
-    of_pairs = similarities[np.arange(len(similarities)), np.tile(prototypes[rows], 3)].reshape(3, -1)[:, :n]
+    of_pairs = similarities[np.arange(len(similarities)), np.tile(prototypes[rows], 3)].reshape(
+        3, -1
+    )[:, :n]
     return dict(zip(("similarity", "retained", "blurred"), of_pairs))
 
 
 @jax.jit
 @partial(jax.vmap, in_axes=(0, 0, None))
-def _through(image: Float[Array, "h w c"], saliency: Float[Array, "h w"], share: Float[Array, ""]) -> Float[Array, "h w c"]:
+def _through(
+    image: Float[Array, "h w c"], saliency: Float[Array, "h w"], share: Float[Array, ""]
+) -> Float[Array, "h w c"]:
     stays = top_share(saliency, share)[..., None]
-    return jnp.where(stays, image, fills.blur()(image, key=jax.random.key(0)))  # a blur draws nothing
+    return jnp.where(
+        stays, image, fills.blur()(image, key=jax.random.key(0))
+    )  # a blur draws nothing

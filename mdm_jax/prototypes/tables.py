@@ -1,4 +1,5 @@
-"""What was found, for programs: prototypes and decisions as JSON, and a row for each region as Parquet."""
+"""What was found, for programs: prototypes and decisions as JSON, and a row for each region as
+Parquet."""
 
 from __future__ import annotations
 
@@ -11,16 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mdm_jax.files import write_whole
 from mdm_jax.prototypes import regions
-from mdm_jax.prototypes.album import Item, Pair
+from mdm_jax.prototypes.image_sets import Item, Pair
 from mdm_jax.prototypes.survey import Decision, Prototype, Survey
+from mdm_jax.storage.atomic import write_whole
 from mdm_jax.types import Status
 
 
 def write_tables(survey: Survey, out: Path) -> list[Path]:
     """prototypes.json: prototypes and decisions; prototypes.parquet: a row for each region."""
-    ids = {item: seen.id for item, seen in survey.album.readable(list({pair.item: 0 for pair in survey.pairs}), [])}
+    ids = {
+        item: seen.id
+        for item, seen in survey.album.readable(list({pair.item: 0 for pair in survey.pairs}), [])
+    }
     similar = dict(zip(survey.pairs, survey.similarities(survey.pairs)))
 
     def pair(each: Pair) -> dict[str, Any]:
@@ -79,10 +83,15 @@ def _table(survey: Survey, ids: dict[Item, str]) -> pa.Table:
             "item": np.asarray([pair.item.number for pair in there], np.int64),
             "id": [ids.get(pair.item, "") for pair in there],
             "prototype": np.asarray([pair.prototype for pair in there], np.int32),
-            "node": [str(regions.default_node(name))] * len(there),  # of the activations; the other similarities are that
+            "node": (
+                [str(regions.default_node(name))] * len(there)
+            ),  # of the activations; the other similarities are that
             "status": statuses,
         }
-        corners = zip(("box_x0", "box_y0", "box_x1", "box_y1"), numbers.pop("box", np.empty((0, 4), np.int32)).T)
+        corners = zip(
+            ("box_x0", "box_y0", "box_x1", "box_y1"),
+            numbers.pop("box", np.empty((0, 4), np.int32)).T,
+        )
         columns |= {each: np.ascontiguousarray(values) for each, values in corners}
         parts.append(pa.table(columns | numbers))
     return pa.concat_tables(parts)

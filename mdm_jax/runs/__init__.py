@@ -1,1 +1,2 @@
-"""Dataset-wide runs: every image of a source explained, kept in a folder or bucket, resumed where it stopped."""
+"""Dataset-wide runs: every image of a source explained, kept in a folder or bucket, resumed where
+it stopped."""

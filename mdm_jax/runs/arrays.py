@@ -1,8 +1,9 @@
-"""Zarr v3 arrays of a run: their names, their metadata, and the bytes that two runs of the same thing share.
+"""Zarr v3 arrays of a run: their names, their metadata, and the bytes that two runs of the same
+thing share.
 
-The metadata are written as JSON here, not by a library, so that they are the same from every version and every process, and
-a file that was lost can be put back. Chunks of an array are those of the run: chunk c of every array belongs to record file c.
-"""
+The metadata are written as JSON here, not by a library, so that they are the same from every
+version and every process, and a file that was lost can be put back. Chunks of an array are those of
+the run: chunk c of every array belongs to record file c."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import numpy as np
 import tensorstore as ts
 from jaxtyping import Shaped
 
-from mdm_jax.runs.layout import Layout
+from mdm_jax.runs.chunks import Layout
 
 MASKS = "mask_vectors"
 SALIENCY = "saliency"
@@ -31,7 +32,8 @@ class Spec(NamedTuple):
 
 
 def specs(sizes: Sequence[tuple[int, int]], saliency: tuple[int, int] | None) -> dict[str, Spec]:
-    """The arrays of a run by name: mask vectors of each size, in order, and saliency maps of one size where asked for."""
+    """The arrays of a run by name: mask vectors of each size, in order, and saliency maps of one
+    size where asked for."""
     found: dict[str, Spec] = {}
     for height, width in sizes:
         name = f"{MASKS}/{height}x{width}"
@@ -41,8 +43,13 @@ def specs(sizes: Sequence[tuple[int, int]], saliency: tuple[int, int] | None) ->
 
 
 def metadata(specs: Mapping[str, Spec], layout: Layout) -> dict[str, bytes]:
-    """Every zarr.json by its key; that of the whole lists the arrays in their order, for `listed`."""
-    attributes = {"arrays": {name: {"shape": list(spec.shape), "dtype": spec.dtype} for name, spec in specs.items()}}
+    """Every zarr.json by its key; that of the whole lists the arrays in their order, for
+    `listed`."""
+    attributes = {
+        "arrays": {
+            name: {"shape": list(spec.shape), "dtype": spec.dtype} for name, spec in specs.items()
+        }
+    }
     files = {"zarr.json": _json(zarr_format=3, node_type="group", attributes=attributes)}
     if any(name.startswith(f"{MASKS}/") for name in specs):
         files[f"{MASKS}/zarr.json"] = _json(zarr_format=3, node_type="group", attributes={})
@@ -52,19 +59,29 @@ def metadata(specs: Mapping[str, Spec], layout: Layout) -> dict[str, bytes]:
 
 
 def listed(root: bytes) -> dict[str, Spec]:
-    """The arrays that the metadata of the whole list. Raises ValueError or the like for a damaged file."""
+    """The arrays that the metadata of the whole list. Raises ValueError or the like for a damaged
+    file."""
     found = json.loads(root)["attributes"]["arrays"]
     return {name: Spec(tuple(entry["shape"]), entry["dtype"]) for name, entry in found.items()}
 
 
 def _array(spec: Spec, layout: Layout) -> bytes:
-    blosc = {"cname": "zstd", "clevel": 3, "shuffle": "shuffle", "typesize": np.dtype(spec.dtype).itemsize, "blocksize": 0}
+    blosc = {
+        "cname": "zstd",
+        "clevel": 3,
+        "shuffle": "shuffle",
+        "typesize": np.dtype(spec.dtype).itemsize,
+        "blocksize": 0,
+    }
     return _json(
         zarr_format=3,
         node_type="array",
         shape=[layout.rows, *spec.shape],
         data_type=spec.dtype,
-        chunk_grid={"name": "regular", "configuration": {"chunk_shape": [layout.chunk_rows, *spec.shape]}},
+        chunk_grid={
+            "name": "regular",
+            "configuration": {"chunk_shape": [layout.chunk_rows, *spec.shape]},
+        },
         chunk_key_encoding={"name": "default", "configuration": {"separator": "/"}},
         fill_value="NaN",
         codecs=[
@@ -82,12 +99,14 @@ def _json(**content: Any) -> bytes:
 
 @cache
 def context() -> ts.Context:
-    """One for the process, so that memory:// lasts; nothing is kept, so that memory stays bounded and reads are true."""
+    """One for the process, so that memory:// lasts; nothing is kept, so that memory stays bounded
+    and reads are true."""
     return ts.Context({"cache_pool": {"total_bytes_limit": 0}})
 
 
 def open_array(kv: ts.KvStore, name: str) -> ts.TensorStore:
-    """The array of that name, lazily read. Raises ValueError where its metadata are missing or damaged."""
+    """The array of that name, lazily read. Raises ValueError where its metadata are missing or
+    damaged."""
     place = (kv / f"{name}/").spec().to_json()
     return ts.open({"driver": "zarr3", "kvstore": place}, context=context(), open=True).result()
 

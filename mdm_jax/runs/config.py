@@ -5,22 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mdm_jax import batch, methods
+from mdm_jax import explain_batch, methods
 from mdm_jax.errors import InputError
 from mdm_jax.methods import Chosen, Method
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How the images of a source are explained; what is marked (free) may change when a run goes on."""
+    """How the images of a source are explained; what is marked (free) may change when a run goes
+    on."""
 
     method: str | Chosen | Method = "mdm"
-    """what explains: a name, perhaps with settings as in "rise:samples=1000", or a function of the same contract"""
+    """what explains: a name, perhaps with settings as in "rise:samples=1000", or a function of the
+    same contract"""
     config: Any = None
-    """the method's config, such as MDMConfig(steps=40), or a preset's name, where the method is a bare name or a function"""
+    """the method's config, such as MDMConfig(steps=40), or a preset's name, where the method is a
+    bare name or a function"""
     targets: Any = "prediction"
-    """"prediction", "label", "top5", classes as in "3,7", or an array with one class for each item of the source (-1 for the
-    network's first choice)"""
+    """"prediction", "label", "top5", classes as in "3,7", or an array with one class for each item
+    of the source (-1 for the network's first choice)"""
     node: Any = None
     """what is explained; by default what the authors of the method explain"""
     seed: int = 0
@@ -34,8 +37,8 @@ class RunConfig:
     micro_batch: int | None = None
     """problems on each device at a time; one on CPU, else found from the memory (free)"""
     slots: bool | None = None
-    """put a new image in the place of each that has converged; by default where MDM runs until it converges with a
-    micro_batch of more than one (free)"""
+    """put a new image in the place of each that has converged; by default where MDM runs until it
+    converges with a micro_batch of more than one (free)"""
     workers: int = 0
     """processes that read images; 0 reads in threads (free)"""
 
@@ -43,16 +46,25 @@ class RunConfig:
         """The method and its settings. Raises InputError for what cannot be."""
         for name in ("limit", "chunk", "micro_batch"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
                 raise InputError(f"{name} is {value!r}: give a whole number from 1")
         if not isinstance(self.workers, int) or self.workers < 0:
-            raise InputError(f"workers is {self.workers!r}: give the number of processes, or 0 for threads")
+            raise InputError(
+                f"workers is {self.workers!r}: give the number of processes, or 0 for threads"
+            )
         if not isinstance(self.seed, int):
-            raise InputError(f"the seed is {self.seed!r}: give a whole number, which the run can write down")
-        batch.as_key(self.seed)
+            raise InputError(
+                f"the seed is {self.seed!r}: give a whole number, which the run can write down"
+            )
+        explain_batch.as_key(self.seed)
         chosen = _chosen(self.method, self.config)
         if self.slots and chosen.name != "mdm":
-            raise InputError(f"slots are for methods that converge, which {chosen.name} does not: leave --slots out")
+            raise InputError(
+                f"slots are for methods that converge, which {chosen.name} does not: leave"
+                " --slots out"
+            )
         return chosen
 
 
@@ -61,11 +73,16 @@ def _chosen(method: str | Chosen | Method, config: Any) -> Chosen:
         method = methods.choose(method)
     if isinstance(method, Chosen):
         if config is not None:
-            raise InputError(f"the settings of {method.label} are given twice: give them with the method or as config")
+            raise InputError(
+                f"the settings of {method.label} are given twice: give them with the method or as"
+                " config"
+            )
         return method
     solve = methods.resolve(method)
     known = methods.name_of(solve)
-    name = method if isinstance(method, str) else str(known or getattr(method, "__name__", "method"))
+    name = (
+        method if isinstance(method, str) else str(known or getattr(method, "__name__", "method"))
+    )
     if isinstance(config, str):
         config = methods.choose(f"mdm:preset={config}").config
     if config is None and (known or isinstance(method, str)):

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdm_jax import batch
+from mdm_jax import explain_batch
 from mdm_jax.errors import InputError
-from mdm_jax.runs.job import Job
-from mdm_jax.runs.pool import Row, arrived, stacked
-from mdm_jax.runs.programs import Question
-from mdm_jax.timing import stopwatch
+from mdm_jax.execution.timing import stopwatch
+from mdm_jax.runs.batching import Row, arrived, stacked
+from mdm_jax.runs.compiled import Question
+from mdm_jax.runs.plan import Job
 
 RECORD, FILE = 60, 5500
 """bytes of a row's record, and of a record file without rows, about"""
@@ -37,22 +37,29 @@ class Estimate(NamedTuple):
 
 
 def estimate(job: Job, chunks: Sequence[int]) -> Estimate:
-    """Time one batch of the first readable image, over and over. Raises InputError where none of a chunk can be read."""
+    """Time one batch of the first readable image, over and over. Raises InputError where none of a
+    chunk can be read."""
     rows = sum(len(job.layout.rows_of(chunk)) for chunk in chunks)
     together = job.micro_batch * sum(program.devices for program in job.programs)
-    per_row = RECORD + sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in job.specs.values())
+    per_row = RECORD + sum(
+        int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in job.specs.values()
+    )
     size = per_row * job.layout.rows + FILE * job.layout.chunks
     if not chunks:
         return Estimate(0, together, 0.0, 0.0, 0.0, size)
     with closing(job.items(chunks[:1])) as items:
         image = next((read.image for read in items if read.image is not None), None)
     if image is None:
-        raise InputError(f"none of the first {job.layout.chunk} images could be read: check the data")
-    row = Row(0, Question(image, np.int32(-1), batch.id_numbers([0])[0]))
+        raise InputError(
+            f"none of the first {job.layout.chunk} images could be read: check the data"
+        )
+    row = Row(0, Question(image, np.int32(-1), explain_batch.id_numbers([0])[0]))
 
     def one_batch() -> float:
         start = time.perf_counter()
-        parts = [program(stacked([row], job.micro_batch * program.devices)) for program in job.programs]
+        parts = [
+            program(stacked([row], job.micro_batch * program.devices)) for program in job.programs
+        ]
         for part in parts:
             arrived(part)
         return time.perf_counter() - start

@@ -1,9 +1,10 @@
-"""Who is at work on a run: shares of it, a process each, and the locks by which they know of each other.
+"""Who is at work on a run: shares of it, a process each, and the locks by which they know of each
+other.
 
-The locks are the operating system's, in the folder locks/: they end with their process, however it ends, and know no clock. A
-bucket has none, and its user sees to it that no two processes do the same share at once: both would write the same, but one
-that is killed while it writes what the other has committed leaves a chunk that only `verify` finds.
-"""
+The locks are the operating system's, in the folder locks/: they end with their process, however it
+ends, and know no clock. A bucket has none, and its user sees to it that no two processes do the
+same share at once: both would write the same, but one that is killed while it writes what the other
+has committed leaves a chunk that only `verify` finds."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import filelock
 
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
-from mdm_jax.runs.place import Place, is_half
+from mdm_jax.runs.key_value_store import Place, is_half
 
 Share = tuple[int, int]
 """(index, count): which of how many processes that share a run"""
@@ -32,20 +33,26 @@ class Shared(Place):
     def locked(self, share: Share) -> Iterator[None]:
         """This share of the run for this process alone; on a bucket, which has no locks, nothing.
 
-        Raises InputError where another process has the share, or where a run of another number of processes is at work.
-        """
+        Raises InputError where another process has the share, or where a run of another number of
+        processes is at work."""
         with ExitStack() as stack:
             if self.folder is not None:
                 with self.alone(), self.writing():
                     if any(held == share or held[1] != share[1] for held in self._held()):
                         raise InputError(
-                            f"another run is at work in {self.name}: wait for it, or choose another folder with --out"
+                            f"another run is at work in {self.name}: wait for it, or choose another"
+                            " folder with --out"
                         )
-                    stack.enter_context(filelock.FileLock(self._lock(f"share-{share[0]}-of-{share[1]}")).acquire(timeout=0))
+                    stack.enter_context(
+                        filelock.FileLock(self._lock(f"share-{share[0]}-of-{share[1]}")).acquire(
+                            timeout=0
+                        )
+                    )
             yield
 
     def running(self) -> list[Share]:
-        """The shares at which a process is at work; none for a bucket, or a folder in which this process may not write."""
+        """The shares at which a process is at work; none for a bucket, or a folder in which this
+        process may not write."""
         if self.folder is None or not (self.folder / "locks").is_dir():
             return []
         with suppress(InputError), self.alone(), self.writing():
@@ -53,19 +60,25 @@ class Shared(Place):
         return []
 
     def tidy(self) -> None:
-        """Remove what a killed writer left half written, unless other shares are at work: it may be theirs.
+        """Remove what a killed writer left half written, unless other shares are at work: it may be
+        theirs.
 
-        Call it under the lock. What it leaves does no harm: readers pass over it, and who writes there removes it.
-        """
+        Call it under the lock. What it leaves does no harm: readers pass over it, and who writes
+        there removes it."""
         if self.folder is None:
             return
         with self.alone(), self.writing():
             if len(self._held()) <= 1:
-                for path in [path for path in self.folder.rglob("*") if is_half(str(path.relative_to(self.folder)))]:
+                for path in [
+                    path
+                    for path in self.folder.rglob("*")
+                    if is_half(str(path.relative_to(self.folder)))
+                ]:
                     path.unlink(missing_ok=True)
 
     def _held(self) -> list[Share]:
-        """The shares whose lock is taken; asks by trying, so only one process at a time may (`alone`)."""
+        """The shares whose lock is taken; asks by trying, so only one process at a time may
+        (`alone`)."""
         held = []
         for path in sorted((self.folder or Path()).glob("locks/share-*-of-*")):
             index, count = map(int, re.findall(r"\d+", path.name))

@@ -1,8 +1,9 @@
-"""The loop of a run: read, explain, write, chunk by chunk, all three at the same time; what is committed is never done again.
+"""The loop of a run: read, explain, write, chunk by chunk, all three at the same time; what is
+committed is never done again.
 
-Rows enter the devices in order and may leave them in another; those of the oldest chunk are waited for, and while it is written
-the devices go on with the next. No more is held than the rows on the devices, a chunk and what is read ahead.
-"""
+Rows enter the devices in order and may leave them in another; those of the oldest chunk are waited
+for, and while it is written the devices go on with the next. No more is held than the rows on the
+devices, a chunk and what is read ahead."""
 
 from __future__ import annotations
 
@@ -16,19 +17,19 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from mdm_jax import batch
+from mdm_jax import explain_batch
 from mdm_jax.data.loader import Fit
-from mdm_jax.data.sources import Source, open_source
+from mdm_jax.data.network_input import class_number
+from mdm_jax.data.source import Source, open_source
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.framing import class_number
-from mdm_jax.runs.assembly import FAILED, NO_TARGET, UNREADABLE, Assembly, Fact
+from mdm_jax.execution.timing import Timing, stopwatch
+from mdm_jax.runs.batching import Pool, Row
+from mdm_jax.runs.chunk_builder import FAILED, NO_TARGET, UNREADABLE, Assembly, Fact
+from mdm_jax.runs.compiled import Question
 from mdm_jax.runs.config import RunConfig
-from mdm_jax.runs.job import Job, work_out
 from mdm_jax.runs.locks import Share
-from mdm_jax.runs.pool import Pool, Row
-from mdm_jax.runs.programs import Question
+from mdm_jax.runs.plan import Job, work_out
 from mdm_jax.runs.store import Store, open_store
-from mdm_jax.timing import Timing, stopwatch
 
 ALONE: Share = (0, 1)
 """the share of a process that does everything"""
@@ -55,7 +56,8 @@ class Silent:
 
 
 class Stopped(Exception):
-    """The watcher asked to stop; the chunk in flight is committed, and the message says how to go on."""
+    """The watcher asked to stop; the chunk in flight is committed, and the message says how to go
+    on."""
 
 
 class Ended(NamedTuple):
@@ -91,33 +93,39 @@ def run(
     share: Share = ALONE,
     watch: Watch | None = None,
 ) -> Ended:
-    """Explain every image of a source and keep everything at `out`; begun before, it goes on where it stopped.
+    """Explain every image of a source and keep everything at `out`; begun before, it goes on where
+    it stopped.
 
     Args:
       predict: the network, as `mdm_jax.explain` takes it.
-      source: labelled images with random access (`data.sources.Source`), or a name such as "folder:photos" (its test split).
+      source: labelled images with random access (`data.sources.Source`), or a name such as
+        "folder:photos" (its test split).
       out: a folder, or a URL with gs:// or s3://.
       config: what is explained and how.
-      fit: brings a picture (PIL, 8-bit RGB) to the network's input, float32 [h, w, c] in [0, 1]. By default that of a
-        `Classifier`; for any other network the source's images are taken as they are.
-      share: (i, n), to do the i-th of n shares, from 0; other processes do the others, at the same time if they like.
+      fit: brings a picture (PIL, 8-bit RGB) to the network's input, float32 [h, w, c] in [0, 1]. By
+        default that of a `Classifier`; for any other network the source's images are taken as they
+        are.
+      share: (i, n), to do the i-th of n shares, from 0; other processes do the others, at the same
+        time if they like.
       watch: whoever watches, and may ask it to stop.
 
-    An image that cannot be read or explained is a record with a status and a reason. Read it all with `mdm_jax.open_run`.
-    Raises InputError for what cannot be, for a place that fails and for one that holds another run; Stopped when the watcher
-    asks for it.
-    """
+    An image that cannot be read or explained is a record with a status and a reason. Read it all
+    with `mdm_jax.open_run`. Raises InputError for what cannot be, for a place that fails and for
+    one that holds another run; Stopped when the watcher asks for it."""
     source = open_source(source, "test") if isinstance(source, str) else source
     job = work_out(predict, source, config or RunConfig(), fit=fit)
     return go(job, open_store(out), watch or Silent(), share)
 
 
 def go(job: Job, store: Store, watch: Watch, share: Share = ALONE) -> Ended:
-    """Do what is missing of a share. Raises InputError for a place that fails or holds another run, Stopped when asked."""
+    """Do what is missing of a share. Raises InputError for a place that fails or holds another run,
+    Stopped when asked."""
     index, count = share
     if not 0 <= index < count:
         raise InputError(f"the share is {share}: give (i, n) with i from 0 to n - 1")
-    specs = job.specs  # a network, node or config that does not fit is found before anything is written
+    specs = (
+        job.specs
+    )  # a network, node or config that does not fit is found before anything is written
     store.refuse_others()
     with store.locked(share):
         store.tidy()
@@ -133,7 +141,8 @@ def missing(job: Job, store: Store, share: Share) -> list[int]:
 
 
 def _mine(job: Job, share: Share) -> tuple[int, int, int]:
-    """Every n-th chunk: shares end together even where the images at the end of the data are harder."""
+    """Every n-th chunk: shares end together even where the images at the end of the data are
+    harder."""
     index, count = share
     return index, job.layout.chunks, count
 
@@ -155,7 +164,9 @@ class _Loop:
     def go(self) -> Ended:
         log = self.store.log(self.share)
         todo = missing(self.job, self.store, self.share)
-        mine = sum(len(self.job.layout.rows_of(chunk)) for chunk in range(*_mine(self.job, self.share)))
+        mine = sum(
+            len(self.job.layout.rows_of(chunk)) for chunk in range(*_mine(self.job, self.share))
+        )
         new = sum(len(self.job.layout.rows_of(chunk)) for chunk in todo)
         log(f"begins: {mine - new} of {mine} rows are there, {len(todo)} chunks to do")
         self.watch.begins(mine - new, mine)
@@ -181,15 +192,18 @@ class _Loop:
             evaluations=self.evaluations,
             reasons=tuple(self.reasons),
         )
-        log(f"ends: {new} rows in {timing.total:.1f} s, of which {timing.compiling:.1f} s compiling")
+        log(
+            f"ends: {new} rows in {timing.total:.1f} s, of which {timing.compiling:.1f} s compiling"
+        )
         return ended
 
-    def _filled(self, pool: Pool, rows: Iterator[Row], chunk: int, written: Future[None] | None) -> Assembly:
+    def _filled(
+        self, pool: Pool, rows: Iterator[Row], chunk: int, written: Future[None] | None
+    ) -> Assembly:
         """The chunk with all its rows; what the devices do meanwhile is of the next ones.
 
-        No row is taken before the chunk before it is `written`: what is lost when the process is killed is one chunk at most,
-        and what lies on the devices.
-        """
+        No row is taken before the chunk before it is `written`: what is lost when the process is
+        killed is one chunk at most, and what lies on the devices."""
         assembly = Assembly(self.job, chunk)
         pool.fill(rows)
         _result(written)
@@ -206,20 +220,34 @@ class _Loop:
         with closing(job.items(chunks)) as items:
             for read in items:
                 label = class_number(job.numbers, read.label)
-                name = str(job.source.class_names[read.label]) if 0 <= read.label < len(job.source.class_names) else None
+                name = (
+                    str(job.source.class_names[read.label])
+                    if 0 <= read.label < len(job.source.class_names)
+                    else None
+                )
                 targets = job.targets.of(read.index, label)
                 for rank in range(job.targets.count):
-                    fact = Fact(read.item * job.targets.count + rank, read.item, rank, read.id, label, name)
+                    fact = Fact(
+                        read.item * job.targets.count + rank, read.item, rank, read.id, label, name
+                    )
                     question = None
                     if read.image is None:
                         fact = fact._replace(status=UNREADABLE, reason=read.reason)
                     elif rank >= len(targets):
                         fact = fact._replace(
                             status=NO_TARGET,
-                            reason="it has no label, or more than one" if name is None else f"the network has no class {name}",
+                            reason=(
+                                "it has no label, or more than one"
+                                if name is None
+                                else f"the network has no class {name}"
+                            ),
                         )
                     else:
-                        question = Question(read.image, np.int32(targets[rank]), batch.id_numbers([read.id])[0])
+                        question = Question(
+                            read.image,
+                            np.int32(targets[rank]),
+                            explain_batch.id_numbers([read.id])[0],
+                        )
                     self.facts[fact.row] = fact
                     yield Row(fact.row, question)
 
@@ -232,7 +260,10 @@ class _Loop:
             self.reasons.append(reason if record["id"] in reason else f"{record['id']}: {reason}")
 
     def _stopped(self, done: int, todo: int) -> Stopped:
-        return Stopped(f"stopped after {done} of {todo} chunks, which are committed: the same command goes on from there")
+        return Stopped(
+            f"stopped after {done} of {todo} chunks, which are committed: the same command goes on"
+            " from there"
+        )
 
 
 def _ended(written: Future[None] | None) -> None:
@@ -247,4 +278,6 @@ def _result(written: Future[None] | None) -> None:
 
 def _told(assembly: Assembly) -> str:
     counted = Counter(record["status"] for record in assembly.records.values())
-    return ", ".join(f"{count} {status.lower().replace('_', ' ')}" for status, count in sorted(counted.items()))
+    return ", ".join(
+        f"{count} {status.lower().replace('_', ' ')}" for status, count in sorted(counted.items())
+    )

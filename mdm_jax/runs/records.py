@@ -1,8 +1,9 @@
-"""Records of a run: a row for every image and target, one parquet file for every chunk; the file commits the chunk.
+"""Records of a run: a row for every image and target, one parquet file for every chunk; the file
+commits the chunk.
 
-The file's metadata say which chunk and rows it holds and what the arrays of these rows weigh (CRC-32), so that a file in
-the wrong place, or arrays that changed after it was written, can be told.
-"""
+The file's metadata say which chunk and rows it holds and what the arrays of these rows weigh
+(CRC-32), so that a file in the wrong place, or arrays that changed after it was written, can be
+told."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Meta(NamedTuple):
 
 
 def schema(terms: Sequence[str], *, vector: bool) -> pa.Schema:
-    """The columns; `terms` are the names of the objective's, `vector` says that the node gives more than one number."""
+    """The columns; `terms` are the names of the objective's, `vector` says that the node gives more
+    than one number."""
     activation = pa.list_(pa.float32()) if vector else pa.float32()
     columns = {
         "row": pa.int64(),
@@ -62,20 +64,30 @@ def schema(terms: Sequence[str], *, vector: bool) -> pa.Schema:
 
 
 def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; what a row lacks is null, and text that no file can hold is made printable."""
+    """Rows as a table; what a row lacks is null, and text that no file can hold is made
+    printable."""
     unknown = set().union(*rows) - set(schema.names)
     if unknown:
         raise ValueError(f"no such columns: {sorted(unknown)}")
-    return pa.Table.from_pylist([{name: _plain(value) for name, value in row.items()} for row in rows], schema=schema)
+    return pa.Table.from_pylist(
+        [{name: _plain(value) for name, value in row.items()} for row in rows], schema=schema
+    )
 
 
 def _plain(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def encode(table: pa.Table, chunk: int, rows: range, checksums: Mapping[str, int], run: str = "") -> bytes:
+def encode(
+    table: pa.Table, chunk: int, rows: range, checksums: Mapping[str, int], run: str = ""
+) -> bytes:
     """A record file; the same table gives the same bytes."""
-    meta = {"chunk": chunk, "rows": [rows.start, rows.stop], "checksums": dict(checksums), "run": run}
+    meta = {
+        "chunk": chunk,
+        "rows": [rows.start, rows.stop],
+        "checksums": dict(checksums),
+        "run": run,
+    }
     meta["table"] = checksum(table)
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -89,12 +101,14 @@ def encode(table: pa.Table, chunk: int, rows: range, checksums: Mapping[str, int
 
 
 def checksum(table: pa.Table) -> int:
-    """CRC-32 of the names and values: parquet guards its pages, but not the names of its columns."""
+    """CRC-32 of the names and values: parquet guards its pages, but not the names of its
+    columns."""
     return zlib.crc32(json.dumps([table.column_names, table.to_pylist()]).encode())
 
 
 def decode(data: bytes, columns: Iterable[str] | None = None) -> tuple[pa.Table, Meta]:
-    """The table, or some columns of it, and what the file says about itself. Raises InputError for a damaged file."""
+    """The table, or some columns of it, and what the file says about itself. Raises InputError for
+    a damaged file."""
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         meta = _meta(file.metadata.metadata)
@@ -105,21 +119,35 @@ def decode(data: bytes, columns: Iterable[str] | None = None) -> tuple[pa.Table,
 
 
 def footer(data: bytes) -> Meta:
-    """What a record file says about itself, without reading its columns. Raises InputError for a damaged file."""
+    """What a record file says about itself, without reading its columns. Raises InputError for a
+    damaged file."""
     try:
         return _meta(pq.read_metadata(pa.BufferReader(data)).metadata)
     except DAMAGED as error:
         raise _damaged(error) from error
 
 
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, pa.ArrowException)
+DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    pa.ArrowException,
+)
 
 
 def _meta(metadata: Mapping[bytes, bytes]) -> Meta:
     found = json.loads(metadata[KEY])
     rows = range(*map(int, found["rows"]))
-    return Meta(int(found["chunk"]), rows, dict(found["checksums"]), str(found["run"]), int(found["table"]))
+    return Meta(
+        int(found["chunk"]), rows, dict(found["checksums"]), str(found["run"]), int(found["table"])
+    )
 
 
 def _damaged(error: Exception) -> InputError:
-    return InputError(f"no readable record file ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+    return InputError(
+        "no readable record file"
+        f" ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    )

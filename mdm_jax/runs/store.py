@@ -1,13 +1,15 @@
-"""The folder or bucket of a run: what lies where, what commits a chunk, what must agree when it goes on.
+"""The folder or bucket of a run: what lies where, what commits a chunk, what must agree when it
+goes on.
 
 - run.json: what the run is; `format`, `layout` and `settings` must agree when it goes on
 - zarr.json, mask_vectors/HxW, saliency: Zarr arrays, in chunks that are those of the run (`arrays`)
-- records/NNNNN.parquet: one for every chunk (`records`), and its commit marker: written aside after the chunk's arrays are
-  complete, then renamed. A chunk without it does not count and is computed again
+- records/NNNNN.parquet: one for every chunk (`records`), and its commit marker: written aside after
+  the chunk's arrays are complete, then renamed. A chunk without it does not count and is computed
+  again
 - log-I-of-N.txt: what happened, for people; locks/: who is at work (`locks`). Local folders only
 
-A record carries a fingerprint of what must agree, so that a run.json that was lost is written anew by the same command.
-"""
+A record carries a fingerprint of what must agree, so that a run.json that was lost is written anew
+by the same command."""
 
 from __future__ import annotations
 
@@ -30,10 +32,10 @@ import tensorstore as ts
 from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.arrays import Spec
-from mdm_jax.runs.layout import Layout
+from mdm_jax.runs.chunks import Layout
+from mdm_jax.runs.key_value_store import FAILURES, error_number, located
 from mdm_jax.runs.locks import Shared
-from mdm_jax.runs.place import FAILURES, error_number, located
-from mdm_jax.settings import differences
+from mdm_jax.storage.differences import differences
 
 FORMAT = 1
 """of what is described above; it grows when older versions could not read the result"""
@@ -95,14 +97,19 @@ class Store(Shared):
         try:
             description = json.loads(data)
             Layout(**description["layout"])
-            if not (isinstance(description["format"], int) and isinstance(description["settings"], dict)):
+            if not (
+                isinstance(description["format"], int) and isinstance(description["settings"], dict)
+            ):
                 raise ValueError("no run.json of a run")
         except (ValueError, TypeError, KeyError):
-            raise InputError(f"{self.name}/{DESCRIPTION} is damaged: the same command again writes it anew") from None
+            raise InputError(
+                f"{self.name}/{DESCRIPTION} is damaged: the same command again writes it anew"
+            ) from None
         return description
 
     def begin(self, description: Mapping[str, Any]) -> None:
-        """Write run.json, or see that it agrees; where no chunk is committed, nothing binds and another run's arrays go.
+        """Write run.json, or see that it agrees; where no chunk is committed, nothing binds and
+        another run's arrays go.
 
         Raises InputError with every difference.
         """
@@ -115,27 +122,42 @@ class Store(Shared):
         object.__setattr__(self, "begun", fingerprint(description))
 
     def refuse_others(self) -> None:
-        """Raises InputError where files are in a run's places that no run wrote, before anything touches them."""
+        """Raises InputError where files are in a run's places that no run wrote, before anything
+        touches them."""
         with suppress(InputError):
-            if next(self.footers(), None) is not None or self._understood() is not None or self.specs():
+            if (
+                next(self.footers(), None) is not None
+                or self._understood() is not None
+                or self.specs()
+            ):
                 return
         found = False
-        with suppress(InputError):  # what cannot be read cannot be written either, which is told then
+        with suppress(
+            InputError
+        ):  # what cannot be read cannot be written either, which is told then
             found = any(self.keys(place) for place in (DESCRIPTION, "zarr.json", *PLACES))
         if found:
-            raise InputError(f"{self.name} holds other files, in a run's places: choose a new folder with --out")
+            raise InputError(
+                f"{self.name} holds other files, in a run's places: choose a new folder with --out"
+            )
 
     def write_description(self, description: Mapping[str, Any]) -> None:
-        """Write run.json; of one that agrees, the versions stay, and the request where there is no newer one."""
+        """Write run.json; of one that agrees, the versions stay, and the request where there is no
+        newer one."""
         description, found = _plain(description), self._understood()
         if found and not self.changes(description) and next(self.footers(), None):
             before = {part: found[part] for part in ("request", "versions") if part in found}
             newer = {"request": description["request"]} if description.get("request") else {}
-            description = {part: value for part, value in description.items() if part != "versions"} | before | newer
+            description = (
+                {part: value for part, value in description.items() if part != "versions"}
+                | before
+                | newer
+            )
         self.ensure(DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
     def agrees(self, description: Mapping[str, Any]) -> bool:
-        """Whether chunks are committed, and made with this description; False where none is. Writes nothing.
+        """Whether chunks are committed, and made with this description; False where none is. Writes
+        nothing.
 
         Raises InputError with every difference.
         """
@@ -144,7 +166,10 @@ class Store(Shared):
             return first is not None
         changed = self.changes(description)
         if not changed:
-            raise InputError(f"{self.name} holds records of another run: `mdm run verify {self.name}` takes them back")
+            raise InputError(
+                f"{self.name} holds records of another run: `mdm run verify {self.name}` takes them"
+                " back"
+            )
         raise self.of_others(changed)
 
     def changes(self, description: Mapping[str, Any]) -> list[str]:
@@ -152,12 +177,16 @@ class Store(Shared):
         found = self._understood()
         if found is None:
             return [f"its {DESCRIPTION} is gone or damaged"]
-        before, now = ({part: each.get(part) for part in BINDING} for each in (found, _plain(description)))
+        before, now = (
+            {part: each.get(part) for part in BINDING} for each in (found, _plain(description))
+        )
         return differences(before, now)
 
     def of_others(self, changed: list[str], remedy: str = REMEDY) -> InputError:
         """The sentence for a run that another description made."""
-        return InputError(f"{self.name} holds a run made with other settings ({', '.join(changed)}): {remedy}")
+        return InputError(
+            f"{self.name} holds a run made with other settings ({', '.join(changed)}): {remedy}"
+        )
 
     def _understood(self) -> dict[str, Any] | None:
         with suppress(InputError):
@@ -165,13 +194,15 @@ class Store(Shared):
         return None
 
     def create(self, specs: Mapping[str, Spec], layout: Layout) -> None:
-        """The arrays, as far as they are not there as they should be; several processes may do it at once."""
+        """The arrays, as far as they are not there as they should be; several processes may do it
+        at once."""
         with self.alone():
             for key, content in arrays.metadata(specs, layout).items():
                 self.ensure(key, content)
 
     def specs(self) -> dict[str, Spec]:
-        """The arrays of the run, in order. Raises InputError where the metadata are gone or damaged."""
+        """The arrays of the run, in order. Raises InputError where the metadata are gone or
+        damaged."""
         data = self.read("zarr.json")
         try:
             return arrays.listed(data or b"")
@@ -183,12 +214,17 @@ class Store(Shared):
         try:
             return arrays.open_array(self.kv, name)
         except FAILURES as error:
-            if re.match("NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|INVALID_ARGUMENT", str(error)) and not error_number(error):
+            if re.match(
+                "NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|INVALID_ARGUMENT", str(error)
+            ) and not error_number(error):
                 raise InputError(self._metadata_lost(f"{name}/zarr.json")) from error
             raise self.unreadable(error) from error
 
     def _metadata_lost(self, key: str) -> str:
-        return f"{self.name}/{key} is gone or damaged: nothing committed is lost, and the same command again puts it back"
+        return (
+            f"{self.name}/{key} is gone or damaged: nothing committed is lost, and the same command"
+            " again puts it back"
+        )
 
     # Chunks
 
@@ -197,7 +233,8 @@ class Store(Shared):
         return {footer.chunk for footer in self.footers() if self.begun in ("", footer.run)}
 
     def write(self, data: ChunkData) -> Future[None]:
-        """Write a chunk in a thread: its arrays, and when they are complete its record, which commits it.
+        """Write a chunk in a thread: its arrays, and when they are complete its record, which
+        commits it.
 
         Its `result()` raises InputError; nothing that was committed is lost then.
         """
@@ -207,26 +244,41 @@ class Store(Shared):
         rows = range(data.table["row"][0].as_py(), data.table["row"][-1].as_py() + 1)
         description = self.read_description()
         if description is None:
-            raise InputError(f"{self.name}/{DESCRIPTION} was removed while the run was at work: start the same command again")
+            raise InputError(
+                f"{self.name}/{DESCRIPTION} was removed while the run was at work: start the same"
+                " command again"
+            )
         run = fingerprint(description)
         if self.begun not in ("", run):
             raise InputError(
-                f"{self.name}/{DESCRIPTION} is another than when this run began: nothing committed is lost; see that no other "
-                "run was begun there, then the same command goes on"
+                f"{self.name}/{DESCRIPTION} is another than when this run began: nothing committed"
+                " is lost; see that no other run was begun there, then the same command goes on"
             )
         opened = {name: self.array(name) for name in data.arrays}
-        stored = {name: arrays.canonical(values, opened[name].dtype.numpy_dtype) for name, values in data.arrays.items()}
+        stored = {
+            name: arrays.canonical(values, opened[name].dtype.numpy_dtype)
+            for name, values in data.arrays.items()
+        }
         for name, values in stored.items():
             if values.shape != (len(rows), *opened[name].shape[1:]):
-                raise ValueError(f"{name} is {values.shape}, not {(len(rows), *opened[name].shape[1:])}")
+                raise ValueError(
+                    f"{name} is {values.shape}, not {(len(rows), *opened[name].shape[1:])}"
+                )
         for key in [
             record_key(data.chunk),
             *(arrays.chunk_key(name, array.ndim, data.chunk) for name, array in opened.items()),
         ]:
-            self.delete(key)  # whatever is there, damaged or half written, must not become part of what is written now
+            self.delete(
+                key
+            )  # whatever is there, damaged or half written, must not become part of what is written now
         with self.writing():
-            pending = [opened[name][rows.start : rows.stop].write(values).commit for name, values in stored.items()]
-            failed = [error for error in [each.exception() for each in pending] if error]  # all have ended when one is raised
+            pending = [
+                opened[name][rows.start : rows.stop].write(values).commit
+                for name, values in stored.items()
+            ]
+            failed = [
+                error for error in [each.exception() for each in pending] if error
+            ]  # all have ended when one is raised
             if failed:
                 raise failed[0]
         checksums = {name: arrays.checksum(values) for name, values in stored.items()}
@@ -236,7 +288,9 @@ class Store(Shared):
         if self.folder is None:
             self.put(record_key(chunk), content)
             return
-        aside = f"records/.{chunk:05d}.parquet"  # readers of a folder of parquet files pass over names with a dot
+        aside = (  # readers of a folder of parquet files pass over names with a dot
+            f"records/.{chunk:05d}.parquet"
+        )
         self.put(aside, content)
         with self.writing():
             os.replace(self.folder / aside, self.folder / record_key(chunk))
@@ -259,7 +313,9 @@ class Store(Shared):
 
     def read_records(self) -> Iterator[tuple[str, bytes]]:
         """The record files, in the order of their chunks, by key."""
-        keys = sorted(filter(RECORD.fullmatch, self.keys("records/")), key=lambda key: (len(key), key))
+        keys = sorted(
+            filter(RECORD.fullmatch, self.keys("records/")), key=lambda key: (len(key), key)
+        )
         for start in range(0, len(keys), AHEAD):
             some = keys[start : start + AHEAD]
             for key, pending in [(key, self.kv.read(key)) for key in some]:

@@ -1,4 +1,5 @@
-"""Which classes of an image a run explains: the network's first choice, its first K, the true class, or given ones."""
+"""Which classes of an image a run explains: the network's first choice, its first K, the true
+class, or given ones."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class Targets:
     """How targets are found; every image has as many."""
 
     text: str
-    """as it is written down: "prediction", "top5", "label", "3,7", or "given" for one class an image"""
+    """as it is written down: "prediction", "top5", "label", "3,7", or "given" for one class an
+    image"""
     count: int
     """targets of an image"""
     classes: tuple[int, ...] = ()
@@ -37,10 +39,11 @@ class Targets:
         return max((*self.classes, *self.given), default=-1)
 
     def of(self, index: int, label: int) -> list[int]:
-        """Targets of item `index` of the source, whose true class is `label` for the network (-1: it has none).
+        """Targets of item `index` of the source, whose true class is `label` for the network (-1:
+        it has none).
 
-        A class, or -1 for the network's first choice, -2 for its second ...; empty where there is nothing to explain.
-        """
+        A class, or -1 for the network's first choice, -2 for its second ...; empty where there is
+        nothing to explain."""
         if self.text == "label":
             return [label] if label >= 0 else []
         if self.given:
@@ -49,7 +52,8 @@ class Targets:
 
 
 def targets(asked: Any, items: int) -> Targets:
-    """Targets as they are written, or one class for each of the source's `items`. Raises InputError for anything else."""
+    """Targets as they are written, or one class for each of the source's `items`. Raises InputError
+    for anything else."""
     if isinstance(asked, str):
         return _written(asked.strip())
     try:
@@ -57,10 +61,14 @@ def targets(asked: Any, items: int) -> Targets:
     except ValueError:
         given = np.zeros(0)
     if given.shape != (items,) or not np.issubdtype(given.dtype, np.integer):
-        raise InputError(f"targets are {_short(asked)}: {WRITTEN}, or give a class for each of the {items} images")
+        raise InputError(
+            f"targets are {_short(asked)}: {WRITTEN}, or give a class for each of the {items}"
+            " images"
+        )
     if given.min() < -1:
         raise InputError(
-            f"targets are given, with {given.min()} among them: give classes, or -1 for the network's first choice"
+            f"targets are given, with {given.min()} among them: give classes, or -1 for the"
+            " network's first choice"
         )
     return Targets("given", 1, given=tuple(given.tolist()))
 
@@ -86,10 +94,16 @@ def _short(value: Any) -> str:
 
 
 def checked(asked: Targets, classes: int | None) -> None:
-    """Raises InputError for a class or a number of choices that the network does not have; None: it has no classes."""
+    """Raises InputError for a class or a number of choices that the network does not have; None: it
+    has no classes."""
     if classes is None and not asked.given and not asked.classes and asked.text != "label":
-        raise InputError("the network's outputs have no logits, so it has no first choice: give targets, classes or label")
+        raise InputError(
+            "the network's outputs have no logits, so it has no first choice: give targets, classes"
+            " or label"
+        )
     wanted = max(asked.largest + 1, asked.ranks)
     if classes is not None and wanted > classes:
         shown = f"given, with class {asked.largest}" if asked.given else asked.text
-        raise InputError(f"targets are {shown}, but the network has {classes} classes, 0 to {classes - 1}")
+        raise InputError(
+            f"targets are {shown}, but the network has {classes} classes, 0 to {classes - 1}"
+        )

@@ -16,10 +16,10 @@ import tensorstore as ts
 from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.arrays import Spec
-from mdm_jax.runs.layout import Layout
+from mdm_jax.runs.chunks import Layout
+from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.locks import Share
-from mdm_jax.runs.opened import describe
-from mdm_jax.runs.place import error_number
+from mdm_jax.runs.reader import describe
 from mdm_jax.runs.store import PLACES, Store, fingerprint, record_key
 
 MOVED = "bring the old images and weights back, or give --data and --weights where they are now"
@@ -65,14 +65,22 @@ def status(store: Store) -> Progress:
         if record_key(meta.chunk) == key:
             committed += 1
             statuses.update(table["status"].to_pylist())
-    return Progress(committed, layout.chunks, layout.rows, dict(statuses.most_common()), store.size(), store.running())
+    return Progress(
+        committed,
+        layout.chunks,
+        layout.rows,
+        dict(statuses.most_common()),
+        store.size(),
+        store.running(),
+    )
 
 
 def check(store: Store) -> list[Fault]:
-    """Everything that is missing, duplicate, corrupt or stray. Raises InputError where there is no run.
+    """Everything that is missing, duplicate, corrupt or stray. Raises InputError where there is no
+    run.
 
-    Values of arrays whose metadata are lost are not looked at: `repair`, or the same command again, puts them back.
-    """
+    Values of arrays whose metadata are lost are not looked at: `repair`, or the same command again,
+    puts them back."""
     description = describe(store)
     layout, run = Layout(**description["layout"]), fingerprint(description)
     present = {key for place in PLACES for key in store.keys(place)}
@@ -85,12 +93,14 @@ def check(store: Store) -> list[Fault]:
     return faults + _strays(present, specs, layout)
 
 
-def mend(store: Store, description: Mapping[str, Any], specs: Mapping[str, Spec], layout: Layout) -> None:
-    """Put back what says what the run is, and take back the chunks that are faulty, so that the run computes them again.
+def mend(
+    store: Store, description: Mapping[str, Any], specs: Mapping[str, Spec], layout: Layout
+) -> None:
+    """Put back what says what the run is, and take back the chunks that are faulty, so that the run
+    computes them again.
 
-    What is committed decides: a run.json that was changed by hand costs no chunk. Raises InputError where neither run.json nor
-    any chunk was made with this description.
-    """
+    What is committed decides: a run.json that was changed by hand costs no chunk. Raises InputError
+    where neither run.json nor any chunk was made with this description."""
     changed = store.changes(description)
     if changed and fingerprint(description) not in {footer.run for footer in store.footers()}:
         raise store.of_others(changed, MOVED)
@@ -100,10 +110,11 @@ def mend(store: Store, description: Mapping[str, Any], specs: Mapping[str, Spec]
 
 
 def repair(store: Store, faults: list[Fault]) -> None:
-    """Take back what is faulty, so that the run computes it again; a file that is none of a run's stays where it is.
+    """Take back what is faulty, so that the run computes it again; a file that is none of a run's
+    stays where it is.
 
-    Metadata of the arrays are put back, unless those that list the arrays are lost: `Store.create` does it then.
-    """
+    Metadata of the arrays are put back, unless those that list the arrays are lost: `Store.create`
+    does it then."""
     layout = Layout(**describe(store)["layout"])
     lost = {fault.key for fault in faults if fault.key.endswith("zarr.json")}
     if lost and "zarr.json" not in lost:
@@ -116,7 +127,8 @@ def repair(store: Store, faults: list[Fault]) -> None:
 
 
 def _metadata_faults(store: Store, layout: Layout) -> tuple[dict[str, Spec], list[Fault]]:
-    """The arrays of the run, none where what lists them is lost, and what is wrong with their metadata."""
+    """The arrays of the run, none where what lists them is lost, and what is wrong with their
+    metadata."""
     try:
         specs = store.specs()
     except InputError as error:
@@ -132,13 +144,23 @@ def _metadata_faults(store: Store, layout: Layout) -> tuple[dict[str, Spec], lis
 
 
 def _chunk_fault(
-    store: Store, chunk: int, layout: Layout, run: str, opened: Mapping[str, ts.TensorStore], present: set[str]
+    store: Store,
+    chunk: int,
+    layout: Layout,
+    run: str,
+    opened: Mapping[str, ts.TensorStore],
+    present: set[str],
 ) -> Fault | None:
     """The first thing that is wrong with a chunk."""
     key, rows = record_key(chunk), layout.rows_of(chunk)
     data = store.read(key)
     if data is None:
-        return Fault(chunk, "missing", key, f"chunk {chunk} is not there: it was not computed yet, or its record was removed")
+        return Fault(
+            chunk,
+            "missing",
+            key,
+            f"chunk {chunk} is not there: it was not computed yet, or its record was removed",
+        )
     try:
         table, meta = records.decode(data)
     except InputError as error:
@@ -146,13 +168,22 @@ def _chunk_fault(
     if meta.chunk != chunk or meta.rows != rows:
         return Fault(chunk, "duplicate", key, f"{key} holds the rows of chunk {meta.chunk}")
     if meta.run != run:
-        return Fault(chunk, "corrupt", key, f"{key} was made with other settings than those in run.json")
+        return Fault(
+            chunk, "corrupt", key, f"{key} was made with other settings than those in run.json"
+        )
     if records.checksum(table) != meta.table:
-        return Fault(chunk, "corrupt", key, f"{key} holds other values than those that were committed")
+        return Fault(
+            chunk, "corrupt", key, f"{key} holds other values than those that were committed"
+        )
     numbers = table["row"].to_pylist()
     if numbers != list(rows):
         twice = len(set(numbers)) < len(numbers)
-        return Fault(chunk, "duplicate" if twice else "corrupt", key, f"{key} does not hold its rows, each once and in order")
+        return Fault(
+            chunk,
+            "duplicate" if twice else "corrupt",
+            key,
+            f"{key} does not hold its rows, each once and in order",
+        )
     for name, array in opened.items():
         wrong = _array_fault(store, name, array, chunk, rows, meta.checksums.get(name), present)
         if wrong:
@@ -161,13 +192,21 @@ def _chunk_fault(
 
 
 def _array_fault(
-    store: Store, name: str, array: ts.TensorStore, chunk: int, rows: range, expected: int | None, present: set[str]
+    store: Store,
+    name: str,
+    array: ts.TensorStore,
+    chunk: int,
+    rows: range,
+    expected: int | None,
+    present: set[str],
 ) -> Fault | None:
     key = arrays.chunk_key(name, array.ndim, chunk)
     try:
         values = np.asarray(array[rows.start : rows.stop].read().result())
     except (OSError, ValueError) as error:
-        if error_number(error):  # the disk's fault, or the permissions'; nothing says that the file is damaged
+        if error_number(
+            error
+        ):  # the disk's fault, or the permissions'; nothing says that the file is damaged
             raise store.unreadable(error) from error
         return Fault(chunk, "corrupt", key, f"{key} is damaged")
     if arrays.checksum(values) == expected:  # a chunk without any result has no file
@@ -181,10 +220,18 @@ def _strays(present: set[str], specs: Mapping[str, Spec], layout: Layout) -> lis
     """Files among the records, or in an array's folder, that are none of this run's."""
     expected = {f"{name}/zarr.json" for name in specs}
     for chunk in range(layout.chunks):
-        expected |= {record_key(chunk), *(arrays.chunk_key(name, 1 + len(spec.shape), chunk) for name, spec in specs.items())}
+        expected |= {
+            record_key(chunk),
+            *(arrays.chunk_key(name, 1 + len(spec.shape), chunk) for name, spec in specs.items()),
+        }
     folders = ("records/", *(f"{name}/" for name in specs))
     return [
-        Fault(None, "stray", key, f"{key} is no file of this run: move it away, as other tools would read it too")
+        Fault(
+            None,
+            "stray",
+            key,
+            f"{key} is no file of this run: move it away, as other tools would read it too",
+        )
         for key in sorted(present - expected)
         if key.startswith(folders)
     ]

@@ -1,4 +1,5 @@
-"""Sweeps: many settings of MDM on the same images, scored alike; numbers are swept inside one compiled program.
+"""Sweeps: many settings of MDM on the same images, scored alike; numbers are swept inside one
+compiled program.
 
 Nothing is imported before it is asked for.
 """
@@ -7,12 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdm_jax.sweeps.draws import grid as grid
-    from mdm_jax.sweeps.draws import sample as sample
     from mdm_jax.sweeps.loop import sweep as sweep
     from mdm_jax.sweeps.result import Sweep as Sweep
+    from mdm_jax.sweeps.search_space import grid as grid
+    from mdm_jax.sweeps.search_space import sample as sample
 
-LATE = {"Sweep": "result", "grid": "draws", "sample": "draws", "sweep": "loop"}
+LATE = {"Sweep": "result", "grid": "search_space", "sample": "search_space", "sweep": "loop"}
 """public names and the files that they come from"""
 
 

@@ -1,4 +1,5 @@
-"""The settings that differ between points, as coordinates: each point's value of one, and how it is shown."""
+"""The settings that differ between points, as coordinates: each point's value of one, and how it is
+shown."""
 
 from __future__ import annotations
 
@@ -30,11 +31,17 @@ class Axis(NamedTuple):
 
     @property
     def log(self) -> bool:
-        return self.numeric and self.distinct[0] > 0 and self.distinct[-1] / self.distinct[0] >= DECADES
+        return (
+            self.numeric
+            and self.distinct[0] > 0
+            and self.distinct[-1] / self.distinct[0] >= DECADES
+        )
 
     def places(self) -> np.ndarray:
         """Each point's place in [0, 1]: on a linear or logarithmic scale, or among the texts."""
-        values = self.values if self.numeric else [self.distinct.index(value) for value in self.values]
+        values = (
+            self.values if self.numeric else [self.distinct.index(value) for value in self.values]
+        )
         at = np.asarray(values, np.float64)
         at = np.log(at) if self.log else at
         low, high = at.min(), at.max()
@@ -59,7 +66,9 @@ def value_of(point: Point, name: str) -> Any:
     if name in point.settings:
         return point.settings[name]
     if name == NODE:
-        return point.node if isinstance(point.node, str) else getattr(point.node, "__name__", "node")
+        return (
+            point.node if isinstance(point.node, str) else getattr(point.node, "__name__", "node")
+        )
     if name == PRESET:
         return "base"
     if name.startswith(WEIGHT):

@@ -1,4 +1,5 @@
-"""A point of a sweep: settings as a config file writes them, and the config that they make of the base."""
+"""A point of a sweep: settings as a config file writes them, and the config that they make of the
+base."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mdm_jax import nodes, objectives, outside
+from mdm_jax import nodes, objectives, plugins
 from mdm_jax.config import NONE, WRITTEN, MDMConfig, config_from_mapping, preset
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.types import Node
@@ -29,9 +30,9 @@ class Point(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """A checksum of what was written, and of the functions from outside: where its results lie, whatever other points
-        there are."""
-        written = [self.settings, outside.told(self.config, self.node)]
+        """A checksum of what was written, and of the functions from outside: where its results lie,
+        whatever other points there are."""
+        written = [self.settings, plugins.told(self.config, self.node)]
         return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -47,7 +48,9 @@ def label(settings: Mapping[str, Any]) -> str:
 def shown(value: Any) -> str:
     """A setting's value as a person reads it."""
     if isinstance(value, list):  # of sizes, [4, 8, [8, 6]], a pair is height x width
-        return "/".join("x".join(map(shown, each)) if isinstance(each, list) else shown(each) for each in value)
+        return "/".join(
+            "x".join(map(shown, each)) if isinstance(each, list) else shown(each) for each in value
+        )
     if isinstance(value, Mapping):
         return "+".join(f"{shown(weight)} {name}" for name, weight in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -56,11 +59,13 @@ def shown(value: Any) -> str:
 def point(settings: Mapping[str, Any], base: MDMConfig, node: str | Node) -> Point:
     """The config that settings make of `base`, checked.
 
-    Besides the settings of a config file: "objective.NAME" changes the weight of one term of the objective, or adds it;
-    "preset" takes another base; "node" another node. Raises InputError for what cannot be, naming the point.
-    """
+    Besides the settings of a config file: "objective.NAME" changes the weight of one term of the
+    objective, or adds it; "preset" takes another base; "node" another node. Raises InputError for
+    what cannot be, naming the point."""
     if not isinstance(settings, Mapping):
-        raise InputError(f"a point is {settings!r}: give a mapping of settings, such as {{'learning_rate': 0.3}}")
+        raise InputError(
+            f"a point is {settings!r}: give a mapping of settings, such as {{'learning_rate': 0.3}}"
+        )
     written = {str(name): _canonical(str(name), value) for name, value in settings.items()}
     try:
         config, node = _config(written, base), written.get(NODE, node)
@@ -86,30 +91,47 @@ def _config(written: Mapping[str, Any], base: MDMConfig) -> MDMConfig:
         elif name in WRITTEN:
             plain[name] = value
         else:
-            raise unknown("setting", name, [*WRITTEN, PRESET, NODE, *(WEIGHT + term for term in objectives.TERMS)])
+            raise unknown(
+                "setting",
+                name,
+                [*WRITTEN, PRESET, NODE, *(WEIGHT + term for term in objectives.TERMS)],
+            )
     config = config_from_mapping(plain, preset(written[PRESET]) if PRESET in written else base)
-    return dataclasses.replace(config, objective=_weighed(config.objective, weights)) if weights else config
+    return (
+        dataclasses.replace(config, objective=_weighed(config.objective, weights))
+        if weights
+        else config
+    )
 
 
-def _weighed(terms: Sequence[objectives.Term], weights: Mapping[str, float]) -> tuple[objectives.Term, ...]:
+def _weighed(
+    terms: Sequence[objectives.Term], weights: Mapping[str, float]
+) -> tuple[objectives.Term, ...]:
     """An objective with other weights; a term that it does not have is added."""
     named = {term.name: term for term in terms}
     for name, weight in weights.items():
         known = named.get(name)
         (named[name],) = (
-            objectives.from_mapping({name: weight}) if known is None else [dataclasses.replace(known, weight=weight)]
+            objectives.from_mapping({name: weight})
+            if known is None
+            else [dataclasses.replace(known, weight=weight)]
         )
     return tuple(named.values())
 
 
 def _canonical(name: str, value: Any) -> Any:
-    """A value as TOML has it: one setting is written in one way, a number that need not be whole as a float."""
+    """A value as TOML has it: one setting is written in one way, a number that need not be whole as
+    a float."""
     if value is None:
         return NONE
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         value = np.asarray(value).tolist()
     kind = WRITTEN.get(name, (float,))[0]
-    floats = name.startswith(WEIGHT) or name == "objective" or (isinstance(kind, tuple) and float in kind)
+    floats = (
+        name.startswith(WEIGHT)
+        or name == "objective"
+        or (isinstance(kind, tuple) and float in kind)
+    )
     return _plain(value, floats)
 
 

@@ -1,6 +1,8 @@
-"""The folder of a sweep: sweep.json says what every point has in common, points/IDENTITY.parquet holds what one gave.
+"""The folder of a sweep: sweep.json says what every point has in common, points/IDENTITY.parquet
+holds what one gave.
 
-A point's file is written whole or not at all, so it is the mark that the point is finished. It is found by its settings as
+A point's file is written whole or not at all, so it is the mark that the point is finished. It is
+found by its settings as
 written: other points in the same folder add to what is there.
 """
 
@@ -18,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation import store
-from mdm_jax.evaluation.scores import Measured
-from mdm_jax.files import write_whole
+from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.images import printable
 from mdm_jax.runs.records import DAMAGED, KEY
-from mdm_jax.settings import differences, flat
-from mdm_jax.sweeps.outcome import Outcome
+from mdm_jax.storage import workspace
+from mdm_jax.storage.atomic import write_whole
+from mdm_jax.storage.differences import differences, flat
+from mdm_jax.sweeps.point_result import Outcome
 from mdm_jax.sweeps.points import Point
 
 DESCRIPTION, POINTS = "sweep.json", "points"
@@ -37,21 +39,24 @@ class Folder:
     place: Path | None
 
     def read(self, point: Point) -> Outcome | None:
-        """What the point gave; None where it is not finished. Raises InputError for a damaged file, or other settings."""
+        """What the point gave; None where it is not finished. Raises InputError for a damaged file,
+        or other settings."""
         if self.place is None or not (path := self._path(point)).exists():
             return None
         outcome, config = decode(path)
         if changed := differences(config, described(point)):
             raise InputError(
-                f"{printable(path)} was made when these settings meant another config ({', '.join(changed)}): choose another "
-                "folder with --out, or remove that file"
+                f"{printable(path)} was made when these settings meant another config"
+                f" ({', '.join(changed)}): choose another folder with --out, or remove that file"
             )
         return outcome
 
     def write(self, point: Point, outcome: Outcome) -> None:
         if self.place is not None:
             table = encode(point, outcome)
-            write_whole(self._path(point), lambda file: pq.write_table(table, file, compression="zstd"))
+            write_whole(
+                self._path(point), lambda file: pq.write_table(table, file, compression="zstd")
+            )
 
     def _path(self, point: Point) -> Path:
         assert self.place is not None
@@ -60,25 +65,30 @@ class Folder:
 
 @contextmanager
 def opened(out: Path | None, record: Mapping[str, Any]) -> Iterator[Folder]:
-    """The folder of a sweep for this process alone. Raises InputError for one of another sweep, with every difference."""
-    with store.opened(out, "sweep") if out is not None else nullcontext() as place:
+    """The folder of a sweep for this process alone. Raises InputError for one of another sweep,
+    with every difference."""
+    with workspace.opened(out, "sweep") if out is not None else nullcontext() as place:
         if place is not None:
             foreign = [each.name for each in place.iterdir() if not each.name.startswith(".")]
             if foreign and not (place / DESCRIPTION).exists():
-                raise InputError(f"{printable(place)} holds no sweep but {foreign[0]}: choose another folder with --out")
-            store.begin(place, DESCRIPTION, record, "a sweep", f"{POINTS}/*.parquet")
-            store.make(place / POINTS)
+                raise InputError(
+                    f"{printable(place)} holds no sweep but {foreign[0]}: choose another folder"
+                    " with --out"
+                )
+            workspace.begin(place, DESCRIPTION, record, "a sweep", f"{POINTS}/*.parquet")
+            workspace.make(place / POINTS)
         yield Folder(place)
 
 
 def described(point: Point) -> dict[str, Any]:
     """A point's whole config and node in plain values."""
     told = {"node": point.node, "config": dataclasses.asdict(point.config)}
-    return dict(flat(json.loads(json.dumps(told, default=store.named))))
+    return dict(flat(json.loads(json.dumps(told, default=workspace.named))))
 
 
 def encode(point: Point, outcome: Outcome) -> pa.Table:
-    """A row an image: diagnostics, and each metric's statistics as a list, null where the image has no truth."""
+    """A row an image: diagnostics, and each metric's statistics as a list, null where the image has
+    no truth."""
     columns: dict[str, Any] = dict(outcome.diagnostics)
     shapes = {}
     for name, (statistics, rows) in outcome.measured.items():
@@ -87,12 +97,18 @@ def encode(point: Point, outcome: Outcome) -> pa.Table:
             lists[row] = values
         columns[name] = pa.array(lists, pa.list_(pa.float64()))
         shapes[name] = {"shape": statistics.shape[1:], "dtype": str(statistics.dtype)}
-    told = {"settings": point.settings, "config": described(point), "metrics": shapes, "notes": dict(outcome.notes)}
+    told = {
+        "settings": point.settings,
+        "config": described(point),
+        "metrics": shapes,
+        "notes": dict(outcome.notes),
+    }
     return pa.table(columns).replace_schema_metadata({KEY: json.dumps(told).encode()})
 
 
 def decode(path: Path) -> tuple[Outcome, dict[str, Any]]:
-    """A point's file: what it gave, and its config as `described`. Raises InputError for a damaged file."""
+    """A point's file: what it gave, and its config as `described`. Raises InputError for a damaged
+    file."""
     try:
         table = pq.read_table(path, partitioning=None)
         told = json.loads(table.schema.metadata[KEY])
@@ -100,9 +116,17 @@ def decode(path: Path) -> tuple[Outcome, dict[str, Any]]:
         for name, kept in told["metrics"].items():
             lists = table[name].to_pylist()
             rows = np.asarray([row for row, values in enumerate(lists) if values is not None], int)
-            statistics = np.asarray([lists[row] for row in rows], kept["dtype"]).reshape(len(rows), *kept["shape"])
+            statistics = np.asarray([lists[row] for row in rows], kept["dtype"]).reshape(
+                len(rows), *kept["shape"]
+            )
             measured[name] = Measured(statistics, rows)
-        diagnostics = {name: table[name].to_numpy() for name in table.column_names if name not in told["metrics"]}
+        diagnostics = {
+            name: table[name].to_numpy()
+            for name in table.column_names
+            if name not in told["metrics"]
+        }
         return Outcome(diagnostics, measured, told["notes"]), told["config"]
     except DAMAGED as error:
-        raise InputError(f"{printable(path)} is damaged: remove it to compute the point again") from error
+        raise InputError(
+            f"{printable(path)} is damaged: remove it to compute the point again"
+        ) from error

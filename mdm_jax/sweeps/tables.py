@@ -10,15 +10,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from mdm_jax.evaluation.scores import Interval
+from mdm_jax.evaluation.statistics import Interval
 from mdm_jax.evaluation.tables import heading, number, span
 from mdm_jax.sweeps.points import label, shown
 from mdm_jax.sweeps.result import Quality, Sweep
 
 
 def table(sweep: Sweep, quality: Quality | None = None) -> pa.Table:
-    """Columns: point (its number), the settings, evaluations, forwards, kept_area, each metric with its 95 % interval
-    (`_low`, `_high`), quality with its interval, rank (from 1; null for a point that failed), front, note.
+    """Columns: point (its number), the settings, evaluations, forwards, kept_area, each metric with
+    its 95 % interval (`_low`, `_high`), quality with its interval, rank (from 1; null for a point
+    that failed), front, note.
 
     A setting that a point does not change is null; one that is no number is text.
     """
@@ -28,7 +29,9 @@ def table(sweep: Sweep, quality: Quality | None = None) -> pa.Table:
     for name in names:
         values = [each.get(name) for each in sweep.points]
         numeric = all(value is None or type(value) in (int, float) for value in values)
-        columns[name] = values if numeric else [None if value is None else shown(value) for value in values]
+        columns[name] = (
+            values if numeric else [None if value is None else shown(value) for value in values]
+        )
     columns["evaluations"] = sweep.evaluations
     for name in ("forwards", "kept_area"):
         columns[name] = [float(each.diagnostics[name].mean()) for each in sweep.outcomes]
@@ -37,7 +40,9 @@ def table(sweep: Sweep, quality: Quality | None = None) -> pa.Table:
         found = [each.get(name) for each in summaries]
         columns[name] = sweep.values(name)
         columns[f"{name}_low"] = [math.nan if each is None else each.interval.low for each in found]
-        columns[f"{name}_high"] = [math.nan if each is None else each.interval.high for each in found]
+        columns[f"{name}_high"] = [
+            math.nan if each is None else each.interval.high for each in found
+        ]
     if quality:
         columns |= _quality(sweep, quality)
     columns["note"] = sweep.notes
@@ -66,7 +71,9 @@ def csv(rows: pa.Table) -> str:
     return sink.getvalue().decode()
 
 
-def markdown(sweep: Sweep, quality: Quality, points: Sequence[int], notes: Sequence[str] = ()) -> str:
+def markdown(
+    sweep: Sweep, quality: Quality, points: Sequence[int], notes: Sequence[str] = ()
+) -> str:
     """Some points, best first as they are given, with what the columns mean below."""
     values, summaries = sweep.quality(quality), {i: sweep.scores[i].summary() for i in points}
     front = set(sweep.pareto(quality).tolist())
@@ -75,7 +82,11 @@ def markdown(sweep: Sweep, quality: Quality, points: Sequence[int], notes: Seque
     lines = [heads, ["---:", "---", "---:", "---:", *["---:"] * (len(measured) + 1), "---"]]
     for i in points:
         cells = [
-            _cell(summaries[i][name].value, summaries[i][name].interval) if name in summaries[i] else "n/a"
+            (
+                _cell(summaries[i][name].value, summaries[i][name].interval)
+                if name in summaries[i]
+                else "n/a"
+            )
             for name in sweep.metrics
         ]
         settings = label(sweep.points[i])
@@ -86,15 +97,25 @@ def markdown(sweep: Sweep, quality: Quality, points: Sequence[int], notes: Seque
                 f"{sweep.evaluations[i]:.4g}",
                 f"{sweep.outcomes[i].diagnostics['forwards'].mean():.4g}",
                 *cells,
-                _cell(values[i], sweep.quality_interval(quality, i)) if math.isfinite(values[i]) else "n/a",
+                (
+                    _cell(values[i], sweep.quality_interval(quality, i))
+                    if math.isfinite(values[i])
+                    else "n/a"
+                ),
                 sweep.notes[i],
             ]
         )
     rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     foot = [
         f"quality: {weighed(sweep, quality)}",
-        "value [95 % bootstrap interval over images]; bold: no other point is better at as low a cost",
-        "evaluations: of the network with a gradient, each costs three forwards; forwards: without; means over images",
+        (
+            "value [95 % bootstrap interval over images]; bold: no other point is better at as low"
+            " a cost"
+        ),
+        (
+            "evaluations: of the network with a gradient, each costs three forwards; forwards:"
+            " without; means over images"
+        ),
         *(f"{metric.id}: {metric.description}" for metric in sweep.metrics.values()),
         *notes,
     ]

@@ -1,1 +1,2 @@
-"""Training of classifiers: from a config to a model folder. `loop.train` is where to begin reading."""
+"""Training of classifiers: from a config to a model folder. `loop.train` is where to begin
+reading."""

@@ -1,4 +1,5 @@
-"""Classification loss and what is right, for images of one class each and for images of any number of classes."""
+"""Classification loss and what is right, for images of one class each and for images of any number
+of classes."""
 
 from __future__ import annotations
 
@@ -21,14 +22,18 @@ def classification(
     smoothing: float = 0.0,
     balanced: bool = False,
 ) -> Float[Array, " b"]:
-    """The loss of each image: cross entropy where it has one class, binary cross entropy where it has any number."""
+    """The loss of each image: cross entropy where it has one class, binary cross entropy where it
+    has any number."""
     if labels.ndim == 1:
         return cross_entropy(logits, labels, smoothing)
     return binary_cross_entropy(logits, labels, valid, smoothing, balanced=balanced)
 
 
-def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"], smoothing: float) -> Float[Array, " b"]:
-    """Cross entropy of each item with its label, of which the share `smoothing` is spread evenly over all classes."""
+def cross_entropy(
+    logits: Float[Array, "b k"], labels: Int[Array, " b"], smoothing: float
+) -> Float[Array, " b"]:
+    """Cross entropy of each item with its label, of which the share `smoothing` is spread evenly
+    over all classes."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, targets)
 
@@ -43,31 +48,37 @@ def binary_cross_entropy(
 ) -> Float[Array, " b"]:
     """Mean over the classes of -[y log p + (1 - y) log(1 - p)], p = sigmoid(logits), of each image.
 
-    `smoothing` moves y towards 1/2. Balanced, in each class the images that have it weigh together as much as those that have
-    it not, over the valid ones of the batch; a class that all or none of them has is left as it is.
-    """
+    `smoothing` moves y towards 1/2. Balanced, in each class the images that have it weigh together
+    as much as those that have it not, over the valid ones of the batch; a class that all or none of
+    them has is left as it is."""
     losses = optax.sigmoid_binary_cross_entropy(logits, (1 - smoothing) * labels + smoothing / 2)
     if not balanced:
         return jnp.mean(losses, axis=-1)
     count = jnp.maximum(jnp.sum(valid), 1)
     have = jnp.sum(jnp.where(valid[:, None], labels, 0.0), axis=0)
     shares = jnp.where(labels > 0, have, count - have) / count
-    return jnp.mean(losses * jnp.where((have > 0) & (have < count), 0.5 / jnp.maximum(shares, 1 / count), 1.0), axis=-1)
+    return jnp.mean(
+        losses * jnp.where((have > 0) & (have < count), 0.5 / jnp.maximum(shares, 1 / count), 1.0),
+        axis=-1,
+    )
 
 
 def right(logits: Float[Array, "b classes"], labels: Labels) -> Float[Array, " b"]:
-    """1 where the first choice is the label, else 0; of images with any number of classes the share of right answers."""
+    """1 where the first choice is the label, else 0; of images with any number of classes the share
+    of right answers."""
     if labels.ndim == 1:
         return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
     return jnp.mean((logits > 0) == (labels > 0), axis=-1, dtype=jnp.float32)
 
 
-def mean_auc(logits: Float[np.ndarray, "n classes"], labels: Float[np.ndarray, "n classes"]) -> float | None:
-    """Area under the ROC curve, mean over the classes that some images have and others have not; None where there is none.
+def mean_auc(
+    logits: Float[np.ndarray, "n classes"], labels: Float[np.ndarray, "n classes"]
+) -> float | None:
+    """Area under the ROC curve, mean over the classes that some images have and others have not;
+    None where there is none.
 
-    AUC = (R - p (p + 1) / 2) / (p q) with the sum R of the ranks of the p images that have the class, q have it not; ties
-    count half (Mann and Whitney).
-    """
+    AUC = (R - p (p + 1) / 2) / (p q) with the sum R of the ranks of the p images that have the
+    class, q have it not; ties count half (Mann and Whitney)."""
     have = labels > 0
     p, q = have.sum(axis=0), (~have).sum(axis=0)
     told = (p > 0) & (q > 0)

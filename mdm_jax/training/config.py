@@ -1,4 +1,5 @@
-"""The settings of a training, read from TOML: `mdm train CONFIG`. Every key, its default and its meaning are here."""
+"""The settings of a training, read from TOML: `mdm train CONFIG`. Every key, its default and its
+meaning are here."""
 
 from __future__ import annotations
 
@@ -17,13 +18,13 @@ from mdm_jax import images
 from mdm_jax.data.augment import Augment
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.models.architectures import PROTOTYPES, known, resolve
-from mdm_jax.training.prototype_config import PrototypeConfig
+from mdm_jax.training.prototypes.config import PrototypeConfig
 
 OPTIMIZERS = ("adamw", "sgd")
 DTYPES = ("float32", "bfloat16")
 FREE = ("out", "checkpoint_every", "data.workers", "data.source")
-"""settings that may change when a training goes on: the weights it ends with do not depend on them, nor on where the images
-lie, which a checksum of them guards"""
+"""settings that may change when a training goes on: the weights it ends with do not depend on them,
+nor on where the images lie, which a checksum of them guards"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class DataConfig:
     """`[data]`: which images, and how they are loaded."""
 
     source: str = "digits"
-    """digits, folder:PATH, tfds:NAME, cub:PATH or chestxray14:PATH; a relative PATH starts at the current directory"""
+    """digits, folder:PATH, tfds:NAME, cub:PATH or chestxray14:PATH; a relative PATH starts at the
+    current directory"""
     crop_to_boxes: bool = False
     """cut each image to the boxes of its objects, as cropped:SOURCE does"""
     train: str = "train"
@@ -67,10 +69,12 @@ class ModelConfig:
     crop: float = 1.0
     """share of the resized short side that the centre crop keeps"""
     crop_mode: str = "center"
-    """center keeps the aspect of an image; squash stretches it to the network's, so that nothing is cut off"""
+    """center keeps the aspect of an image; squash stretches it to the network's, so that nothing is
+    cut off"""
     start_from: str = ""
-    """weights to start from, as `mdm explain --weights` takes them, or an embedded network such as resnet; empty starts from
-    random ones; a prototype network also takes those of a plain classifier, into its backbone"""
+    """weights to start from, as `mdm explain --weights` takes them, or an embedded network such as
+    resnet; empty starts from random ones; a prototype network also takes those of a plain
+    classifier, into its backbone"""
     arguments: dict[str, Any] = field(default_factory=dict)
     """the network's own settings, such as widths and depths"""
 
@@ -84,11 +88,13 @@ class OptimizerConfig:
     learning_rate: float = 1e-3
     """its highest value: reached after the warm-up, then falling to zero along a cosine"""
     weight_decay: float = 0.05
-    """decay of matrices and kernels; biases, norms and embeddings of positions and tokens do not decay"""
+    """decay of matrices and kernels; biases, norms and embeddings of positions and tokens do not
+    decay"""
     momentum: float = 0.9
     """of sgd"""
     warmup: float = 0.1
-    """share of all steps in which the learning rate rises, in equal steps from its highest value / (their number + 1)"""
+    """share of all steps in which the learning rate rises, in equal steps from its highest value /
+    (their number + 1)"""
     clip: float = 0.0
     """longest gradient (global norm), longer ones are shortened; 0 leaves all as they are"""
     label_smoothing: float = 0.0
@@ -117,7 +123,8 @@ class TrainConfig:
 
     @property
     def has_prototypes(self) -> bool:
-        """Whether the network is one of prototypes, which `[prototypes]` trains in stages and not `[optimizer]`."""
+        """Whether the network is one of prototypes, which `[prototypes]` trains in stages and not
+        `[optimizer]`."""
         return known(self.model.architecture) and resolve(self.model.architecture)[0] in PROTOTYPES
 
     def check(self) -> None:
@@ -133,19 +140,48 @@ class TrainConfig:
             _require(count is None or count >= 1, name, count, "a whole number from 1")
         _require(0 <= self.seed < 2**32, "seed", self.seed, f"a whole number from 0 to {2**32 - 1}")
         _require(data.workers >= 0, "data.workers", data.workers, "a whole number from 0")
-        _require(bool(self.out.strip()) and "\0" not in self.out, "out", self.out, "the folder of the run")
+        _require(
+            bool(self.out.strip()) and "\0" not in self.out,
+            "out",
+            self.out,
+            "the folder of the run",
+        )
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
         _one_of("model.interpolation", model.interpolation, images.RESAMPLING)
         _one_of("model.crop_mode", model.crop_mode, images.CROP_MODES)
-        _require(min(model.size) >= images.MIN_SIDE, "model.size", list(model.size), f"{images.MIN_SIDE} pixels a side or more")
-        _require(model.channels in (1, 3), "model.channels", model.channels, "3 for colour or 1 for grey")
+        _require(
+            min(model.size) >= images.MIN_SIDE,
+            "model.size",
+            list(model.size),
+            f"{images.MIN_SIDE} pixels a side or more",
+        )
+        _require(
+            model.channels in (1, 3), "model.channels", model.channels, "3 for colour or 1 for grey"
+        )
         _require(0 < model.crop <= 1, "model.crop", model.crop, "a share above 0, at most 1")
         for name, values in (("model.mean", model.mean), ("model.std", model.std)):
-            _require(len(values) == model.channels, name, list(values), f"one number for each of {model.channels} channels")
-        _require(all(map(math.isfinite, model.mean)), "model.mean", list(model.mean), "finite numbers")
-        _require(all(0 < s < math.inf for s in model.std), "model.std", list(model.std), "numbers above 0")
-        _require(0 < optimizer.learning_rate < math.inf, "optimizer.learning_rate", optimizer.learning_rate, "a number above 0")
+            _require(
+                len(values) == model.channels,
+                name,
+                list(values),
+                f"one number for each of {model.channels} channels",
+            )
+        _require(
+            all(map(math.isfinite, model.mean)), "model.mean", list(model.mean), "finite numbers"
+        )
+        _require(
+            all(0 < s < math.inf for s in model.std),
+            "model.std",
+            list(model.std),
+            "numbers above 0",
+        )
+        _require(
+            0 < optimizer.learning_rate < math.inf,
+            "optimizer.learning_rate",
+            optimizer.learning_rate,
+            "a number above 0",
+        )
         for name in ("weight_decay", "clip"):
             value = getattr(optimizer, name)
             _require(0 <= value < math.inf, f"optimizer.{name}", value, "a number from 0")
@@ -153,10 +189,14 @@ class TrainConfig:
             value = getattr(optimizer, name)
             _require(0 <= value < 1, f"optimizer.{name}", value, "a share from 0, below 1")
         self.prototypes.check()
-        for table, used in (("optimizer", not self.has_prototypes), ("prototypes", self.has_prototypes)):
+        for table, used in (
+            ("optimizer", not self.has_prototypes),
+            ("prototypes", self.has_prototypes),
+        ):
             if not used and (given := _changed(getattr(self, table))):
                 raise InputError(
-                    f"the setting {table}.{given} has no meaning for a {model.architecture}: leave out the table [{table}]"
+                    f"the setting {table}.{given} has no meaning for a {model.architecture}: leave"
+                    f" out the table [{table}]"
                     + (", whose place [prototypes] takes" if table == "optimizer" else "")
                 )
         try:
@@ -168,23 +208,35 @@ class TrainConfig:
 def _changed(table: Any) -> str | None:
     """The first setting of a table that is not its default."""
     default = type(table)()
-    changed = (each.name for each in dataclasses.fields(table) if getattr(table, each.name) != getattr(default, each.name))
+    changed = (
+        each.name
+        for each in dataclasses.fields(table)
+        if getattr(table, each.name) != getattr(default, each.name)
+    )
     return next(changed, None)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file, not yet checked. Raises InputError for a file that is missing or no TOML."""
+    """The settings in a TOML file, not yet checked. Raises InputError for a file that is missing or
+    no TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read the config {path} ({error.strerror}): check the path") from error
+        raise InputError(
+            f"cannot read the config {path} ({error.strerror}): check the path"
+        ) from error
     except ValueError as error:
-        raise InputError(f"{path} is not valid TOML ({error}): a setting is written like epochs = 10") from error
+        raise InputError(
+            f"{path} is not valid TOML ({error}): a setting is written like epochs = 10"
+        ) from error
 
 
 def override(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Settings with what the command line gives in their place, by dotted name; None gives nothing."""
-    changed = {name: value for name, value in given.items() if value is not None and "." not in name}
+    """Settings with what the command line gives in their place, by dotted name; None gives
+    nothing."""
+    changed = {
+        name: value for name, value in given.items() if value is not None and "." not in name
+    }
     for name, value in given.items():
         table, _, key = name.rpartition(".")
         if table and value is not None and isinstance(settings.get(table, {}), dict):
@@ -195,42 +247,58 @@ def override(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 def train_config(settings: dict[str, Any]) -> TrainConfig:
     """The training that settings describe, checked.
 
-    Raises InputError for a key that does not exist, with the nearest one, a wrong type or an impossible value.
-    """
+    Raises InputError for a key that does not exist, with the nearest one, a wrong type or an
+    impossible value."""
     _known(TrainConfig, settings, "")
     try:
-        config = dacite.from_dict(TrainConfig, _tuples(settings), dacite.Config(strict=True, type_hooks={float: float}))
+        config = dacite.from_dict(
+            TrainConfig, _tuples(settings), dacite.Config(strict=True, type_hooks={float: float})
+        )
     except dacite.WrongTypeError as error:
         name = error.field_path or ""
-        value = reduce(lambda table, key: table[key], name.split("."), settings)  # as written, unlike dacite's
+        value = reduce(
+            lambda table, key: table[key], name.split("."), settings
+        )  # as written, unlike dacite's
         raise _wrong(name, value, error.field_type) from None
     config.check()
     return config
 
 
 def _known(kind: type, settings: dict[str, Any], prefix: str) -> None:
-    """Raises InputError for keys without a field, and for a table where there must be one but is none."""
+    """Raises InputError for keys without a field, and for a table where there must be one but is
+    none."""
     types = get_type_hints(kind)
     for name, value in settings.items():
         if name not in types:
             near = difflib.get_close_matches(name, types, n=1) or _elsewhere(name)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"unknown setting {prefix + name!r}: {hint}choose from {', '.join(types)}")
+            raise InputError(
+                f"unknown setting {prefix + name!r}: {hint}choose from {', '.join(types)}"
+            )
         if dataclasses.is_dataclass(table := types[name]):
             if not isinstance(value, dict):
-                raise InputError(f"the setting {prefix + name} is {value!r}: write a table, [{prefix + name}] and its settings")
+                raise InputError(
+                    f"the setting {prefix + name} is {value!r}: write a table, [{prefix + name}]"
+                    " and its settings"
+                )
             _known(table, value, f"{prefix}{name}.")  # type: ignore[arg-type]
             continue
         values = value if isinstance(value, list) and types[name] is not float else [value]
         if types[name] is not bool and any(isinstance(each, bool) for each in values):
             raise _wrong(prefix + name, value, types[name])  # to Python true is a whole number
-        if types[name] in (float, tuple[float, ...]) and not all(isinstance(each, int | float) for each in values):
+        if types[name] in (float, tuple[float, ...]) and not all(
+            isinstance(each, int | float) for each in values
+        ):
             raise _wrong(prefix + name, value, types[name])
 
 
 def _elsewhere(name: str) -> list[str]:
     """The table that has a key of that name, as one would write it there."""
-    tables = {table: kind for table, kind in get_type_hints(TrainConfig).items() if dataclasses.is_dataclass(kind)}
+    tables = {
+        table: kind
+        for table, kind in get_type_hints(TrainConfig).items()
+        if dataclasses.is_dataclass(kind)
+    }
     return [f"{table}.{name}" for table, kind in tables.items() if name in get_type_hints(kind)]
 
 
@@ -255,7 +323,9 @@ _WRITTEN = {
 
 
 def _wrong(name: str, value: Any, kind: Any) -> InputError:
-    written = _WRITTEN[kind.__name__ if isinstance(kind, type) and kind in (int, float, bool, str) else str(kind)]
+    written = _WRITTEN[
+        kind.__name__ if isinstance(kind, type) and kind in (int, float, bool, str) else str(kind)
+    ]
     return InputError(f"the setting {name} is {_shown(value)}: write {written}")
 
 

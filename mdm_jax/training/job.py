@@ -1,4 +1,5 @@
-"""What a training config names: its data, its network and the steps there are, opened and seen to fit."""
+"""What a training config names: its data, its network and the steps there are, opened and seen to
+fit."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ import numpy as np
 from flax import nnx
 
 from mdm_jax.data.loader import Loading, batches_per_epoch
-from mdm_jax.data.sources import Source, open_source
+from mdm_jax.data.preprocessing import Preprocessing
+from mdm_jax.data.source import Source, open_source
 from mdm_jax.errors import InputError
 from mdm_jax.models.architectures import build
-from mdm_jax.models.preprocessing import Preprocessing
 from mdm_jax.models.transfer import start_from
 from mdm_jax.training import stages
 from mdm_jax.training.config import TrainConfig
@@ -39,13 +40,19 @@ class Job:
 
     def construct(self) -> nnx.Module:
         """The network with fresh weights."""
-        model, classes, rngs = self.config.model, len(self.source.class_names), nnx.Rngs(self.config.seed)
+        model, classes, rngs = (
+            self.config.model,
+            len(self.source.class_names),
+            nnx.Rngs(self.config.seed),
+        )
         sizes: dict[str, Any] = {"channels": model.channels, "size": model.size}
         return build(model.architecture, num_classes=classes, rngs=rngs, **sizes, **self.arguments)
 
     def with_prototypes(self, classes: Sequence[int]) -> Job:
         """The job for a network with prototypes of these classes, as a pruning leaves them."""
-        arguments = {name: value for name, value in self.arguments.items() if name != "prototypes_per_class"}
+        arguments = {
+            name: value for name, value in self.arguments.items() if name != "prototypes_per_class"
+        }
         return replace(self, arguments=arguments | {"prototype_classes": tuple(classes)})
 
     @property
@@ -73,33 +80,56 @@ class Job:
     @property
     def training(self) -> Loading:
         data = self.config.data
-        return Loading(batch=data.batch, workers=data.workers, seed=self.config.seed, limit=data.train_items)
+        return Loading(
+            batch=data.batch, workers=data.workers, seed=self.config.seed, limit=data.train_items
+        )
 
     @property
     def evaluation(self) -> Loading:
         """In threads: processes would take seconds to start, after every epoch."""
-        return Loading(batch=self.config.data.batch, seed=self.config.seed, limit=self.config.data.evaluate_items)
+        return Loading(
+            batch=self.config.data.batch,
+            seed=self.config.seed,
+            limit=self.config.data.evaluate_items,
+        )
 
 
 def open_job(config: TrainConfig) -> Job:
     """Open the data and see that the network can be built. Raises InputError where they cannot."""
     data, model = config.data, config.model
-    where = f"cropped:{data.source}" if data.crop_to_boxes and not data.source.startswith("cropped:") else data.source
+    where = (
+        f"cropped:{data.source}"
+        if data.crop_to_boxes and not data.source.startswith("cropped:")
+        else data.source
+    )
     source, held_out = open_source(where, data.train), open_source(where, data.evaluate)
     if source.class_names != held_out.class_names:
         raise InputError(
-            f"the splits {data.train} and {data.evaluate} of {data.source} have different classes "
-            f"({len(source.class_names)} and {len(held_out.class_names)}): give both the same folders of classes"
+            f"the splits {data.train} and {data.evaluate} of {data.source} have different classes"
+            f" ({len(source.class_names)} and {len(held_out.class_names)}): give both the same"
+            " folders of classes"
         )
     preprocessing = Preprocessing(
-        model.channels, model.size, model.crop, model.interpolation, model.mean, model.std, model.crop_mode
+        model.channels,
+        model.size,
+        model.crop,
+        model.interpolation,
+        model.mean,
+        model.std,
+        model.crop_mode,
     )
     classes = len(source.class_names)
     if not classes:
-        raise InputError(f"{data.source} has no labels: train on a folder: with a folder for each class, or on tfds:")
+        raise InputError(
+            f"{data.source} has no labels: train on a folder: with a folder for each class, or on"
+            " tfds:"
+        )
     if classes == 1:
         name = source.class_names[0]
-        warnings.warn(f"{data.source} has one class only, {name!r}: a network learns nothing from it", stacklevel=2)
+        warnings.warn(
+            f"{data.source} has one class only, {name!r}: a network learns nothing from it",
+            stacklevel=2,
+        )
     job = Job(config, source, held_out, preprocessing, model.arguments)
     try:
         images = jax.ShapeDtypeStruct((1, *model.size, model.channels), np.float32)
@@ -108,12 +138,15 @@ def open_job(config: TrainConfig) -> Job:
         raise
     except Exception as error:  # whatever a network says of arguments that it cannot take
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"[model] does not describe a {model.architecture} that can be built ({reason})") from error
+        raise InputError(
+            f"[model] does not describe a {model.architecture} that can be built ({reason})"
+        ) from error
     _ = job.steps  # a source smaller than a batch is found here
     return job
 
 
 def first_network(job: Job) -> nnx.Module:
-    """The network that a training begins with: random weights, or those of `config.model.start_from`."""
+    """The network that a training begins with: random weights, or those of
+    `config.model.start_from`."""
     network, place = job.construct(), job.config.model.start_from
     return start_from(network, place) if place else network

@@ -1,4 +1,5 @@
-"""Train a classifier: `train(config)` begins, or goes on exactly where it stopped, and leaves a model folder."""
+"""Train a classifier: `train(config)` begins, or goes on exactly where it stopped, and leaves a
+model folder."""
 
 from __future__ import annotations
 
@@ -13,22 +14,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from mdm_jax import checkpoints
 from mdm_jax.data.loader import Batch, eval_batches, train_batches
 from mdm_jax.errors import InputError
 from mdm_jax.models import weights
-from mdm_jax.prototypes import record as records
-from mdm_jax.prototypes.record import Record
-from mdm_jax.training import prototype_stages
-from mdm_jax.training import run as run_folder
+from mdm_jax.progress import Interrupted, Silent, Stopped, Watch
+from mdm_jax.storage import checkpoints
+from mdm_jax.training import run_folder as run_folder
 from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.job import Job, first_network, open_job
-from mdm_jax.training.measuring import line, measured, sentence
-from mdm_jax.training.prototype_steps import prototype_program
-from mdm_jax.training.run import Run
+from mdm_jax.training.prototypes import record as records
+from mdm_jax.training.prototypes import stages
+from mdm_jax.training.prototypes.record import Record
+from mdm_jax.training.prototypes.steps import prototype_program
+from mdm_jax.training.run_folder import Run
 from mdm_jax.training.stages import BATCHED, LAST_LAYER, PLAIN, PRUNE, PUSH, Stage
 from mdm_jax.training.steps import Program, State, filled, leaves, program
-from mdm_jax.training.watch import Interrupted, Silent, Stopped, Watch
+from mdm_jax.training.validation import line, measured, sentence
 from mdm_jax.training.work import Work, counted
 
 
@@ -46,11 +47,11 @@ class Trained:
 
 
 def train(config: TrainConfig, watch: Watch | None = None) -> Trained:
-    """Train as the config says in the folder `config.out`; begun before, it goes on from the last checkpoint.
+    """Train as the config says in the folder `config.out`; begun before, it goes on from the last
+    checkpoint.
 
-    Raises InputError for settings, data or a folder that do not fit, and when the loss becomes NaN or infinite;
-    Stopped when the watcher asks for it.
-    """
+    Raises InputError for settings, data or a folder that do not fit, and when the loss becomes NaN
+    or infinite; Stopped when the watcher asks for it."""
     watch = watch or Silent()
     config.check()
     job = open_job(config)
@@ -81,11 +82,17 @@ class _Training:
 
     def go(self) -> Trained:
         checkpoint = checkpoints.restore(self.run.checkpoints)
-        if checkpoint is None and self.run.weights.exists():  # it ended, and its checkpoints were removed
+        if (
+            checkpoint is None and self.run.weights.exists()
+        ):  # it ended, and its checkpoints were removed
             return Trained(self.run, run_folder.metrics(self.run), [], was_done=True)
         state = self._begin() if checkpoint is None else self._resume(checkpoint)
         step, steps = int(state.step), self.job.steps
-        if step == steps and self._is_closed(step) and run_folder.is_finished(self.run, self.compiled.module(state)):
+        if (
+            step == steps
+            and self._is_closed(step)
+            and run_folder.is_finished(self.run, self.compiled.module(state))
+        ):
             return Trained(self.run, self.metrics, list(self.skipped), was_done=True)
         if checkpoint is not None:
             self.watch.says(f"going on from step {step} of {steps}")
@@ -111,7 +118,10 @@ class _Training:
             state = self.compiled.initial(module)
             rest = filled((state.optimizer, state.step, state.sums), tree["optimizer"])
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"the checkpoint in {self.run.checkpoints} is of another training or version ({error})") from error
+            raise InputError(
+                f"the checkpoint in {self.run.checkpoints} is of another training or version"
+                f" ({error})"
+            ) from error
         self.saved, self.seconds = checkpoint.step, float(notes.get("seconds", 0.0))
         self.skipped = dict.fromkeys(map(str, notes.get("skipped", ())))
         self.metrics = run_folder.metrics(self.run, until=checkpoint.step)
@@ -149,7 +159,9 @@ class _Training:
             except Interrupted:
                 raise self._stopped(state, step, loss) from None
             except Exception:
-                if self.watch.wants_stop():  # what asks this process to stop may have ended those that load
+                if (
+                    self.watch.wants_stop()
+                ):  # what asks this process to stop may have ended those that load
                     raise self._stopped(state, step, loss) from None
                 raise
             before, (state, loss) = loss, work.act(state, *given)
@@ -157,7 +169,9 @@ class _Training:
                 jax.block_until_ready(loss)
                 self._tick()  # compiled: that is in the seconds, not in the images a second
             else:  # one step runs while the next batch is fetched, and never more
-                self.watch.stepped(step, self._check(before, step), images / max(busy + self._since(), 1e-9))
+                self.watch.stepped(
+                    step, self._check(before, step), images / max(busy + self._since(), 1e-9)
+                )
                 images += work.images
             step += 1
 
@@ -167,14 +181,22 @@ class _Training:
         if kind != PLAIN:
             self.watch.enters(kind)
         if kind in BATCHED:
-            batches = train_batches(job.source, job.training, job.fit, job.config.augment, start=stage.batch(step))
-            return Work(lambda: self._noted(next(batches))[:3], counted(stage, step, compiled), job.config.data.batch)
+            batches = train_batches(
+                job.source, job.training, job.fit, job.config.augment, start=stage.batch(step)
+            )
+            return Work(
+                lambda: self._noted(next(batches))[:3],
+                counted(stage, step, compiled),
+                job.config.data.batch,
+            )
         if kind == LAST_LAYER:
-            given = prototype_stages.similarities(job, compiled, state, partial(self._passing, kind))
+            given = stages.similarities(job, compiled, state, partial(self._passing, kind))
             self.watch.enters(kind)
             return Work(lambda: given, counted(stage, step, compiled), 0)  # it sees no images
-        change = {PUSH: prototype_stages.push, PRUNE: prototype_stages.prune}[kind]
-        changed = change(job, compiled, state, self.record, self.watch.says, partial(self._passing, kind))
+        change = {PUSH: stages.push, PRUNE: stages.prune}[kind]
+        changed = change(
+            job, compiled, state, self.record, self.watch.says, partial(self._passing, kind)
+        )
 
         def take(_: State) -> tuple[State, None]:
             self.job, self.compiled, self.record = changed.job, changed.compiled, changed.record
@@ -191,7 +213,11 @@ class _Training:
     def _stopped(self, state: State, step: int, loss: jax.Array | None) -> Stopped:
         """What to raise when asked to stop, with a checkpoint written."""
         self._save(state, step, loss)
-        saved = "which is saved: the same command goes on from there" if step else "before the first: begin again"
+        saved = (
+            "which is saved: the same command goes on from there"
+            if step
+            else "before the first: begin again"
+        )
         return Stopped(f"stopped at step {step} of {self.job.steps}, {saved}")
 
     def _close_pass(self, state: State, step: int, speed: float) -> bool:
@@ -205,10 +231,17 @@ class _Training:
             return False
         self._check_any(found.sums, data.evaluate)
         self._tick()
-        told = {"images_per_second": round(speed, 1), "seconds": round(self.seconds, 1), "skipped": len(self.skipped)}
+        told = {
+            "images_per_second": round(speed, 1),
+            "seconds": round(self.seconds, 1),
+            "skipped": len(self.skipped),
+        }
         self.metrics.append(line(job, stage, step, state, found) | told)
         run_folder.write_metrics(self.run, self.metrics)
-        self.watch.says(f"{sentence(job, self.metrics[-1])}; {f'{speed:.0f} images/s, ' if speed else ''}{self.seconds:.0f} s")
+        self.watch.says(
+            f"{sentence(job, self.metrics[-1])};"
+            f" {f'{speed:.0f} images/s, ' if speed else ''}{self.seconds:.0f} s"
+        )
         return True
 
     def _held_out(self) -> Iterator[Batch]:
@@ -219,14 +252,19 @@ class _Training:
             yield self._noted(batch)
 
     def _save(self, state: State, step: int, loss: jax.Array | None) -> None:
-        """Write a checkpoint, unless there is one of this step; never one that cannot be gone on from."""
+        """Write a checkpoint, unless there is one of this step; never one that cannot be gone on
+        from."""
         if step <= self.saved:
             return
         self._check(loss, step)
         model = weights.entries(self.compiled.module(state))
         if not all(np.isfinite(array).all() for array in model.values()):
             raise self._diverged("a weight", step)
-        tree = {"model": model, "optimizer": leaves((state.optimizer, state.step, state.sums)), "step": np.asarray(step)}
+        tree = {
+            "model": model,
+            "optimizer": leaves((state.optimizer, state.step, state.sums)),
+            "step": np.asarray(step),
+        }
         self._tick()
         notes: dict[str, Any] = {"seconds": self.seconds, "skipped": list(self.skipped)}
         if self.record is not None:
@@ -236,7 +274,8 @@ class _Training:
         self._tell()
 
     def _tell(self) -> None:
-        """Write down beside the weights what the pushes and prunings did that the checkpoint holds."""
+        """Write down beside the weights what the pushes and prunings did that the checkpoint
+        holds."""
         if self.record is not None:
             records.write(self.run.folder, self.record)
             run_folder.describe(self.run, self.job.config, self.job.source, self.job.arguments)
@@ -253,7 +292,9 @@ class _Training:
         """Raises InputError when no image of an epoch could be read."""
         if not sums.items:
             first = next(iter(self.skipped), "")
-            raise InputError(f"no image of the split {split} could be read: mend or replace them ({first})")
+            raise InputError(
+                f"no image of the split {split} could be read: mend or replace them ({first})"
+            )
 
     def _check(self, loss: jax.Array | None, step: int) -> float:
         """The loss of step `step`. Raises InputError when it is no number."""
@@ -263,12 +304,17 @@ class _Training:
         return value
 
     def _diverged(self, what: str, step: int) -> InputError:
-        kept = f"the checkpoint of step {self.saved} is kept" if self.saved else "there is no checkpoint yet"
+        kept = (
+            f"the checkpoint of step {self.saved} is kept"
+            if self.saved
+            else "there is no checkpoint yet"
+        )
         gentler = "a lower optimizer.learning_rate or with optimizer.clip = 1.0"
         if self.job.config.has_prototypes:
             gentler = "lower rates in [prototypes], such as features_rate"
         return InputError(
-            f"{what} became NaN or infinite at step {step}: begin again in another folder (--out) with {gentler}; {kept}"
+            f"{what} became NaN or infinite at step {step}: begin again in another folder (--out)"
+            f" with {gentler}; {kept}"
         )
 
     def _is_closed(self, step: int) -> bool:

@@ -1,21 +1,29 @@
-"""The stages of a training as data: which stage a step belongs to, and where each begins, is known before the first step.
+"""The stages of a training as data: which stage a step belongs to, and where each begins, is known
+before the first step.
 
 A plain classifier has one stage. A prototype network (Chen, Li et al., arXiv 1806.10574) has
 
     warm, joint, push, last layer, joint, push, last layer, ..., prune, last layer
 
-A step is one batch in the warm and the joint stage, one pass over all training images in the last layer's, and the whole of a
-push or a pruning. So a training goes on from a step alone, in whichever stage it was.
-"""
+A step is one batch in the warm and the joint stage, one pass over all training images in the last
+layer's, and the whole of a push or a pruning. So a training goes on from a step alone, in whichever
+stage it was."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mdm_jax.training.prototype_config import PrototypeConfig
+from mdm_jax.training.prototypes.config import PrototypeConfig
 
-PLAIN, WARM, JOINT, PUSH, LAST_LAYER, PRUNE = "train", "warm", "joint", "push", "last layer", "prune"
+PLAIN, WARM, JOINT, PUSH, LAST_LAYER, PRUNE = (
+    "train",
+    "warm",
+    "joint",
+    "push",
+    "last layer",
+    "prune",
+)
 BATCHED = (PLAIN, WARM, JOINT)
 """stages in which a step is a batch of augmented images"""
 
@@ -65,7 +73,8 @@ def plain(epochs: int, steps_per_epoch: int) -> Timeline:
 
 
 def staged(config: PrototypeConfig, epochs: int, steps_per_epoch: int) -> Timeline:
-    """The stages of a prototype network: `epochs` passes over augmented images and what comes between and after them."""
+    """The stages of a prototype network: `epochs` passes over augmented images and what comes
+    between and after them."""
     stages: list[Stage] = []
 
     def add(kind: str, steps: int, period: int) -> None:

@@ -18,7 +18,8 @@ from mdm_jax.training.config import OptimizerConfig, TrainConfig
 from mdm_jax.training.stages import PLAIN
 
 WITHOUT_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token")
-"""parameters that do not decay whatever their rank; those of rank one (biases, scales of norms) never do"""
+"""parameters that do not decay whatever their rank; those of rank one (biases, scales of norms)
+never do"""
 
 
 class Sums(NamedTuple):
@@ -50,8 +51,8 @@ class Program(NamedTuple):
     initial: Callable[[nnx.Module], State]
     module: Callable[[State], nnx.Module]
     train: Callable[..., tuple[State, Float[Array, ""]]]
-    """(state, images, labels, valid) -> (state, loss); the state that goes in is consumed; the joint stage's, where there are
-    several"""
+    """(state, images, labels, valid) -> (state, loss); the state that goes in is consumed; the
+    joint stage's, where there are several"""
     evaluate: Callable[..., Sums]
     """(state, images, labels, valid) -> sums"""
     measure: Callable[..., tuple[Sums, Float[Array, "b classes"]]]
@@ -67,7 +68,9 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
     """
     split: Any = nnx.split  # its overloads do not cover what remains
     graphdef, _, _, rest = split(module, nnx.Param, nnx.BatchStat, ...)
-    inference = nnx.view(module, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    inference = nnx.view(
+        module, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
     inference_graphdef, *_ = split(inference, nnx.Param, nnx.BatchStat, ...)
     transformation = optimizer(config.optimizer, steps)
     dtype = jnp.dtype(config.dtype)
@@ -75,29 +78,49 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
     def initial(module: nnx.Module) -> State:
         _, params, stats, _ = split(module, nnx.Param, nnx.BatchStat, ...)
         zero = jnp.zeros(())
-        state = State(params, stats, transformation.init(params), jnp.zeros((), jnp.int32), Sums(zero, zero, zero))
-        return jax.tree.map(jnp.copy, state)  # a buffer of its own for each leaf, since a step consumes them
+        state = State(
+            params,
+            stats,
+            transformation.init(params),
+            jnp.zeros((), jnp.int32),
+            Sums(zero, zero, zero),
+        )
+        return jax.tree.map(
+            jnp.copy, state
+        )  # a buffer of its own for each leaf, since a step consumes them
 
     def forward(graphdef: Any, params: Any, stats: Any, images: Array) -> tuple[Array, Any]:
         network = nnx.merge(graphdef, cast(params, dtype), stats, rest, copy=True)
-        mean, std = (jnp.asarray(values, jnp.float32) for values in (config.model.mean, config.model.std))
+        mean, std = (
+            jnp.asarray(values, jnp.float32) for values in (config.model.mean, config.model.std)
+        )
         logits, _ = network(((images - mean) / std).astype(dtype))
         return logits.astype(jnp.float32), nnx.state(network, nnx.BatchStat)
 
-    # A network that is merged inside a compiled function changes its statistics there only: they must be returned.
+    # A network that is merged inside a compiled function changes its statistics there only: they
+    # must be returned.
     @partial(jax.jit, donate_argnums=0)
     def train(state: State, images: Array, labels: Array, valid: Array) -> tuple[State, Array]:
         def objective(params: Any) -> tuple[Array, Any]:
             logits, stats = forward(graphdef, params, state.stats, images)
-            losses = classification(logits, labels, valid, smoothing=config.optimizer.label_smoothing)
+            losses = classification(
+                logits, labels, valid, smoothing=config.optimizer.label_smoothing
+            )
             return mean_over(losses, valid), (logits, losses, stats)
 
-        (loss, (logits, losses, stats)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (loss, (logits, losses, stats)), gradient = jax.value_and_grad(objective, has_aux=True)(
+            state.params
+        )
         updates, moments = transformation.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         starts = state.step % steps_per_epoch == 0
         before = jax.tree.map(lambda total: jnp.where(starts, 0.0, total), state.sums)
-        return State(params, stats, moments, state.step + 1, before + sums(logits, losses, labels, valid)), loss
+        return (
+            State(
+                params, stats, moments, state.step + 1, before + sums(logits, losses, labels, valid)
+            ),
+            loss,
+        )
 
     @jax.jit
     def measure(state: State, images: Array, labels: Array, valid: Array) -> tuple[Sums, Array]:
@@ -107,11 +130,14 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
     def whole(state: State) -> nnx.Module:
         return nnx.merge(graphdef, state.params, state.stats, rest)
 
-    return Program(initial, whole, train, lambda *given: measure(*given)[0], measure, {PLAIN: train})
+    return Program(
+        initial, whole, train, lambda *given: measure(*given)[0], measure, {PLAIN: train}
+    )
 
 
 def schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
-    """Learning rate of each step 0 .. steps - 1: a linear rise, never zero, then a cosine that reaches zero at `steps`."""
+    """Learning rate of each step 0 .. steps - 1: a linear rise, never zero, then a cosine that
+    reaches zero at `steps`."""
     warmup = round(config.warmup * steps)
     cosine = optax.cosine_decay_schedule(config.learning_rate, max(1, steps - warmup))
     if warmup == 0:
@@ -121,22 +147,27 @@ def schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
 
 
 def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW, or SGD with Nesterov momentum; gradients clipped before either, decay for the parameters that `decays` names.
+    """AdamW, or SGD with Nesterov momentum; gradients clipped before either, decay for the
+    parameters that `decays` names.
 
-    The decay of AdamW is decoupled; that of SGD is L2, part of the gradient that the momentum gathers.
-    """
+    The decay of AdamW is decoupled; that of SGD is L2, part of the gradient that the momentum
+    gathers."""
     rate = schedule(config, steps)
     if config.name == "adamw":
         moves = [optax.adamw(rate, weight_decay=config.weight_decay, mask=decays)]
     else:
         decay = optax.add_decayed_weights(config.weight_decay, decays)
-        moves = [decay, optax.sgd(rate, momentum=config.momentum or None, nesterov=config.momentum > 0)]
+        moves = [
+            decay,
+            optax.sgd(rate, momentum=config.momentum or None, nesterov=config.momentum > 0),
+        ]
     clip = [optax.clip_by_global_norm(config.clip)] if config.clip else []
     return optax.chain(*clip, *moves)
 
 
 def decays(params: Any) -> Any:
-    """Which parameters decay: those of rank two and more that are not embeddings of positions or tokens."""
+    """Which parameters decay: those of rank two and more that are not embeddings of positions or
+    tokens."""
 
     def decay(path: tuple[Any, ...], leaf: Any) -> bool:
         names = {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}
@@ -150,10 +181,17 @@ def mean_over(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Float[Arr
     return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
-def sums(logits: Float[Array, "b k"], losses: Float[Array, " b"], labels: Labels, valid: Bool[Array, " b"]) -> Sums:
+def sums(
+    logits: Float[Array, "b k"],
+    losses: Float[Array, " b"],
+    labels: Labels,
+    valid: Bool[Array, " b"],
+) -> Sums:
     """Loss, hits and number of the valid items."""
     hits = right(logits, labels)
-    return Sums(*(jnp.sum(jnp.where(valid, each, 0.0)) for each in (losses, hits, jnp.ones_like(losses))))
+    return Sums(
+        *(jnp.sum(jnp.where(valid, each, 0.0)) for each in (losses, hits, jnp.ones_like(losses)))
+    )
 
 
 def leaves(tree: Any) -> dict[str, Any]:
@@ -162,8 +200,11 @@ def leaves(tree: Any) -> dict[str, Any]:
 
 
 def filled(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """A tree of the structure of `tree` with what `leaves` gave of another. Raises KeyError for a missing array."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.array(arrays[_name(path)], leaf.dtype), tree)
+    """A tree of the structure of `tree` with what `leaves` gave of another. Raises KeyError for a
+    missing array."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.array(arrays[_name(path)], leaf.dtype), tree
+    )
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -25,7 +25,8 @@ class Work(NamedTuple):
 
 
 def counted(stage: Stage, step: int, compiled: Program) -> Callable[..., Any]:
-    """The steps of a stage from number `step` on, which count their items from zero at the beginning of each pass."""
+    """The steps of a stage from number `step` on, which count their items from zero at the
+    beginning of each pass."""
     numbers, act = itertools.count(step), compiled.stages[stage.kind]
     if stage.kind == PLAIN:  # counts by itself
         return act

@@ -1,0 +1,83 @@
+"""`mdm benchmark` with the methods and metrics of a whole comparison: what four experiments
+share."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import tyro
+
+from mdm_jax.cli.console import Report
+from mdm_jax.cli.evaluate import Benchmark
+from mdm_jax.errors import InputError
+from mdm_jax.methods import METHODS
+
+FAITHFULNESS = (
+    *(
+        "insertion:rise-28",
+        "deletion:rise-28",
+        "average_drop:gradcam++",
+        "increase:gradcam++",
+        "average_gain:gradcam++",
+    ),
+    *("adcc:poppi", "road:linear", "infidelity:captum"),
+)
+LOCALISATION = (
+    "energy:mask",
+    "pointing:torchray-15",
+    "pointing:exact",
+    "maxboxacc:v2",
+    "pxap:wsol",
+)
+SIMPLICITY = ("complexity:entropy", "sparseness:gini")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Benchmark):
+    """As `mdm benchmark`; all methods, and all metrics but the costly ones."""
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    """what is compared, with settings where they differ from the defaults"""
+    metrics: tuple[str, ...] = (*FAITHFULNESS, *LOCALISATION, *SIMPLICITY)
+    """names or ids; sensitivity_n takes thousands of evaluations an image, max_sensitivity and
+    spread run the method again"""
+
+
+@dataclass(frozen=True)
+class Logged(Report):
+    """Progress as lines on standard error where that is a file: what was done, and how long it
+    took."""
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        start = time.perf_counter()
+        with super().progress(what, total) as advance:
+            yield advance
+        if not sys.stderr.isatty():
+            print(
+                f"{what}: {total} in {time.perf_counter() - start:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def main(config: Config) -> int:
+    """Run a benchmark; returns the exit code: 0, 2 for input that cannot be used, 130 when
+    interrupted."""
+    try:
+        config.run(Logged(config.json))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parsed(kind: type[Config], description: str | None) -> Config:
+    return tyro.cli(kind, description=description, config=(tyro.conf.FlagCreatePairsOff,))

@@ -1,0 +1,98 @@
+"""Sanity of the maps: do they follow the weights, and do they stay when only the random key
+changes?
+
+    python experiments/quality/sanity_digits.py
+    python experiments/quality/sanity_digits.py --model vit --methods mdm chefer --count 32
+
+The parts of an embedded network get fresh weights from the logits down (Adebayo et al., arXiv
+1810.03292); shown is the mean Spearman correlation of the maps with the original ones. `sobel` sees
+no weights: a method like it would stay at 1. Last, the correlation of maps under three random keys,
+for MDM also with a start and a fill that are drawn.
+
+Measured with the default settings (ResNet, 16 digits, jax 0.10.2, CPU):
+
+    randomised down to    mdm   gradient  grad_cam  sobel        other keys fc
+    .556      .566      .113      1         mdm                                  1 layer4
+    .477      .406      .112      1         mdm:start=random                  .466 layer3
+    .437      .295      .202      1         mdm:fill=noise,redraw_fill=true   .677 layer2
+    .359      .218      .193      1         smoothgrad                        .628 layer1
+    .238      .222      .116      1         rise:samples=500                  .499 conv1
+    .164      .137      .036      1
+
+MDM's maps leave the original step by step and end where the gradient's do. (The distance
+`lost_share` counts what is lost against three tenths of the activation at least: without that .290
+were left here when all weights are random, because such a network too tells an image from its fill
+where there is contrast, by very little.) The default draws nothing, so its maps do not depend on
+the key at all; where the fill is noise that is drawn anew at each step, or the start is random,
+they do, much as SmoothGrad's. (Most of a map's ranks are those of pixels that hardly matter.)"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from mdm_jax import evaluate, load_model, methods
+from mdm_jax.data.digits import Digits
+from mdm_jax.metrics.sanity import cascade
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str = "resnet"
+    """an embedded network: resnet, densenet or vit"""
+    methods: tuple[str, ...] = ("mdm", "gradient", "grad_cam", "sobel")
+    """what is randomised"""
+    seeds: tuple[str, ...] = (
+        "mdm",
+        "mdm:start=random",
+        "mdm:fill=noise,redraw_fill=true",
+        "smoothgrad",
+        "rise:samples=500",
+    )
+    """what is run with three keys"""
+    count: int = 16
+    """test digits"""
+
+
+def main(config: Config) -> int:
+    classifier, source = load_model(config.model), Digits("test")
+    examples = [source[i] for i in range(config.count)]
+    images, ids = np.stack([each.image for each in examples]), [each.id for each in examples]
+    columns, parts = [], []
+    for text in config.methods:
+        chosen = methods.choose(text)
+        stages = cascade(classifier, images, method=chosen.name, config=chosen.config, ids=ids)
+        columns.append([f"{float(np.mean(stage.similarity['spearman'])):.3f}" for stage in stages])
+        parts = [stage.part for stage in stages]
+    title = f"{config.model}, {config.count} digits"
+    table = Table(
+        "randomised down to", *config.methods, title=f"{title}: Spearman with the original"
+    )
+    for row in zip(parts, *columns):
+        table.add_row(*row)
+    Console(width=140).print(table)
+    table = Table("method", "Spearman under other keys", title=title)
+    for text in config.seeds:
+        chosen = methods.choose(text)
+        maps = np.zeros(images.shape[:3], np.float32)  # spread makes its own
+        scores = evaluate(
+            classifier,
+            images,
+            maps,
+            metrics=("spread",),
+            method=chosen.name,
+            config=chosen.config,
+            ids=ids,
+        )
+        table.add_row(text, f"{scores.summary()['spread:seeds'].value:.3f}")
+    Console(width=140).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))))

@@ -1,0 +1,205 @@
+"""What a run costs beside the compiled step: how long the devices wait, and what slots gain.
+
+    python experiments/speed/run_speed.py starvation --model vit_tiny_patch16_224 --weights WEIGHTS
+      --data files:photos
+    python experiments/speed/run_speed.py slots
+
+`starvation` runs MDM over images and times the bare compiled program, before and after, on as many:
+the share of the run's wall time (compilation not counted) that the bare program would have taken.
+
+`slots` explains digits until converged, in slots and in batches that wait for their slowest, and
+with fixed numbers of steps; the fixed number that reaches the same mean objective is what the slots
+are compared with.
+
+Measured on 2 CPU cores, Python 3.11, jax 0.10.2. `starvation` with ViT-Ti at 224 px and 48
+photographs, 5 steps (fewer than usual, so that there is less to hide the reading and the writing
+behind): 0.427 s an image, the bare program 0.414 s, share
+0.970. `slots` with `--digits 64 --repeats 1` on an idle machine (two of the settings were not
+  measured like that):
+
+    settings                objective  steps  fixed steps  slots/s  batches/s  fixed/s  slots/fixed
+    slots/batches fast                       0.1703  125.9          151     3.80       2.66     3.38
+    1.12           1.43 fast, rate 1               0.2001   71.8           82     6.04       5.08
+    5.77         1.05           1.19 paper, joint, rate 0.3     0.0708   25.5           32    15.64
+    10.14    15.47         1.01           1.54
+
+So slots gain a fifth to a half over batches that wait for their slowest, but little over the best
+fixed number of steps, which one has to know beforehand: digits differ little in how many steps they
+need."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from mdm_jax import MDMConfig, RunConfig, explain, load_model
+from mdm_jax.config import PRESETS
+from mdm_jax.data.digits import Digits
+from mdm_jax.data.network_input import spread
+from mdm_jax.data.source import open_source
+from mdm_jax.runs.batching import Row, arrived, stacked
+from mdm_jax.runs.compiled import Question
+from mdm_jax.runs.loop import Ended, Silent, go
+from mdm_jax.runs.plan import Job, work_out
+from mdm_jax.runs.reader import open_run
+from mdm_jax.runs.store import open_store
+
+
+@dataclass(frozen=True)
+class Starvation:
+    """The share of a run that is inside the compiled step."""
+
+    model: str | None = None
+    weights: str | None = None
+    data: str = "digits"
+    limit: int = 48
+    steps: int = 5
+    """of MDM; the fewer, the less there is to hide the reading and the writing behind"""
+    chunk: int = 8
+
+    def run(self, console: Console) -> None:
+        asked = RunConfig(config=MDMConfig(steps=self.steps), limit=self.limit, chunk=self.chunk)
+        job = work_out(
+            load_model(self.model, weights=self.weights), open_source(self.data, "test"), asked
+        )
+        before = bare_seconds(job)
+        ended = stored(job)
+        bare = (before + bare_seconds(job)) / 2
+        console.print(
+            f"{ended.rows} images, {ended.timing.running / ended.rows:.3f} s each; bare program"
+            f" {bare:.3f} s"
+        )
+        console.print(
+            "share of the wall time inside the compiled step:"
+            f" {bare * ended.rows / ended.timing.running:.3f}"
+        )
+
+
+def bare_seconds(job: Job, repeats: int = 12) -> float:
+    """Seconds an image of the compiled program, on images that lie on the device."""
+    program = job.programs[0]
+    image = next(read.image for read in job.items([0]) if read.image is not None)
+    row = Row(0, Question(image, np.int32(-1), np.uint32(0)))
+    batch = program.placed(stacked([row], job.micro_batch))
+    arrived(program(batch))
+    start = time.perf_counter()
+    jax.block_until_ready([program(batch) for _ in range(repeats)])
+    return (time.perf_counter() - start) / repeats / job.micro_batch
+
+
+def stored(job: Job, then: Callable[[str], None] = lambda folder: None) -> Ended:
+    """A run in a folder that is removed, after `then` has looked at it."""
+    with tempfile.TemporaryDirectory() as folder:
+        ended = go(job, open_store(folder), Silent())
+        then(folder)
+        return ended
+
+
+class Case(NamedTuple):
+    name: str
+    config: MDMConfig
+    """until converged"""
+
+
+def cases() -> list[Case]:
+    """Both presets to where they converge, and with longer steps, with which images differ more in
+    how many they need."""
+    fast, paper = PRESETS["fast"], dataclasses.replace(PRESETS["paper"], schedule="joint")
+    rules: dict[str, tuple[MDMConfig, dict[str, Any]]] = {
+        "fast, early": (fast, {"tolerance": 3e-3}),
+        "fast": (fast, {"tolerance": 1e-4, "patience": 15}),
+        "fast, rate 1": (fast, {"tolerance": 2e-4, "patience": 10, "learning_rate": 1.0}),
+        "paper, joint": (paper, {"patience": 8}),
+        "paper, joint, rate 0.3": (paper, {"tolerance": 5e-3, "learning_rate": 0.3}),
+    }
+    return [
+        Case(name, dataclasses.replace(base, until_converged=True, steps=250, **rule))
+        for name, (base, rule) in rules.items()
+    ]
+
+
+@dataclass(frozen=True)
+class SlotGain:
+    """What slots gain over fixed steps and over batches that wait for their slowest."""
+
+    digits: int = 64
+    micro_batch: int = 8
+    repeats: int = 2
+
+    def run(self, console: Console) -> None:
+        source, classifier = Digits("test"), load_model()
+        images = np.stack([source[i].image for i in spread(len(source), self.digits)])
+        columns = (
+            "objective",
+            "steps",
+            "fixed steps",
+            "slots/s",
+            "batches/s",
+            "fixed/s",
+            "slots/fixed",
+            "slots/batches",
+        )
+        table = Table("settings", *columns, box=None)
+        for case in cases():
+            objective, steps = 0.0, 0.0
+
+            def look(folder: str) -> None:
+                nonlocal objective, steps
+                records = open_run(folder).records
+                objective, steps = (
+                    float(np.mean(records[name].to_numpy())) for name in ("objective", "steps")
+                )
+
+            slots = self.speed(classifier, source, case.config, slots=True, look=look)
+            wanted, reached = objective, steps
+            batches = self.speed(classifier, source, case.config, slots=False)
+            fixed_config = dataclasses.replace(case.config, until_converged=False)
+            explanation = explain(
+                classifier, images, config=fixed_config, trace=True, micro_batch=self.micro_batch
+            )
+            assert explanation.trace is not None
+            means = np.asarray(explanation.trace.objective).mean(axis=0)
+            enough = np.flatnonzero(means <= wanted)
+            number = int(enough[0]) + 1 if len(enough) else len(means)
+            fixed = self.speed(
+                classifier, source, dataclasses.replace(fixed_config, steps=number), slots=False
+            )
+            found = f"{wanted:.4f}", f"{reached:.1f}", f"{number}" if len(enough) else f">{number}"
+            rates = (slots, batches, fixed, slots / fixed, slots / batches)
+            table.add_row(case.name, *found, *(f"{rate:.2f}" for rate in rates))
+        Console(width=130).print(table)
+
+    def speed(
+        self,
+        classifier: object,
+        source: Digits,
+        config: MDMConfig,
+        *,
+        slots: bool,
+        look: Callable[[str], None] = lambda folder: None,
+    ) -> float:
+        """Images a second, the best of some runs."""
+        asked = RunConfig(
+            config=config,
+            limit=self.digits,
+            micro_batch=self.micro_batch,
+            slots=slots,
+            chunk=self.digits,
+        )
+        runs = [stored(work_out(classifier, source, asked), look) for _ in range(self.repeats)]
+        return max(ended.rows / ended.timing.running for ended in runs)
+
+
+if __name__ == "__main__":
+    chosen = tyro.extras.subcommand_cli_from_dict({"starvation": Starvation, "slots": SlotGain})
+    chosen.run(Console())

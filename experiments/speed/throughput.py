@@ -1,0 +1,238 @@
+"""What MDM costs beyond the network itself: step against bare gradient, batching, memory,
+compilation.
+
+    python experiments/speed/throughput.py                       # the embedded network, 64 px
+    python experiments/speed/throughput.py --network resnet18    # ResNet-18's widths and depths, 64
+      px, random weights
+    python experiments/speed/throughput.py --network wide --batch 256 --micro-batches 1 16 64 256
+      # for a GPU
+
+Prints, from one run: (a) one MDM step on B masked images / a bare value-and-gradient with respect
+to the input of the same network on the same batch, both alone and inside `lax.scan`; (b) images per
+second of `explain` for several micro-batches against one image at a time; (c) peak memory against
+the number of images. Ratios carry over, absolute times do not.
+
+Measured on 2 shared CPU cores, Python 3.11, jax 0.10.2:
+
+    quantity                            digits, 64 px, batch 16    resnet18, 64 px, batch 8
+    step / gradient                     1.050                      1.060
+    step in scan / gradient             1.008                      1.016
+    plain gradient in scan / gradient   4.197                      2.215
+    explain, largest / smallest batch   1.61x (16 against 1)       1.21x (8 against 1)
+    masks that rounding changed         12 %                       not counted
+    peak memory, most / fewest images   1.030 (64 against 16)      1.009 (16 against 8)
+    compilation                         4.7 s                      4.8 s
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+
+from mdm_jax import PRESETS, explain_batch, mdm, solver
+from mdm_jax.data import Digits
+from mdm_jax.execution.network import as_network, residual_bytes
+from mdm_jax.execution.timing import stopwatch
+from mdm_jax.models.pretrained import load_model
+from mdm_jax.models.resnet import ResNet
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "resnet18": {"widths": (64, 128, 256, 512), "depths": (2, 2, 2, 2)},
+    "wide": {"widths": (128, 256, 512, 1024), "depths": (3, 4, 6, 3)},
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is measured, and how often."""
+
+    network: str = "digits"
+    """digits (the embedded network), resnet18 or wide (random weights)"""
+    side: int = 64
+    """pixels a side"""
+    batch: int = 16
+    """masked images in a step"""
+    micro_batches: tuple[int, ...] = (1, 2, 4, 8, 16)
+    counts: tuple[int, ...] = (16, 32, 64)
+    """numbers of images whose peak memory is compared"""
+    repeats: int = 7
+
+
+def build(config: Config) -> Callable[..., Any]:
+    if config.network == "digits":
+        return load_model()
+    network = ResNet(num_classes=10, rngs=nnx.Rngs(0), **NETWORKS[config.network])
+    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+
+
+def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of each function, taken in turn so that a drift of the machine meets all of them
+    alike."""
+    for function in functions.values():
+        jax.block_until_ready(function())
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.asarray(values) for name, values in seconds.items()}
+
+
+def step_against_gradient(network: Any, images: jax.Array, repeats: int) -> dict[str, float]:
+    """(a) Seconds of a bare gradient and of an MDM step on the same batch, alone and in a scan of
+    5; median ratios."""
+    config, key, inner = PRESETS["fast"], jax.random.key(0), 5
+
+    @jax.jit
+    def start(network: Any, images: jax.Array) -> Any:
+        def one(image: jax.Array) -> Any:
+            problem = mdm.begin(network, image, None, node="probability", key=key, fill=config.fill)
+            made = mdm.make_solver(network, problem, node="probability", config=config)
+            return problem, made.init(mdm.first_parameters(problem, config))
+
+        return jax.vmap(one)(images)
+
+    def mdm_step(network: Any, problems: Any, states: Any) -> Any:
+        def one(problem: mdm.Problem, state: solver.State) -> solver.State:
+            return mdm.make_solver(network, problem, node="probability", config=config).step(
+                state, key
+            )[0]
+
+        return jax.vmap(one)(problems, states)
+
+    def gradient(network: Any, images: jax.Array, targets: jax.Array) -> Any:
+        def score(images: jax.Array) -> jax.Array:
+            return jnp.take_along_axis(
+                jax.nn.softmax(network(images)[0]), targets[:, None], axis=1
+            ).sum()
+
+        return jax.value_and_grad(score)(images)
+
+    @jax.jit
+    def scanned_step(network: Any, problems: Any, states: Any) -> Any:
+        return jax.lax.scan(
+            lambda s, _: (mdm_step(network, problems, s), None), states, None, length=inner
+        )[0]
+
+    @jax.jit
+    def scanned_gradient(network: Any, images: jax.Array, targets: jax.Array) -> Any:
+        def body(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return x - 1e-6 * gradient(network, x, targets)[1], None
+
+        return jax.lax.scan(body, images, None, length=inner)[0]
+
+    problems, states = start(network, images)
+    seconds = alternate(
+        {
+            "gradient": partial(jax.jit(gradient), network, images, problems.target),
+            "step": partial(jax.jit(mdm_step), network, problems, states),
+            "gradient in scan": partial(scanned_gradient, network, images, problems.target),
+            "step in scan": partial(scanned_step, network, problems, states),
+        },
+        repeats,
+    )
+    per_call = {
+        name: float(np.median(s)) / (inner if "scan" in name else 1) for name, s in seconds.items()
+    }
+    return per_call | {
+        "step / gradient": float(np.median(seconds["step"] / seconds["gradient"])),
+        "step in scan / gradient": float(
+            np.median(seconds["step in scan"] / inner / seconds["gradient"])
+        ),
+        "plain gradient in scan / gradient": float(
+            np.median(seconds["gradient in scan"] / inner / seconds["gradient"])
+        ),
+    }
+
+
+def batching(
+    network: Any, images: np.ndarray, sizes: tuple[int, ...]
+) -> list[tuple[int, float, float, float]]:
+    """(b) For every micro-batch: images per second, seconds of compilation, and the share of images
+    that rounding changed.
+
+    An image counts as changed when a mask value differs by more than 1e-4 from that of the first
+    micro-batch size."""
+    rows, reference = [], None
+    for size in sizes:
+        with stopwatch() as first:
+            explain_batch.explain(network, images[:size], micro_batch=size)
+        with stopwatch() as timing:
+            vectors = explain_batch.explain(network, images, micro_batch=size).mask_vectors
+        reference = reference or vectors
+        change = np.max(
+            [np.abs(a - b).max(axis=(1, 2)) for a, b in zip(vectors, reference)], axis=0
+        )
+        rows.append(
+            (size, len(images) / timing.total, first.compiling, float(np.mean(change > 1e-4)))
+        )
+    return rows
+
+
+def peak_memory() -> float:
+    """Peak bytes in use: of the device where it tells, else of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def main(config: Config) -> None:
+    device = jax.local_devices()[0]
+    network, console = build(config), Console(width=120)
+    shape = (config.side, config.side, 3)
+    count = max(*config.counts, config.batch, *config.micro_batches)
+    if config.network == "digits":
+        images = np.stack([Digits("test")[i].image for i in range(count)])
+    else:
+        images = np.random.default_rng(0).uniform(size=(count, *shape)).astype(np.float32)
+    network, _ = as_network(network, shape)
+
+    memory = []
+    for number in sorted(config.counts):
+        explain_batch.explain(
+            network, images[:number], micro_batch=min(config.batch, config.counts[0])
+        )
+        memory.append((number, peak_memory()))
+    costs = step_against_gradient(network, jnp.asarray(images[: config.batch]), config.repeats)
+    speeds = batching(network, images, config.micro_batches)
+
+    console.print(
+        f"\n{device.device_kind}, jax {jax.__version__}, {config.network}, {config.side} px, batch"
+        f" {config.batch}"
+    )
+    console.print(f"one image's gradient keeps {residual_bytes(network, shape) / 1e6:.1f} MB")
+    table = Table("quantity", "value", box=None)
+    for name, value in costs.items():
+        table.add_row(
+            f"(a) {name}",
+            f"{value:.3f}" if "/" in name else f"{1e3 * value / config.batch:.2f} ms an image",
+        )
+    for size, speed, compiling, changed in speeds:
+        ratio = speed / speeds[0][1]
+        table.add_row(
+            f"(b) explain, micro-batch {size}",
+            f"{speed:.2f} images/s, {ratio:.2f}x, compiled in {compiling:.1f} s, {changed:.0%}"
+            " differ",
+        )
+    for number, peak in memory:
+        table.add_row(
+            f"(c) peak memory after {number} images",
+            f"{peak / 1e6:.0f} MB, {peak / memory[0][1]:.3f}x",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

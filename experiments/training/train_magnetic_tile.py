@@ -1,0 +1,93 @@
+"""ResNet, DenseNet and ViT on photographs of magnetic tiles, 160 px: five kinds of defect, and
+tiles that are free of them.
+
+    python experiments/training/train_magnetic_tile.py --data folder:magnetic_tile           #
+      reduced networks, CPU
+    python experiments/training/train_magnetic_tile.py --data folder:magnetic_tile --full    #
+      ResNet-18, DenseNet-121, ViT, GPU
+
+The folder holds images/, masks/ and labels.csv (file, label, split); point it at your own data of
+that layout. Always answering `free` would be right for 72 of the 164 test tiles (0.439).
+`--networks vit_tiny --start-from timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k` tunes a
+Transformer that has seen more than these 528 photographs.
+
+Accuracy on the 164 test tiles, reduced networks, measured on 2 shared CPU cores, jax 0.10.2 (the
+networks of --full were not
+trained: no GPU was at hand). Some minutes on 528 photographs are too few for networks that start
+  from nothing:
+
+    network     parameters   epochs   accuracy   seconds
+    resnet          0.31 M       30      0.585       392
+    densenet        0.31 M       30      0.543       431
+    vit             0.41 M       30      0.439       165   (learned nothing)
+    vit_tiny        5.51 M        4      0.921       116   (starts from ImageNet weights)
+"""
+
+from __future__ import annotations
+
+import sys
+
+import tyro
+from train_networks import Config, Settings, train_all
+
+COMMON: Settings = {
+    "checkpoint_every": 200,
+    "data": {"train": "train", "evaluate": "test", "batch": 16},
+    "model": {"size": [160, 160], "mean": [0.4] * 3, "std": [0.2] * 3},
+    "optimizer": {"weight_decay": 0.05, "clip": 1.0, "label_smoothing": 0.05},
+    "augment": {"crop": 0.9, "flip": True, "colour": 0.2},
+}
+REDUCED: dict[str, Settings] = {
+    "resnet": {
+        "epochs": 30,
+        "model": {
+            "architecture": "resnet",
+            "arguments": {"widths": [16, 32, 64, 128], "depths": [1, 1, 1, 1], "stem": "strided"},
+        },
+        "optimizer": {"learning_rate": 1e-3},
+    },
+    "densenet": {
+        "epochs": 30,
+        "model": {
+            "architecture": "densenet",
+            "arguments": {"growth": 24, "initial": 48, "blocks": [2, 2, 3, 3], "stem": "imagenet"},
+        },
+        "optimizer": {"learning_rate": 1e-3},
+    },
+    "vit": {
+        "epochs": 30,
+        "model": {
+            "architecture": "vit",
+            "arguments": {"patch": 16, "width": 96, "depth": 2, "heads": 4, "stem": "conv"},
+        },
+        "optimizer": {"learning_rate": 2e-3},
+    },
+}
+FULL: dict[str, Settings] = {
+    "resnet18": {
+        "epochs": 100,
+        "model": {"architecture": "resnet18"},
+        "optimizer": {"learning_rate": 2e-3},
+    },
+    "densenet121": {
+        "epochs": 100,
+        "model": {"architecture": "densenet121"},
+        "optimizer": {"learning_rate": 2e-3},
+    },
+    "vit": {
+        "epochs": 200,
+        "model": {
+            "architecture": "vit",
+            "arguments": {"patch": 16, "width": 192, "depth": 6, "heads": 6, "stem": "conv"},
+        },
+        "optimizer": {"learning_rate": 1e-3},
+    },
+}
+
+
+def main(config: Config) -> int:
+    return train_all(config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 160 px")
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))))

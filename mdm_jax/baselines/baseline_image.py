@@ -1,0 +1,38 @@
+"""What stands for a feature that is not there: the image that the methods which need a baseline
+measure from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from mdm_jax import fills
+from mdm_jax.errors import unknown
+from mdm_jax.types import Image, Predict
+
+ZERO = "zero"
+
+
+def absence(predict: Predict, image: Image, baseline: Any, *, key: Key[Array, ""]) -> Image:
+    """The baseline x' [h, w, c] in [0, 1] of one image.
+
+    "zero" is the colour that the network sees as zero (`fills.neutral`): what others obtain who set
+    pixels to zero after the images were normalised. Otherwise a fill of `mdm_jax.fills`: "black",
+    "blur", ..., a colour, an image or a function."""
+    if isinstance(baseline, str) and baseline == ZERO:
+        return jnp.broadcast_to(fills.neutral(predict, image.shape[-1]), image.shape).astype(
+            image.dtype
+        )
+    return fills.resolve(baseline)(image, key=key)
+
+
+def check_baseline(baseline: Any) -> None:
+    """Raises InputError for a name that is neither "zero" nor a fill's, or a thing that cannot be a
+    fill."""
+    if isinstance(baseline, str) and baseline == ZERO:
+        return
+    if isinstance(baseline, str) and not fills.is_name(baseline):
+        raise unknown("baseline", baseline, [ZERO, *fills.FILLS])
+    fills.resolve(baseline)

@@ -1,0 +1,51 @@
+"""Centre: a Gaussian in the middle of the image. What a method must beat to know more than that
+photographs are centred."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from mdm_jax.baselines.attribution import explained
+from mdm_jax.execution.chunked import check_above_zero
+from mdm_jax.problem import begin
+from mdm_jax.types import Explanation, Image, Node, Predict
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CentreConfig:
+    """One number, ours."""
+
+    sigma: Any = 0.25
+    """standard deviation, as a share of the image's height and width (leaf)"""
+
+    def check(self) -> None:
+        """Raises InputError unless sigma is above zero."""
+        check_above_zero("sigma", self.sigma)
+
+
+def explain(
+    predict: Predict,
+    image: Image,
+    target: Int[Array, ""] | int | None = None,
+    *,
+    node: str | Node = "probability",
+    key: Key[Array, ""],
+    config: CentreConfig | None = None,
+    trace: bool = False,
+) -> Explanation:
+    """S(y, x) = exp(-(v^2 + u^2) / (2 sigma^2)), v = (y - centre) / height and u likewise; no
+    evaluation. Image [h, w, c]."""
+    config = config or CentreConfig()
+    config.check()
+    stated = begin(predict, image, target, node=node, key=key)
+    down, right = ((jnp.arange(side) + 0.5) / side - 0.5 for side in image.shape[:2])
+    exponent = (jnp.square(down)[:, None] + jnp.square(right)[None, :]) / (
+        2 * jnp.square(config.sigma)
+    )
+    return explained(predict, stated, jnp.exp(-exponent)[..., None], node=node)

@@ -1,0 +1,65 @@
+"""Options that every command that explains takes."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mdm_jax.config import MDMConfig, config_from_mapping, preset
+from mdm_jax.errors import InputError
+from mdm_jax.methods import Chosen, choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every command that explains takes."""
+
+    preset: str = "fast"
+    """fast (15 evaluations of the network an image), best (60), or paper (300, the closest reading
+    of the paper)"""
+    config: Path | None = None
+    """TOML file with settings of MDMConfig that replace the preset's, such as: steps = 50"""
+    seed: int = 0
+    """seed of everything random"""
+    micro_batch: int | None = None
+    """images solved at a time; found from the memory when not given"""
+    json: bool = False
+    """print JSON to standard output instead of a table"""
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of MDM that the file replaces. Raises InputError for one that cannot be
+        read."""
+        if self.config is None:
+            return {}
+        try:
+            return tomllib.loads(self.config.read_text())
+        except OSError as error:
+            raise InputError(
+                f"cannot read the config {self.config} ({error.strerror}): check --config"
+            ) from error
+        except ValueError as error:
+            raise InputError(
+                f"{self.config} is not valid TOML ({error}): a setting is written like steps = 50"
+            ) from error
+
+    def mdm_config(self) -> MDMConfig:
+        return config_from_mapping(self.settings(), preset(self.preset))
+
+    def chosen(self, method: str) -> Chosen:
+        """A method and its settings. Raises InputError for settings from two places."""
+        return chosen(method, self.preset, self.settings())
+
+
+def chosen(method: str, preset_name: str, settings: dict[str, Any]) -> Chosen:
+    """A method as it is written, with a preset and settings where it is plain MDM. Raises
+    InputError for both at once."""
+    if method == "mdm":
+        return Chosen("mdm", "mdm", config_from_mapping(settings, preset(preset_name)))
+    if settings or preset_name != "fast":
+        raise InputError(
+            "--config and --preset are MDM's own: write settings with the method, as in --method"
+            " mdm:preset=paper,steps=50"
+        )
+    return choose(method)

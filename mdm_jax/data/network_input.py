@@ -1,0 +1,178 @@
+"""Labelled images as the network sees them: image, mask and boxes resized and cropped alike."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, Float32
+
+from mdm_jax import images
+from mdm_jax.data.preprocessing import Preprocessing
+from mdm_jax.data.source import Example, Source
+from mdm_jax.errors import InputError
+
+
+class Framed(NamedTuple):
+    """One labelled image in the network's frame."""
+
+    id: str
+    image: Float32[np.ndarray, "h w c"]
+    label: int
+    """the data's number of the class"""
+    mask: Bool[np.ndarray, "h w"] | None
+    """pixels of the object, those of its boxes where only they are known; None where nothing of it
+    is in the frame"""
+    boxes: Float32[np.ndarray, "k 4"] | None
+    """(x0, y0, x1, y1) in pixels of the frame, ends exclusive; None where none is known or in the
+    frame"""
+    parts: Float32[np.ndarray, "p 2"] | None = None
+    """(x, y) of each part of the object in pixels of the frame, NaN where it is not seen there"""
+
+    @property
+    def digest(self) -> int:
+        """A checksum of the pixels and of the truth: whether a stored map is of this image."""
+        parts = (self.image, self.mask, self.boxes)
+        return zlib.crc32(
+            b"".join(
+                b"-" if part is None else np.ascontiguousarray(part).tobytes() for part in parts
+            )
+        )
+
+
+class Skipped(NamedTuple):
+    """An item that could not be read."""
+
+    reason: str
+
+
+def frame(example: Example, preprocessing: Preprocessing) -> Framed:
+    """An example as the network sees it; the mask goes the way of the pixels, by the nearest one,
+    the boxes exactly."""
+    photograph = PIL.Image.fromarray(images.to_uint8(example.image))
+    mask, boxes = None, None
+    if example.boxes is not None:
+        boxes = fit_boxes(example.boxes, photograph.size, preprocessing)
+    if example.mask is not None:
+        drawn = PIL.Image.fromarray(example.mask.astype(np.uint8) * 255)
+        crop, mode = preprocessing.crop, preprocessing.crop_mode
+        fitted = images.fit(
+            drawn, preprocessing.size, crop=crop, interpolation="nearest", mode=mode
+        )
+        mask = np.asarray(fitted) > 127
+    elif boxes is not None:
+        mask = covered(boxes, preprocessing.size)
+    return Framed(
+        example.id,
+        preprocessing.fit(photograph),
+        example.label,
+        mask if mask is not None and mask.any() else None,
+        boxes if boxes is not None and len(boxes) else None,
+        (
+            None
+            if example.parts is None
+            else _seen(
+                fit_points(example.parts, photograph.size, preprocessing), preprocessing.size
+            )
+        ),
+    )
+
+
+def fit_boxes(
+    boxes: Float[np.ndarray, "k 4"], original: tuple[int, int], preprocessing: Preprocessing
+) -> Float32[np.ndarray, "j 4"]:
+    """Boxes of an image of `original` (width, height) in the network's frame, clipped; those that
+    lie outside are left out."""
+    height, width = preprocessing.size
+    corners = fit_points(boxes.reshape(-1, 2), original, preprocessing)
+    fitted = np.clip(corners.reshape(-1, 4), 0, [width, height] * 2)
+    return fitted[(fitted[:, 2:] > fitted[:, :2]).all(axis=1)].astype(np.float32)
+
+
+def fit_points(
+    points: Float[np.ndarray, "k 2"], original: tuple[int, int], preprocessing: Preprocessing
+) -> Float[np.ndarray, "k 2"]:
+    """Points (x, y) of an image of `original` (width, height) in the network's frame, also those
+    beyond it."""
+    height, width = preprocessing.size
+    room, resized = images.placement(
+        original, (height, width), crop=preprocessing.crop, mode=preprocessing.crop_mode
+    )
+    scale = np.asarray(resized) / np.asarray(room)
+    return (points - images.corner(original, room)) * scale - images.corner(
+        resized, (width, height)
+    )
+
+
+def _seen(points: Float[np.ndarray, "k 2"], size: tuple[int, int]) -> Float32[np.ndarray, "k 2"]:
+    """Points of a frame of (height, width); those beyond it are NaN."""
+    inside = ((points >= 0) & (points < size[::-1])).all(axis=1, keepdims=True)
+    return np.where(inside, points, np.nan).astype(np.float32)
+
+
+def covered(boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """The pixels whose centres lie in a box."""
+    y, x = (np.arange(side) + 0.5 for side in shape)
+    x0, y0, x1, y1 = (corner[:, None] for corner in boxes.T)
+    rows, columns = (y0 <= y) & (y < y1), (x0 <= x) & (x < x1)
+    return (rows[:, :, None] & columns[:, None, :]).any(axis=0)
+
+
+def spread(length: int, limit: int | None) -> list[int]:
+    """Which items are used: all, or `limit` of them spread evenly over the source, as in
+    training."""
+    count = length if limit is None else min(limit, length)
+    return [number * length // count for number in range(count)]
+
+
+def frames(
+    source: Source, indices: Iterable[int], preprocessing: Preprocessing
+) -> Iterator[Framed | Skipped]:
+    """The items one by one; one that is damaged is a sentence that names it."""
+    for index in indices:
+        try:
+            yield frame(source[index], preprocessing)
+        except InputError as error:
+            yield Skipped(str(error))
+
+
+def class_numbers(data: tuple[str, ...], network: tuple[str, ...]) -> np.ndarray:
+    """The network's number of each class of the data, -1 where it has none of that name.
+
+    Classes are matched by name, else by its part before the first comma where that is the network's
+    only one; a class of the data that is called by a number is the network's class of that number.
+    Of as many classes without a common name, the order is taken to be the same."""
+    if data == network:
+        return np.arange(len(data))
+    whole, short = (
+        _unique(name.casefold() for name in network),
+        _unique(_first(name) for name in network),
+    )
+
+    def number(name: str) -> int:
+        if name.casefold() in whole:
+            return whole[name.casefold()]
+        if name.isdecimal() and int(name) < len(network):
+            return int(name)
+        return short.get(_first(name), -1)
+
+    numbers = np.asarray([number(name) for name in data], int)
+    return np.arange(len(data)) if (numbers < 0).all() and len(data) == len(network) else numbers
+
+
+def class_number(numbers: np.ndarray, label: int) -> int:
+    """The network's number of a label of the data, -1 where it has none or the label is unknown."""
+    return int(numbers[label]) if 0 <= label < len(numbers) else -1
+
+
+def _first(name: str) -> str:
+    return name.partition(",")[0].strip().casefold()
+
+
+def _unique(names: Iterable[str]) -> dict[str, int]:
+    """Number of each name that occurs once."""
+    names = list(names)
+    return {name: number for number, name in enumerate(names) if names.count(name) == 1}

@@ -1,0 +1,127 @@
+"""How a photograph becomes a network's input: size, crop, interpolation and normalisation, as
+config.json tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float32
+
+from mdm_jax import images
+from mdm_jax.errors import InputError, unknown
+
+MAX_SIDE = 8192
+"""pixels; an input of more would not fit into any memory"""
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "resnet": {"crop_pct": 0.875, "interpolation": "bilinear", **IMAGENET},
+    "densenet": {"crop_pct": 0.875, "interpolation": "bicubic", **IMAGENET},
+    "vit": {"crop_pct": 0.9, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3},
+    "deit": {"crop_pct": 0.9, "interpolation": "bicubic", **IMAGENET},
+}
+"""What the published weights of a family were evaluated with, for a weight file that has no
+config.json."""
+
+TORCHVISION: dict[str, Any] = {"crop": 0.875, "interpolation": "bilinear", **IMAGENET}
+"""What torchvision's own Transformers were evaluated with, in place of the family's (its ViT-L/16
+alone: crop 0.926)."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photograph becomes the network's input, read from `pretrained_cfg` of timm's
+    config.json."""
+
+    channels: int
+    size: tuple[int, int]
+    """(height, width) in pixels"""
+    crop: float
+    """share of the resized short side that the centre crop keeps"""
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_mode: str = "center"
+    """center keeps the aspect; squash stretches the image to the network's"""
+
+    def fit(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
+        """Resize and centre-crop a photograph as PIL does, to floats in [0, 1]; normalising is the
+        classifier's.
+
+        A network of one channel sees it in grey. Raises InputError for a network of neither one nor
+        three."""
+        if self.channels not in (1, 3):
+            raise InputError(
+                f"the network takes {self.channels} channels, which image files do not have: call"
+                " mdm_jax.explain"
+            )
+        if self.channels == 1:
+            photograph = photograph.convert("L")
+        fitted = images.fit(
+            photograph,
+            self.size,
+            crop=self.crop,
+            interpolation=self.interpolation,
+            mode=self.crop_mode,
+        )
+        return images.to_array(fitted)
+
+    def resized(self, size: Any) -> Preprocessing:
+        """The same for another input size in pixels, a side or (height, width); None changes
+        nothing.
+
+        Raises InputError for anything else.
+        """
+        if size is None:
+            return self
+        sides: Any = (size, size) if isinstance(size, Integral) else size
+        whole = (
+            isinstance(sides, Sequence)
+            and len(sides) == 2
+            and all(isinstance(side, Integral) for side in sides)
+        )
+        if not whole or min(sides) < images.MIN_SIDE or max(sides) > MAX_SIDE:
+            raise InputError(
+                f"an input size of {size!r} cannot be: give a side or (height, width),"
+                f" {images.MIN_SIDE} to {MAX_SIDE} pixels"
+            )
+        return replace(self, size=(int(sides[0]), int(sides[1])))
+
+
+def from_config(given: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a `pretrained_cfg` tells.
+
+    Raises KeyError for what it lacks, and InputError for values that cannot be.
+    """
+    channels, height, width = map(int, given["input_size"])
+    preprocessing = Preprocessing(
+        channels=channels,
+        size=(height, width),
+        crop=float(given["crop_pct"]),
+        interpolation=given["interpolation"],
+        mean=tuple(map(float, given["mean"])),
+        std=tuple(map(float, given["std"])),
+        crop_mode=given.get("crop_mode", "center"),
+    )
+    if preprocessing.interpolation not in images.RESAMPLING:
+        raise unknown("interpolation", preprocessing.interpolation, images.RESAMPLING)
+    finite = np.isfinite([*preprocessing.mean, *preprocessing.std]).all()
+    sizes = min(height, width) >= images.MIN_SIDE and max(height, width) <= MAX_SIDE
+    if not finite or not sizes or not 0 < preprocessing.crop <= 1 or min(preprocessing.std) <= 0:
+        raise InputError(
+            f"input_size, crop_pct, mean or std in the config cannot be: {dict(given)}"
+        )
+    if not len(preprocessing.mean) == len(preprocessing.std) == channels:
+        raise InputError(
+            f"the config has not one mean and std for each of {channels} channels: {dict(given)}"
+        )
+    if (mode := preprocessing.crop_mode) not in images.CROP_MODES:
+        raise InputError(
+            f"crop_mode {mode!r} in the config is not supported, only"
+            f" {' and '.join(images.CROP_MODES)} are: crop the images yourself"
+        )
+    return preprocessing

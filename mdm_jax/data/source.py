@@ -1,0 +1,216 @@
+"""What every source of labelled images gives, and the one place where a source is named:
+`open_source(text, split)`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float32
+
+from mdm_jax import images
+from mdm_jax.errors import InputError, unknown
+
+HELD_OUT = ("val", "validation", "valid", "test")
+"""names of the split that is not trained on; one of them stands for another where a source has only
+that"""
+KINDS = {
+    "digits": "digits",
+    "folder": "folder:PATH",
+    "files": "files:PATH",
+    "tfds": "tfds:NAME or tfds:NAME:SPLIT",
+    "cub": "cub:PATH",
+    "chestxray14": "chestxray14:PATH",
+    "cropped": "cropped:SOURCE, where SOURCE is another of these",
+}
+"""kinds of sources and how each is written"""
+ALL = "all"
+"""the split of every item, where a source has files or records"""
+UNKNOWN = -1
+"""the label of an item whose class nobody knows"""
+
+
+class Example(NamedTuple):
+    """One labelled image with its truth, where there is one."""
+
+    id: str
+    image: Float32[np.ndarray, "h w 3"]
+    label: int
+    """number of the class; `UNKNOWN` where it is not known, and of a multi-label item that has not
+    exactly one"""
+    mask: Bool[np.ndarray, "h w"] | None
+    boxes: Float32[np.ndarray, "k 4"] | None
+    """(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive, in hundredths of a
+    pixel"""
+    labels: Float32[np.ndarray, " classes"] | None = None
+    """1 for each class that the item has, else 0; None in a source whose items have one class
+    each"""
+    parts: Float32[np.ndarray, "p 2"] | None = None
+    """(x, y) of each part of the object, in pixels of the upright image; NaN for a part that is not
+    seen"""
+
+
+class Picture(NamedTuple):
+    """What training needs of an item: its image as 8-bit RGB and its label, without the truth."""
+
+    id: str
+    image: PIL.Image.Image
+    label: int
+    labels: Float32[np.ndarray, " classes"] | None = None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Labelled images with random access. An item that is damaged raises InputError, which names
+    it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """A source that reads an image without its masks and boxes, which is quicker."""
+
+    def picture(self, index: int, /) -> Picture: ...
+
+
+@runtime_checkable
+class Boxed(Protocol):
+    """A source that reads an image with its boxes but without its mask, which is quicker."""
+
+    def boxed(self, index: int, /) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]: ...
+
+
+def picture(source: Source, index: int) -> Picture:
+    """Item `index` as training sees it. Raises InputError for an item that is damaged or no image
+    in [0, 1]."""
+    return source.picture(index) if isinstance(source, Pictures) else as_picture(source[index])
+
+
+def as_picture(example: Example) -> Picture:
+    """An example as training sees it. Raises InputError for what is no RGB image in [0, 1]."""
+    image = images.check_image(example.image, str(example.id))
+    if image.shape[2] != 3:
+        raise InputError(
+            f"{example.id} has {image.shape[2]} channels: a source gives RGB, [height, width, 3]"
+        )
+    return Picture(
+        example.id, PIL.Image.fromarray(images.to_uint8(image)), example.label, example.labels
+    )
+
+
+@runtime_checkable
+class MultiLabel(Protocol):
+    """A source whose items have any number of classes each, also none; every item then tells its
+    `labels`."""
+
+    @property
+    def multi_hot(self) -> Float32[np.ndarray, "n classes"]:
+        """`labels` of every item, without opening it"""
+        ...
+
+
+@runtime_checkable
+class Listed(Protocol):
+    """A source that knows the files and labels of its items without opening them."""
+
+    @property
+    def files(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> tuple[int, ...]: ...
+
+
+@runtime_checkable
+class Changed(Protocol):
+    """A source that gives the items of another, each changed in the way that `change` names."""
+
+    @property
+    def change(self) -> str: ...
+
+    @property
+    def source(self) -> Source: ...
+
+
+def checksum(*sources: Source) -> str:
+    """Of the items' files and labels, or of name and length where items are no files; opens no
+    image."""
+    return hashlib.sha256(repr([*map(_contents, sources)]).encode()).hexdigest()
+
+
+def _contents(source: Source) -> object:
+    if isinstance(source, Changed):
+        return source.change, _contents(source.source)
+    if not isinstance(source, Listed):
+        return source.name, len(source)
+    if isinstance(source, MultiLabel):
+        return source.files, source.labels, hashlib.sha256(source.multi_hot.tobytes()).hexdigest()
+    return [*zip(source.files, source.labels)]
+
+
+def open_source(text: str, split: str) -> Source:
+    """The source that `text` names, one of `KINDS`, of which `split` is asked.
+
+    "val", "validation", "valid" and "test" stand for each other where a source has only one of
+    them; "all" is every item of a source that lies in files or records. Files without labels have
+    no splits. Raises InputError for an unknown kind, a missing place or name, or a split that the
+    source lacks."""
+    kind, _, place = text.partition(":")
+    if kind not in KINDS:
+        raise unknown("data source", kind, KINDS.values())
+    if kind == "digits" and place and not place.isdecimal():
+        raise InputError(
+            f"the data source {text!r} cannot be: write digits, or digits:2 for two of one class on"
+            " each image"
+        )
+    if kind != "digits" and not place:
+        raise InputError(f"the data source {text!r} cannot be: write {KINDS[kind]}")
+    if kind == "digits":
+        from mdm_jax.data.digits import SPLITS, Digits
+
+        return Digits(find_split(split, SPLITS, text), objects=int(place or 1))
+    if kind == "folder":
+        from mdm_jax.data.folder import open_folder
+
+        return open_folder(place, split)
+    if kind == "files":
+        from mdm_jax.data.files import open_files
+
+        return open_files(place)
+    if kind == "cub":
+        from mdm_jax.data.cub import open_cub
+
+        return open_cub(place, split)
+    if kind == "chestxray14":
+        from mdm_jax.data.chestxray14 import open_chestxray14
+
+        return open_chestxray14(place, split)
+    if kind == "cropped":
+        from mdm_jax.data.cropped import cropped
+
+        return cropped(open_source(place, split))
+    from mdm_jax.data.tfds import open_tfds  # tensorflow_datasets takes seconds to import
+
+    return open_tfds(place, split)
+
+
+def find_split(asked: str, available: Iterable[str], where: str) -> str:
+    """The split of that name, or the one that stands for it. Raises InputError when there is
+    none."""
+    available = tuple(available)
+    candidates = [asked, *HELD_OUT] if asked in HELD_OUT else [asked]
+    for name in candidates:
+        if name in available:
+            return name
+    raise unknown(f"split of {where}", asked, available)

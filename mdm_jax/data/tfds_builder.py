@@ -1,0 +1,157 @@
+"""Turns a folder of images into a tfds data set in array_record files, without TensorFlow; files
+are copied as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+import tensorflow_datasets as tfds
+
+from mdm_jax.data import folder_listing
+from mdm_jax.data.folder import Folder, open_folder
+from mdm_jax.errors import InputError
+
+VERSION = "1.0.0"
+
+
+class Built(NamedTuple):
+    """What was written: the number of items by split, and a sentence for each image left out."""
+
+    items: dict[str, int]
+    left_out: tuple[str, ...]
+
+
+def build(folder: str, name: str, data_dir: str | None = None) -> Built:
+    """Write every split of an image folder, with its boxes and masks, as `tfds:NAME`.
+
+    `data_dir` None is tfds's own place (the environment variable TFDS_DATA_DIR). Images that cannot
+    be read are left out. Raises InputError for a folder that cannot be listed and a name that is
+    malformed or taken."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise InputError(
+            f"the name {name!r} cannot be: use small letters, digits and _, and begin with a letter"
+        )
+    splits = sorted({item.split for item in folder_listing.listed(_root(folder))})
+    sources = {split: open_folder(folder, split) for split in splits}
+    builder = _FolderBuilder(name, sources, data_dir or os.environ.get("TFDS_DATA_DIR"))
+    if builder.is_prepared():
+        raise InputError(
+            f"tfds:{name} exists already in {builder.data_dir}: choose another name, or remove that"
+            " folder"
+        )
+    above = Path(builder.data_dir).parent
+    places = (
+        above.parent / "downloads" / "extracted",
+        above.parent / "downloads",
+        above,
+        *above.parents,
+    )
+    made = [place for place in places if not place.exists()]
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # those that are not empty stay
+            for place in made:
+                place.rmdir()
+        if isinstance(error, OSError):
+            raise InputError(
+                f"cannot write {builder.data_dir} ({error.strerror}): choose another data_dir"
+            ) from error
+        if (
+            isinstance(error, AssertionError) and builder.left_out
+        ):  # what tfds says of a split without items
+            raise InputError(
+                f"a split of {folder} has no image that can be read ({builder.left_out[0]})"
+            ) from error
+        raise
+    return Built(
+        {split: builder.info.splits[split].num_examples for split in splits},
+        tuple(builder.left_out),
+    )
+
+
+def _root(folder: str) -> Path:
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(f"{folder} is not a folder: give the folder that holds the images")
+    return root
+
+
+class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """One data set, described by its sources rather than by a class of its own."""
+
+    VERSION = tfds.core.Version(VERSION)
+
+    def __init__(self, name: str, sources: dict[str, Folder], data_dir: str | None):
+        self.name, self.sources = name, sources
+        self.left_out: list[str] = []
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        sources = self.sources.values()
+        features: dict[str, Any] = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(names=next(iter(sources)).class_names),
+            "file": tfds.features.Text(),
+        }
+        if any(source.boxes for source in sources):
+            features["objects"] = tfds.features.Sequence({"bbox": tfds.features.BBoxFeature()})
+        if any(source.masks for source in sources):
+            features["mask"] = tfds.features.Image(shape=(None, None, 1))
+            features["has_mask"] = np.bool_
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="A folder of images with what is known of their objects.",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        return {split: self._generate_examples(split) for split in self.sources}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        source = self.sources[split]
+        for index, file in enumerate(source.files):
+            try:
+                id, image, label, _ = source.picture(index)
+            except InputError as error:
+                self.left_out.append(str(error))
+                continue
+            record: dict[str, Any] = {
+                "image": (source.root / file).read_bytes(),
+                "label": label,
+                "file": id,
+            }
+            if "objects" in self.info.features:
+                record["objects"] = [
+                    {"bbox": box} for box in _shares(source.boxes.get(file, NO_BOXES), image)
+                ]
+            if "mask" in self.info.features:
+                mask = source.masks.get(file)
+                record["mask"] = NO_MASK if mask is None else (source.root / mask).read_bytes()
+                record["has_mask"] = mask is not None
+            yield index, record
+
+
+def _shares(boxes: np.ndarray, image: PIL.Image.Image) -> np.ndarray:
+    """Boxes as (ymin, xmin, ymax, xmax) in [0, 1]; one that is empty stays empty, to be refused
+    when it is read."""
+    shares = np.clip(np.round(boxes, 2) / ([image.width, image.height] * 2), 0, 1)[:, [1, 0, 3, 2]]
+    return np.concatenate([shares[:, :2], np.maximum(shares[:, :2], shares[:, 2:])], axis=1)
+
+
+def _black_pixel() -> bytes:
+    file = io.BytesIO()
+    PIL.Image.new("L", (1, 1)).save(file, "PNG")
+    return file.getvalue()
+
+
+NO_BOXES, NO_MASK = np.zeros((0, 4)), _black_pixel()

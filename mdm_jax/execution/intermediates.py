@@ -1,0 +1,348 @@
+"""What a network computes on its way: its named intermediates, their values and d g / d out[name],
+without hooks.
+
+A network that returns `(logits, out)` is traced to a jaxpr, in which the variable returned as
+`out[name]` is the very one that the rest of the network goes on with. Adding a zero there, a tap,
+makes
+
+    d g(f(x; tap)) / d tap  at  tap = 0   =   d g / d out[name],
+
+one forward and one backward pass that ends at the intermediate. Nothing is compiled or run to find
+names and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.interpreter import evaluate
+from mdm_jax.execution.network import Traced
+from mdm_jax.types import Image, Predict
+
+LAST_NORM = "norm1"
+"""the entry of `out` with the tokens that enter a Transformer's last attention (as
+pytorch-grad-cam's `blocks[-1].norm1`); behind it the patches' tokens no longer reach the logits, so
+a CAM must look here"""
+MOST_EXTRA_TOKENS = 16
+"""class, distillation and register tokens before those of the patches, at most"""
+VIEWS = frozenset(
+    {
+        "transpose",
+        "reshape",
+        "squeeze",
+        "expand_dims",
+        "broadcast_in_dim",
+        "convert_element_type",
+        "copy",
+    }
+)
+"""primitives that hand on the same numbers in another form"""
+
+
+class Program(NamedTuple):
+    """A network traced for one image: `entries` name the variables of its jaxpr that it returns in
+    `out`."""
+
+    jaxpr: Any
+    constants: list[Any]
+    outputs: Any
+    """tree of the outputs"""
+    entries: dict[str, Any]
+    """name -> variable, or list of variables, in the order in which the network computes them;
+    "a/b" for nested names"""
+    upstream: frozenset[Any]
+    """variables that the logits depend on"""
+    made_by: dict[Any, Any]
+    """variable -> the equation that computes it"""
+
+
+def trace(predict: Predict, shape: tuple[int, ...]) -> Program:
+    """The program of a network for one image of `shape` (height, width, channels); inner `jit`s are
+    inlined.
+
+    Raises InputError for a network that returns no dictionary of intermediates beside its logits.
+    """
+    closed, shapes = _one_image(predict, shape)
+    inlined = jax.make_jaxpr(lambda image: evaluate(closed.jaxpr, closed.consts, [image]))(
+        _abstract(shape)
+    )
+    jaxpr = inlined.jaxpr
+    variables = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr.outvars)
+    if not (
+        isinstance(variables, tuple | list)
+        and len(variables) > 1
+        and isinstance(variables[1], Mapping)
+    ):
+        raise InputError(
+            "the network returns logits alone, no intermediates: return (logits, out) with out a"
+            " dictionary of named arrays"
+        )
+    made_by = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
+    place = {
+        variable: number
+        for number, equation in enumerate(jaxpr.eqns)
+        for variable in equation.outvars
+    }
+
+    def last(entry: tuple[str, Any]) -> int:
+        return max(
+            (place.get(leaf, -1) for leaf in jax.tree.leaves(entry[1]) if not _is_literal(leaf)),
+            default=-1,
+        )
+
+    entries = dict(sorted(_named(variables[1]), key=last))
+    upstream = _upstream(jaxpr, jax.tree.leaves(variables[0]))
+    return Program(jaxpr, inlined.consts, jax.tree.structure(shapes), entries, upstream, made_by)
+
+
+def available(predict: Predict, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The intermediates of a network for one image of `shape` (no batch axis), in the order in
+    which it computes them.
+
+    name -> shape, or a list of shapes where the network returns a list. Raises InputError as
+    `trace` does."""
+    entries = trace(predict, shape).entries
+    return {
+        name: jax.tree.map(lambda leaf: tuple(leaf.aval.shape[1:]), entry)
+        for name, entry in entries.items()
+    }
+
+
+def default_layer(program: Program, shape: tuple[int, ...]) -> str:
+    """Where a CAM looks by default: the last map [h, w, c] on the way to the logits, larger than
+    one pixel a side.
+
+    That is a ResNet's last stage and a DenseNet's last block behind its norm and ReLU. A
+    Transformer's is `LAST_NORM`. Raises InputError for a network that has neither."""
+    on_the_way = [
+        name for name, entry in program.entries.items() if _source(program, entry) is not None
+    ]
+    fits = [name for name in on_the_way if _is_map(program.entries[name]) or name == LAST_NORM]
+    if fits:
+        return fits[-1]
+    if not program.entries:
+        raise InputError(
+            "the network returns an empty dictionary of intermediates, so a CAM has nothing to"
+            " look at"
+        )
+    tokens = [name for name in on_the_way if _is_tokens(program.entries[name], shape)]
+    if tokens:
+        raise InputError(
+            "the network has no feature map [h, w, c] and does not say which tokens enter its last"
+            f" attention: name one of {', '.join(tokens)} by CAMConfig(layer=...)"
+        )
+    raise InputError(
+        f"none of the network's intermediates ({', '.join(program.entries)}) is a feature map [h,"
+        " w, c] that its logits depend on: a CAM needs one, named by CAMConfig(layer=...)"
+    )
+
+
+def values(program: Program, image: Image, name: str) -> Any:
+    """The intermediate `name` of one image, without the batch axis (one forward evaluation). Raises
+    InputError as `find`."""
+    entry = find(program, name)
+    leaves, tree = jax.tree.flatten(entry)
+    _, known = _run(program, image, {})
+    return jax.tree.unflatten(
+        tree, [(leaf.val if _is_literal(leaf) else known[leaf])[0] for leaf in leaves]
+    )
+
+
+def value_and_gradient(
+    program: Program, image: Image, name: str, score: Callable[[Any], Float[Array, ""]]
+) -> tuple[Any, Any]:
+    """The intermediate `name` of one image and d score / d out[name], both without the batch axis:
+    one forward and backward.
+
+    `score` reads one image's outputs. An entry that is the network's own array transposed, reshaped
+    or cast is followed back to it. Raises InputError for an unknown name, and for an intermediate
+    that the logits do not depend on."""
+    entry = find(program, name)
+    sources = _source(program, entry)
+    if sources is None:
+        raise InputError(
+            f"the logits do not depend on out[{name!r}]: it is a copy or lies behind them, or they"
+            " use it inside a loop, a checkpoint (remat) or a custom gradient; return in out the"
+            " very array that the network goes on with, and build the network without remat"
+        )
+    leaves, tree = jax.tree.flatten(entry)
+    roots = [root for root, _ in sources]
+    taps = [jnp.zeros(root.aval.shape, root.aval.dtype) for root in roots]
+
+    def tapped(taps: list[Array]) -> tuple[Array, list[Array]]:
+        outputs, known = _run(program, image, dict(zip(roots, taps)))
+        return score(jax.tree.map(lambda leaf: leaf[0], outputs)), [known[leaf] for leaf in leaves]
+
+    gradients, found = jax.grad(tapped, has_aux=True)(taps)
+    viewed = [_view(gradient, views)[0] for gradient, (_, views) in zip(gradients, sources)]
+    return jax.tree.unflatten(tree, [each[0] for each in found]), jax.tree.unflatten(tree, viewed)
+
+
+def find(program: Program, name: str) -> Any:
+    """The variable, or list of variables, of a name. Raises InputError for a name that the network
+    does not return."""
+    if name not in program.entries:
+        raise unknown("intermediate", name, program.entries)
+    return program.entries[name]
+
+
+def as_map(value: Any, size: tuple[int, ...], name: str) -> Float[Array, "gh gw c"]:
+    """An intermediate as a map [gh, gw, c] in float32: a map as it is, tokens [t, c] without the
+    extra ones that lead them.
+
+    `size` is the image's (height, width): the grid of patches has its proportions. Raises
+    InputError for anything else."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and len(shape) == 3:
+        return value.astype(jnp.float32)
+    grid = patch_grid(shape[0], size) if shape is not None and len(shape) == 2 else None
+    if shape is None or grid is None:
+        raise InputError(
+            f"out[{name!r}] is {'a list' if shape is None else f'of shape {tuple(shape)}'} for one"
+            " image: a CAM needs a map [h, w, c], or tokens [t, c] whose last h * w are the"
+            " patches in the image's proportions"
+        )
+    height, width = grid
+    return value[shape[0] - height * width :].reshape(height, width, -1).astype(jnp.float32)
+
+
+def patch_grid(tokens: int, size: tuple[int, ...]) -> tuple[int, int] | None:
+    """Rows and columns of patches among `tokens` in an image of `size`, with as few extra tokens as
+    can be, or None."""
+    for extra in range(min(MOST_EXTRA_TOKENS, tokens - 1) + 1):
+        patches = tokens - extra
+        height = round((patches * size[0] / size[1]) ** 0.5)
+        if height and patches % height == 0 and height * size[1] == patches // height * size[0]:
+            return height, patches // height
+    return None
+
+
+def with_attention(predict: Predict, shape: tuple[int, ...]) -> Predict:
+    """The network, asked for its attention: one whose `out` holds it already, or that takes
+    `attention=True`.
+
+    `out["attention"]` is a list of [n, heads, t, t], one a block. Raises InputError for a network
+    without attention."""
+    if _has_attention(jax.eval_shape(lambda image: predict(image[None]), _abstract(shape))):
+        return predict
+    if not isinstance(predict, Traced):
+        asked: Predict = partial(predict, **{"attention": True})
+        try:
+            if _has_attention(jax.eval_shape(lambda image: asked(image[None]), _abstract(shape))):
+                return asked
+        except TypeError:  # it takes no such argument
+            pass
+    raise InputError(
+        "the network returns no attention, so it cannot be rolled out: explain a Transformer that"
+        " returns out['attention'], a list of [n, heads, tokens, tokens] (ours do), and a CNN by"
+        " grad_cam"
+    )
+
+
+def _one_image(predict: Predict, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """The jaxpr of the network for one image [h, w, c] and the shapes of its outputs."""
+    call: Callable[[Array], Any] = predict
+    if isinstance(
+        predict, Traced
+    ):  # its own `vmap` would return slices of what the network goes on with
+
+        def call(images: Array) -> Any:
+            leaves = evaluate(predict.program.jaxpr, predict.constants, [images])
+            return jax.tree.unflatten(predict.program.outputs, leaves)
+
+    return jax.make_jaxpr(lambda image: call(image[None]), return_shape=True)(_abstract(shape))
+
+
+def _abstract(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
+
+
+def _named(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{before}{name}/")
+        elif value is not None:
+            yield f"{before}{name}", value
+
+
+def _is_literal(atom: Any) -> bool:
+    return hasattr(atom, "val")
+
+
+def _upstream(jaxpr: Any, outputs: list[Any]) -> frozenset[Any]:
+    """The variables that `outputs` depend on, themselves included."""
+    needed = {atom for atom in outputs if not _is_literal(atom)}
+    for equation in reversed(jaxpr.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            needed.update(atom for atom in equation.invars if not _is_literal(atom))
+    return frozenset(needed)
+
+
+def _source(program: Program, entry: Any) -> list[tuple[Any, list[Any]]] | None:
+    """For every leaf of an entry the variable on the way to the logits that it is a view of, and
+    the equations between.
+
+    None where a leaf is no view of such a variable.
+    """
+    sources = []
+    for leaf in jax.tree.leaves(entry):
+        views: list[Any] = []
+        while not _is_literal(leaf) and leaf not in program.upstream:
+            equation = program.made_by.get(leaf)
+            if equation is None or equation.primitive.name not in VIEWS or not _same_size(equation):
+                return None
+            views.insert(0, equation)
+            leaf = equation.invars[0]
+        if _is_literal(leaf) or leaf not in program.made_by:
+            return None
+        sources.append((leaf, views))
+    return sources
+
+
+def _same_size(equation: Any) -> bool:
+    return equation.invars[0].aval.size == equation.outvars[0].aval.size
+
+
+def _view(array: Array, views: list[Any]) -> Array:
+    for equation in views:
+        array = equation.primitive.bind(array, *equation.invars[1:], **equation.params)
+    return array
+
+
+def _run(program: Program, image: Image, taps: Mapping[Any, Array]) -> tuple[Any, dict[Any, Any]]:
+    """The network's outputs and the value of every variable, with `taps` added to theirs."""
+    known: dict[Any, Any] = dict(
+        zip([*program.jaxpr.constvars, *program.jaxpr.invars], [*program.constants, image])
+    )
+
+    def passing(variable: Any, value: Array) -> Array:
+        known[variable] = value + taps[variable] if variable in taps else value
+        return known[variable]
+
+    outputs = evaluate(program.jaxpr, program.constants, [image], passing=passing)
+    return jax.tree.unflatten(program.outputs, outputs), known
+
+
+def _is_map(entry: Any) -> bool:
+    shape: tuple[int, ...] = getattr(getattr(entry, "aval", None), "shape", ())
+    return len(shape) == 4 and min(shape[1:3]) > 1
+
+
+def _is_tokens(entry: Any, size: tuple[int, ...]) -> bool:
+    shape: tuple[int, ...] = getattr(getattr(entry, "aval", None), "shape", ())
+    return len(shape) == 3 and patch_grid(shape[1], size) is not None
+
+
+def _has_attention(outputs: Any) -> bool:
+    return (
+        isinstance(outputs, tuple | list)
+        and len(outputs) > 1
+        and isinstance(outputs[1], Mapping)
+        and ("attention" in outputs[1])
+    )

@@ -1,0 +1,250 @@
+"""Parts from outside the package: `file.py:name` or `module:name` stands wherever the name of a
+part does.
+
+A term, a fill, a node, a metric or a method is one function in a file of yours (`CONTRACTS` says
+what each is called with), and its name goes on the command line, into a config file or into a call:
+
+    mdm explain photo.png --node my_nodes.py:margin
+    mdm benchmark --methods mdm my_methods.py:inverse "mdm:fill=my_fills.py:checkerboard" --metrics
+      my_metrics.py:compactness
+
+Files are found from the current folder, modules there and among what is installed. A file is read
+again when its text has changed; the same text gives the same objects, so nothing is compiled twice.
+What is computed with such a part carries the checksum of its file's text (`told`), so that results
+of another text are never taken for its own. What the file imports in turn is not looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import os
+import re
+import sys
+import traceback
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from mdm_jax.errors import InputError, unknown
+
+_WORD = r"[^\W\d]\w*"
+_NAME = re.compile(rf"(?P<place>[^:]+\.py|{_WORD}(?:\.{_WORD})*):(?P<name>{_WORD})")
+
+
+class Contract(NamedTuple):
+    """How a part is called."""
+
+    text: str
+    positional: int
+    keywords: tuple[str, ...] = ()
+
+
+CONTRACTS = {
+    "objective term": Contract("(view) -> number", 1),
+    "fill": Contract("(image, *, key) -> image", 1, ("key",)),
+    "node": Contract("(outputs, target) -> activation", 2),
+    "metric": Contract("(predict, sample, *, key) -> number", 2, ("key",)),
+    "method": Contract(
+        "(predict, image, target=None, *, node, key, config=None, trace=False) -> Explanation",
+        3,
+        ("node", "key", "config", "trace"),
+    ),
+}
+"""by kind of part; see `objectives.View`, `types`, `metrics.Metric` and `methods.Method`"""
+
+
+class Found(NamedTuple):
+    """What a name stands for."""
+
+    thing: Any
+    name: str
+    place: str
+    """the file's name without its ending, or the module's"""
+    checksum: str
+    """of the text that it was read from"""
+
+
+def is_name(text: Any) -> bool:
+    """Whether a text is written as the name of something outside: `PLACE.py:NAME` or
+    `MODULE:NAME`."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+
+
+def find(text: str, kind: str) -> Any:
+    """The function that a name stands for, as a part of some `kind` of `CONTRACTS`; twice the same
+    while its text is.
+
+    Raises InputError for a file or module that is not there or fails while it is imported, a name
+    that it does not hold (with the nearest), and what cannot be called as the contract says."""
+    return checked(found(text).thing, text, kind)
+
+
+def checked(thing: Any, text: str, kind: str) -> Any:
+    """A part that can be called as the contract of its kind says. Raises InputError for another."""
+    contract = CONTRACTS[kind]
+    kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    wanted = f"{kind} is a function {contract.text}"
+    if not callable(thing):
+        raise InputError(f"{text} is a {type(thing).__name__}: {wanted}")
+    try:
+        signature = inspect.signature(thing)
+    except ValueError:  # of a builtin, which has none
+        return thing
+    try:
+        signature.bind(*[None] * contract.positional, **dict.fromkeys(contract.keywords))
+    except TypeError as error:
+        raise InputError(f"{text} cannot be called as {kind} ({error}): {wanted}") from None
+    return thing
+
+
+def found(text: str) -> Found:
+    """What a name stands for, whatever it is. Raises InputError as `find` does."""
+    place, _, name = text.rpartition(":")
+    file = place.endswith(".py")
+    module, read = _of_file(place) if file else _of_module(place)
+    if not hasattr(module, name):
+        own = [
+            key
+            for key, value in vars(module).items()
+            if getattr(value, "__module__", None) == module.__name__
+        ]
+        choices = [key for key in own if not key.startswith("_")]
+        if not choices:
+            raise InputError(
+                f"{place} has no {name!r}, and no functions of its own: write one of that name"
+            )
+        raise unknown(f"name in {place}:", name, choices)
+    thing = getattr(module, name)
+    return Found(
+        thing, name, Path(place).stem if file else place, read or _first_read(thing, module)
+    )
+
+
+def fixed(tree: Any) -> Any:
+    """A pytree in which what names stand for is in the place of the names: what a compiled program
+    must be known by."""
+    return jax.tree.map(lambda leaf: found(leaf).thing if is_name(leaf) else leaf, tree)
+
+
+def told(*settings: Any) -> dict[str, str]:
+    """The checksums, by name, of everything from outside that settings name: what must agree for
+    results to belong together.
+
+    Settings are names, and configs, terms, sequences and mappings of these.
+    """
+    checksums = {}
+    for text in filter(is_name, _texts(settings)):
+        with suppress(InputError):  # no part's name, but written alike
+            checksums[text] = found(text).checksum
+    return checksums
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _texts(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _texts(each)
+
+
+def _of_file(place: str) -> tuple[types.ModuleType, str]:
+    path = Path(place).expanduser().resolve()
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {place} ({error.strerror}): check the path, which is seen from"
+            f" {os.getcwd()}"
+        ) from None
+    try:
+        return _ran(path, text), _checksum(text)
+    except (Exception, SystemExit) as error:  # whatever a stranger's file raises
+        raise _failed(place, error, str(path)) from error
+
+
+@cache
+def _ran(path: Path, text: bytes) -> types.ModuleType:
+    """The module of a file's text. Compiled here, because Python's own cache takes a text that
+    changes within a second for the old one."""
+    module = types.ModuleType(f"{path.stem}_{_checksum(str(path).encode() + text)}")
+    module.__file__ = str(path)
+    _look_in(path.parent)
+    sys.modules[module.__name__] = module  # where dataclasses and annotations look for names
+    try:
+        exec(compile(text, str(path), "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    return module
+
+
+def _of_module(place: str) -> tuple[types.ModuleType, str]:
+    _look_in(Path.cwd())
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(place), ""
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
+            raise InputError(
+                f"there is no module {place!r} in {os.getcwd()} or among what is installed: write"
+                " FILE.py:NAME or MODULE:NAME"
+            ) from None
+        raise _failed(place, error, None) from error
+
+
+def _look_in(folder: Path) -> None:
+    """Let files import their neighbours; last, so that these hide nothing."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _failed(place: str, error: BaseException, path: str | None) -> InputError:
+    reason = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}".strip().split(
+        "\n"
+    )[0]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == path
+    ]
+    line = (
+        error.lineno
+        if isinstance(error, SyntaxError) and error.filename == path
+        else lines[-1]
+        if lines
+        else None
+    )
+    where = "" if line is None else f"line {line}, "
+    return InputError(f"{place} fails while it is imported ({where}{reason}): mend it")
+
+
+_READ: dict[int, tuple[Any, str]] = {}
+"""checksums of modules' texts when things of theirs were first asked for, by the things' identity:
+a module that is edited stays as it was imported, until it is loaded again and its functions are
+new"""
+
+
+def _first_read(thing: Any, module: types.ModuleType) -> str:
+    if id(thing) not in _READ:
+        file = getattr(module, "__file__", None)
+        _READ[id(thing)] = (
+            thing,
+            _checksum(Path(file).read_bytes() if file else module.__name__.encode()),
+        )
+    return _READ[id(thing)][1]
+
+
+def _checksum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:8]

@@ -1,0 +1,106 @@
+"""What regions must survive, and what they must not: a little noise on the image, other prototypes,
+another backbone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from mdm_jax import explain_batch
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.protopnet import ProtoPNet
+from mdm_jax.models.reinitialize import architecture, fresh, named
+from mdm_jax.models.xprotonet import XProtoNet
+from mdm_jax.prototypes.boxes import top_share
+from mdm_jax.types import AnyArray, Image, Scalar
+
+DEVIATION, LIMIT = 0.2, 0.25
+"""of the noise on the normalised image (Huang et al., 2212.05946)"""
+REGION = 0.1
+"""share of the image whose regions are compared"""
+WHAT = ("prototypes", "backbone")
+
+
+def noisy(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
+    """x + std * clip(N(0, 0.2), -0.25, 0.25), an image [h, w, c] kept in [0, 1]; `std` is the
+    normalisation's.
+
+    Where the network normalises by (x - mean) / std this is the noise of the stability score, but
+    for what [0, 1] cuts off."""
+    drawn = jnp.clip(DEVIATION * jax.random.normal(key, image.shape), -LIMIT, LIMIT)
+    return jnp.clip(image + jnp.asarray(std, jnp.float32) * drawn, 0.0, 1.0)
+
+
+def noisy_images(
+    classifier: Any, images: Any, *, key: Any = 0, ids: Any = None
+) -> Float[np.ndarray, "n h w c"]:
+    """`noisy` of each image, drawn by its id; a network without preprocessing counts as normalised
+    by 1."""
+    std = getattr(getattr(classifier, "preprocessing", None), "std", 1.0)
+    numbers = explain_batch.id_numbers(range(len(images)) if ids is None else ids)
+    keys = jax.vmap(lambda number: jax.random.fold_in(explain_batch.as_key(key), number))(numbers)
+    return np.asarray(
+        jax.vmap(lambda image, key: noisy(image, std, key=key))(jnp.asarray(images), keys)
+    )
+
+
+def overlap(
+    a: Float[AnyArray, "h w"], b: Float[AnyArray, "h w"], share: Scalar = REGION
+) -> Float[Array, ""]:
+    """Intersection over union, in [0, 1], of the regions of equal area that two maps give."""
+    first, second = top_share(a, share), top_share(b, share)
+    return ((first & second).sum() / jnp.maximum((first | second).sum(), 1)).astype(jnp.float32)
+
+
+def check_change(classifier: Any, what: str) -> None:
+    """Raises InputError where `changed` cannot change `what`. Nothing is computed."""
+    if what not in WHAT:
+        raise unknown("change", what, WHAT)
+    if not isinstance(classifier, Classifier):
+        raise InputError(
+            f"the {what} of a {type(classifier).__name__} cannot be changed: give a Classifier, see"
+            " load_model"
+        )
+    if not any(name.partition(".")[0] == what for name, _ in named(classifier.network)):
+        raise InputError(
+            f"{classifier.name} has no weights under the name {what!r}: ours have prototypes and"
+            " backbone.*"
+        )
+    if what == "backbone":
+        network = classifier.network
+        architecture(network.backbone if isinstance(network, ProtoPNet | XProtoNet) else network)
+
+
+def changed(classifier: Classifier, what: str, *, seed: int = 1) -> Classifier:
+    """The classifier with its prototypes permuted, or its backbone's weights drawn anew.
+
+    "prototypes": prototype j becomes another one, none stays; "backbone": fresh weights
+    `backbone.*`, as the network's own initialisers draw them. Raises InputError for anything else,
+    and for a network that has no such weights or is none of ours."""
+    check_change(classifier, what)
+    weights = named(classifier.network)
+    drawn = dict(named(fresh(classifier.network, seed))) if what == "backbone" else {}
+
+    def anew(name: str, leaf: Any) -> Any:
+        if what == "backbone":
+            return drawn[name] if name.startswith("backbone.") else leaf
+        return leaf[derangement(len(leaf), seed)] if name == "prototypes" else leaf
+
+    leaves = [anew(name, leaf) for name, leaf in weights]
+    return replace(
+        classifier, network=jax.tree.unflatten(jax.tree.structure(classifier.network), leaves)
+    )
+
+
+def derangement(n: int, seed: int) -> np.ndarray:
+    """A permutation of n without a fixed point: a random cycle through all (of one, itself)."""
+    order = np.random.default_rng(seed).permutation(n)
+    moved = np.empty(n, int)
+    moved[order] = np.roll(order, -1)
+    return moved

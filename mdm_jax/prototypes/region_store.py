@@ -1,0 +1,114 @@
+"""The folder of a prototype search: what is computed is kept, and found again by its image and
+prototype.
+
+- settings.json: the network and the data; everything in the folder was made with these
+- nearest.npz, nearest_own.npz: the nearest images of every prototype, and with which settings they
+  were found
+- regions/NAME/region.json, maps-00000.npz ...: the settings of a way of finding regions, and its
+  maps, a pair a row
+- prototypes.json, prototypes.parquet, figures/: what was made of these, anew each time; index.html,
+  assets/, data/, images/
+
+More images, prototypes or ways of finding regions only add to what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float32
+
+from mdm_jax.errors import InputError
+from mdm_jax.images import printable
+from mdm_jax.prototypes.boxes import percentile_box
+from mdm_jax.prototypes.image_sets import Pair
+from mdm_jax.storage import workspace
+from mdm_jax.storage.workspace import Columns, Shelf
+from mdm_jax.types import Explanation
+
+SETTINGS = "settings.json"
+NUMBERS = (
+    "activation",
+    "activation_masked",
+    "activation_fill",
+    "kept_area",
+    "status",
+    "evaluations",
+    "forwards",
+)
+"""diagnostics that are kept of every pair, beside `box`, that around all above the map's 95th
+percentile (x0, y0, x1, y1), and those of `LEFT`"""
+LEFT = ("similarity", "retained", "blurred")
+"""similarity of the whole image, whatever node the region is of; when only its strongest tenth is
+seen, and when nothing is, the rest being blurred"""
+
+
+def check_folder(out: Path) -> None:
+    """Raises InputError for a folder that holds something else than a prototype search."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{printable(out)} is a file: choose a folder with --out")
+    if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
+        raise InputError(f"{printable(out)} holds other files: choose a new folder with --out")
+
+
+class Kept:
+    """The regions that one way of finding them gave, by pair."""
+
+    def __init__(self, out: Path, region: str, settings: dict[str, Any]) -> None:
+        folder = out / "regions" / workspace.file_name(region)
+        workspace.begin(folder, "region.json", settings, f"regions of {region}")
+        self.shelf = Shelf(folder)
+        self._where: dict[str, tuple[Path, int]] = {}
+        self._saliency = lru_cache(maxsize=8)(_saliency)
+        for path in self.shelf.chunks():
+            self._note(path, workspace.read_arrays(path, ("ids",))["ids"].tolist())
+
+    def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Those of the pairs that have no region yet, each once."""
+        return [pair for pair in dict.fromkeys(pairs) if pair.key not in self._where]
+
+    def add(self, pairs: Sequence[Pair], found: Explanation, left: Columns) -> None:
+        """Keep the regions of some pairs, whole or not at all; `left`: their similarity, by name
+        (`LEFT`)."""
+        ids = [pair.key for pair in pairs]
+        numbers = {name: np.asarray(getattr(found.info, name)) for name in NUMBERS}
+        saliency = np.asarray(found.saliency, np.float16)
+        numbers |= {"box": np.asarray(_boxes(found.saliency))} | {name: left[name] for name in LEFT}
+        self._note(self.shelf.add({"ids": np.asarray(ids), "saliency": saliency} | numbers), ids)
+
+    def maps(self, pairs: Sequence[Pair]) -> Iterator[Float32[np.ndarray, "h w"] | None]:
+        """The map of each pair in [0, 1]; None for one that was not computed, or of which nothing
+        was found."""
+        for pair in pairs:
+            path, row = self._where.get(pair.key, (None, 0))
+            saliency = None if path is None else self._saliency(path)[row].astype(np.float32)
+            yield (
+                saliency
+                if saliency is not None and np.isfinite(saliency).all() and np.ptp(saliency) > 0
+                else None
+            )
+
+    def numbers(self, pairs: Sequence[Pair]) -> Columns:
+        """The diagnostics of pairs that are there, in their order, and which they are (`there`)."""
+        columns = self.shelf.columns("ids", "box", *LEFT, *NUMBERS)
+        place = {key: row for row, key in enumerate(columns.get("ids", np.empty(0, str)).tolist())}
+        there = np.asarray([pair.key in place for pair in pairs], bool)
+        rows = np.asarray([place[pair.key] for pair in pairs if pair.key in place], int)
+        return {"there": there} | {
+            name: values[rows] for name, values in columns.items() if name != "ids"
+        }
+
+    def _note(self, path: Path, ids: Sequence[str]) -> None:
+        self._where |= {key: (path, row) for row, key in enumerate(ids)}
+
+
+_boxes = jax.jit(jax.vmap(percentile_box))
+
+
+def _saliency(path: Path) -> np.ndarray:
+    return workspace.read_arrays(path, ("saliency",))["saliency"]

@@ -1,0 +1,50 @@
+"""Which share of a run this process does: written by hand, or found by `jax.distributed` on a
+cluster."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+
+from mdm_jax.errors import InputError
+from mdm_jax.runs.locks import Share
+
+CLUSTERS = "SLURM, Open MPI, Kubernetes and TPU pods"
+PATIENCE = 300
+"""seconds that the processes wait for each other at the start"""
+
+
+def written(text: str) -> Share:
+    """The share that "i/n" says, i from 0. Raises InputError for anything else."""
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    if not found or not int(found[1]) < int(found[2]):
+        raise InputError(
+            f"--shard is {text!r}: give i/n with i from 0 to n - 1, such as 0/4 for the first of"
+            " four shares"
+        )
+    return int(found[1]), int(found[2])
+
+
+def joined(coordinator: str | None = None, share: Share | None = None) -> Share:
+    """The share that the cluster gives this process, or `share` where `coordinator` (host:port) is
+    given.
+
+    The processes meet once, learn their numbers, and part: from then on each works alone, so any of
+    them may die and its share be done later by the same command with `--shard`. Raises InputError
+    where no cluster is found or they do not meet."""
+    process, count = share or (None, None)
+    if coordinator is not None and share is None:
+        raise InputError("--coordinator needs --shard i/n: which of how many processes this is")
+    try:
+        jax.distributed.initialize(coordinator, count, process, initialization_timeout=PATIENCE)
+        found = jax.process_index(), jax.process_count()
+        jax.distributed.shutdown()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the processes did not find each other ({reason}): --distributed works by itself on"
+            f" {CLUSTERS}; elsewhere add --coordinator HOST:PORT and --shard i/n, or give each"
+            " process --shard i/n alone"
+        ) from error
+    return found

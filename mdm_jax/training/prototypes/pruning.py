@@ -1,0 +1,65 @@
+"""Pruning: a prototype whose nearest training images are of other classes says nothing of its own,
+and is dropped.
+
+With the k nearest images of each prototype over all classes (k = 6), one is dropped that has fewer
+than 3 of its own class among them. Source: ProtoPNet's prune.py; that a class keeps its best
+prototype whatever its neighbours are is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Bool, Float
+
+from mdm_jax.models import weights
+from mdm_jax.training.prototypes.record import Record
+
+
+def kept(
+    own: Bool[np.ndarray, "m k"],
+    distances: Float[np.ndarray, "m k"],
+    prototype_classes: Sequence[int],
+    fewer: int,
+) -> tuple[int, ...]:
+    """The prototypes that stay, given which of their k nearest images are of their own class.
+
+    Those with at least `fewer` of their own class; in a class without such a one the prototype with
+    most of them, of equals the one with the nearest image."""
+    counts, classes = own.sum(axis=1), np.asarray(prototype_classes)
+    stays = counts >= fewer
+    for each in np.unique(classes):
+        members = np.flatnonzero(classes == each)
+        if not stays[members].any():
+            closest = np.lexsort((members, distances[members, 0], -counts[members]))[0]
+            stays[members[closest]] = True
+    return tuple(int(j) for j in np.flatnonzero(stays))
+
+
+def pruned(
+    arrays: Mapping[str, np.ndarray], keep: Sequence[int], construct: Callable[[], nnx.Module]
+) -> dict[str, np.ndarray]:
+    """The weights of the network that `construct` describes, which has only the prototypes `keep`
+    of the one with `arrays`.
+
+    Every array whose shape differs has one axis along the prototypes, and loses the others there.
+    """
+    places = weights.places(nnx.eval_shape(construct))
+    wanted = {
+        name: weights.torch_shape(leaf.shape, path[-1]) for name, (path, leaf) in places.items()
+    }
+    found = {}
+    for name, array in arrays.items():
+        differs = [
+            axis for axis, (now, then) in enumerate(zip(array.shape, wanted[name])) if now != then
+        ]
+        found[name] = np.take(array, keep, axis=differs[0]) if differs else array
+    return found
+
+
+def pruned_record(record: Record, keep: Sequence[int]) -> Record:
+    """The record of the prototypes that stay, numbered anew."""
+    pushed = tuple(record.pushed[old]._replace(prototype=new) for new, old in enumerate(keep))
+    return replace(record, pushed=pushed)

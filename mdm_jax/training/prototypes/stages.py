@@ -1,0 +1,132 @@
+"""What happens in the stages of a prototype network that take no batch of images: the push, the
+last layer, the pruning.
+
+Each begins with one pass over the training images as they are (not augmented), and is a pure
+function of the weights that it begins with; so a training that is killed there does the stage again
+and comes to the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float32
+
+from mdm_jax.data.loader import eval_batches
+from mdm_jax.models import weights
+from mdm_jax.models.classifier import Classifier
+from mdm_jax.training.job import Job
+from mdm_jax.training.prototypes import losses, projection, pruning
+from mdm_jax.training.prototypes.record import Record
+from mdm_jax.training.prototypes.steps import prototype_program
+from mdm_jax.training.steps import Program, State
+
+Says = Callable[[str], object]
+OnBatch = Callable[[int, int], object]
+"""(items done, all items); raises to end a pass"""
+
+
+def ready(job: Job, module: nnx.Module) -> Classifier:
+    """The network of a training as one that is ready to use; it computes in float32."""
+    network = nnx.view(
+        module, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
+    return Classifier(
+        network, job.config.model.architecture, job.source.class_names, job.preprocessing
+    )
+
+
+class Changed(NamedTuple):
+    """What a push or a pruning leaves."""
+
+    job: Job
+    compiled: Program
+    state: State
+    record: Record
+
+
+def push(
+    job: Job, compiled: Program, state: State, before: Record | None, says: Says, on_batch: OnBatch
+) -> Changed:
+    """Each prototype becomes the nearest patch, or pooled feature, of an image of its class; and
+    the record of which."""
+    module: Any = compiled.module(state)
+    found = projection.nearest(ready(job, module), job.source, **_reading(job), on_batch=on_batch)
+    pushed = projection.pushed(found, job.source, module.prototype_classes, job.source.class_names)
+    for each in pushed:
+        if each.reason:
+            says(f"prototype {each.prototype} stays as it is: {each.reason}")
+    places = [(each.item, each.position) for each in pushed if each.position is not None]
+    if shared := len(places) - len(set(places)):
+        says(
+            f"{shared} of {len(pushed)} prototypes became a patch that another one has become"
+            " already"
+        )
+    moved = nnx.clone(module)
+    moved.prototypes[...] = jnp.asarray(projection.projected(module.prototypes[...], found, pushed))
+    params = nnx.state(moved, nnx.Param)
+    record = Record(job.source.name, job.config.data.train, pushed, int(state.step) + 1)
+    return Changed(job, compiled, state._replace(params=params, step=state.step + 1), record)
+
+
+def prune(
+    job: Job, compiled: Program, state: State, before: Record | None, says: Says, on_batch: OnBatch
+) -> Changed:
+    """Without the prototypes whose nearest images are of other classes; the optimisers begin
+    anew."""
+    assert before is not None, "a push comes before"
+    module: Any = compiled.module(state)
+    classes, config = module.prototype_classes, job.config.prototypes
+    reading = _reading(job) | {"k": config.prune_nearest, "own_class": False}
+    found = projection.nearest(ready(job, module), job.source, **reading, on_batch=on_batch)
+    keep = pruning.kept(found.own, found.distances, classes, config.prune_fewer)
+    says(f"pruning keeps {len(keep)} of {len(classes)} prototypes")
+    smaller = job.with_prototypes([classes[j] for j in keep])
+    pruned = weights.load(
+        smaller.construct, pruning.pruned(weights.entries(module), keep, smaller.construct)
+    )
+    program = prototype_program(job.config, pruned, job.steps_per_epoch)
+    return Changed(
+        smaller,
+        program,
+        program.initial(pruned)._replace(step=state.step + 1),
+        pruning.pruned_record(before, keep),
+    )
+
+
+def _reading(job: Job) -> dict[str, Any]:
+    """How the training images as they are are read."""
+    data = job.config.data
+    return {"limit": data.train_items, "batch": data.batch, "workers": data.workers}
+
+
+def similarities(
+    job: Job, compiled: Program, state: State, on_batch: OnBatch
+) -> tuple[
+    Float32[np.ndarray, "n m"],
+    Float32[np.ndarray, "n m"],
+    Array | np.ndarray,
+    Bool[np.ndarray, " n"],
+]:
+    """Of every training image: similarities, what cluster and separation are computed on, labels,
+    and whether it counts."""
+    classifier, found = ready(job, compiled.module(state)), []
+    done, count = 0, job.items
+    for batch in eval_batches(job.source, job.training, job.fit):
+        similarity, compared = _compared(classifier, batch.images)
+        found.append((np.asarray(similarity), np.asarray(compared), batch.labels, batch.valid))
+        done = min(done + len(batch.labels), count)
+        on_batch(done, count)
+    columns: Any = zip(*found)
+    first, second, labels, valid = (np.concatenate(each)[:count] for each in columns)
+    return first, second, labels, valid
+
+
+@jax.jit
+def _compared(classifier: Any, images: Array) -> tuple[Array, Array]:
+    _, out = classifier(images)
+    return out["similarities"].astype(jnp.float32), losses.compared(out).astype(jnp.float32)

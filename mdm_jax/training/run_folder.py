@@ -1,0 +1,219 @@
+"""The folder of a training: what is written there, when, and what must agree when a training goes
+on.
+
+- train.json: the settings, written first; a run goes on with these only
+- config.json: the network, its classes and its preprocessing, as timm writes it
+- checkpoints/<step>/: the last two, by Orbax
+- metrics.jsonl: one line an epoch
+- prototypes.json: of a prototype network, what each prototype became in the last push
+- model.safetensors: the weights, written last; it is there when the training has ended
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import safetensors.numpy
+from flax import nnx
+
+from mdm_jax.data.source import Source, checksum
+from mdm_jax.errors import InputError
+from mdm_jax.models import weights
+from mdm_jax.storage import checkpoints
+from mdm_jax.storage.atomic import check_writable, write_whole
+from mdm_jax.storage.differences import differences
+from mdm_jax.training.config import FREE, TrainConfig
+
+MEASURED = (
+    *("epoch", "step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"),
+    *("learning_rate", "images_per_second", "seconds", "skipped"),
+)
+"""what a line of metrics.jsonl has, all numbers; a stage of a prototype network that learns nothing
+has no loss in training"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of a run."""
+
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def network(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "train.json"
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Run]:
+    """The run in a folder, which is made, for this process alone.
+
+    Raises InputError for a folder that cannot be written or that another process trains in.
+    """
+    check_writable(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            yield Run(folder)
+    except filelock.Timeout:
+        raise InputError(
+            f"another mdm train is at work in {folder}: wait for it, or choose another folder with"
+            " --out"
+        ) from None
+    except NotADirectoryError as error:
+        raise InputError(
+            f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
+        ) from error
+
+
+def begin(run: Run, config: TrainConfig, source: Source, held_out: Source) -> None:
+    """Write down the training, or see that the one that was begun here is the same.
+
+    Raises InputError with every difference, and for a folder that holds a network that was not
+    trained there."""
+    data = {
+        "items": len(source),
+        "class_names": source.class_names,
+        "checksum": checksum(source, held_out),
+    }
+    record = json.loads(json.dumps(asdict(config) | data))
+    written = run.settings.exists()
+    begun = run.weights.exists() or bool(checkpoints.steps(run.checkpoints))
+    if written and begun:
+        _check_same(run, record, set(data))
+    elif not written and (run.network.exists() or run.weights.exists() or run.checkpoints.exists()):
+        raise InputError(
+            f"{run.folder} holds a network that mdm train did not begin, or whose train.json is"
+            " gone: choose another folder with --out"
+        )
+    else:  # new, or ended before its first checkpoint, so that nothing is lost
+        write_whole(run.settings, lambda file: file.write(json.dumps(record, indent=2).encode()))
+    if not (
+        config.has_prototypes and begun and run.network.exists()
+    ):  # pruned, it tells the prototypes that are left
+        describe(run, config, source, config.model.arguments)
+
+
+def describe(run: Run, config: TrainConfig, source: Source, arguments: dict[str, Any]) -> None:
+    """Write config.json, which tells the network that `arguments` build."""
+    model = config.model
+    described = {
+        "architecture": model.architecture,
+        "num_classes": len(source.class_names),
+        "model_args": arguments,
+        "label_names": source.class_names,
+        "pretrained_cfg": {
+            "input_size": [model.channels, *model.size],
+            "interpolation": model.interpolation,
+            "crop_pct": model.crop,
+            "crop_mode": model.crop_mode,
+            "mean": model.mean,
+            "std": model.std,
+        },
+    }
+    write_whole(
+        run.network, lambda file: file.write((json.dumps(described, indent=2) + "\n").encode())
+    )
+
+
+def _check_same(run: Run, record: dict[str, Any], of_data: set[str]) -> None:
+    """Raises InputError when train.json differs from `record`, whose keys `of_data` say what the
+    data are."""
+    try:
+        before = json.loads(run.settings.read_text())
+        before = {"checksum": record["checksum"]} | _completed(before)  # older trainings wrote less
+        changed = differences(before, record, free={*FREE, *of_data})
+    except (ValueError, AttributeError, TypeError, OSError):
+        raise InputError(f"{run.settings} is damaged: choose another folder with --out") from None
+    if changed:
+        raise InputError(
+            f"{run.folder} holds a training with other settings ({', '.join(changed)}): choose"
+            " another folder with --out, or go back to the old settings to go on"
+        )
+    if differences(before, record, free=FREE):
+        raise InputError(
+            f"the images or labels of {record['data']['source']} have changed since the training in"
+            f" {run.folder} began: choose another folder with --out, or bring the old ones back to"
+            " go on"
+        )
+
+
+def _completed(before: dict[str, Any]) -> dict[str, Any]:
+    """A record with the defaults of settings that there were not when it was written."""
+    defaults = json.loads(json.dumps(asdict(TrainConfig())))
+    tables = {
+        name: value | before.get(name, {})
+        for name, value in defaults.items()
+        if isinstance(value, dict)
+    }
+    return defaults | before | tables
+
+
+def metrics(run: Run, until: int | None = None) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl up to a step; what a crash or a person damaged is left out."""
+    lines = []
+    for text in (
+        run.metrics.read_text("utf-8", "replace").splitlines() if run.metrics.exists() else ()
+    ):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and all(
+            isinstance(line.get(key, ""), int | float | None) for key in MEASURED
+        ):
+            lines.append(line)
+    return [line for line in lines if until is None or line["step"] <= until]
+
+
+def write_metrics(run: Run, lines: list[dict[str, Any]]) -> None:
+    """Write metrics.jsonl whole."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write_whole(run.metrics, lambda file: file.write(text.encode()))
+
+
+def finish(run: Run, module: nnx.Module) -> None:
+    """Write the weights, whole or not at all."""
+    content = safetensors.numpy.save(weights.entries(module))
+    try:
+        write_whole(run.weights, lambda file: file.write(content))
+    except InputError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise InputError(
+            f"cannot write {run.weights} ({reason}): make room for it, then the same command"
+            " goes on"
+        ) from error
+
+
+def is_finished(run: Run, module: nnx.Module) -> bool:
+    """Whether the weights lie in the folder, and are those of the module to the bit."""
+    try:
+        stored = weights.read(run.weights)
+    except InputError:
+        return False
+    own = weights.entries(module)
+    return stored.keys() == own.keys() and all(
+        np.array_equal(stored[name], array) for name, array in own.items()
+    )

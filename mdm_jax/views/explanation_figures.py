@@ -1,0 +1,190 @@
+"""Figures: overlays, the demo sheet, the masks of one image, and the animation of a mask
+learning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mdm_jax import masks
+from mdm_jax.data.digits import Example
+from mdm_jax.images import to_uint8
+from mdm_jax.storage.atomic import write_whole
+from mdm_jax.types import Explanation, Trace
+
+HEAT = colormaps["inferno"]
+TRUTH = "#35e0ff"
+
+
+def overlay(
+    image: Float[np.ndarray, "H W c"], saliency: Float[np.ndarray, "h w"], opacity: float = 0.75
+) -> np.ndarray:
+    """The heat of a saliency map over a greyed image, 8-bit RGB; the map is enlarged bilinearly to
+    the image."""
+    if saliency.shape != image.shape[:2]:
+        saliency = np.asarray(jax.image.resize(saliency, image.shape[:2], "linear"))
+    grey = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+    heat = HEAT(saliency)[..., :3]
+    weight = opacity * np.sqrt(np.clip(saliency, 0.0, 1.0))[..., None]
+    return to_uint8((1 - weight) * grey + weight * heat)
+
+
+def demo_sheet(
+    examples: Sequence[Example],
+    explanation: Explanation,
+    predictions: Sequence[int],
+    energies: Sequence[float],
+) -> Figure:
+    """Images, saliency maps (true digit outlined) and what is left through the mask, eight columns
+    to a band."""
+    columns = min(8, len(examples))
+    bands = -(-len(examples) // columns)
+    rows = ("image", "saliency", "kept")
+    figure = Figure(
+        figsize=(1.22 * columns + 0.35, bands * (1.22 * len(rows) + 0.55)),
+        dpi=160,
+        layout="constrained",
+    )
+    axes = figure.subplots(bands * len(rows), columns, squeeze=False)
+    info = explanation.info
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, example in enumerate(examples):
+        band, column = divmod(i, columns)
+        top, middle, bottom = axes[band * 3 : band * 3 + 3, column]
+        saliency = explanation.saliency[i]
+        top.imshow(example.image)
+        right = "" if predictions[i] == example.label else f" (is {example.label})"
+        top.set_title(
+            f"“{predictions[i]}”{right}  p = {float(info.activation[i]):.2f}", fontsize=7.5
+        )
+        middle.imshow(overlay(example.image, saliency))
+        middle.contour(example.mask, levels=[0.5], colors=TRUTH, linewidths=0.7)
+        middle.set_title(f"{100 * energies[i]:.0f} % on the digit", fontsize=6.5, pad=2)
+        bottom.imshow(through(example.image, saliency))
+        bottom.set_title(
+            f"area {100 * float(info.kept_area[i]):.0f} %, p ="
+            f" {float(info.activation_masked[i]):.2f}",
+            fontsize=6.5,
+            pad=2,
+        )
+    for row in range(bands * 3):
+        label(axes[row, 0], rows[row % 3])
+    return figure
+
+
+def masks_sheet(image: Float[np.ndarray, "h w c"], explanation: Explanation, title: str) -> Figure:
+    """One image, its learned masks from coarse to fine, the stacked saliency and what is left
+    through it."""
+    vectors = explanation.mask_vectors
+    image = np.broadcast_to(image, (*image.shape[:2], 3))
+    panels = [("image", image)]
+    panels += [(f"mask {v.shape[0]}x{v.shape[1]}", rendered(v, image.shape[:2])) for v in vectors]
+    panels += [
+        ("saliency", overlay(image, explanation.saliency)),
+        ("kept", through(image, explanation.saliency)),
+    ]
+    ratio = image.shape[0] / image.shape[1]
+    figure = Figure(figsize=(1.9 * len(panels), 1.9 * ratio + 0.65), dpi=160, layout="constrained")
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    for ax, (name, panel) in zip(figure.subplots(1, len(panels)), panels):
+        ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
+        ax.set_title(name, fontsize=8)
+        ax.axis("off")
+    return figure
+
+
+def through(image: Float[np.ndarray, "h w c"], saliency: Float[np.ndarray, "h w"]) -> np.ndarray:
+    """The image seen through its saliency map, white where nothing is kept."""
+    return to_uint8(saliency[..., None] * image + (1 - saliency[..., None]))
+
+
+def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -> Iterator[Figure]:
+    """A figure for every step of one image's trace: the masks, what is kept, and the terms so
+    far."""
+    shape = example.image.shape[:2]
+    stack_weights = masks.resolve_weights(
+        stack_weights, [vectors.shape[-2:] for vectors in trace.mask_vectors]
+    )
+    terms = {
+        "objective / start": trace.objective / max(float(trace.objective[0]), 1e-6),
+        **trace.terms,
+    }
+    steps = len(trace.objective)
+    figure = Figure(figsize=(8.4, 2.35), dpi=110, layout="constrained")
+    for step in range(steps):
+        figure.clear()
+        grid = figure.subplots(
+            1, 3 + len(trace.mask_vectors), width_ratios=[1] * (2 + len(trace.mask_vectors)) + [1.6]
+        )
+        maps = [rendered(v[step], shape) for v in trace.mask_vectors]
+        stacked = np.average(maps, axis=0, weights=stack_weights)
+        panels = [(f"{v.shape[1]}x{v.shape[2]}", each) for v, each in zip(trace.mask_vectors, maps)]
+        panels = [("image", example.image), *panels, ("kept", through(example.image, stacked))]
+        for ax, (name, panel) in zip(grid, panels):
+            ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
+            ax.set_title(name, fontsize=8)
+            ax.axis("off")
+        for name, values in terms.items():
+            grid[-1].plot(np.arange(step + 1), values[: step + 1], label=name, lw=1.6)
+        grid[-1].set(xlim=(0, max(1, steps - 1)), ylim=(0, 1.05))
+        grid[-1].set_title(f"step {step + 1} of {steps}", fontsize=8)
+        grid[-1].legend(fontsize=7, loc="upper right", frameon=False)
+        grid[-1].tick_params(labelsize=7)
+        grid[-1].spines[["top", "right"]].set_visible(False)
+        yield figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from font"
+        )  # a name in a script that the font lacks
+        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
+
+
+def save_png(pixels: np.ndarray, path: Path) -> None:
+    """Write an 8-bit image as PNG, whole or not at all."""
+    write_whole(path, lambda file: PIL.Image.fromarray(pixels).save(file, format="PNG"))
+
+
+def save_animation(figures: Iterator[Figure], path: Path, milliseconds: int = 180) -> None:
+    """Write figures as an endless GIF that rests on its last frame, whole or not at all."""
+    frames = []
+    for figure in figures:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        frames.append(PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+    durations = [milliseconds] * (len(frames) - 1) + [2500]
+    first, *rest = [frame.quantize(128) for frame in frames]
+    write_whole(
+        path,
+        lambda file: first.save(
+            file, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0
+        ),
+    )
+
+
+def rendered(vector: Any, shape: tuple[int, int]) -> np.ndarray:
+    """A mask vector at image size, as a picture."""
+    return np.asarray(masks.render(jnp.asarray(vector), shape))
+
+
+def label(ax: Axes, text: str) -> None:
+    """A row label left of an axis whose frame is off."""
+    ax.text(
+        -0.06, 0.5, text, rotation=90, ha="right", va="center", transform=ax.transAxes, fontsize=8
+    )

@@ -1,0 +1,81 @@
+"""A region in a picture: the border of the strongest share of a map, and a veil over what lies
+outside."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+
+from mdm_jax.views.pages.pictures import colours as rgb
+
+SMOOTH = 1 / 40
+"""of a map's longer side: by so much its border is smoothed, so that it can be followed by eye"""
+DIM = 0.45
+"""how far what lies outside a region is taken towards grey"""
+
+
+def outline(
+    ax: Axes, saliency: Float[np.ndarray, "h w"], share: float, colour: str, shape: tuple[int, int]
+) -> None:
+    """The border of the most salient `share` of an image (height, width), with a dark edge that
+    shows on any ground."""
+    saliency = smoothed(saliency)
+    level = threshold(saliency, share)
+    if level is None:
+        return
+    rows, columns = (np.linspace(-0.5, size - 0.5, n + 1) for size, n in zip(shape, saliency.shape))
+    x, y = (0.5 * (ends[1:] + ends[:-1]) for ends in (columns, rows))
+    # the map is continued beyond its borders, or an outline that meets them would stay open
+    x, y = (
+        np.concatenate([[ends[0]], inner, [ends[-1]]]) for ends, inner in ((columns, x), (rows, y))
+    )
+    padded = np.pad(saliency, 1, constant_values=min(float(saliency.min()), level) - 1.0)
+    drawn = ax.contour(x, y, padded, levels=[level], colors=[colour], linewidths=2.0)
+    drawn.set_path_effects([withStroke(linewidth=3.6, foreground="#101010")])
+
+
+def smoothed(saliency: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """A map blurred a little (`SMOOTH`); one of two values, a box, stays as it is."""
+    saliency = np.asarray(saliency, np.float32)
+    sigma = SMOOTH * max(saliency.shape)
+    if len(np.unique(saliency)) < 3 or not np.isfinite(saliency).all():
+        return saliency
+    return cv2.GaussianBlur(saliency, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def threshold(saliency: Float[np.ndarray, "h w"], share: float) -> float | None:
+    """The level above which at most `share` of a map lies, or its highest cells where more than
+    that are equal.
+
+    None for a map without differences, which has no region.
+    """
+    values = np.unique(saliency)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    level = float(np.quantile(saliency, 1 - share))
+    return (
+        0.5 * float(values[-2] + values[-1])
+        if level >= values[-1]
+        else max(level, 0.5 * float(values[0] + values[1]))
+    )
+
+
+def dimmed(
+    picture: Float[np.ndarray, "h w c"], region: Float[np.ndarray, "h w"], share: float
+) -> Float[np.ndarray, "h w 3"]:
+    """The picture with what lies outside the region taken towards grey."""
+    picture = rgb(picture)
+    inside = _inside(region, share)
+    if inside is None or region.shape != picture.shape[:2]:
+        return picture
+    grey = 0.55 * picture.mean(axis=-1, keepdims=True) + 0.25
+    return np.where(inside[..., None], picture, (1 - DIM) * picture + DIM * grey)
+
+
+def _inside(region: Float[np.ndarray, "h w"], share: float) -> Bool[np.ndarray, "h w"] | None:
+    region = smoothed(region)
+    level = threshold(region, share)
+    return None if level is None else region > level

@@ -1,0 +1,127 @@
+"""What the page knows of every image without asking: records as compact columns, and values that
+are safe in a script."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32, Int
+
+TITLES = {
+    "kept": ("activation kept", "share"),
+    "kept_area": ("area kept", "share"),
+    "energy": ("energy in the object", "share"),
+    "probability": ("probability", "number"),
+    "activation": ("activation", "number"),
+    "activation_masked": ("activation, masked image", "number"),
+    "activation_fill": ("activation, fill alone", "number"),
+    "objective": ("objective", "number"),
+    "steps": ("steps", "count"),
+    "evaluations": ("evaluations with gradient", "count"),
+    "forwards": ("evaluations without", "count"),
+}
+"""numbers of a record in the order in which they are shown: what they are called, and how they are
+written"""
+LEADING = 3
+"""so many of them come before metrics"""
+FLAT = 1e-6
+"""an activation up to this is nothing of which a share could be kept"""
+
+
+class Number(NamedTuple):
+    """One number of every entry, NaN where it is missing."""
+
+    key: str
+    title: str
+    kind: str
+    """share (shown in per cent), number or count"""
+    values: Float32[np.ndarray, " entries"]
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "title": self.title,
+            "kind": self.kind,
+            "data": packed(self.values.astype("<f4")),
+        }
+
+
+def numbers(table: pa.Table, rows: Int[np.ndarray, " entries"]) -> list[Number]:
+    """The numbers of a run's records at each entry, and the share of the activation kept; lists
+    (vector nodes) are left out."""
+    found: dict[str, np.ndarray] = {}
+    terms = [name for name in table.column_names if name.startswith("term_")]
+    for name in (*TITLES, *terms):
+        if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type):
+            found[name] = taken(table[name].cast(pa.float64()).to_numpy(), rows, np.nan).astype(
+                np.float32
+            )
+    if "activation" in found and "activation_masked" in found:
+        whole = np.where(found["activation"] > FLAT, found["activation"], np.nan)
+        found["kept"] = found["activation_masked"] / whole
+    titles = TITLES | {name: (f"term {name.removeprefix('term_')}", "number") for name in terms}
+    shown = [name for name in titles if name in found and np.isfinite(found[name]).any()]
+    return [Number(name, titles[name][0], titles[name][1], found[name]) for name in shown]
+
+
+def place(number: Number) -> tuple[int, int, str]:
+    """Where a number stands among others: what tells most, then metrics that were measured, the
+    rest of TITLES, then terms."""
+    keys = list(TITLES)
+    if number.key in keys:
+        return (0 if keys.index(number.key) < LEADING else 2), keys.index(number.key), ""
+    return (1 if number.key.startswith("metric:") else 3), 0, number.key
+
+
+def integers(
+    table: pa.Table, name: str, rows: Int[np.ndarray, " entries"]
+) -> Int[np.ndarray, " entries"]:
+    """A column of whole numbers at each entry, -1 where there is none."""
+    return taken(table[name].fill_null(-1).to_numpy(), rows, -1).astype(np.int32)
+
+
+def taken(values: np.ndarray, rows: np.ndarray, missing: Any) -> np.ndarray:
+    """`values[rows]`, `missing` where a row is -1."""
+    if not len(values):
+        return np.full(len(rows), missing)
+    return np.where(rows >= 0, values[rows], missing)
+
+
+def coded(texts: Sequence[str]) -> dict[str, Any]:
+    """Texts of which many are alike: the different ones in order, and the number of each."""
+    names = sorted(set(texts))
+    number = {name: position for position, name in enumerate(names)}
+    return {"names": names, "codes": packed(np.asarray([number[text] for text in texts], "<i4"))}
+
+
+def packed(values: np.ndarray) -> str:
+    """The bytes of an array in base64."""
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
+
+
+def script(function: str, *arguments: Any) -> bytes:
+    """A call of `function` as the text of a script; no text within can end the script or the string
+    that it stands in."""
+    text = ",".join(
+        json.dumps(argument, ensure_ascii=True, separators=(",", ":"), default=_plain)
+        for argument in arguments
+    )
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return f"{function}({text});\n".encode("ascii")
+
+
+def _plain(value: Any) -> Any:
+    """Values of a run's description that JSON does not know, as text."""
+    return (
+        dict(value)
+        if isinstance(value, Mapping)
+        else value.tolist()
+        if hasattr(value, "tolist")
+        else str(value)
+    )

@@ -1,0 +1,90 @@
+"""Which rows of several runs belong side by side: those of one image, by its id, and of one rank
+among its targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+from mdm_jax.data.network_input import spread
+from mdm_jax.errors import InputError
+
+
+class Joined(NamedTuple):
+    """Images, and entries: an entry is one image explained for one target, a card of the page."""
+
+    ids: tuple[str, ...]
+    """of each image"""
+    labels: tuple[str, ...]
+    """the data's name of each image's true class, "" where it is not known"""
+    items: Int[np.ndarray, "runs images"]
+    """number of each image among those that a run used, -1 where it used it not"""
+    image: Int[np.ndarray, " entries"]
+    """ascending"""
+    rank: Int[np.ndarray, " entries"]
+    rows: Int[np.ndarray, "runs entries"]
+    """place of each entry in a run's records, -1 where it has none"""
+
+
+def join(records: Sequence[pa.Table], limit: int | None = None) -> Joined:
+    """The images of all runs, in the order of the first that has them; `limit` of them, spread
+    evenly over all.
+
+    Images of one id within a run are told apart by their order. Raises InputError where there is no
+    image."""
+    images: dict[tuple[str, int], int] = {}
+    labels: list[str] = []
+    places = [_images(table, images, labels) for table in records]
+    if not images:
+        raise InputError(
+            "nothing to show: no chunk of the run is committed yet; start or go on with mdm run"
+        )
+    used = np.asarray(spread(len(images), limit))
+    number = np.full(len(images), -1)
+    number[used] = np.arange(len(used))
+    entries = sorted(
+        {
+            (int(number[image]), rank)
+            for place in places
+            for image, rank, _ in place
+            if number[image] >= 0
+        }
+    )
+    where = {entry: position for position, entry in enumerate(entries)}
+    rows = np.full((len(records), len(entries)), -1)
+    items = np.full((len(records), len(used)), -1)
+    for run, place in enumerate(places):
+        for row, (image, rank, item) in enumerate(place):
+            if number[image] >= 0:
+                rows[run, where[int(number[image]), rank]] = row
+                items[run, number[image]] = item
+    ids = [id for id, _ in images]
+    image, rank = np.asarray(entries).T
+    return Joined(
+        tuple(ids[n] for n in used), tuple(labels[n] for n in used), items, image, rank, rows
+    )
+
+
+def _images(
+    table: pa.Table, images: dict[tuple[str, int], int], labels: list[str]
+) -> list[tuple[int, int, int]]:
+    """(image, rank, item) of each row; images that are new are added."""
+    seen: dict[str, dict[int, int]] = {}
+    place = []
+    columns: list[list[Any]] = [
+        table[name].to_pylist() for name in ("id", "rank", "item", "label_name")
+    ]
+    for id, rank, item, label in zip(*columns):
+        id = id or f"item {item}"
+        same = seen.setdefault(id, {})  # items of this id in this run
+        key = id, same.setdefault(item, len(same))
+        image = images.setdefault(key, len(images))
+        if image == len(labels):
+            labels.append(label or "")
+        labels[image] = labels[image] or label or ""
+        place.append((image, rank or 0, item))
+    return place

@@ -1,0 +1,154 @@
+"""One image of the page: a small file, the fill that the page sees it masked with, and the outline
+of the object."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from mdm_jax import images
+from mdm_jax.data.network_input import Framed, Skipped, covered, frame
+from mdm_jax.data.preprocessing import Preprocessing
+from mdm_jax.data.source import Example, Listed, Source, picture
+from mdm_jax.errors import InputError
+
+SIDE = 384
+"""pixels; larger images are shown at this side"""
+SIGMA = 10.0
+"""pixels of the network's frame: the blur of the fill `blur`"""
+TRUTH_SIDE = 64
+"""cells of the object's outline"""
+SUFFIX = "jpg"
+QUALITY = 90
+
+
+class Grid(NamedTuple):
+    """How much of an image is written beside its file: all images of a frame (height, width)
+    alike."""
+
+    fill: tuple[int, int]
+    """cells of the blurred fill, a cell every SIGMA pixels, between which the page interpolates"""
+    truth: tuple[int, int]
+    """cells of the object's outline"""
+
+    @property
+    def stride(self) -> int:
+        """bytes of an image: mean colour, whether an object is known, the fill, the object's cells
+        as bits"""
+        return 4 + 3 * self.fill[0] * self.fill[1] + -(-self.truth[0] * self.truth[1] // 8)
+
+
+def grid(shape: tuple[int, int]) -> Grid:
+    """The cells for images of (height, width)."""
+    by = max(1.0, max(shape) / TRUTH_SIDE)
+    height, width = (max(2, min(48, -(-side // int(SIGMA)))) for side in shape)
+    return Grid((height, width), (max(1, round(shape[0] / by)), max(1, round(shape[1] / by))))
+
+
+def read(
+    source: Source, index: int, preprocessing: Preprocessing | None, id: str
+) -> Framed | Skipped:
+    """The image of this id as the network sees it, without its truth where only that is damaged;
+    what fails is a reason."""
+    try:
+        try:
+            example = source[index]
+        except InputError:  # perhaps the mask or a box alone
+            shown = picture(source, index)
+            example = Example(shown.id, images.to_array(shown.image), shown.label, None, None)
+        if example.id != id:
+            return Skipped(
+                f"the data holds {example.id} in its place: say with --data and --split where the"
+                " images are"
+            )
+        return frame(example, preprocessing) if preprocessing is not None else _as_it_is(example)
+    except InputError as error:
+        return Skipped(str(error))
+    except Exception as error:  # a stranger's source may raise anything
+        return Skipped(f"{id} cannot be read ({type(error).__name__}: {error})")
+
+
+class Finder:
+    """Where an image lies in a source: at its place in the run, or by its name where the files are
+    listed."""
+
+    def __init__(self, source: Source, used: list[int]) -> None:
+        self._used = used
+        self._names = (
+            list(map(images.printable, source.files)) if isinstance(source, Listed) else []
+        )
+        self._files = {name: n for n, name in enumerate(self._names)} if self._names else None
+
+    def index(self, id: str, item: int) -> int:
+        """Index in the source, -1 where it has no such image."""
+        place = self._used[item] if 0 <= item < len(self._used) else -1
+        if self._files is None or (place >= 0 and self._names[place] == id):
+            return place
+        return self._files.get(id, -1)
+
+
+def encoded(image: Float[np.ndarray, "h w c"]) -> bytes:
+    """The file of an image: JPEG, at most SIDE pixels a side."""
+    picture = PIL.Image.fromarray(images.to_uint8(colours(image)))
+    picture.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
+    return file.getvalue()
+
+
+def beside(
+    image: Float[np.ndarray, "h w c"], mask: Bool[np.ndarray, "h w"] | None, cells: Grid
+) -> UInt8[np.ndarray, " b"]:
+    """The bytes that go beside the file, as `Grid` says."""
+    image = colours(image)
+    fill = images.to_uint8(blurred(image, cells.fill))
+    shares = np.zeros(cells.truth, np.uint8)
+    if mask is not None:
+        drawn = PIL.Image.fromarray(mask.astype(np.uint8) * 255)
+        shares = np.asarray(drawn.resize(cells.truth[::-1], PIL.Image.Resampling.BOX))
+    head = np.append(images.to_uint8(image.mean(axis=(0, 1))), np.uint8(mask is not None))
+    return np.concatenate([head, fill.reshape(-1), np.packbits(shares.reshape(-1) > 127)])
+
+
+def blurred(
+    image: Float[np.ndarray, "h w c"], cells: tuple[int, int], sigma: float = SIGMA
+) -> Float32[np.ndarray, "_h _w c"]:
+    """The image's Gaussian blur (borders reflected, as `images.gaussian_blur`) at the centre of
+    each cell."""
+    height, width, channels = image.shape
+    rows, columns = _weights(cells[0], height, sigma), _weights(cells[1], width, sigma)
+    lines = (rows @ image.reshape(height, -1).astype(np.float32)).reshape(cells[0], width, channels)
+    return columns @ lines
+
+
+def colours(image: Float[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w 3"]:
+    """Three channels to look at: an image of another number is shown in grey."""
+    image = np.asarray(image, np.float32)
+    return (
+        image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+    )
+
+
+@cache
+def _weights(cells: int, pixels: int, sigma: float) -> Float32[np.ndarray, "cells pixels"]:
+    centres = (np.arange(cells) + 0.5) * pixels / cells - 0.5
+    at = np.arange(pixels)
+    places = np.stack([at, -1 - at, 2 * pixels - 1 - at])
+    weights = np.exp(-0.5 * ((centres[None, :, None] - places[:, None, :]) / sigma) ** 2).sum(
+        axis=0
+    )
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _as_it_is(example: Example) -> Framed:
+    mask = example.mask
+    if mask is None and example.boxes is not None and len(example.boxes):
+        mask = covered(example.boxes, (example.image.shape[0], example.image.shape[1]))
+    return Framed(
+        example.id, np.asarray(example.image, np.float32), example.label, mask, example.boxes
+    )

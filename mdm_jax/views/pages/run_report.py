@@ -1,0 +1,282 @@
+"""Writing the page: a folder that opens from file://, made block by block in bounded memory.
+
+index.html  assets/            the page: what it is drawn with data/index.js                  the
+numbers of all images, as columns data/rN/CCCCC.js               mask vectors of run N, a block of
+images a file, loaded when one of them is shown data/fN/CCCCC.js, images/fN/   pictures of frame N,
+and what goes beside them"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+from matplotlib import colormaps
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from mdm_jax.errors import InputError
+from mdm_jax.evaluation.benchmark_config import Watch
+from mdm_jax.images import printable
+from mdm_jax.storage.atomic import check_writable
+from mdm_jax.views.pages import columns, maps, run_view
+from mdm_jax.views.pages.columns import Number, packed
+from mdm_jax.views.pages.frames import Album, Frame, frames_of
+from mdm_jax.views.pages.join_runs import Joined, join
+from mdm_jax.views.pages.run_view import Shown
+from mdm_jax.views.pages.scores import scores
+
+FORMAT = 1
+BLOCK_BYTES = 196_608
+"""mask data of a block of images: small, so that a screen of images from all over the data loads at
+once"""
+BLOCK = (16, 200)
+"""fewest and most images in a block"""
+COLOURS = ("inferno", "viridis", "cividis")
+GENERATOR = '<meta name="generator" content="mdm report">'
+"""by which a folder is known as a report, which may be written anew"""
+PARTS = ("data", "images", "assets")
+
+
+class Written(NamedTuple):
+    """What was written."""
+
+    page: Path
+    images: int
+    entries: int
+    """images times targets: cards of the page"""
+    pictures: tuple[int, ...]
+    """images of each frame that could be read"""
+    names: tuple[str, ...]
+    """of each run"""
+    explained: tuple[int, ...]
+    """entries that each run has a result of"""
+    numbers: tuple[dict[str, np.ndarray], ...]
+    """of each run, by key, one of each entry"""
+    notes: tuple[str, ...]
+    """what was left out, a sentence each"""
+
+
+def write_report(
+    runs: Sequence[Shown],
+    albums: Sequence[Album],
+    out: Path | str,
+    *,
+    names: Sequence[str] | None = None,
+    limit: int | None = None,
+    watch: Watch = lambda what, total: nullcontext(lambda done: None),
+) -> Written:
+    """Write the page of runs, side by side on the same images, into the folder `out`; `albums`
+    holds one for each run.
+
+    `limit` images at most, spread evenly. Energy is measured where the source knows the object. An
+    image that cannot be read is shown as that. Raises InputError where nothing is committed, or
+    `out` cannot be written or holds something else."""
+    out = Path(out)
+    names = tuple(map(printable, names or run_view.names([run.place for run in runs])))
+    joined = join([run.records for run in runs], limit)
+    frames = frames_of(runs, albums, len(joined.ids))
+    numbers, notes = [], []
+    for run, rows in zip(runs, joined.rows):
+        measured, note = scores(run.place, joined.ids, joined.image, joined.rank)
+        numbers.append([*columns.numbers(run.records, rows), *measured])
+        notes += [note] if note else []
+    _prepare(out)
+    try:
+        energies, unread = _write_blocks(runs, frames, joined, out, watch)
+        notes += [f"{names[number]}: {note}" for number, note in unread]
+        notes += [frame.note for frame in frames if frame.reasons]
+        for number, energy in enumerate(energies):
+            if np.isfinite(energy).any():
+                numbers[number].append(Number("energy", *columns.TITLES["energy"], energy))
+            numbers[number].sort(key=columns.place)
+        _write_index(out, runs, frames, joined, names, numbers, notes)
+        _write_page(out, names, len(joined.ids))
+    except OSError as error:
+        raise InputError(
+            f"cannot write the report to {out} ({error.strerror}): make room or choose another"
+            " --out"
+        ) from error
+    found = tuple({number.key: number.values for number in each} for each in numbers)
+    there = tuple(int(frame.there.sum()) for frame in frames)
+    explained = tuple(int(np.isfinite(each.get("kept_area", np.empty(0))).sum()) for each in found)
+    return Written(
+        out / "index.html",
+        len(joined.ids),
+        len(joined.image),
+        there,
+        names,
+        explained,
+        found,
+        tuple(notes),
+    )
+
+
+def _write_blocks(
+    runs: Sequence[Shown], frames: Sequence[Frame], joined: Joined, out: Path, watch: Watch
+) -> tuple[list[np.ndarray], list[tuple[int, str]]]:
+    """Pictures and maps of all images; the energy of each entry in each run, and notes on runs with
+    what could not be read."""
+    block = _block(runs, joined)
+    energies = [np.full(len(joined.image), np.nan, np.float32) for _ in runs]
+    notes = []
+    # the products are small: threads would spend their time waiting for each other
+    with (
+        watch("drawing the report", len(joined.ids)) as done,
+        threadpool_limits(1, user_api="blas"),
+    ):
+        for start in range(0, len(joined.ids), block):
+            stop = min(start + block, len(joined.ids))
+            low, high = np.searchsorted(joined.image, [start, stop])
+            for frame in frames:
+                packs, truths = frame.write(out, joined, start, stop)
+                _write_block(out, f"f{frame.number}", start // block, packs)
+                objects = [truths[image - start] for image in joined.image[low:high]]
+                for number in frame.runs:
+                    run = runs[number]
+                    stored, note = _read(run, joined.rows[number, low:high])
+                    if note:
+                        notes.append((number, f"maps of images {start + 1} to {stop} {note}"))
+                    if stored:
+                        cells = stored if run_view.masked(run) else [maps.reduced(stored[0])]
+                        packs = np.concatenate([maps.quantised(each) for each in cells], axis=1)
+                        _write_block(out, f"r{number}", start // block, packs)
+                        energies[number][low:high] = _energies(
+                            run, stored, objects, frame.shape, block
+                        )
+            done(stop)
+    return energies, notes
+
+
+def _read(run: Shown, places: np.ndarray) -> tuple[list[np.ndarray], str]:
+    """The maps of some of a run's records (-1: none), and why they cannot be read, else ""."""
+    rows = columns.taken(run.records["row"].to_numpy(), places, -1)
+    arrays = run_view.arrays(run)
+    try:
+        return [maps.read(array, rows, tuple(array.shape[1:])) for array in arrays], ""
+    except Exception as error:  # a damaged store may raise anything; the rest is still worth seeing
+        empty = [np.full((len(rows), *array.shape[1:]), np.nan, np.float32) for array in arrays]
+        return empty, f"cannot be read ({type(error).__name__}): mdm run verify tells more"
+
+
+def _energies(
+    run: Shown,
+    stored: Sequence[np.ndarray],
+    objects: Sequence[np.ndarray | None],
+    shape: tuple[int, int],
+    room: int,
+) -> np.ndarray:
+    """Share of each map on the object, NaN where there is no map or nothing is known of the
+    object."""
+    found = np.full(len(objects), np.nan, np.float32)
+    there = [
+        n
+        for n, each in enumerate(objects)
+        if each is not None and all(np.isfinite(s[n]).all() for s in stored)
+    ]
+    if there:
+        parts, known = [each[there] for each in stored], np.stack([objects[n] for n in there])  # type: ignore[misc]
+        masked = run_view.masked(run)
+        full = (
+            maps.stacked(parts, shape, run_view.settings(run).get("stack_weights"))
+            if masked
+            else parts[0]
+        )
+        if full.shape[1:] == shape:
+            found[there] = maps.energies(full, known, room, stretch=masked)
+    return found
+
+
+def _block(runs: Sequence[Shown], joined: Joined) -> int:
+    """Images in a block."""
+    each = max(sum(8 + h * w for h, w in run_view.sizes(run)) for run in runs) * (
+        1 + int(joined.rank.max())
+    )
+    return max(BLOCK[0], min(BLOCK[1], BLOCK_BYTES // max(1, each)))
+
+
+def _write_block(out: Path, kind: str, number: int, values: np.ndarray) -> None:
+    (out / "data" / kind).mkdir(exist_ok=True)
+    (out / "data" / kind / f"{number:05d}.js").write_bytes(
+        columns.script("Mdm.take", kind, number, packed(values))
+    )
+
+
+def _write_index(
+    out: Path,
+    runs: Sequence[Shown],
+    frames: Sequence[Frame],
+    joined: Joined,
+    names: Sequence[str],
+    numbers: Sequence[Sequence[Number]],
+    notes: Sequence[str],
+) -> None:
+    frame_of = {run: frame.number for frame in frames for run in frame.runs}
+    tables = {
+        name: np.round(colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8)
+        for name in COLOURS
+    }
+    index = {
+        "format": FORMAT,
+        "block": _block(runs, joined),
+        "ids": joined.ids,
+        "labels": columns.coded(joined.labels),
+        "image": packed(joined.image.astype("<i4")),
+        "rank": packed(joined.rank.astype("<i4")),
+        "frames": [frame.plain() for frame in frames],
+        "runs": [
+            run_view.plain(names[n], run, frame_of[n], joined.rows[n], numbers[n])
+            for n, run in enumerate(runs)
+        ],
+        "colours": {name: packed(table) for name, table in tables.items()},
+        "notes": notes,
+    }
+    (out / "data" / "index.js").write_bytes(columns.script("Mdm.receive", index))
+
+
+def _prepare(out: Path) -> None:
+    """An empty folder, or one whose earlier report is removed. Raises InputError for one that holds
+    something else."""
+    check_writable(out)
+    page = out / "index.html"
+    try:
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{out} is a file: choose a folder with --out")
+        ours = (
+            page.is_file()
+            and GENERATOR in page.read_text(encoding="utf-8", errors="replace")[:2000]
+        )
+        others = {each.name for each in out.iterdir()} - set(PARTS) if out.exists() else set()
+        if others and not ours:
+            raise InputError(
+                f"{out} holds other files: choose a new folder for the report with --out"
+            )
+        page.unlink(missing_ok=True)  # no page while its data are incomplete
+        for part in PARTS:
+            if (out / part).exists():
+                shutil.rmtree(out / part)
+            (out / part).mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {out} ({error.strerror}): choose another folder with --out"
+        ) from error
+
+
+def _write_page(out: Path, names: Sequence[str], count: int) -> None:
+    """What the page is drawn with, and last the page itself: whoever sees it sees a whole
+    report."""
+    static = resources.files("mdm_jax.views.pages") / "static" / "report"
+    scripts = (static / "scripts.txt").read_text(encoding="utf-8").split()
+    for name in ("page.css", *scripts):
+        (out / "assets" / name).write_bytes((static / name).read_bytes())
+    template = (static / "page.html.jinja").read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        template
+    )
+    (out / "index.html").write_text(
+        page.render(names=names, count=count, scripts=scripts), encoding="utf-8"
+    )

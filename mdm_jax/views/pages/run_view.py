@@ -1,0 +1,130 @@
+"""What the page needs of a run, and what it reads from its description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+from mdm_jax import images
+from mdm_jax.views.pages import columns, maps
+from mdm_jax.views.pages.columns import Number, packed
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A run as `mdm_jax.runs.reader` opens it."""
+
+    @property
+    def place(self) -> Any: ...
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """run.json"""
+
+    @property
+    def records(self) -> pa.Table: ...
+
+    @property
+    def mask_vectors(self) -> Sequence[Any]:
+        """arrays [rows, h, w], one for each mask size; none for methods without masks"""
+
+    @property
+    def saliency_maps(self) -> Any:
+        """array [rows, h, w] or None"""
+
+
+def settings(run: Shown) -> dict[str, Any]:
+    return dict(run.description.get("settings") or {})
+
+
+def masked(run: Shown) -> bool:
+    """Whether maps are drawn from mask vectors: where there are any, unless the map is more than
+    their stack and was kept."""
+    given = settings(run)
+    stack = given.get("method") == "mdm" and (given.get("config") or {}).get("smoothing") is None
+    return bool(run.mask_vectors) and (stack or run.saliency_maps is None)
+
+
+def arrays(run: Shown) -> list[Any]:
+    """The arrays that maps are drawn from: mask vectors, or saliency."""
+    if masked(run):
+        return list(run.mask_vectors)
+    return [] if run.saliency_maps is None else [run.saliency_maps]
+
+
+def sizes(run: Shown) -> list[tuple[int, int]]:
+    """Cells (height, width) of each map of a row, as they are written."""
+    shapes = [(int(array.shape[1]), int(array.shape[2])) for array in arrays(run)]
+    return shapes if masked(run) else [maps.reduced_size(shape) for shape in shapes]
+
+
+def names(places: Sequence[Any]) -> list[str]:
+    """The last part of each run's place, with as many parts before it as tell them apart."""
+    parts = [
+        [part for part in images.printable(str(place)).replace("\\", "/").split("/") if part]
+        for place in places
+    ]
+    for count in range(1, max(map(len, parts), default=1) + 1):
+        found = ["/".join(each[-count:]) or "run" for each in parts]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{each[-1] if each else 'run'} ({number})" for number, each in enumerate(parts, 1)]
+
+
+def plain(
+    name: str, run: Shown, frame: int, rows: Int[np.ndarray, " entries"], numbers: Sequence[Number]
+) -> dict[str, Any]:
+    """A run as the page knows it; `rows` are the places of the entries in its records."""
+    table, classes = run.records, run.description.get("classes") or ()
+    prediction, target = (
+        columns.integers(table, column, rows) for column in ("prediction", "target")
+    )
+    used = sorted({int(n) for n in np.concatenate([prediction, target]) if 0 <= n < len(classes)})
+    statuses, reasons = (table[column].to_pylist() for column in ("status", "reason"))
+    given = settings(run)
+    return {
+        "name": name,
+        "frame": frame,
+        "kind": "masks" if masked(run) else "saliency" if run.saliency_maps is not None else "none",
+        "sizes": sizes(run),
+        "weights": given.get("stack_weights"),
+        "fill": _fill(given),
+        "classes": {str(n): str(classes[n]) for n in used},
+        "status": columns.coded([(statuses[row] or "") if row >= 0 else "" for row in rows]),
+        "label": packed(columns.integers(table, "label", rows).astype("<i4")),
+        "prediction": packed(prediction.astype("<i4")),
+        "target": packed(target.astype("<i4")),
+        "reasons": {
+            str(n): reasons[row] for n, row in enumerate(rows) if row >= 0 and reasons[row]
+        },
+        "vector": any(
+            pa.types.is_nested(table.schema.field(column).type) for column in table.column_names
+        ),
+        "numbers": [number.plain() for number in numbers],
+        "settings": flat(given),
+        "versions": run.description.get("versions") or {},
+    }
+
+
+def flat(given: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        found |= (
+            flat(value, f"{before}{name}.")
+            if isinstance(value, Mapping)
+            else {f"{before}{name}": value}
+        )
+    return found
+
+
+def _fill(given: Mapping[str, Any]) -> Any:
+    """The fill of the method that made the maps: a name, a colour as one or three numbers, other
+    text, or None."""
+    return next(
+        (value for name, value in flat(given).items() if name.rpartition(".")[2] == "fill"), None
+    )

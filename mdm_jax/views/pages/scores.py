@@ -1,0 +1,58 @@
+"""Metrics that were measured before: `scores.npz` in a run's folder, as `mdm evaluate` writes
+it."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from mdm_jax.evaluation.saved_maps import SCORES
+from mdm_jax.views.pages.columns import Number
+
+
+def scores(
+    place: str | Path,
+    ids: Sequence[str],
+    image: Int[np.ndarray, " entries"],
+    rank: Int[np.ndarray, " entries"],
+) -> tuple[list[Number], str]:
+    """Each metric that has one number an image, at each entry; and a sentence where the file cannot
+    be used, else "".
+
+    Values are matched by id; of several values of an id, the first is of rank 0, the next of rank
+    1."""
+    path = Path(place) / SCORES
+    try:
+        if not path.is_file():
+            return [], ""
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        measured = [str(id) for id in arrays.pop("ids").tolist()]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        return (
+            [],
+            (
+                f"{SCORES} of {path.parent.name} is damaged, its metrics are left out: measure"
+                " again with mdm evaluate"
+            ),
+        )
+    if not set(measured) & set(ids):
+        return [], f"{SCORES} of {path.parent.name} is of other images, its metrics are left out"
+    where: dict[tuple[str, int], int] = {}
+    count: dict[str, int] = {}
+    for row, id in enumerate(measured):
+        where[id, count.setdefault(id, 0)] = row
+        count[id] += 1
+    rows = np.asarray([where.get((ids[n], int(k)), -1) for n, k in zip(image, rank)])
+    found = []
+    for name, values in arrays.items():
+        if values.shape == (len(measured),) and values.dtype.kind in "fiub":
+            taken = np.where(rows >= 0, values[rows].astype(np.float64), np.nan).astype(np.float32)
+            if np.isfinite(taken).any():
+                found.append(Number(f"metric:{name}", name, "number", taken))
+    return found, ""

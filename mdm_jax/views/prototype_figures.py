@@ -1,0 +1,337 @@
+"""The figure "this looks like that": parts of an image, the parts of training images that they
+resemble, and the sum.
+
+Everything is placed in inches from the top left, so that a row looks the same in a figure of two
+rows and in one of ten."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mdm_jax.prototypes.reasoning import Row, Sum
+from mdm_jax.views.outline import dimmed, outline
+from mdm_jax.views.pages.pictures import colours as rgb
+
+COLOURS = (
+    "#e69f00",
+    "#3aa7e8",
+    "#14a37f",
+    "#e0559f",
+    "#f0e442",
+    "#8f6ff0",
+    "#e8622c",
+    "#7fc241",
+    "#c9a27e",
+    "#9aa3ad",
+)
+"""one a row: told apart on photographs and by most people who see few colours (after Okabe and
+Ito)"""
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+ALIKE, UNLIKE = "\N{ALMOST EQUAL TO}", "\N{NOT ALMOST EQUAL TO}"
+INK, SOFT, LINE = "#1c1d1f", "#5d6066", "#dedfda"
+SIDE, GAP, MARGIN = 1.18, 0.16, 0.3
+"""inches: a small picture, the space below it, the space around everything"""
+LARGE = 2.75
+"""inches: the whole image"""
+HEAD, COLUMN_HEAD = 1.25, 0.5
+"""inches: the title, the names of the columns"""
+NAME = 26
+"""characters of a class that are shown"""
+LINE_LENGTH = 44
+"""characters of a line below the whole image"""
+
+
+class Looks(NamedTuple):
+    """One row: a prototype, where it is in the image, and where in the training image that it comes
+    from."""
+
+    row: Row
+    class_name: str
+    """of the prototype; "" where it is not known"""
+    here: Float[np.ndarray, "h w"] | None
+    """saliency of the prototype in the image; None where it could not be found"""
+    source: Float[np.ndarray, "h2 w2 c"] | None
+    """the training image; None where it cannot be read, or the prototype has none"""
+    there: Float[np.ndarray, "h2 w2"] | None
+    label: str
+    """the class of the training image, "" where it is not known"""
+
+
+def this_looks_like_that(
+    image: Float[np.ndarray, "h w c"],
+    looks: Sequence[Looks],
+    total: Sum,
+    *,
+    says: str,
+    label: str = "",
+    share: float = 0.1,
+    how: str = "",
+    rival: tuple[str, float] | None = None,
+    multi_label: bool = False,
+) -> Figure:
+    """Why the logit of the class `says` is `total.total`: a row for each of `looks`, one for all
+    others, and the sum.
+
+    `label` is the true class where it is known; `rival` is another class and its logit: the best of
+    the others, or the first choice where that is not `says`; there is none where an image may have
+    several classes (`multi_label`). `share` of each image lies within its outline, and `how` names
+    what found the regions."""
+    says, label = short(says), short(label)
+    rows = len(looks)
+    height = HEAD + COLUMN_HEAD + max(rows * (SIDE + GAP) + 1.15, LARGE + 0.95) + MARGIN
+    here = MARGIN + LARGE + 0.5
+    there = here + SIDE + 0.5
+    at = _Columns(there + SIDE + 0.65)
+    width = at.right + MARGIN
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    sheet = _Sheet(figure, width, height)
+    _title(sheet, says, rows + total.rest, rival, multi_label)
+
+    top = HEAD + COLUMN_HEAD
+    whole = sheet.axes(MARGIN, top, LARGE, LARGE)
+    _show(whole, image)
+    whole.set_anchor("N")
+    for each, colour in zip(looks, _colours(rows)):
+        if each.here is not None:
+            outline(whole, each.here, share, colour, image.shape[:2])
+    names = (
+        (MARGIN, "the image"),
+        (here, "this part\nof the image …"),
+        (there, "… looks like this part\nof a training image"),
+    )
+    for x, text in names:
+        sheet.text(x, top - 0.12, text, weight="bold", va="bottom")
+    for x, text in ((at.similarity, "similarity"), (at.weight, "weight"), (at.points, "points")):
+        sheet.text(x, top - 0.12, text, weight="bold", va="bottom", ha="right")
+    for x, text, ha in ((at.zero - 0.08, "against", "right"), (at.zero + 0.08, "for", "left")):
+        sheet.text(x, top - 0.12, text, color=SOFT, va="bottom", ha=ha, size=9)
+    known = [f"true class: {quoted(label)}", ""] if label else []
+    known += textwrap.wrap(_explained(rows, rows + total.rest), LINE_LENGTH) if rows > 3 else []
+    sheet.text(
+        MARGIN,
+        top + LARGE + 0.12,
+        "\n".join(known),
+        color=SOFT,
+        va="top",
+        size=9.5,
+        linespacing=1.35,
+    )
+    largest = max([abs(each.row.points) for each in looks] + [1e-6])
+    for number, (each, colour) in enumerate(zip(looks, _colours(rows))):
+        y = top + number * (SIDE + GAP)
+        _row(sheet, at, each, image, colour, share, (here, there, y), largest)
+    _sums(sheet, at, total, says, top + rows * (SIDE + GAP), here)
+    note = f"Outlined: the {100 * share:g} % of the pixels that matter most" + (
+        f", found by {how}." if how else "."
+    )
+    sheet.text(MARGIN, height - MARGIN, note, color=SOFT, va="bottom", size=8.5)
+    return figure
+
+
+def short(name: str, length: int = NAME) -> str:
+    """A class's name before its first comma, cut to `length` characters."""
+    name = name.partition(",")[0].strip()
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+
+
+def quoted(name: str) -> str:
+    return f"“{name}”"
+
+
+def signed(value: float) -> str:
+    """Two places and a sign, as points are written; a minus as wide as a plus."""
+    return f"{value:+.2f}".replace("-", MINUS)
+
+
+def number(value: float) -> str:
+    """Two places, as similarities, weights and sums are written."""
+    return f"{value:.2f}".replace("-", MINUS)
+
+
+class _Columns:
+    """Where the numbers of a row stand, in inches: right ends of columns, middles of signs, and the
+    line that bars begin at."""
+
+    def __init__(self, left: float) -> None:
+        self.left = left
+        self.similarity, self.times = left + 0.75, left + 0.93
+        self.weight, self.equals = left + 1.68, left + 1.86
+        self.points = left + 2.84
+        self.reach = 0.75
+        self.zero = self.points + 0.3 + self.reach
+        self.right = self.zero + self.reach
+
+
+class _Sheet:
+    """A figure on which things are placed in inches from the top left."""
+
+    def __init__(self, figure: Figure, width: float, height: float) -> None:
+        self.figure, self.width, self.height = figure, width, height
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        ax = self.figure.add_axes(
+            (
+                x / self.width,
+                1 - (y + height) / self.height,
+                width / self.width,
+                height / self.height,
+            )
+        )
+        ax.axis("off")
+        return ax
+
+    def text(self, x: float, y: float, text: str, **how: Any) -> None:
+        style: dict[str, Any] = {"size": 10, "color": INK, "parse_math": False} | how
+        self.figure.text(x / self.width, 1 - y / self.height, text, **style)
+
+    def line(self, x0: float, y0: float, x1: float, y1: float, **how: Any) -> None:
+        ends = [x0 / self.width, x1 / self.width], [1 - y0 / self.height, 1 - y1 / self.height]
+        style: dict[str, Any] = {"color": LINE, "linewidth": 1.0} | how
+        self.figure.add_artist(Line2D(*ends, **style))
+
+
+def _title(
+    sheet: _Sheet, says: str, count: int, rival: tuple[str, float] | None, multi_label: bool
+) -> None:
+    sheet.text(
+        MARGIN,
+        MARGIN,
+        f"This looks like that: why the network says {quoted(says)}",
+        size=17,
+        weight="bold",
+        va="top",
+    )
+    text = (
+        f"Similarity {TIMES} weight = points for {quoted(says)}. The points of all {count}"
+        " prototypes add up to its score."
+    )
+    if multi_label:
+        text += "\nEach label is decided by its own score."
+    elif rival is not None:
+        text += (
+            f"\nThe highest score wins; next is {quoted(short(rival[0]))} with {number(rival[1])}."
+        )
+    sheet.text(MARGIN, MARGIN + 0.4, text, size=10.5, color=SOFT, va="top", linespacing=1.35)
+
+
+def _explained(rows: int, count: int) -> str:
+    return (
+        f"The network remembers {count} parts of training images, its prototypes. It looks in the"
+        f" image for the part most like each of them: the more alike, the more points. The {rows}"
+        " that give the most points are shown."
+    )
+
+
+def _row(
+    sheet: _Sheet,
+    at: _Columns,
+    each: Looks,
+    image: Float[np.ndarray, "h w c"],
+    colour: str,
+    share: float,
+    place: tuple[float, float, float],
+    largest: float,
+) -> None:
+    here, there, y = place
+    middle = y + SIDE / 2
+    for x, picture, region in ((here, image, each.here), (there, each.source, each.there)):
+        ax = sheet.axes(x, y, SIDE, SIDE)
+        if picture is None:
+            ax.text(
+                0.5,
+                0.5,
+                "no picture",
+                ha="center",
+                va="center",
+                size=8.5,
+                color=SOFT,
+                transform=ax.transAxes,
+            )
+            continue
+        _show(ax, picture if region is None else dimmed(picture, region, share))
+        if region is not None:
+            outline(ax, region, share, colour, picture.shape[:2])
+    unlike = each.row.similarity < 0
+    sheet.text(
+        (here + SIDE + there) / 2,
+        middle,
+        UNLIKE if unlike else ALIKE,
+        size=20,
+        ha="center",
+        va="center",
+        color=SOFT,
+    )
+    row = each.row
+    for x, text, ha in (
+        (at.similarity, number(row.similarity), "right"),
+        (at.times, TIMES, "center"),
+        (at.weight, number(row.weight), "right"),
+        (at.equals, "=", "center"),
+        (at.points, signed(row.points), "right"),
+    ):
+        sheet.text(
+            x,
+            middle,
+            text,
+            size=12,
+            ha=ha,
+            va="center",
+            weight="bold" if x == at.points else "normal",
+        )
+    _bar(sheet, at, middle, row.points, largest, colour)
+    whose = f" of {quoted(short(each.class_name))}" if each.class_name else ""
+    whose = f"{'unlike ' if unlike else ''}prototype {row.prototype}{whose}"
+    sheet.text(at.left, y + SIDE - 0.02, whose, size=9, color=SOFT, va="bottom")
+
+
+def _bar(sheet: _Sheet, at: _Columns, y: float, points: float, largest: float, colour: str) -> None:
+    """The points as a length from the middle line: to the right for the class, to the left against
+    it."""
+    ax = sheet.axes(at.zero - at.reach, y - 0.13, 2 * at.reach, 0.26)
+    ax.set(xlim=(-1.02, 1.02), ylim=(-1, 1))
+    ax.barh(0, points / largest, height=1.4, color=colour, edgecolor=INK, linewidth=0.6)
+    ax.axvline(0, color=SOFT, linewidth=0.9)
+
+
+def _sums(sheet: _Sheet, at: _Columns, total: Sum, says: str, y: float, left: float) -> None:
+    """What is not shown in rows, the line under the addition, and the logit."""
+    y += 0.12
+    lines = [(f"{total.rest} other prototypes together", total.others)] if total.rest else []
+    lines += [("bias of the class", total.bias)] if total.bias else []
+    for text, points in lines:
+        sheet.text(at.equals - 0.2, y, text, ha="right", va="center", size=10)
+        sheet.text(at.points, y, signed(points), ha="right", va="center", size=12, weight="bold")
+        y += 0.32
+    sheet.line(left, y - 0.1, at.points + 0.05, y - 0.1, color=INK)
+    sheet.text(
+        at.equals - 0.2,
+        y + 0.12,
+        f"score of {quoted(says)} (logit)",
+        ha="right",
+        va="center",
+        size=12,
+        weight="bold",
+    )
+    sheet.text(
+        at.points, y + 0.12, number(total.total), ha="right", va="center", size=14, weight="bold"
+    )
+
+
+def _show(ax: Axes, picture: Float[np.ndarray, "h w c"]) -> None:
+    ax.imshow(
+        np.clip(rgb(picture), 0, 1),
+        interpolation="lanczos" if max(picture.shape[:2]) < 256 else "antialiased",
+    )
+    ax.set_aspect("equal")
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[n % len(COLOURS)] for n in range(count)]

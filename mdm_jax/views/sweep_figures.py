@@ -1,0 +1,317 @@
+"""A sweep's figures: quality against network evaluations, parallel coordinates, and quality over
+two settings."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+from mdm_jax.errors import InputError, unknown
+from mdm_jax.evaluation.tables import number
+from mdm_jax.sweeps.axes import Axis, varying
+from mdm_jax.sweeps.result import Index, Quality, Sweep
+from mdm_jax.sweeps.tables import weighed
+
+COLOURS = colormaps["viridis"]
+FRONT, OTHERS = "#c2185b", "#37609c"
+NAMED = 12
+"""points of the front that are named at most"""
+WRITTEN = 150
+"""cells of a heat map in which the number is written at most"""
+TICKS = 7
+"""values of a setting that are all written beside its axis at most"""
+
+
+def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
+    """Every point's quality against its network evaluations; the front is drawn, numbered and named
+    with its settings."""
+    quality = sweep.default_quality() if quality is None else quality
+    found, costs, front = sweep.quality(quality), sweep.forward_passes, sweep.pareto(quality)
+    rest = np.setdiff1d(np.flatnonzero(np.isfinite(found)), front)
+    if not len(front):
+        raise InputError(
+            "no point of this sweep could be scored, so there is nothing to draw: see the notes of"
+            " the table"
+        )
+    named = front[np.unique(np.linspace(0, len(front) - 1, NAMED).round().astype(int))]
+    names = [f"{place}  {_settings(sweep, i)}" for place, i in enumerate(named, 1)]
+    told = "\n".join(textwrap.fill(name, 58, subsequent_indent="     ") for name in names)
+    height = max(3.6, 0.19 * (told.count("\n") + 4))
+    figure = Figure(
+        figsize=(5.2 + 0.068 * max(map(len, told.splitlines())), height),
+        dpi=150,
+        layout="constrained",
+    )
+    ax = figure.subplots()
+    ax.scatter(costs[rest], found[rest], s=14, color=OTHERS, alpha=0.45, lw=0, label="other points")
+    ax.step(costs[front], found[front], where="post", color=FRONT, lw=1.2, zorder=2)
+    spans = np.asarray([sweep.quality_interval(quality, i) for i in front])
+    if np.isfinite(spans).all():
+        errors = np.abs(spans.T - found[front])
+        ax.errorbar(
+            costs[front],
+            found[front],
+            yerr=errors,
+            fmt="none",
+            ecolor=FRONT,
+            elinewidth=0.7,
+            alpha=0.5,
+            zorder=1,
+        )
+    ax.scatter(costs[front], found[front], s=16, color=FRONT, zorder=3)
+    ax.scatter(costs[named], found[named], s=95, color=FRONT, zorder=4)
+    for place, i in enumerate(named, 1):
+        ax.text(
+            costs[i],
+            found[i],
+            str(place),
+            color="white",
+            fontsize=7,
+            ha="center",
+            va="center",
+            zorder=5,
+        )
+    _costs(ax, costs[np.isfinite(found)])
+    ax.set_xlabel(
+        "network evaluations an image, in forward passes (one with a gradient: 3)", fontsize=8
+    )
+    ax.set_ylabel(f"quality = {weighed(sweep, quality)}", fontsize=8)
+    ax.set_title(
+        f"{len(sweep.entries)} points, {len(sweep.ids)} images; bars: 95 % over images",
+        fontsize=8.5,
+    )
+    ax.annotate(
+        f"no other point is better at as low a cost\n\n{told}",
+        (1.02, 1.0),
+        xycoords="axes fraction",
+        va="top",
+        fontsize=7,
+        linespacing=1.5,
+        annotation_clip=False,
+    )
+    return figure
+
+
+def _costs(ax: Axes, costs: np.ndarray) -> None:
+    ax.set_xscale("log")
+    distinct = np.unique(costs)
+    ax.xaxis.set_major_locator(
+        FixedLocator(distinct.tolist())
+        if len(distinct) <= TICKS
+        else LogLocator(subs=(1.0, 2.0, 5.0))
+    )
+    _plain(ax.xaxis)
+    ax.set_xlim(max(costs.min(), 0.5) / 1.4, costs.max() * 1.4)
+    ax.tick_params(labelsize=7.5)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, lw=0.5)
+
+
+def _plain(axis: XAxis | YAxis) -> None:
+    """Numbers of a logarithmic axis as one writes them."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _settings(sweep: Sweep, i: Index) -> str:
+    """What tells a point from the others."""
+    axes = varying(sweep.entries)
+    return (
+        ", ".join(f"{axis.name}={_tick(axis.values[i])}" for axis in axes) or sweep.entries[i].label
+    )
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _tick(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
+    """A line a point through the settings that vary and the metrics, coloured by quality; the best
+    are drawn last."""
+    quality = sweep.default_quality() if quality is None else quality
+    found, order = sweep.quality(quality), sweep.rank(quality)[::-1]
+    if not len(order):
+        raise InputError(
+            "no point of this sweep could be scored, so there is nothing to draw: see the notes of"
+            " the table"
+        )
+    settings = varying(sweep.entries)
+    results = [Axis("forward passes", tuple(sweep.forward_passes.tolist()), True)]
+    results += [Axis(name, tuple(sweep.values(name).tolist()), True) for name in sweep.metrics]
+    results = [
+        axis
+        for axis in [*results, Axis("quality", tuple(found.tolist()), True)]
+        if _counts(axis, order)
+    ]
+    axes = [_of(axis, order) for axis in (*settings, *results)]
+    figure = Figure(figsize=(1.25 * max(len(axes), 3) + 1.2, 4.4), dpi=150, layout="constrained")
+    ax = figure.subplots()
+    places = np.stack([axis.places() for axis in axes])  # of the ranked points, worst first
+    low, high = float(found[order].min()), float(found[order].max())
+    scale = Normalize(low, high if high > low else low + 1e-9)
+    for column, i in enumerate(order):
+        best = i == order[-1]
+        style = (
+            {"color": FRONT, "lw": 2.2, "zorder": 4}
+            if best
+            else {"color": COLOURS(scale(found[i])), "lw": 1.0, "alpha": 0.7}
+        )
+        ax.plot(range(len(axes)), places[:, column], **style)
+    for at, axis in enumerate(axes):
+        ax.plot([at, at], [0, 1], color="0.25", lw=0.8, zorder=3)
+        for place, text in _ticks(axis):
+            box = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.6}
+            ax.text(at + 0.03, place, text, fontsize=6.5, va="center", zorder=5, bbox=box)
+        ax.text(at, 1.06, _heading(axis), fontsize=7, ha="center", va="bottom", linespacing=1.1)
+    ax.set(xlim=(-0.2, len(axes) - 0.55), ylim=(-0.04, 1.22))
+    ax.axis("off")
+    ax.set_title(
+        f"{len(sweep.entries)} points; left the settings, right what they gave; pink: the best",
+        fontsize=8.5,
+    )
+    bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=ax, fraction=0.025, pad=0.01)
+    bar.set_label(f"quality = {weighed(sweep, quality)}", fontsize=7)
+    bar.ax.tick_params(labelsize=6.5)
+    return figure
+
+
+def _counts(axis: Axis, order: np.ndarray) -> bool:
+    return bool(np.isfinite(np.asarray(axis.values, np.float64)[order]).all())
+
+
+def _of(axis: Axis, order: np.ndarray) -> Axis:
+    return axis._replace(values=tuple(axis.values[i] for i in order))
+
+
+def _heading(axis: Axis) -> str:
+    return axis.name.replace(":", "\n").replace("objective.", "objective\n") + (
+        "\n(log)" if axis.log else ""
+    )
+
+
+def _ticks(axis: Axis) -> list[tuple[float, str]]:
+    """Places in [0, 1] and texts: every value of a few, else the ends and the middle."""
+    values, places = axis.distinct, dict(zip(axis.values, axis.places()))
+    if len(values) <= TICKS or not axis.numeric:
+        kept: list[tuple[float, str]] = []
+        for value in values:
+            if all(abs(places[value] - place) > 0.035 for place, _ in kept):
+                kept.append((float(places[value]), _shortened(_tick(value), 16)))
+        return kept
+    low, high = values[0], values[-1]
+    middle = float(np.sqrt(low * high)) if axis.log else (low + high) / 2
+    return [(0.0, number(low)), (0.5, number(middle)), (1.0, number(high))]
+
+
+def heatmap(
+    sweep: Sweep, x: str | None = None, y: str | None = None, quality: Quality | None = None
+) -> Figure:
+    """Quality over two numeric settings, the first two that vary where none are named: the best
+    over all other settings.
+
+    Points of a grid are cells; points drawn at random are dots. Raises InputError where there are
+    no two such settings."""
+    quality = sweep.default_quality() if quality is None else quality
+    across, up = _two(sweep, x, y)
+    found = sweep.quality(quality)
+    measured = np.flatnonzero(np.isfinite(found))
+    if not len(measured):
+        raise InputError(
+            "no point of this sweep could be scored, so there is nothing to draw: see the notes of"
+            " the table"
+        )
+    figure = Figure(figsize=(5.6, 4.4), dpi=150, layout="constrained")
+    ax = figure.subplots()
+    others = [
+        axis.name for axis in varying(sweep.entries) if axis.name not in (across.name, up.name)
+    ]
+    title = f"the best over {', '.join(others)}" if others else "every point"
+    if len(across.distinct) * len(up.distinct) <= 2 * len(sweep.entries):
+        drawn = _cells(ax, across, up, found, measured)
+    else:
+        title = "every point; the best is circled"
+        order = measured[np.argsort(found[measured])]
+        columns, rows = (np.asarray(axis.values, np.float64)[order] for axis in (across, up))
+        drawn = ax.scatter(
+            columns, rows, c=found[order], s=42, cmap=COLOURS, edgecolors="0.3", linewidths=0.4
+        )
+        ax.scatter(
+            columns[-1:], rows[-1:], s=130, facecolors="none", edgecolors=FRONT, linewidths=1.8
+        )
+        for setting, axis, scale in (
+            (across, ax.xaxis, ax.set_xscale),
+            (up, ax.yaxis, ax.set_yscale),
+        ):
+            if setting.log:
+                scale("log")
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                _plain(axis)
+    ax.set_xlabel(across.name, fontsize=8.5)
+    ax.set_ylabel(up.name, fontsize=8.5)
+    ax.tick_params(labelsize=7.5)
+    ax.set_title(_shortened(title, 70), fontsize=8.5)
+    bar = figure.colorbar(drawn, ax=ax)
+    bar.set_label(f"quality = {weighed(sweep, quality)}", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _two(sweep: Sweep, x: str | None, y: str | None) -> tuple[Axis, Axis]:
+    numeric = {axis.name: axis for axis in varying(sweep.entries) if axis.numeric}
+    for name in (x, y):
+        if name is not None and name not in numeric:
+            raise unknown("numeric setting that varies", name, numeric)
+    left = [name for name in numeric if name not in (x, y)]
+    chosen = [name or (left.pop(0) if left else None) for name in (x, y)]
+    if None in chosen or chosen[0] == chosen[1]:
+        raise InputError(
+            "a heat map needs two numeric settings that vary: this sweep has "
+            + (", ".join(numeric) or "none")
+        )
+    return numeric[str(chosen[0])], numeric[str(chosen[1])]
+
+
+def _cells(
+    ax: Axes, across: Axis, up: Axis, found: np.ndarray, measured: np.ndarray
+) -> ScalarMappable:
+    columns, rows = across.distinct, up.distinct
+    best = np.full((len(rows), len(columns)), np.nan)
+    for i in measured:
+        row, column = rows.index(up.values[i]), columns.index(across.values[i])
+        best[row, column] = np.nanmax([best[row, column], found[i]])
+    drawn = ax.imshow(best, origin="lower", cmap=COLOURS, aspect="auto")
+    ax.set_xticks(
+        range(len(columns)),
+        [_tick(value) for value in columns],
+        rotation=0 if len(columns) <= 8 else 45,
+    )
+    ax.set_yticks(range(len(rows)), [_tick(value) for value in rows])
+    low, high = np.nanmin(best), np.nanmax(best)
+    if best.size <= WRITTEN:
+        for (row, column), value in np.ndenumerate(best):
+            if np.isfinite(value):
+                dark = value < (low + high) / 2
+                weight = "bold" if value == high else "normal"
+                ax.text(
+                    column,
+                    row,
+                    number(value),
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    weight=weight,
+                    color="w" if dark else "k",
+                )
+    return drawn

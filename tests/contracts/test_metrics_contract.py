@@ -1,0 +1,205 @@
+"""What every metric must keep that runs on the device: one number an image, compiled once, the same
+in every way to run it."""
+
+import pathlib
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+from reference_network import captum, network
+
+from mdm_jax import InputError
+from mdm_jax.metrics import METRICS, Sample, find
+from mdm_jax.metrics.metric import BETTER, NEEDS
+
+ON_DEVICE = [name for name, metric in METRICS.items() if metric.needs in ("network", "map", "mask")]
+RISE = pathlib.Path(__file__).parents[1] / "fixtures" / "rise.npz"
+NEUTRAL = np.array([0.45, 0.5, 0.4])
+SAME_PROGRAM = {
+    "insertion:rise-224",
+    "insertion:zero-224",
+    "deletion:rise-224",
+    "road_morf:linear",
+    "road_lerf:linear",
+}
+"""differ from another by the number of steps alone, or are half of road:linear"""
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return network(captum())
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Two samples, stacked."""
+    fixture, rng = captum(), np.random.default_rng(3)
+    images = fixture["images"].astype(np.float32)
+    attribution = rng.normal(size=images.shape[:3]).astype(np.float32)
+    saliency = (attribution - attribution.min()) / np.ptp(attribution)
+    return Sample(
+        images,
+        saliency,
+        attribution,
+        np.asarray(fixture["targets"], np.int32),
+        rng.random(images.shape[:3]) < 0.3,
+    )
+
+
+def row(samples, i):
+    return Sample(*(None if leaf is None else leaf[i] for leaf in samples))
+
+
+def test_every_metric_says_what_it_is():
+    for name, metric in METRICS.items():
+        assert metric.id == name == f"{metric.name}:{metric.protocol}"
+        assert metric.needs in NEEDS
+        assert metric.better in BETTER
+        assert metric.description.endswith(".")
+
+
+def test_find_by_id_and_by_name():
+    assert find("insertion:zero-28") is METRICS["insertion:zero-28"]
+    assert find("insertion") is METRICS["insertion:rise-28"]
+    with pytest.raises(InputError, match="did you mean 'insertion:rise-28'"):
+        find("insertion:rise-29")
+    with pytest.raises(InputError, match="unknown metric 'roar'"):
+        find("roar")
+
+
+@cache
+def batched(name):
+    """The metric over two samples, compiled once for all tests."""
+    metric = METRICS[name]
+    return jax.jit(
+        jax.vmap(
+            lambda net, sample, key: metric.measure(net, sample, key=key), in_axes=(None, 0, 0)
+        )
+    )
+
+
+KEYS = jax.random.split(jax.random.key(5), 2)
+TURNED = KEYS[::-1]
+
+
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_finite_and_the_same_in_a_batch_and_alone(name, reference, samples, compilations):
+    together = batched(name)(reference, samples, KEYS)
+    assert np.isfinite(together).all()
+    assert METRICS[name].needs == "mask" or together.shape == (2,)
+    assert np.isfinite(METRICS[name].reduce(np.asarray(together)))
+    turned = row(samples, [1, 0])
+    with compilations as compiled:
+        again = batched(name)(reference, turned, TURNED)
+    assert compiled.count == 0
+    np.testing.assert_allclose(again[::-1], together, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(batched(name)(reference, samples, KEYS), together)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_DEVICE if name not in SAME_PROGRAM])
+def test_compiled_as_without(name, reference, samples):
+    metric = METRICS[name]
+    together = batched(name)(reference, samples, KEYS)
+    for i in range(2):
+        plain = metric.measure(reference, row(samples, i), key=KEYS[i])
+        np.testing.assert_allclose(plain, together[i], rtol=1e-4, atol=1e-6)
+
+
+def by_hand(name, value, image, blurred, target, mask, key, logits):
+    """What a metric is documented to give for a map that is `value` everywhere: text order, and no
+    preference."""
+    kind, protocol = name.split(":")
+    place = np.arange(mask.size).reshape(*mask.shape, 1)
+
+    def p(images):
+        return scipy.special.softmax(logits(images), axis=-1)[:, target]
+
+    if kind in ("insertion", "deletion"):
+        start, end = {"rise": blurred, "zero": NEUTRAL}[protocol.split("-")[0]], image
+        start, end = (image, NEUTRAL) if kind == "deletion" else (start, end)
+        pixels = {"28": 5, "224": 1}[protocol.split("-")[1]]  # at a time, of 120
+        curve = p(
+            np.stack([np.where(place < k, end, start) for k in range(0, mask.size + 1, pixels)])
+        )
+        return (curve[1:] + curve[:-1]).mean() / 2
+    if kind in ("average_drop", "increase", "average_gain"):
+        kept = np.where(place < mask.size // 2, value, 0.0) if protocol == "scorecam-50" else value
+        whole, seen = p(np.stack([image, kept * image + (1 - kept) * NEUTRAL]))
+        drop, gain = max(0.0, whole - seen) / whole, max(0.0, seen - whole) / (1 - whole)
+        return {"average_drop": drop, "average_gain": gain, "increase": float(seen > whole)}[kind]
+    if kind == "infidelity":
+        noise = np.asarray(0.003 * jax.random.normal(key, (10, *mask.shape)))
+        changed = (logits(image[None]) - logits(image - noise[..., None]))[:, target]
+        sums = value * noise.sum((1, 2))
+        factor = sums @ changed / (sums @ sums) if protocol == "captum-scaled" and value else 1.0
+        return ((factor * sums - changed) ** 2).mean()
+    if kind == "pxap":
+        rows, columns = (np.arange(224) * side // 224 for side in mask.shape)
+        return mask[rows][:, columns].mean()
+    return {
+        "energy:mask": mask.mean() if value else 0.0,
+        "pointing:torchray-15": 1.0,  # no pixel is 15 from the top left one
+        "pointing:exact": float(mask[0, 0]),
+        "complexity:entropy": np.log(mask.size),
+    }.get(name, 0.0)  # 0 for sensitivity_n and sparseness
+
+
+@pytest.mark.parametrize("name", [name for name in ON_DEVICE if not name.startswith("road")])
+def test_constant_and_all_zero_maps_have_the_documented_results(name, reference, samples):
+    run = jax.jit(lambda images: reference(images))
+    blurred = np.load(RISE)["blurred"] * reference.weights["std"] + reference.weights["mean"]
+    for value in (0.0, 0.7):
+        flat = np.full_like(samples.saliency, value)
+        together = batched(name)(reference, samples._replace(saliency=flat, attribution=flat), KEYS)
+        for i in range(2):
+            case = samples.image[i], blurred[i], samples.target[i], samples.mask[i], KEYS[i]
+            expected = by_hand(
+                name,
+                value,
+                *case,
+                lambda images: np.asarray(run(np.float32(images))[0], np.float64),
+            )
+            got = METRICS[name].reduce(np.asarray(together[i])[None])
+            assert got == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_DEVICE if name.startswith("road")])
+def test_pixels_of_a_constant_map_are_removed_row_by_row(name, reference, samples):
+    text = samples._replace(
+        saliency=np.broadcast_to(-np.arange(120, dtype=np.float32).reshape(12, 10), (2, 12, 10))
+    )
+    for value in (0.0, 0.7):
+        flat = samples._replace(saliency=np.full_like(samples.saliency, value))
+        np.testing.assert_array_equal(
+            *(batched(name)(reference, each, KEYS) for each in (flat, text))
+        )
+
+
+def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(reference, samples):
+    asked = [metric for metric in METRICS.values() if metric.needs == "explain"]
+
+    @jax.jit
+    def measured(flat):
+        one = row(samples, 0)._replace(saliency=flat, attribution=flat)
+        return {
+            each.id: each.measure(reference, one, key=KEYS[0], explain=lambda *_: flat)
+            for each in asked
+        }
+
+    for value in (0.0, 0.7):
+        got = measured(jnp.full((12, 10), value))
+        assert {name: float(number) for name, number in got.items()} == dict.fromkeys(got, 0.0)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ON_DEVICE if name != "pxap:wsol"]
+)  # its authors take such a map for zeros
+def test_a_map_with_a_nan_gives_nan_and_leaves_its_neighbour_alone(name, reference, samples):
+    broken = samples.saliency.copy()
+    broken[0, 3, 4] = np.nan
+    got = batched(name)(reference, samples._replace(saliency=broken, attribution=broken), KEYS)
+    assert np.isnan(got[0])
+    assert np.isfinite(got[1])

@@ -1,0 +1,748 @@
+"""The benchmark: stopped at any moment it goes on, more costs only itself, and its table says what
+was measured."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import sys
+import zipfile
+
+import filelock
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mdm_jax import Classifier, InputError, methods
+from mdm_jax.cli.main import main
+from mdm_jax.data import Example
+from mdm_jax.data.preprocessing import Preprocessing
+from mdm_jax.evaluation import benchmark, benchmark_steps, saved_maps, statistics, tables
+from mdm_jax.evaluation.benchmark_config import Plan
+from mdm_jax.storage import workspace
+from mdm_jax.views import benchmark_figures
+
+MDM = "mdm:steps=2,sizes=[4]"
+MEASURES = ("energy:mask", "pointing:exact", "pxap:wsol", "sparseness:gini")
+
+
+class Squares:
+    """Seven images with a square each; the third is damaged, the fifth has no truth."""
+
+    name, class_names = "squares", ("a", "b", "c")
+
+    def __init__(self, brightness=0.9):
+        self.brightness = brightness
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise InputError("square 2 is damaged")
+        image = np.random.default_rng(index).uniform(0.0, 0.3, (32, 32, 3)).astype(np.float32)
+        corner, mask = 3 * index, np.zeros((32, 32), bool)
+        mask[corner : corner + 8, 4:12] = True
+        image[mask] = self.brightness
+        box = np.asarray([[4, corner, 12, corner + 8]], np.float32)
+        return Example(
+            f"square/{index}", image, index % 3, *((None, None) if index == 4 else (mask, box))
+        )
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny):
+    preprocessing = Preprocessing(3, (32, 32), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
+    return Classifier(tiny, "tiny", ("a", "b", "c"), preprocessing)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    from mdm_jax.models.resnet import ResNet
+
+    network = ResNet(num_classes=3, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
+    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+
+
+def plan(out, **more):
+    return Plan(
+        **({"methods": (MDM, "gradient"), "metrics": MEASURES, "out": out, "chunk": 2} | more)
+    )
+
+
+def run(classifier, plan, source=None, watch=None):
+    return benchmark.run(plan, {"net": lambda: classifier}, source or Squares(), watch=watch)
+
+
+@pytest.fixture(scope="module")
+def whole(classifier, tmp_path_factory):
+    """A benchmark that was never stopped."""
+    return run(classifier, plan(tmp_path_factory.mktemp("whole")))
+
+
+def without_seconds(results):
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(tables.build(results)))))
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+class Counted:
+    """Counts the images that are explained and measured."""
+
+    def __init__(self, monkeypatch):
+        self.explained, self.measured = [], []
+        explain, measure = benchmark_steps.batch.explain, benchmark_steps.measure
+
+        def counted_explain(predict, images, *args, **kwargs):
+            self.explained.extend(kwargs["ids"])
+            return explain(predict, images, *args, **kwargs)
+
+        def counted_measure(metric, network, scene, **kwargs):
+            self.measured.extend([metric.id] * len(scene.targets))
+            return measure(metric, network, scene, **kwargs)
+
+        monkeypatch.setattr(benchmark_steps.batch, "explain", counted_explain)
+        monkeypatch.setattr(benchmark_steps, "measure", counted_measure)
+
+
+def test_the_table_holds_what_is_computed_by_hand(whole, classifier):
+    table = tables.build(whole)
+    ids = [item.framed.id for item in whole.items["net"]]
+    assert ids == [f"square/{i}" for i in (0, 1, 3, 4, 5, 6)]
+    for row in table.rows:
+        maps = benchmark.maps_of(whole, "net", row.method, ids)
+        energies = [
+            float(each[item.framed.mask].sum() / each.sum())
+            for each, item in zip(maps, whole.items["net"])
+            if item.framed.mask is not None
+        ]
+        summary = row.cells["energy:mask"].summary
+        assert summary.value == pytest.approx(np.mean(energies), rel=1e-5)
+        assert summary.interval == pytest.approx(
+            statistics.estimate(statistics.mean, np.asarray(energies))[1], rel=1e-5
+        )
+        assert (summary.counted, summary.without_truth) == (5, 1)
+        assert row.cells["sparseness:gini"].summary.counted == 6
+    mdm, gradient = table.rows
+    assert (mdm.cost.evaluations, gradient.cost.evaluations, gradient.cost.forwards) == (2, 1, 3)
+    assert table.reference == MDM
+    ours, theirs = (row.cells["energy:mask"].summary.value for row in (gradient, mdm))
+    cell = gradient.cells["energy:mask"]
+    assert cell.difference == pytest.approx(ours - theirs)
+    assert cell.verdict == statistics.verdict("higher", cell.interval)
+    assert mdm.cells["energy:mask"].verdict == ""
+    assert {row.cells["energy:mask"].rank for row in table.rows} >= {"best"}
+    assert table.rows[int(ours > theirs)].cells["energy:mask"].rank == "best"
+    assert "square 2 is damaged" in table.notes[0]
+    assert "6 images, 5 with a mask, 5 with boxes" in table.notes[0]
+
+
+def stopping(after):
+    """A watch that stops the run when it has shown `after` steps of progress, as a kill between two
+    files would."""
+    from contextlib import contextmanager
+
+    steps = 0
+
+    @contextmanager
+    def watch(what, total):
+        def done(count):
+            nonlocal steps
+            steps += 1
+            if steps == after:
+                raise KeyboardInterrupt
+
+        yield done
+
+    return watch
+
+
+@pytest.mark.parametrize("after", [3, 10, 16, 24])
+def test_stopped_and_run_again_it_ends_with_the_same_table(whole, classifier, tmp_path, after):
+    with pytest.raises(KeyboardInterrupt):
+        run(classifier, plan(tmp_path), watch=stopping(after))
+    again = run(classifier, plan(tmp_path))
+    assert without_seconds(again) == without_seconds(whole)
+    for path in whole.plan.out.rglob("scores/*.npz"):
+        with (
+            zipfile.ZipFile(path) as first,
+            zipfile.ZipFile(tmp_path / path.relative_to(whole.plan.out)) as second,
+        ):
+            assert {name: first.read(name) for name in first.namelist()} == {
+                n: second.read(n) for n in second.namelist()
+            }
+
+
+def test_nothing_is_left_half_written_when_a_write_fails(classifier, tmp_path, monkeypatch):
+    written = workspace.write_whole
+
+    def fails(path, write):
+        if path.name == "maps-00001.npz":
+            written(
+                path,
+                lambda file: (file.write(b"half"), (_ for _ in ()).throw(KeyboardInterrupt))[0],
+            )
+        written(path, write)
+
+    monkeypatch.setattr(workspace, "write_whole", fails)
+    with pytest.raises(KeyboardInterrupt):
+        run(classifier, plan(tmp_path, methods=("gradient",), metrics=("energy",)))
+    assert [path.name for path in (tmp_path / "net" / "gradient").glob("*.npz")] == [
+        "maps-00000.npz"
+    ]
+    assert not list(tmp_path.rglob(".writing-*"))
+
+
+def test_more_costs_only_itself(classifier, tmp_path, monkeypatch):
+    run(classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:2], limit=3))
+    counted = Counted(monkeypatch)
+    run(classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:2], limit=3))
+    assert (counted.explained, counted.measured) == ([], [])
+    run(classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES, limit=3))
+    assert (counted.explained, sorted(counted.measured)) == (
+        [],
+        ["pxap:wsol"] * 2 + ["sparseness:gini"] * 2,
+    )
+    counted.measured.clear()
+    run(classifier, plan(tmp_path, methods=("gradient", "random"), metrics=MEASURES[:1], limit=3))
+    assert (counted.explained, counted.measured) == (["square/0", "square/4"], ["energy:mask"] * 2)
+    counted.explained.clear()
+    all_images = run(classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:1]))
+    assert counted.explained == ["square/1", "square/3", "square/5", "square/6"]
+    fewer = run(classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:1], limit=3))
+    assert len(counted.explained) == 4
+    rows = all_images.entries[0].scores.per_image("energy:mask")
+    np.testing.assert_array_equal(fewer.entries[0].scores.per_image("energy:mask"), rows[[0, 3]])
+
+
+def changed_weights(classifier):
+    import jax
+
+    return dataclasses.replace(
+        classifier, network=jax.tree.map(lambda leaf: leaf * 1.01, classifier.network)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, p: run(c, plan(p, seed=1)), "seed 0 -> 1"),
+        (lambda c, p: run(c, plan(p, targets="label")), 'targets "prediction" -> "label"'),
+        (lambda c, p: run(changed_weights(c), plan(p)), "weights"),
+        (lambda c, p: run(c, plan(p), Squares(0.8)), "square/0 or its truth has changed"),
+        (
+            lambda c, p: benchmark.run(plan(p), {"net": lambda: c}, Squares(), data="folder:x"),
+            'data "squares" -> "folder:x"',
+        ),
+    ],
+)
+def test_what_has_changed_is_refused_and_named(whole, classifier, change, message):
+    with pytest.raises(InputError) as error:
+        change(classifier, whole.plan.out)
+    assert message in str(error.value)
+    assert "--out" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_other_defaults_of_a_method_are_refused(whole, classifier):
+    path = whole.plan.out / "net" / "gradient" / "method.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(before) | {"config.reduction": "signed"}))
+        with pytest.raises(InputError, match=r"config.reduction .signed. -> .maximum."):
+            run(classifier, whole.plan)
+        path.write_text("{")
+        with pytest.raises(InputError, match="is damaged: remove"):
+            run(classifier, whole.plan)
+    finally:
+        path.write_text(before)
+
+
+def test_a_damaged_file_is_named(classifier, tmp_path):
+    small = plan(tmp_path, methods=("gradient",), metrics=("energy",), limit=3)
+    run(classifier, small)
+    path = tmp_path / "net" / "gradient" / "maps-00000.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(
+        InputError, match=r"maps-00000.npz is damaged .* remove it to compute it again"
+    ):
+        run(classifier, small)
+    path.unlink()
+    assert run(classifier, small).entries[0].cost is not None
+
+
+def test_a_folder_without_maps_binds_nothing(classifier, tmp_path):
+    class Others(Squares):
+        class_names = ("x", "y")
+
+        def __getitem__(self, index):
+            return super().__getitem__(index)._replace(label=index % 2)
+
+    small = plan(tmp_path, methods=("gradient",), metrics=("energy",), limit=3)
+    with pytest.raises(InputError, match="no image that can be used"):
+        run(classifier, dataclasses.replace(small, targets="label"), Others())
+    assert run(classifier, small).entries[0].cost is not None
+    with pytest.raises(InputError, match="targets"):
+        run(classifier, dataclasses.replace(small, targets="label"))
+
+
+def test_another_class_of_an_image_is_a_change(classifier, tmp_path):
+    class Renamed(Squares):
+        class_names = ("b", "a", "c")
+
+    small = plan(tmp_path, methods=("gradient",), metrics=("energy",), limit=3)
+    run(classifier, small)
+    with pytest.raises(InputError, match="square/0 or its truth has changed"):
+        run(classifier, small, Renamed())
+
+
+def test_a_place_that_cannot_be_made_is_a_sentence(classifier, tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "gradient").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot write to .*gradient .*--out"):
+        run(classifier, plan(tmp_path, methods=("gradient",), limit=3))
+
+
+def test_one_image_has_a_table_without_intervals(classifier, tmp_path):
+    table = tables.build(run(classifier, plan(tmp_path, metrics=("energy",), limit=1)))
+    text = tables.markdown(table)
+    assert "1 image, 1 with a mask" in text
+    assert " [" not in text.split("\n\n")[1]
+    assert {row.cells["energy:mask"].verdict for row in table.rows} == {""}
+    tables.picture(table, "net").draw_without_rendering()
+    benchmark_figures.quality_against_cost(table, "net").draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", ["method.json", "maps-00000.npz"])
+def test_what_cannot_be_read_is_not_called_damaged(classifier, tmp_path, monkeypatch, name):
+    small = plan(tmp_path, methods=("gradient",), metrics=("energy",), limit=3)
+    run(classifier, small)
+    opened = workspace.Path.open
+
+    def fails(path, *args, **kwargs):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(workspace.Path, "open", fails)
+    with pytest.raises(InputError, match=rf"{name} cannot be read \(Permission denied\)"):
+        run(classifier, small)
+
+
+def test_a_lock_of_another_owner_is_a_sentence(classifier, tmp_path, monkeypatch):
+    def fails(lock, timeout):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", fails)
+    with pytest.raises(
+        InputError,
+        match=r"cannot write to .* \(Permission denied\): choose another folder with --out",
+    ):
+        run(classifier, plan(tmp_path))
+
+
+def test_two_at_once_are_refused(classifier, tmp_path):
+    with (
+        filelock.FileLock(tmp_path / ".lock"),
+        pytest.raises(InputError, match="another benchmark is at work"),
+    ):
+        run(classifier, plan(tmp_path))
+
+
+def test_what_a_network_cannot_have_is_a_note_and_the_rest_goes_on(classifier, tmp_path):
+    results = run(
+        classifier, plan(tmp_path, methods=("rollout", "gradient"), metrics=("energy",), limit=3)
+    )
+    first, second = results.entries
+    assert first.cost is None
+    assert "attention" in first.notes[""]
+    assert second.scores is not None
+    text = tables.markdown(tables.build(results))
+    assert "| n/a |" in text
+    assert "net, rollout not applicable: " in text
+    assert benchmark_figures.map_grid(results, "net", 2) is not None
+
+
+def test_only_correct_and_labels(classifier, tmp_path, whole):
+    right = [item for item in whole.items["net"] if item.label == item.prediction]
+    assert 0 < len(right) < len(whole.items["net"])
+    small = plan(tmp_path, methods=("gradient",), metrics=("energy",))
+    correct = run(classifier, plan(whole.plan.out, only_correct=True))
+    assert [item.framed.id for item in correct.items["net"]] == [item.framed.id for item in right]
+    labelled = run(
+        classifier, plan(small.out, methods=("gradient",), metrics=("energy",), targets="label")
+    )
+    assert [item.target for item in labelled.items["net"]] == [
+        item.label for item in labelled.items["net"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"methods": ("grad",)}, "unknown method 'grad'"),
+        ({"methods": ()}, "no methods"),
+        ({"metrics": ("energy:x",)}, "unknown metric"),
+        ({"metrics": ()}, "no metrics"),
+        ({"methods": ("rise:samples=99999999999",)}, "less than 2147483648"),
+        ({"methods": ("smoothgrad:noise=nan",)}, "noise is nan"),
+        ({"methods": ("mdm:steps=1,steps=2",)}, "steps is given twice"),
+        ({"limit": 0}, "limit is 0"),
+        ({"chunk": 0}, "chunk is 0"),
+        ({"targets": "truth"}, "unknown kind of targets"),
+        ({"seed": -1}, "the seed is -1"),
+    ],
+)
+def test_a_plan_that_cannot_be_writes_nothing(classifier, tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        run(classifier, plan(tmp_path / "out", **given))
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_and_figures_are_drawn(whole):
+    table = tables.build(whole, "gradient")
+    assert table.reference == "gradient"
+    text = tables.markdown(table)
+    assert text.startswith("## net\n\n| method | energy:mask ↑ |")
+    assert "**gradient**" in text
+    for metric in table.metrics.values():
+        assert f"- {metric.id}" in text
+    for figure in (
+        tables.picture(table, "net"),
+        benchmark_figures.quality_against_cost(table, "net"),
+        benchmark_figures.map_grid(whole, "net", 3),
+    ):
+        figure.draw_without_rendering()
+        assert figure.axes
+
+
+def test_numbers_are_short():
+    assert [tables.number(value) for value in (0.1234, -0.5, 1.0, 12.345, float("nan"))] == [
+        ".123",
+        "-.500",
+        "1",
+        "12.3",
+        "NaN",
+    ]
+    assert tables.span(statistics.Interval(0.0, 1.0)) == "[.000, 1]"
+
+
+def test_what_is_no_method_is_a_sentence():
+    with pytest.raises(InputError, match="5 is no method"):
+        methods.resolve(5)
+
+
+def test_file_names_are_safe_and_apart():
+    assert workspace.file_name("energy:mask") == "energy--mask"
+    names = [
+        workspace.file_name(text) for text in ("a/b", "a b", "a\\b", "x" * 200, "x" * 201, "..")
+    ]
+    assert len(set(names)) == 6
+    assert all(
+        name and "/" not in name and len(name) <= 90 and not name.startswith(".") for name in names
+    )
+
+
+def command(capsys, *arguments):
+    code = main([str(each) for each in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A small benchmark by the command line."""
+    out = tmp_path_factory.mktemp("digits")
+    arguments = [
+        "--limit",
+        "2",
+        "--methods",
+        "gradient",
+        "--metrics",
+        "energy",
+        "--grid",
+        "2",
+        "--out",
+        str(out),
+    ]
+    assert main(["benchmark", *arguments]) == 0
+    return out
+
+
+def test_the_commands_write_tables_and_agree(capsys, digits, tmp_path):
+    assert {path.name for path in digits.iterdir()} >= {"table.md", "table.csv", "resnet"}
+    assert {path.name for path in (digits / "resnet").glob("*.png")} == {
+        "table.png",
+        "cost.png",
+        "maps.png",
+    }
+    (line,) = csv.DictReader(io.StringIO((digits / "table.csv").read_text()))
+    common = ("--limit", 2, "--metrics", "energy", "--out", tmp_path / "scored", "--json")
+    code, out, _ = command(capsys, "evaluate", digits / "resnet" / "gradient", *common)
+    (row,) = json.loads(out)["rows"]
+    assert (code, row["images"]) == (0, 2)
+    assert row["value"] == pytest.approx(float(line["value"]))
+    maps = workspace.read_arrays(digits / "resnet" / "gradient" / "maps-00000.npz")
+    np.save(tmp_path / "maps.npy", maps["saliency"])
+    code, out, _ = command(capsys, "evaluate", tmp_path / "maps.npy", *common)
+    assert json.loads(out)["rows"][0]["value"] == row["value"]
+    np.savez(tmp_path / "turned.npz", saliency=maps["saliency"][::-1], ids=maps["ids"][::-1])
+    code, out, _ = command(capsys, "evaluate", tmp_path / "turned.npz", *common)
+    assert json.loads(out)["rows"][0]["value"] == pytest.approx(row["value"])
+    with np.load(tmp_path / "scored" / "scores.npz") as arrays:
+        assert arrays["ids"].tolist() == maps["ids"][::-1].tolist()
+        assert arrays["energy:mask"].mean() == pytest.approx(row["value"])
+
+
+def bad_calls(tmp_path, digits):
+    def file(name, **arrays):
+        np.savez(tmp_path / name, **arrays)
+        return tmp_path / name
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.npz").write_text("hello")
+    scalar = tmp_path / "scalar.npy"
+    np.save(scalar, np.float32(3))
+    maps = np.zeros((2, 64, 64), np.float32)
+    gradient = digits / "resnet" / "gradient"
+    return {
+        "missing": ([tmp_path / "none.npz"], "does not exist"),
+        "empty": ([tmp_path / "empty"], "holds no maps"),
+        "text": ([tmp_path / "text.npz"], "is damaged"),
+        "no saliency": ([file("a.npz", maps=maps)], "holds no array saliency [n, h, w], but maps"),
+        "shape": (
+            [file("b.npz", saliency=maps[:, :32]), "--limit", 2],
+            "give one map for each image",
+        ),
+        "number": (
+            [file("c.npz", saliency=maps), "--limit", 3],
+            "holds 2 maps without ids for 3 images",
+        ),
+        "ids": ([file("d.npz", saliency=maps, ids=["x", "y"]), "--limit", 2], "has no image 'x'"),
+        "id count": ([file("e.npz", saliency=maps, ids=["x"])], "holds 1 ids for 2 maps"),
+        "metric": ([gradient, "--limit", 2, "--metrics", "energ"], "unknown metric 'energ'"),
+        "data": ([gradient, "--data", "digit"], "unknown data source"),
+        "again": ([gradient, "--limit", 2, "--metrics", "spread"], "say with method="),
+        "targets": (
+            [gradient, "--limit", 2, "--targets", "labels"],
+            "unknown kind of targets 'labels'",
+        ),
+        "limit": ([gradient, "--limit", 0], "limit is 0"),
+        "scalar": ([scalar], "saliency of shape ()"),
+        "picture": ([digits / "resnet" / "maps.png"], "is no .npz or .npy"),
+    }
+
+
+EVALUATE_CASES = (
+    *(
+        "missing",
+        "empty",
+        "text",
+        "no saliency",
+        "shape",
+        "number",
+        "ids",
+        "id count",
+        "metric",
+        "data",
+        "again",
+        "targets",
+    ),
+    *("limit", "scalar", "picture"),
+)
+
+
+@pytest.mark.parametrize("case", EVALUATE_CASES)
+def test_maps_that_cannot_be_scored_are_one_sentence(capsys, tmp_path, digits, case):
+    calls = bad_calls(tmp_path, digits)
+    assert tuple(calls) == EVALUATE_CASES
+    arguments, message = calls[case]
+    code, out, err = command(capsys, "evaluate", *arguments, "--out", tmp_path / "out")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "resnt"], "did you mean 'resnet'"),
+        (["--models", "resnet", "resnet"], "two models are called resnet"),
+        (["--methods", "rise:sample=3"], "did you mean 'samples'"),
+        (["--data", "folder:nowhere"], "is not a folder"),
+        (["--metrics", "insertion:rise-29"], "did you mean 'insertion:rise-28'"),
+        (["--reference", "mdn"], "unknown reference 'mdn': did you mean 'mdm'"),
+        (["--grid", "-1"], "--grid is -1: give 0 to 100"),
+        (["--grid", "101"], "--grid is 101: give 0 to 100"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_is_one_sentence(capsys, tmp_path, arguments, message):
+    code, out, err = command(capsys, "benchmark", *arguments, "--out", tmp_path / "out")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_maps_of_mdm_explain_are_found_by_their_files_names(tmp_path):
+    class Photographs(Squares):
+        def __getitem__(self, index):
+            return (
+                super()
+                .__getitem__(index)
+                ._replace(id=f"val/{'a' if index < 6 else 'b'}/photo-{min(index, 5)}.png")
+            )
+
+    preprocessing = Preprocessing(3, (32, 32), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
+    for name, target in (("photo-1.png", 2), ("photo-0.png", 1)):
+        np.savez(
+            tmp_path / f"{name}-class{target}.npz",
+            saliency=np.zeros((32, 32)),
+            image_file=name,
+            target=target,
+        )
+    found = saved_maps.read(tmp_path)
+    framed, skipped = saved_maps.matched(found, Photographs(), preprocessing, None, tmp_path)
+    assert [each.id for each in framed] == ["val/a/photo-0.png", "val/a/photo-1.png"]
+    assert found.targets.tolist() == [1, 2]
+    assert skipped == ["square 2 is damaged"]
+    np.savez(tmp_path / "photo-5-class0.npz", saliency=np.zeros((32, 32)))
+    with pytest.raises(InputError, match="may be any of 2 images"):
+        saved_maps.matched(saved_maps.read(tmp_path), Photographs(), preprocessing, None, tmp_path)
+
+
+def test_a_file_of_mdm_explain_or_of_a_benchmark_keeps_its_target(tmp_path):
+    maps = np.zeros((2, 32, 32), np.float32)
+    np.savez(
+        tmp_path / "photo-class2.npz", saliency=maps[0], image_file="photo.png", target=2, steps=20
+    )
+    one = saved_maps.read(tmp_path / "photo-class2.npz")
+    assert (one.saliency.shape, one.ids, one.targets.tolist()) == ((1, 32, 32), ("photo.png",), [2])
+    np.savez(tmp_path / "maps-00000.npz", saliency=maps, ids=["a", "b"], target=[1, 2])
+    assert saved_maps.read(tmp_path / "maps-00000.npz").targets.tolist() == [1, 2]
+    (tmp_path / "maps-00000.npz").unlink()
+    np.savez(tmp_path / "scores.npz", ids=["photo.png"])  # mdm evaluate with the same --out
+    assert saved_maps.read(tmp_path).ids == ("photo.png",)
+
+
+def test_a_map_of_a_damaged_image_is_named(tmp_path):
+    preprocessing = Preprocessing(3, (32, 32), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
+    np.savez(tmp_path / "maps.npz", saliency=np.zeros((1, 32, 32)), ids=["square/2"])
+    with pytest.raises(
+        InputError, match=r"no image 'square/2' that can be read, .* square 2 is damaged"
+    ):
+        saved_maps.matched(
+            saved_maps.read(tmp_path / "maps.npz"), Squares(), preprocessing, None, tmp_path
+        )
+
+
+def test_a_reader_that_has_gone_is_no_error(capsys, digits, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        common = (
+            "--limit",
+            "2",
+            "--methods",
+            "gradient",
+            "--metrics",
+            "energy",
+            "--out",
+            str(digits),
+        )
+        assert main(["benchmark", *common, "--json"]) == 1
+    monkeypatch.undo()
+    assert capsys.readouterr().err == ""
+
+
+def test_explain_by_another_method(capsys, tmp_path):
+    import PIL.Image
+
+    from mdm_jax.data import Digits
+
+    PIL.Image.fromarray((Digits("test")[0].image * 255).astype(np.uint8)).save(
+        tmp_path / "digit.png"
+    )
+    call = ("explain", tmp_path / "digit.png", "--out", tmp_path / "out")
+    code, out, err = command(capsys, *call, "--method", "gradient:reduction=signed", "--json")
+    assert (code, err) == (0, "")
+    (row,) = json.loads(out)["rows"]
+    assert row["evaluations"] == 1
+    with np.load(tmp_path / "out" / f"digit-class{row['class']}.npz") as arrays:
+        assert {"saliency", "attribution", "image_file", "target"} <= set(arrays)
+        assert "mask_vector_0" not in arrays
+        assert arrays["activation"] == pytest.approx(row["before"])
+        assert arrays["activation"] > 1  # a logit, which the gradient's authors explain
+    for arguments, message in (
+        (["--method", "gradiant"], "did you mean 'gradient'"),
+        (["--method", "gradient", "--preset", "paper"], "are MDM's own"),
+        (["--method", "rollout"], "attention"),
+    ):
+        code, _, err = command(capsys, *call, *arguments)
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
+    assert methods.choose("gradient").name == "gradient"
+
+
+def test_the_worst_images_of_the_reference_come_first(whole):
+    """The grid's rows are in the order of the scores, worst first, whichever way the metric
+    points."""
+    model = next(iter(whole.items))
+    for name, metric in whole.metrics.items():
+        entry = next(
+            entry
+            for entry in whole.entries
+            if entry.scores is not None and name in entry.scores.measured
+        )
+        values = entry.scores.per_image(name)
+        figure = benchmark_figures.map_grid(whole, model, 3, (entry.method, name))
+        if values.ndim != 1 or not np.isfinite(values).any():
+            assert figure is None
+            continue
+        shown = [
+            float(text.get_text().split(", ")[1])
+            for ax in figure.axes
+            for text in ax.texts
+            if ", " in text.get_text()
+        ]
+        ordered = np.sort(values[np.isfinite(values)])
+        expected = ordered[:3] if metric.better == "higher" else ordered[::-1][:3]
+        np.testing.assert_allclose(shown, expected, atol=0.0051)
+    assert benchmark_figures.map_grid(whole, model, 3, ("nobody", name)) is None
+
+
+class Threshold(nnx.Module):
+    """Sees how far the upper left is brighter than the background, and for the last square nothing
+    at all."""
+
+    def __call__(self, images):
+        seen = jax.nn.relu((images * 0.25 + 0.5)[:, :18, 4:12].mean((1, 2, 3)) - 0.25)
+        return jnp.stack([20.0 * seen, jnp.zeros_like(seen), jnp.zeros_like(seen)], axis=-1), {}
+
+
+def test_an_image_without_explanation_in_a_chunk_of_its_own_is_counted_and_ends_nothing(
+    classifier, tmp_path
+):
+    blind = dataclasses.replace(classifier, network=Threshold())
+    for chunk in (5, 6):  # the last image alone, and with the others
+        results = run(
+            blind,
+            plan(tmp_path / str(chunk), methods=(MDM,), metrics=("energy:mask",), chunk=chunk),
+        )
+        (entry,) = results.entries
+        assert entry.scores is not None
+        assert entry.failures == {"CONSTANT": 1}
+        assert entry.scores.summary()["energy:mask"].counted == 5
+        assert "for 1 images the activation was the same" in tables.markdown(tables.build(results))
+
+
+def test_one_method_s_cost_has_room_on_its_axis(whole):
+    """Warnings are errors here: without limits of its own this axis is singular for some costs,
+    such as 48."""
+    table = tables.build(whole, "gradient")
+    one = dataclasses.replace(table.of("net")[0], cost=benchmark.Cost(15.0, 3.0))
+    figure = benchmark_figures.quality_against_cost(dataclasses.replace(table, rows=(one,)), "net")
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    assert low < 48 / 2 < 48 * 2 < high

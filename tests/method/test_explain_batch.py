@@ -1,0 +1,244 @@
+"""The batch driver: micro-batches, memory, keys, progress and bad input."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import patch_network
+
+from mdm_jax import PRESETS, InputError, MDMConfig, explain, explain_batch
+from mdm_jax.data import Digits
+from mdm_jax.execution import network
+from mdm_jax.models.pretrained import load_model
+
+pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
+QUICK = MDMConfig(sizes=(4, 8), steps=2)
+
+
+def limited(limit, seen):
+    """A program whose device holds `limit` rows at a time."""
+
+    def program(values):
+        seen.append(len(values))
+        if len(values) > limit:
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes."
+            )
+        return {"twice": 2 * jnp.asarray(values)}
+
+    return program
+
+
+def test_out_of_memory_halves_the_micro_batch_and_goes_on():
+    seen, progress = [], []
+    with pytest.warns(RuntimeWarning) as caught:
+        result = explain_batch.in_micro_batches(
+            limited(3, seen), (np.arange(11),), 8, progress.append
+        )
+    assert [str(w.message) for w in caught] == [
+        f"out of memory: going on with {n} images at a time" for n in (4, 2)
+    ]
+    np.testing.assert_array_equal(result["twice"], 2 * np.arange(11))
+    assert seen == [8, 4, 2, 2, 2, 2, 2, 2]
+    assert progress == [2, 4, 6, 8, 10, 11]
+
+
+def test_out_of_memory_in_the_middle_keeps_what_is_done():
+    seen = []
+
+    def program(values):
+        limit = 4 if len(seen) < 1 else 2
+        return limited(limit, seen)(values)
+
+    with pytest.warns(RuntimeWarning, match="out of memory"):
+        result = explain_batch.in_micro_batches(program, (np.arange(8),), 4, lambda done: None)
+    np.testing.assert_array_equal(result["twice"], 2 * np.arange(8))
+    assert seen == [4, 4, 2, 2]
+
+
+def test_a_single_image_too_large_for_memory_is_one_sentence():
+    with pytest.raises(InputError, match="not enough memory for a single image"):
+        explain_batch.in_micro_batches(limited(0, []), (np.arange(3),), 1, lambda done: None)
+
+
+def test_other_failures_are_not_swallowed():
+    def program(values):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        explain_batch.in_micro_batches(program, (np.arange(3),), 3, lambda done: None)
+
+
+def test_found_micro_batch_follows_network_and_memory(monkeypatch, tiny):
+    shape = (32, 32, 3)
+    each = network.residual_bytes(tiny, shape)
+    if jax.default_backend() == "cpu":
+        assert explain_batch.found_micro_batch(tiny, shape, 100) == 1
+    device = type(
+        "Device",
+        (),
+        {"memory_stats": lambda self: {"bytes_limit": 100 * each, "bytes_in_use": 10 * each}},
+    )
+    monkeypatch.setattr(explain_batch.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(explain_batch.jax, "local_devices", lambda: [device()])
+    assert explain_batch.found_micro_batch(tiny, shape, 100) == 30
+    assert explain_batch.found_micro_batch(tiny, shape, 5) == 5
+
+
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="bitwise only where the compiled batch shape is fixed"
+)
+def test_number_order_and_place_of_images_change_no_bit():
+    """On the embedded network, whose ReLUs would turn a rounding into another mask."""
+    classifier, source = load_model(), Digits("test")
+    scenes = np.stack([source[i].image for i in (3, 4, 1, 2, 0)])
+    whole = explain(
+        classifier, scenes, config=replace(PRESETS["fast"], steps=12), ids=[3, 4, 1, 2, 0]
+    )
+    single = explain(classifier, scenes[1:2], config=replace(PRESETS["fast"], steps=12), ids=[4])
+    turned = explain(
+        classifier, scenes[::-1], config=replace(PRESETS["fast"], steps=12), ids=[0, 2, 1, 4, 3]
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1:2], b), whole, single)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[::-1]), whole, turned)
+
+
+def test_keys_come_from_ids(images):
+    def noisy(image, *, key):
+        return jax.random.uniform(key, image.shape)
+
+    config = replace(QUICK, fill=noisy, start="half")
+    same = np.repeat(images[:1], 2, axis=0)
+    first = explain(patch_network, same, 0, config=config, ids=["cat.jpg", "dog.jpg"])
+    assert not np.allclose(first.info.activation_fill[0], first.info.activation_fill[1])
+    swapped = explain(patch_network, same, 0, config=config, ids=["dog.jpg", "cat.jpg"])
+    np.testing.assert_allclose(
+        first.info.activation_fill, swapped.info.activation_fill[::-1], rtol=1e-6
+    )
+    other = explain(
+        patch_network, same, 0, config=config, ids=["cat.jpg", "dog.jpg"], key=jax.random.key(7)
+    )
+    assert not np.allclose(first.info.activation_fill, other.info.activation_fill)
+
+
+def test_id_numbers_are_stable():
+    np.testing.assert_array_equal(
+        explain_batch.id_numbers([0, 5, 2**40 + 3, "cat.jpg"]), [0, 5, 3, 294389760]
+    )
+    assert explain_batch.id_numbers([Path("cat.jpg")])[0] == 294389760
+    assert explain_batch.id_numbers([os.fsdecode(b"caf\xe9.jpg")]).dtype == np.uint32
+
+
+def test_the_counter_of_compilations_counts(images, compilations):
+    with compilations as compiled:
+        explain(lambda x: patch_network(x), images, config=QUICK)
+    assert compiled.count > 0
+
+
+def test_progress_is_told(images):
+    told = []
+    explain(patch_network, images, config=QUICK, micro_batch=2, on_progress=told.append)
+    assert told == [2, 3]
+
+
+def test_another_value_of_a_number_does_not_compile_again(images, compilations):
+    explain(patch_network, images, config=QUICK)
+    with compilations as compiled:
+        explain(
+            patch_network,
+            images,
+            config=replace(QUICK, learning_rate=0.1, tolerance=0.5),
+            key=jax.random.key(3),
+        )
+    assert compiled.count == 0
+
+
+def test_a_method_of_ones_own(images):
+    def brightness(
+        predict, image, target=None, *, node="probability", key, config=None, trace=False
+    ):
+        from mdm_jax import mdm
+
+        explanation = mdm.explain(predict, image, target, node=node, key=key, config=QUICK)
+        return explanation._replace(saliency=image.mean(-1))
+
+    explanation = explain(patch_network, images, method=brightness)
+    np.testing.assert_allclose(explanation.saliency, images.mean(-1), rtol=1e-5)
+
+
+def with_nan(images):
+    broken = images.copy()
+    broken[1, 0, 0, 0] = np.nan
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[0], r"shape \(32, 32, 3\): give \[n, height, width, channels\]"),
+        (lambda x: x[:0], "the batch is empty"),
+        (lambda x: x[:, :1, :1], "give 8 pixels a side or more"),
+        (lambda x: (x * 255).astype(np.uint8), "images are uint8"),
+        (lambda x: x * 255, "image 0 has values from"),
+        (with_nan, "image 1 holds NaN"),
+    ],
+)
+def test_bad_images(images, change, message):
+    with pytest.raises(InputError, match=message):
+        explain(patch_network, change(images), config=QUICK)
+
+
+def test_images_of_different_shapes_are_named(images):
+    with pytest.raises(InputError, match="images differ in shape"):
+        explain(patch_network, [images[0], images[0][:16]], config=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"targets": 2}, "class index 2 is out of range: the network has 2 classes, 0 to 1"),
+        ({"targets": [0, 1]}, r"targets have shape \(2,\)"),
+        ({"targets": 0.5}, "type float64"),
+        ({"method": "mdn"}, "did you mean 'mdm'"),
+        ({"config": "papr"}, "did you mean 'paper'"),
+        ({"node": "logitt"}, "did you mean 'logit'"),
+        ({"micro_batch": 0}, "micro_batch is 0"),
+        ({"ids": ["a"]}, "1 ids for 3 images"),
+        ({"ids": [0.5, 1, 2]}, "the id 0.5 is neither"),
+        ({"key": -1}, "the seed is -1"),
+        ({"config": {"steps": 3}}, "config is a dict"),
+    ],
+)
+def test_bad_arguments(images, arguments, message):
+    with pytest.raises(InputError, match=message):
+        explain(patch_network, images, **({"config": QUICK} | arguments))
+
+
+def test_constant_network_is_named():
+    images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    with pytest.raises(InputError, match="the same activation for every image and its fill"):
+        explain(lambda x: jnp.broadcast_to(jnp.arange(3.0), (len(x), 3)), images, config=QUICK)
+
+
+def test_a_blank_image_is_a_status_and_a_map_of_zeros(images):
+    blank = np.full_like(images[:1], 0.5)
+    settings = replace(QUICK, sizes=(32,))
+    mixed = explain(patch_network, np.concatenate([images[:1], blank]), 0, config=settings)
+    assert mixed.info.status.tolist() == [1, 3]
+    assert not mixed.saliency[1].any()
+    assert explain(patch_network, blank, 0, config=settings).info.status.tolist() == [3]
+
+
+def test_nan_weights_are_named(images):
+    weights = jnp.full((3, 2), jnp.nan)
+    with pytest.raises(InputError, match="NaN or infinite for every image: check the weights"):
+        explain(lambda x: x.mean((1, 2)) @ weights, images, config=QUICK)
+
+
+def test_the_config_of_another_method_is_one_sentence(images):
+    with pytest.raises(InputError, match="rise takes a RISEConfig"):
+        explain(patch_network, images, method="rise", config="paper")

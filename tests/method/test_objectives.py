@@ -1,0 +1,174 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from mdm_jax import InputError, objectives
+
+
+def view(activation, reference, mask=None, nothing=0.0, rest=None):
+    mask = jnp.ones((4, 4)) if mask is None else mask
+    image = jnp.zeros((*mask.shape, 3))
+    activation, reference, nothing = (
+        jnp.asarray(value) for value in (activation, reference, nothing)
+    )
+    rest = None if rest is None else jnp.asarray(rest)
+    return objectives.View(
+        mask,
+        activation,
+        reference,
+        image,
+        image,
+        None,
+        jnp.int32(0),
+        nothing,
+        jnp.float32(0.5),
+        rest,
+    )
+
+
+def test_scalar_distances():
+    seen = view(0.5, 0.8)
+    values = {name: float(distance(seen)) for name, distance in objectives.DISTANCES.items()}
+    cross = -(0.8 * np.log(0.5) + 0.2 * np.log(0.5))
+    entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
+    expected = {
+        "absolute": 0.3,
+        "squared": 0.09,
+        "relative": 0.375,
+        "share": 0.375,
+        "lost_share": 0.375,
+        "shortfall": 0.3,
+        "kl": cross - entropy,
+        "cross_entropy": cross,
+    }
+    assert values == pytest.approx(expected, rel=1e-5)
+
+
+def test_shares_are_the_same_for_a_similarity_and_a_distance():
+    similarity = view(0.6, 0.8, nothing=0.3, rest=0.4)
+    distance = view(3.0, 1.0, nothing=6.0, rest=5.0)  # small where the image fits
+    assert objectives.share(similarity) == pytest.approx(0.2 / 0.5)
+    assert objectives.share(distance) == pytest.approx(2 / 5)
+    assert objectives.lost_share(similarity) == objectives.share(similarity)
+    assert objectives.lost_share(distance) == objectives.share(distance)
+    assert objectives.lost_share(view(0.76, 0.8, nothing=0.79)) == pytest.approx(
+        0.04 / 0.24, rel=1e-4
+    )  # and not 4
+    assert objectives.lost_share(view(0.9, 0.8, nothing=0.3)) == 0  # more similar than the original
+    assert objectives.lost_share(view(0.5, 1.0, nothing=6.0)) == 0  # nearer than the original
+    assert objectives.rest_share(similarity) == pytest.approx(0.1 / 0.5)
+    assert objectives.rest_share(distance) == pytest.approx(1 / 5)
+    assert (
+        objectives.rest_share(view(0.6, 0.8, nothing=0.3, rest=0.2)) == 0
+    )  # less than the fill is nothing left
+    assert objectives.rest_share(view(3.0, 1.0, nothing=6.0, rest=7.0)) == 0
+    with pytest.raises(InputError, match="needs_rest=True"):
+        objectives.rest_share(view(0.6, 0.8))
+
+
+def test_to_activate_more_than_the_original_costs_no_shortfall():
+    assert objectives.shortfall(view(0.9, 0.8)) == 0
+    assert objectives.shortfall(view([0.5, 3.0], [1.0, 1.0])) == pytest.approx(0.25)
+
+
+def test_surprise_falls_with_the_probability_whatever_the_original_says():
+    assert (
+        objectives.surprise(view(0.5, 0.8))
+        == objectives.surprise(view(0.5, 0.1))
+        == pytest.approx(np.log(2))
+    )
+    assert objectives.surprise(view(1.0, 0.8)) == 0
+    assert jnp.isfinite(objectives.surprise(view(0.0, 0.8)))
+
+
+def test_late_area_grows_with_the_progress():
+    mask = jnp.full((4, 4), 0.5)
+    for progress in (0.0, 0.25, 0.75):
+        seen = view(0.0, 0.0, mask)._replace(progress=jnp.float32(progress))
+        assert objectives.late_area(seen) == pytest.approx(progress * 0.5)
+
+
+def test_vector_distances():
+    p, q = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.3, 0.6])
+    seen = view(np.log(q).astype(np.float32) + 5, np.log(p).astype(np.float32))
+    assert objectives.kl(seen) == pytest.approx((p * np.log(p / q)).sum(), rel=1e-4)
+    assert objectives.cross_entropy(seen) == pytest.approx(-(p * np.log(q)).sum(), rel=1e-4)
+    assert objectives.absolute(view([0.0, 3.0], [1.0, 1.0])) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("name", objectives.DISTANCES)
+def test_distances_are_least_where_nothing_changed(name):
+    def distance(activation):
+        return objectives.DISTANCES[name](view(activation, 0.8))
+
+    assert distance(0.8) <= min(distance(0.7), distance(0.9))
+    assert jnp.isfinite(jax.grad(distance)(0.8))
+    check_grads(distance, (0.6,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", objectives.DISTANCES)
+@pytest.mark.parametrize("reference", [0.0, 1.0])
+def test_distances_are_finite_at_the_ends(name, reference):
+    value, gradient = jax.value_and_grad(lambda a: objectives.DISTANCES[name](view(a, reference)))(
+        1.0 - reference
+    )
+    assert jnp.isfinite(value)
+    assert jnp.isfinite(gradient)
+
+
+def test_area_and_variation():
+    mask = jnp.zeros((4, 4)).at[:, :2].set(1.0)
+    assert objectives.mask_area(view(0.0, 0.0, mask)) == 0.5
+    assert objectives.mask_variation(view(0.0, 0.0, mask)) == pytest.approx(4 / 12)
+
+
+def test_total_adds_weighted_terms_and_reports_each():
+    def darkness(seen):
+        return 1.0 - seen.mask.mean()
+
+    terms = (
+        objectives.consistency("absolute", 2.0),
+        objectives.area(3.0),
+        objectives.term(darkness, 0.5),
+    )
+    value, values = objectives.total(terms, view(0.5, 0.9, jnp.full((4, 4), 0.25)))
+    assert {name: float(v) for name, v in values.items()} == pytest.approx(
+        {"absolute": 0.4, "area": 0.25, "darkness": 0.75}
+    )
+    assert value == pytest.approx(2 * 0.4 + 3 * 0.25 + 0.5 * 0.75)
+
+
+def test_a_term_that_is_no_number_is_told():
+    terms = (objectives.consistency(), objectives.term(lambda seen: seen.mask, name="whole"))
+    with pytest.raises(InputError, match=r"'whole' has the shape \(4, 4\): return one number"):
+        objectives.total(terms, view(0.5, 0.9, jnp.full((4, 4), 0.25)))
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ((), "no terms"),
+        ((objectives.area(-1.0),), "not negative"),
+        ((objectives.area(float("nan")),), "finite"),
+        ((objectives.area(1.0), objectives.area(2.0)), "named alike"),
+    ],
+)
+def test_bad_objectives(terms, message):
+    with pytest.raises(InputError, match=message):
+        objectives.check(terms)
+
+
+def test_terms_from_a_file():
+    terms = objectives.from_mapping({"squared": 1.0, "area": 2.0, "removal": 0.5})
+    assert [(each.name, each.weight, each.needs_rest) for each in terms] == [
+        ("squared", 1.0, False),
+        ("area", 2.0, False),
+        ("removal", 0.5, True),
+    ]
+    assert terms[2] == objectives.removal(0.5)
+    with pytest.raises(InputError, match="did you mean 'area'"):
+        objectives.from_mapping({"are": 1.0})
+    with pytest.raises(InputError, match="did you mean 'absolute'"):
+        objectives.consistency("absolut")

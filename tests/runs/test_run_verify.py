@@ -1,0 +1,227 @@
+"""What is missing, duplicate, corrupt or stray in a run is found, taken back and computed again."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+
+import numpy as np
+import pytest
+from test_run_store import (
+    LAYOUT,
+    chunk_data,
+    content,
+    description,
+    one_sentence,
+    started,
+    whole_run,
+)
+
+from mdm_jax.errors import InputError
+from mdm_jax.runs import arrays, records
+from mdm_jax.runs.chunks import Layout
+from mdm_jax.runs.reader import open_run
+from mdm_jax.runs.store import fingerprint, open_store, record_key
+from mdm_jax.runs.verify import check, repair, status
+
+ARRAY = "mask_vectors/3x4/c/1/0/0"
+RECORD = "records/00001.parquet"
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path, left):
+    path.write_bytes(path.read_bytes()[:left])
+
+
+def of_chunk(source, target):
+    return lambda run: shutil.copy(run / source, run / target)
+
+
+def forged(rows, chunk=1, **meta):
+    """A record file of chunk 1 with rows of these numbers; the checksums are right."""
+
+    def write(run):
+        schema = records.schema(["area"], vector=False)
+        found = records.footer((run / RECORD).read_bytes())._replace(**meta)
+        table = records.table([{"row": row} for row in rows], schema)
+        (run / RECORD).write_bytes(
+            records.encode(table, chunk, found.rows, found.checksums, found.run)
+        )
+
+    return write
+
+
+def add(name):
+    def write(run):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(b"a file")
+
+    return write
+
+
+FAULTS = {
+    "array flipped in its middle": (lambda run: flip(run / ARRAY, 30), 1, "corrupt", ARRAY),
+    "array flipped at its start": (lambda run: flip(run / ARRAY, 0), 1, "corrupt", ARRAY),
+    "array flipped in its checksum": (lambda run: flip(run / ARRAY, -1), 1, "corrupt", ARRAY),
+    "array cut": (lambda run: cut(run / ARRAY, 20), 1, "corrupt", ARRAY),
+    "array empty": (lambda run: cut(run / ARRAY, 0), 1, "corrupt", ARRAY),
+    "array gone": (lambda run: (run / ARRAY).unlink(), 1, "missing", ARRAY),
+    "array of another chunk": (of_chunk("mask_vectors/3x4/c/0/0/0", ARRAY), 1, "corrupt", ARRAY),
+    "saliency of another chunk": (of_chunk("saliency/c/0/0/0", "saliency/c/2/0/0"), 2, "corrupt", "saliency/c/2/0/0"),
+    "record gone": (lambda run: (run / RECORD).unlink(), 1, "missing", RECORD),
+    "record cut": (lambda run: cut(run / RECORD, -9), 1, "corrupt", RECORD),
+    "record empty": (lambda run: cut(run / RECORD, 0), 1, "corrupt", RECORD),
+    "record flipped": (lambda run: flip(run / RECORD, 30), 1, "corrupt", RECORD),
+    "record of another chunk": (of_chunk("records/00000.parquet", RECORD), 1, "duplicate", RECORD),
+    "record of other settings": (forged(range(4, 8), run="other"), 1, "corrupt", RECORD),
+    "rows twice": (forged([4, 5, 5, 7]), 1, "duplicate", RECORD),
+    "rows of another chunk": (forged(range(4)), 1, "corrupt", RECORD),
+    "rows that lack": (forged(range(4, 7)), 1, "corrupt", RECORD),
+    "record beyond the last": (of_chunk(RECORD, "records/00004.parquet"), None, "stray", "records/00004.parquet"),
+    "file among the records": (add("records/notes.txt"), None, "stray", "records/notes.txt"),
+    "array chunk beyond": (add("saliency/c/3/0/0"), None, "stray", "saliency/c/3/0/0"),
+    "file in an array": (add("mask_vectors/2x2/a/b"), None, "stray", "mask_vectors/2x2/a/b"),
+    "metadata gone": (lambda run: (run / "saliency/zarr.json").unlink(), None, "missing", "saliency/zarr.json"),
+    "metadata cut": (lambda run: cut(run / "saliency/zarr.json", 9), None, "corrupt", "saliency/zarr.json"),
+    "metadata flipped": (lambda run: flip(run / "saliency/zarr.json", 80), None, "corrupt", "saliency/zarr.json"),
+    "group gone": (lambda run: (run / "mask_vectors/zarr.json").unlink(), None, "missing", "mask_vectors/zarr.json"),
+    "whole gone": (lambda run: (run / "zarr.json").unlink(), None, "missing", "zarr.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_found_and_mended(tmp_path, name):
+    harm, chunk, what, key = FAULTS[name]
+    store = whole_run(tmp_path / "a")
+    whole_run(tmp_path / "b")
+    assert check(store) == []
+    harm(tmp_path / "a")
+    faults = check(store)
+    assert [(fault.chunk, fault.what, fault.key) for fault in faults] == [(chunk, what, key)]
+    assert "\n" not in faults[0].sentence
+    repair(store, faults)
+    if key == "zarr.json":
+        assert "the same command again puts it back" in check(store)[0].sentence
+        started(tmp_path / "a")
+    lost = set(range(LAYOUT.chunks)) - store.committed()
+    assert lost == ({chunk} if chunk is not None else set())
+    for missing in lost:
+        store.write(chunk_data(missing)).result()
+    theirs = [key] if name.startswith("file") else []  # left where it is
+    assert [fault.key for fault in check(store)] == theirs
+    for key in theirs:
+        (tmp_path / "a" / key).unlink()
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_every_fault_at_once_is_found(tmp_path):
+    store = whole_run(tmp_path)
+    flip(tmp_path / "mask_vectors/2x2/c/0/0/0", 30)
+    of_chunk("records/00000.parquet", "records/00002.parquet")(tmp_path)
+    (tmp_path / RECORD).unlink()
+    of_chunk("records/00002.parquet", "records/00009.parquet")(tmp_path)
+    found = [(fault.chunk, fault.what) for fault in check(store)]
+    assert found == [(0, "corrupt"), (1, "missing"), (2, "duplicate"), (None, "stray")]
+
+
+def test_a_chunk_without_any_result_has_no_files_and_no_fault(tmp_path):
+    store = started(tmp_path)
+    data = chunk_data(0)
+    store.write(
+        data._replace(
+            arrays={name: np.full_like(values, np.nan) for name, values in data.arrays.items()}
+        )
+    ).result()
+    assert not (tmp_path / "saliency/c/0/0/0").exists()
+    assert [(fault.chunk, fault.what) for fault in check(store)] == [(1, "missing"), (2, "missing")]
+
+
+def test_a_flip_anywhere_in_a_record_that_changes_it_is_found(tmp_path):
+    """Every bit that matters: what is not found reads back as the same table."""
+    store = whole_run(tmp_path, [0, 1, 2])
+    path = tmp_path / RECORD
+    whole = path.read_bytes()
+    expected = records.decode(whole)
+    for at in range(0, len(whole), 23):
+        flip(path, at)
+        faults = [fault for fault in check(store) if fault.chunk == 1]
+        if not faults:
+            assert records.decode(path.read_bytes()) == expected
+        path.write_bytes(whole)
+
+
+def test_files_of_a_person_beside_the_run_are_no_faults(tmp_path):
+    store = whole_run(tmp_path)
+    for name in ("notes.txt", "report/index.html", "mask_vectors/mean/c/0"):
+        add(name)(tmp_path)
+    assert check(store) == []
+
+
+def test_status_says_how_far_a_run_is(tmp_path):
+    store = whole_run(tmp_path, [0, 1])
+    with store.locked((1, 2)):
+        found = status(store)
+    assert (found.committed, found.chunks) == (2, 3)
+    assert (found.rows, found.statuses) == (10, {"CONVERGED": 7, "UNREADABLE": 1})
+    assert found.running == [(1, 2)]
+    assert found.bytes == sum(map(len, content(tmp_path).values()))
+    cut(tmp_path / RECORD, 9)
+    assert (status(store).committed, status(store).running) == (1, [])
+
+
+@pytest.mark.parametrize("question", [status, check, lambda store: repair(store, [])])
+def test_no_run_to_look_at(tmp_path, question):
+    with pytest.raises(InputError, match="holds no run") as error:
+        question(open_store(tmp_path))
+    one_sentence(error)
+
+
+@pytest.mark.parametrize("key", [ARRAY, RECORD])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, key):
+    store = whole_run(tmp_path)
+    (tmp_path / key).unlink()
+    (tmp_path / key).symlink_to(tmp_path / key)  # the system's error, for any user
+    with pytest.raises(
+        InputError, match=r"cannot be read \(.*symbolic links\): check the permissions and the disk"
+    ):
+        check(store)
+
+
+def test_a_column_of_another_name_is_told_to_a_reader(tmp_path):
+    whole_run(tmp_path)
+    path = tmp_path / RECORD
+    path.write_bytes(path.read_bytes().replace(b"kept_area", b"kept_aria"))
+    with pytest.raises(InputError, match=r"records of .* are damaged.*: `mdm run verify") as error:
+        len(open_run(tmp_path))
+    one_sentence(error)
+
+
+def test_checking_needs_the_memory_of_a_chunk(tmp_path):
+    """60 chunks of 8 MiB each, which compress to nothing on the disk, in less than 100 MiB."""
+    layout = Layout(items=60, targets=1, chunk=1)
+    name, spec = "saliency", arrays.Spec((2048, 2048), "float16")
+    store = open_store(tmp_path)
+    store.begin(plain := description() | {"layout": {"items": 60, "targets": 1, "chunk": 1}})
+    store.create({name: spec}, layout)
+    zeros = np.zeros((1, *spec.shape), np.float16)
+    store.array(name)[:1].write(zeros).result()
+    one = (tmp_path / name / "c/0/0/0").read_bytes()
+    schema = records.schema([], vector=False)
+    for chunk in range(layout.chunks):
+        table, rows = records.table([{"row": chunk}], schema), layout.rows_of(chunk)
+        add(arrays.chunk_key(name, 3, chunk))(tmp_path)
+        (tmp_path / arrays.chunk_key(name, 3, chunk)).write_bytes(one)
+        record = records.encode(
+            table, chunk, rows, {name: arrays.checksum(zeros)}, fingerprint(plain)
+        )
+        add(record_key(chunk))(tmp_path)
+        (tmp_path / record_key(chunk)).write_bytes(record)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert check(store) == []
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+    assert len(open_run(tmp_path)) == 60
