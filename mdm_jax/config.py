@@ -38,7 +38,7 @@ class MDMConfig:
     schedule: str = field(default="joint", metadata=STATIC)
     """joint: one masked image, seen through the stacked mask; independent: one masked image per
     size"""
-    parametrisation: str = field(default="sigmoid", metadata=STATIC)
+    parametrization: str = field(default="sigmoid", metadata=STATIC)
     """how mask values stay in [0, 1]: sigmoid, or box (projected after every step)"""
     start: Any = 0.9
     """first mask: "ones", "half", "random", a number, a map [h, w] in [0, 1] (leaf), or the name of
@@ -50,7 +50,7 @@ class MDMConfig:
     """the area that may be kept at the end, a share of the image: the bound falls to it step by
     step; None sets none (leaf)"""
     fill: Any = "blur"
-    """what replaces masked pixels: a name, a colour or image, or a function (image, *, key) ->
+    """what replaces masked pixels: a name, a color or image, or a function (image, *, key) ->
     image; several, in a tuple, take turns from step to step (leaf)"""
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
@@ -70,7 +70,7 @@ class MDMConfig:
     learning_rate: Any = 1.0
     """learning rate (leaf)"""
     steps: int = field(default=15, metadata=STATIC)
-    """optimiser steps; with `until_converged`, at most so many"""
+    """optimizer steps; with `until_converged`, at most so many"""
     until_converged: bool = field(default=False, metadata=STATIC)
     """stop an image once its objective no longer improves, but not before all sizes have joined
     (`coarse_to_fine`)"""
@@ -84,7 +84,7 @@ class MDMConfig:
         looked at."""
         if self.schedule not in ("joint", "independent"):
             raise unknown("schedule", self.schedule, ["joint", "independent"])
-        masks.parametrisation(self.parametrisation)
+        masks.parametrization(self.parametrization)
         objectives.check(self.objective)
         if not (1 <= self.steps <= MAX_STEPS and 1 <= self.patience <= MAX_STEPS):
             raise InputError(
@@ -146,7 +146,7 @@ PRESETS: dict[str, MDMConfig] = {
     "best": MDMConfig(steps=150, learning_rate=0.3, fill=("blur", "mean", "noise")),
     "paper": MDMConfig(
         schedule="independent",
-        parametrisation="box",
+        parametrization="box",
         start="ones",
         coarse_to_fine=None,
         fill="mean",
@@ -169,13 +169,13 @@ def preset(name: str) -> MDMConfig:
 WRITTEN: dict[str, tuple[type | tuple[type, ...], str]] = {
     "sizes": (list, "a list such as [4, 8, [8, 6]]"),
     "schedule": (str, '"joint" or "independent"'),
-    "parametrisation": (str, '"sigmoid" or "box"'),
+    "parametrization": (str, '"sigmoid" or "box"'),
     "start": ((str, int, float), "a name or a number"),
     "coarse_to_fine": ((int, float), "a share of the steps"),
     "area_budget": ((int, float), "a share of the image"),
     "fill": (
         (str, int, float, list),
-        'a name, several such as ["blur", "mean"], a number, or a colour such as [0.5, 0.5, 0.5]',
+        'a name, several such as ["blur", "mean"], a number, or a color such as [0.5, 0.5, 0.5]',
     ),
     "redraw_fill": (bool, "true or false"),
     "objective": (dict, "a table of names and weights such as { lost_share = 1.0, area = 30.0 }"),

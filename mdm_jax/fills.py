@@ -18,12 +18,12 @@ from mdm_jax.types import Fill, Image, Scalar
 
 
 def mean() -> Fill:
-    """The image's mean colour everywhere."""
+    """The image's mean color everywhere."""
     return _mean
 
 
-def colour(value: Num[Any, " c"] | float) -> Fill:
-    """One given colour, a number or one value per channel."""
+def color(value: Num[Any, " c"] | float) -> Fill:
+    """One given color, a number or one value per channel."""
     return Partial(_given, jnp.asarray(value, jnp.float32))
 
 
@@ -38,7 +38,7 @@ def blur(sigma: Scalar = 10.0) -> Fill:
 
 
 def noise(scale: Scalar = 0.2) -> Fill:
-    """Gaussian noise of standard deviation `scale` around the mean colour, clipped to [0, 1]; drawn
+    """Gaussian noise of standard deviation `scale` around the mean color, clipped to [0, 1]; drawn
     from the key."""
     return Partial(_noise, scale=scale)
 
@@ -49,19 +49,19 @@ def mixture(*choices: Any) -> Fill:
 
 
 def neutral(predict: Any, channels: int) -> Float[Array, " c"]:
-    """The colour [c] that the network sees as zero: its preprocessing's mean where it has one (a
+    """The color [c] that the network sees as zero: its preprocessing's mean where it has one (a
     `Classifier`), else 0.5.
 
-    What others mean by black, who set pixels to zero after the images were normalised.
+    What others mean by black, who set pixels to zero after the images were normalized.
     """
-    mean_colour = getattr(getattr(predict, "preprocessing", None), "mean", 0.5)
-    return jnp.broadcast_to(jnp.asarray(mean_colour, jnp.float32), (channels,))
+    mean_color = getattr(getattr(predict, "preprocessing", None), "mean", 0.5)
+    return jnp.broadcast_to(jnp.asarray(mean_color, jnp.float32), (channels,))
 
 
 FILLS = {
     "mean": mean,
-    "black": lambda: colour(0.0),
-    "grey": lambda: colour(0.5),
+    "black": lambda: color(0.0),
+    "gray": lambda: color(0.5),
     "blur": blur,
     "noise": noise,
 }
@@ -74,9 +74,9 @@ def is_name(fill: Any) -> bool:
 
 def resolve(fill: Any) -> Fill:
     """A fill from its name (or that of your own function, see `mdm_jax.plugins`), from an array (a
-    colour [c] or an image [h, w, c]), or the function that it is.
+    color [c] or an image [h, w, c]), or the function that it is.
 
-    Several names or functions, in a tuple, are their `mixture`; several numbers are a colour.
+    Several names or functions, in a tuple, are their `mixture`; several numbers are a color.
 
     Raises InputError for anything else.
     """

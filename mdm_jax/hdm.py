@@ -12,7 +12,7 @@ and then hands on what is left of the image, where E_r is 1 wherever M_r exceeds
 maximum:
 
     E_r = min(1, erasure * M_r / max M_r),    x_(r+1) = (1 - E_r) * x_r + E_r * b
-    saliency = normalise(max_r w_r * normalise(M_r))
+    saliency = normalize(max_r w_r * normalize(M_r))
 
 A find weighs what it restores alone, but not more than the rest that it was found in still
 activates:
@@ -25,7 +25,7 @@ nothing to the map.
 
 Source: Peng, Yang, Liu, He, "Hierarchical Dynamic Masks for Visual Explanation of Neural Networks",
   arXiv 2301.04970. From its
-abstract: small benchmark masks learned roughly, by optimisation; they guide the learning of large
+abstract: small benchmark masks learned roughly, by optimization; they guide the learning of large
   auxiliary masks, and both are superposed (a module of dynamic masks, DM); such modules are
   concatenated, and each finds and fuses the regions of interest in the decisions that remain in the
   masked image. No full text could be had: how the benchmark guides, how a find is erased, what a
@@ -68,9 +68,9 @@ class HDMConfig:
     auxiliary_sizes: tuple[int, ...] | None = field(default=None, metadata=STATIC)
     """sizes of the large masks; None: the larger half of MDM's"""
     benchmark_steps: int = field(default=5, metadata=STATIC)
-    """optimiser steps of the small masks alone, in each round"""
+    """optimizer steps of the small masks alone, in each round"""
     auxiliary_steps: int = field(default=15, metadata=STATIC)
-    """optimiser steps of all masks together, in each round"""
+    """optimizer steps of all masks together, in each round"""
     erasure: Any = 4.0
     """what is found is erased wholly where its mask exceeds 1 / erasure of its maximum, below in
     proportion (leaf)"""
@@ -115,7 +115,7 @@ class HDMConfig:
         return MDMConfig(
             sizes=sizes,
             schedule="joint",
-            parametrisation="sigmoid",
+            parametrization="sigmoid",
             start=self.start,
             coarse_to_fine=None,
             fill=self.fill,
@@ -200,7 +200,7 @@ def explain(
         | {f"weight_{r + 1}": weights[r] for r in numbers},
         steps=config.rounds * config.benchmark_steps + states.steps.sum(),
     )
-    saliency = masks.normalise(jnp.max(each * jax.vmap(masks.normalise)(finds.mask), axis=0))
+    saliency = masks.normalize(jnp.max(each * jax.vmap(masks.normalize)(finds.mask), axis=0))
     return Explanation(
         saliency, tuple(vector[r] for r in numbers for vector in finds.vectors), info
     )
@@ -214,22 +214,22 @@ def dynamic_masks(
     shape = problem.image.shape[0], problem.image.shape[1]
     small, large = config.sizes(shape)
     benchmark, superposed = config.benchmark(small), config.superposed((*small, *large))
-    parametrisation = masks.parametrisation(superposed.parametrisation)
+    parametrization = masks.parametrization(superposed.parametrization)
     first, _ = solver.run_fixed(
         mdm.make_solver(predict, problem, node=node, config=benchmark),
         mdm.first_parameters(problem, benchmark),
         steps=benchmark.steps,
         key=problem.key,
     )
-    guide = rendered(tuple(map(parametrisation.decode, first.parameters)), shape)
-    guided = map(parametrisation.encode, masks.start(guide, large, key=problem.key))
+    guide = rendered(tuple(map(parametrization.decode, first.parameters)), shape)
+    guided = map(parametrization.encode, masks.start(guide, large, key=problem.key))
     state, _ = solver.run_fixed(
         mdm.make_solver(predict, problem, node=node, config=superposed),
         (*first.parameters, *guided),
         steps=superposed.steps,
         key=jax.random.fold_in(problem.key, benchmark.steps),
     )
-    vectors = tuple(map(parametrisation.decode, state.parameters))
+    vectors = tuple(map(parametrization.decode, state.parameters))
     status = jnp.maximum(state.status, first.status)
     return rendered(vectors, shape), state._replace(status=status), vectors
 

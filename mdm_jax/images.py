@@ -23,7 +23,7 @@ MIN_SIDE = 8
 MAX_PIXELS = 100_000_000
 """larger files are refused before they are decoded (decompression bombs)"""
 MAX_ASPECT = 8
-"""a longer strip is cut to its centre before it is resized, or resizing it would need memory for
+"""a longer strip is cut to its center before it is resized, or resizing it would need memory for
 pixels that none sees"""
 DRAWINGS = {"EPS", "WMF"}
 """formats that are programs, for which Pillow would start another program"""
@@ -36,7 +36,7 @@ RESAMPLING = {
     "lanczos": PIL.Image.Resampling.LANCZOS,
 }
 CROP_MODES = ("center", "squash")
-"""timm's names: keep the aspect and crop the centre, or give it up and keep all"""
+"""timm's names: keep the aspect and crop the center, or give it up and keep all"""
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """control characters, and what stands for bytes that are no UTF-8"""
 
@@ -49,7 +49,7 @@ def read(path: str | Path) -> PIL.Image.Image:
     """An image file as 8-bit RGB, upright.
 
     EXIF rotation is applied, transparency is laid on white, CMYK and palettes are converted, 16-bit
-    grey keeps its range, an animation gives its first frame. Raises InputError for what is no
+    gray keeps its range, an animation gives its first frame. Raises InputError for what is no
     image, empty, truncated, tiny or huge."""
     path = Path(path)
     shown = printable(path)
@@ -136,7 +136,7 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def to_array(image: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
-    """An 8-bit image, RGB or grey, as float32 in [0, 1]."""
+    """An 8-bit image, RGB or gray, as float32 in [0, 1]."""
     array = np.asarray(image, np.float32) / 255.0
     return array if array.ndim == 3 else array[..., None]
 
@@ -154,7 +154,7 @@ def fit(
     interpolation: str = "bilinear",
     mode: str = "center",
 ) -> PIL.Image.Image:
-    """Resize so that a centre crop of (height, width) is the share `crop` of the short side, then
+    """Resize so that a center crop of (height, width) is the share `crop` of the short side, then
     crop, as timm does.
 
     For a square crop the sides are rounded as torchvision's `Resize` does, for another as timm's
@@ -162,18 +162,18 @@ def fit(
     `crop` of both, whatever the aspect."""
     height, width = size
     room, resized = placement(image.size, size, crop=crop, mode=mode)
-    if room != image.size:  # a strip: the centre is all that the crop will see
-        image = _centre(image, *room)
+    if room != image.size:  # a strip: the center is all that the crop will see
+        image = _center(image, *room)
     if resized != image.size:
         image = image.resize(resized, RESAMPLING[interpolation])
-    return _centre(image, width, height)
+    return _center(image, width, height)
 
 
 def placement(
     original: tuple[int, int], size: tuple[int, int], *, crop: float = 1.0, mode: str = "center"
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """How `fit` brings an image of `original` (width, height) to a `size` (height, width): the
-    (width, height) of the centre that it keeps of a long strip, the whole for any other image, and
+    (width, height) of the center that it keeps of a long strip, the whole for any other image, and
     that to which it resizes this before it crops."""
     height, width = size
     whole = int(height / crop), int(width / crop)
@@ -191,11 +191,11 @@ def placement(
 
 
 def corner(outer: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int]:
-    """Left and top of the centre crop of `inner` (width, height) within `outer`."""
+    """Left and top of the center crop of `inner` (width, height) within `outer`."""
     return round((outer[0] - inner[0]) / 2), round((outer[1] - inner[1]) / 2)
 
 
-def _centre(image: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
+def _center(image: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
     left, top = corner(image.size, (width, height))
     return image.crop((left, top, left + width, top + height))
 
@@ -236,7 +236,7 @@ def check_batch(images: Any) -> np.ndarray | Array:
         worst = int(np.flatnonzero((low < -1e-3) | (high > 1 + 1e-3))[0])
         raise InputError(
             f"image {worst} has values from {low[worst]:.3g} to {high[worst]:.3g}: images lie in"
-            " [0, 1] and the network normalises inside"
+            " [0, 1] and the network normalizes inside"
         )
     return images
 

@@ -1,4 +1,4 @@
-"""Mask vectors: their sizes, start and parametrisation; rendering, stacking and normalisation."""
+"""Mask vectors: their sizes, start and parametrization; rendering, stacking and normalization."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -
     return pairs
 
 
-class Parametrisation(NamedTuple):
+class Parametrization(NamedTuple):
     """How free parameters become mask values in [0, 1]: `vector = decode(parameters)`, `project`
     after every update."""
 
@@ -61,13 +61,13 @@ SIGMOID_MARGIN = 0.02
 """a sigmoid cannot start at exactly 0 or 1; values are moved this far inside, where the gradient
 still flows"""
 
-PARAMETRISATIONS = {
-    "sigmoid": Parametrisation(
+PARAMETRIZATIONS = {
+    "sigmoid": Parametrization(
         decode=jax.nn.sigmoid,
         encode=lambda v: jax.scipy.special.logit(jnp.clip(v, SIGMOID_MARGIN, 1 - SIGMOID_MARGIN)),
         project=lambda parameters: parameters,
     ),
-    "box": Parametrisation(
+    "box": Parametrization(
         decode=lambda parameters: parameters,
         encode=lambda v: jnp.clip(v, 0.0, 1.0),
         project=lambda parameters: jax.tree.map(optax.projections.projection_hypercube, parameters),
@@ -79,9 +79,9 @@ def within_budget(parameters: Any, budget: Scalar, name: str, weights: Any = Non
     """Parameters shifted alike, P - s, by the least s >= 0 that keeps the mean mask value within
     `budget`, found by bisection.
 
-    The mean is over all sizes, weighed as they are stacked. In units of the parametrisation, so the
+    The mean is over all sizes, weighed as they are stacked. In units of the parametrization, so the
     order of values stays."""
-    decode, project = PARAMETRISATIONS[name].decode, PARAMETRISATIONS[name].project
+    decode, project = PARAMETRIZATIONS[name].decode, PARAMETRIZATIONS[name].project
 
     def shifted(shift: Array) -> Any:
         return project(jax.tree.map(lambda leaf: leaf - shift, parameters))
@@ -116,11 +116,11 @@ HALVINGS = 24
 """of a range of some tens: finer than float32 tells a mask value"""
 
 
-def parametrisation(name: str) -> Parametrisation:
-    """The parametrisation of that name. Raises InputError for another."""
-    if name not in PARAMETRISATIONS:
-        raise unknown("parametrisation", name, PARAMETRISATIONS)
-    return PARAMETRISATIONS[name]
+def parametrization(name: str) -> Parametrization:
+    """The parametrization of that name. Raises InputError for another."""
+    if name not in PARAMETRIZATIONS:
+        raise unknown("parametrization", name, PARAMETRIZATIONS)
+    return PARAMETRIZATIONS[name]
 
 
 STARTS = ("ones", "half", "random")
@@ -154,7 +154,7 @@ def start(
 def render(vector: Float[Array, "_h _w"], shape: Size) -> Float[Array, "H W"]:
     """Bilinear upsampling of a mask vector as two small matrix products.
 
-    M = R_H V R_W^T, half-pixel centres, edges held (torch's `align_corners=False`). Rows of R sum
+    M = R_H V R_W^T, half-pixel centers, edges held (torch's `align_corners=False`). Rows of R sum
     to one, so values stay within those of V, and the gradient is the exact transpose."""
     rows, columns = (interpolation(n, m) for n, m in zip(vector.shape, shape))
     return jnp.matmul(jnp.matmul(rows, vector, precision=HIGHEST), columns.T, precision=HIGHEST)
@@ -163,8 +163,8 @@ def render(vector: Float[Array, "_h _w"], shape: Size) -> Float[Array, "H W"]:
 @cache
 def interpolation(cells: int, pixels: int) -> np.ndarray:
     """Bilinear interpolation matrix [pixels, cells]."""
-    centres = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
-    distance = np.abs(centres[:, None] - np.arange(cells)[None, :])
+    centers = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
+    distance = np.abs(centers[:, None] - np.arange(cells)[None, :])
     return np.maximum(0.0, 1.0 - distance).astype(np.float32)
 
 
@@ -196,7 +196,7 @@ def resolve_weights(weights: Any, sizes: Sequence[Sequence[int]]) -> Any:
     return jnp.asarray(cells) ** (jnp.asarray(weights, jnp.float32) / 2)
 
 
-def normalise(mask: Float[Array, "h w"]) -> Float[Array, "h w"]:
+def normalize(mask: Float[Array, "h w"]) -> Float[Array, "h w"]:
     """Stretch a map to [0, 1]; a constant map, which prefers no pixel, becomes all zeros, and one
     with a NaN all NaN."""
     low, high = mask.min(), mask.max()

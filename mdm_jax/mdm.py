@@ -7,13 +7,13 @@ a = g(f(x)):
     M_k = U_k(V_k)                                  rendered masks
     x_k = M_k * x + (1 - M_k) * b(x)                masked images
     L_k = D(g(f(x_k)), a) + area_weight * mean(M_k) activation consistency + constraint on the mask
-    saliency = normalise(sum_k w_k M_k)             stacked masks
+    saliency = normalize(sum_k w_k M_k)             stacked masks
 
-The schedule `independent` minimises the mean of the L_k; `joint` has a single masked image, seen
+The schedule `independent` minimizes the mean of the L_k; `joint` has a single masked image, seen
 through the stacked mask.
 
-Source: Peng, Yang, Liu, He, "Multiple Dynamic Masks", arXiv 2207.08046. Sizes, weights, optimiser,
-  steps, fill, parametrisation and distance are not published there; ours are choices, see
+Source: Peng, Yang, Liu, He, "Multiple Dynamic Masks", arXiv 2207.08046. Sizes, weights, optimizer,
+  steps, fill, parametrization and distance are not published there; ours are choices, see
   `mdm_jax.config`."""
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...]:
     if (isinstance(weights, tuple | list) or np.ndim(weights)) and len(weights) != len(sizes):
         raise InputError(f"{len(weights)} stack_weights for {len(sizes)} sizes: give one each")
     vectors = masks.start(config.start, sizes, key=jax.random.fold_in(problem.key, START))
-    return tuple(map(masks.parametrisation(config.parametrisation).encode, vectors))
+    return tuple(map(masks.parametrization(config.parametrization).encode, vectors))
 
 
 def make_solver(
@@ -125,9 +125,9 @@ def make_solver(
 ) -> solver.Solver:
     """The solver of a problem: `init(parameters)`, `step(state, key)`; see `evaluations_a_step` for
     its cost."""
-    turns, parametrisation = (
+    turns, parametrization = (
         fills.in_turn(config.fill),
-        masks.parametrisation(config.parametrisation),
+        masks.parametrization(config.parametrization),
     )
     image, backdrop, target, reference, nothing, _ = problem
     drawn_anew = config.redraw_fill or len(turns) > 1
@@ -136,7 +136,7 @@ def make_solver(
     def objective(
         parameters: Any, key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
-        seen = views(tuple(map(parametrisation.decode, parameters)), _size(image), config)
+        seen = views(tuple(map(parametrization.decode, parameters)), _size(image), config)
         behind = (
             jnp.stack([fills.drawn(fill, image, key=key) for fill in turns])[step % len(turns)]
             if drawn_anew
@@ -174,7 +174,7 @@ def make_solver(
     return solver.make(
         objective,
         optimizer,
-        project=parametrisation.project,
+        project=parametrization.project,
         tolerance=config.tolerance,
         patience=config.patience,
         earliest=(
@@ -203,12 +203,12 @@ def bounded(budget: Scalar, config: MDMConfig) -> optax.GradientTransformation:
     bound at once would hide all."""
 
     def update(updates: Any, count: Array, parameters: Any = None) -> tuple[Any, Array]:
-        moved = masks.parametrisation(config.parametrisation).project(
+        moved = masks.parametrization(config.parametrization).project(
             optax.apply_updates(parameters, updates)
         )
         weights = masks.resolve_weights(config.stack_weights, [leaf.shape for leaf in moved])
         held = masks.within_budget(
-            moved, budget ** ((count + 1) / config.steps), config.parametrisation, weights
+            moved, budget ** ((count + 1) / config.steps), config.parametrization, weights
         )
         return jax.tree.map(lambda new, old: new - old, held, parameters), count + 1
 
@@ -239,7 +239,7 @@ def finish(
 
     `spent` is what the start cost, see `warm_start`.
     """
-    decode = masks.parametrisation(config.parametrisation).decode
+    decode = masks.parametrization(config.parametrization).decode
     vectors = tuple(map(decode, state.parameters))
     mask = stacked(vectors, _size(problem.image), config)
     info = report(
@@ -263,7 +263,7 @@ def finish(
         if config.smoothing is None
         else gaussian_blur(mask[..., None], config.smoothing)[..., 0]
     )
-    return Explanation(masks.normalise(smooth), vectors, info, trace)
+    return Explanation(masks.normalize(smooth), vectors, info, trace)
 
 
 def evaluations_a_step(config: MDMConfig, sizes: int) -> int:

@@ -125,7 +125,7 @@ NODES: dict[str, Node] = {
     "logits": logits,
     "similarity": Entry("similarities"),
     "distance": Entry("distances", jnp.argmin),
-    "normalised_similarity": Entry("normalised_similarities"),
+    "normalized_similarity": Entry("normalized_similarities"),
     "similarity_at": Entry("similarity_maps"),
     "distance_at": Entry("distance_maps", jnp.argmin),
 }

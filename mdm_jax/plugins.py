@@ -205,7 +205,7 @@ def _of_module(place: str) -> tuple[types.ModuleType, str]:
 
 
 def _look_in(folder: Path) -> None:
-    """Let files import their neighbours; last, so that these hide nothing."""
+    """Let files import their neighbors; last, so that these hide nothing."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 

@@ -75,7 +75,7 @@ def report(
     evaluation).
 
     `evaluations` and `forwards` are the method's own; the `FORWARDS` of this report are added.
-    `solved` holds the objective, the terms and the steps of a method that optimises."""
+    `solved` holds the objective, the terms and the steps of a method that optimizes."""
     image, backdrop, target, reference, nothing, _ = problem
     (through,) = _unstack(predict(blend(mask[None], image, backdrop)))
     masked = activation(node, through, target)

@@ -69,7 +69,7 @@ def make(
     patience: int = 5,
     earliest: Scalar = 0,
 ) -> Solver:
-    """A solver of one problem by any optax optimiser; `project` maps parameters back to the
+    """A solver of one problem by any optax optimizer; `project` maps parameters back to the
     feasible set.
 
     A step that meets a NaN or infinity keeps the parameters and sets `Status.NOT_FINITE` for good.
@@ -210,6 +210,6 @@ def _all_finite(tree: PyTree) -> Bool[Array, ""]:
 
 def _line_search_evaluations(state: optax.OptState) -> Int[Array, ""] | int:
     """What a line search (as in `optax.lbfgs`) spent on the step, read from its state; zero for
-    other optimisers."""
+    other optimizers."""
     spent = optax.tree.get_all_with_path(state, "num_linesearch_steps")
     return sum((count for _, count in spent), jnp.int32(0))

@@ -48,7 +48,7 @@ class Fill(Protocol):
 
 
 class Status(IntEnum):
-    """How the optimisation of one image ended."""
+    """How the optimization of one image ended."""
 
     CONVERGED = 0
     """the objective had stopped improving"""
@@ -79,7 +79,7 @@ class Info(NamedTuple):
     terms: dict[str, Any]
     """every term at that step, unweighted; the mean over sizes in the schedule `independent`"""
     steps: Int[AnyArray, "*n"]
-    """optimiser steps taken"""
+    """optimizer steps taken"""
     evaluations: Int[AnyArray, "*n"]
     """network evaluations with a gradient (forward and backward pairs)"""
     forwards: Int[AnyArray, "*n"]
@@ -89,7 +89,7 @@ class Info(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """The trajectory of an optimisation: entry t is the state that step t evaluated."""
+    """The trajectory of an optimization: entry t is the state that step t evaluated."""
 
     mask_vectors: tuple[Float[AnyArray, "*n steps _h _w"], ...]
     objective: Float[AnyArray, "*n steps"]

@@ -20,8 +20,8 @@ CORNERS = {
     "bottom left": (6, 25),
     "bottom right": (41, 25),
 }
-RED, GREEN, BLUE, GREY = (230, 20, 30), (20, 200, 40), (30, 40, 220), (128, 128, 128)
-COLOURS = dict(zip(CORNERS, (RED, GREEN, BLUE, GREY)))
+RED, GREEN, BLUE, GRAY = (230, 20, 30), (20, 200, 40), (30, 40, 220), (128, 128, 128)
+COLORS = dict(zip(CORNERS, (RED, GREEN, BLUE, GRAY)))
 DROP = """
 import ctypes, os, sys
 for right in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -31,11 +31,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 class Expected(NamedTuple):
-    """What must come of a file: colours where it can be read, a reason where it cannot."""
+    """What must come of a file: colors where it can be read, a reason where it cannot."""
 
     reason: str = ""
     """a regular expression found in the reason; empty for a file that must be read"""
-    colours: dict[str, tuple[int, int, int]] = COLOURS
+    colors: dict[str, tuple[int, int, int]] = COLORS
     """8-bit RGB in each corner, within `tolerance`"""
     tolerance: int = 12
     only_without_rights: bool = False
@@ -46,11 +46,11 @@ class Expected(NamedTuple):
         return not self.reason
 
     def matches(self, image: np.ndarray) -> bool:
-        """Whether an image, floats in [0, 1] of any size, shows these colours in its corners."""
+        """Whether an image, floats in [0, 1] of any size, shows these colors in its corners."""
         height, width = image.shape[:2]
         return all(
             np.abs(
-                image[y * height // SIZE[1], x * width // SIZE[0]] * 255 - self.colours[name]
+                image[y * height // SIZE[1], x * width // SIZE[0]] * 255 - self.colors[name]
             ).max()
             <= self.tolerance
             for name, (x, y) in CORNERS.items()
@@ -83,7 +83,7 @@ def make_bad_images(folder: Path) -> dict[str, Expected]:
     _deep().save(bad / "sixteen_bit.png")
     frames = [
         scene,
-        *(PIL.Image.new("RGB", SIZE, colour) for colour in ("black", "white", "black")),
+        *(PIL.Image.new("RGB", SIZE, color) for color in ("black", "white", "black")),
     ]
     frames[0].save(bad / "animated.gif", save_all=True, append_images=frames[1:], duration=50)
     exif = PIL.Image.Exif()
@@ -92,7 +92,7 @@ def make_bad_images(folder: Path) -> dict[str, Expected]:
     PIL.Image.new("RGB", (1, 1), RED).save(bad / "one_pixel.png")
     (bad / "huge.png").write_bytes(_huge(12_000))
     (bad / "locked.png").chmod(0)
-    level = {name: (grey,) * 3 for name, grey in zip(CORNERS, (0, 85, 170, 255))}
+    level = {name: (gray,) * 3 for name, gray in zip(CORNERS, (0, 85, 170, 255))}
     expected = {
         "animated.gif": Expected(),
         "cmyk.jpg": Expected(tolerance=25),
@@ -101,7 +101,7 @@ def make_bad_images(folder: Path) -> dict[str, Expected]:
         "locked.png": Expected(r"cannot be read \(permission denied\)", only_without_rights=True),
         "one_pixel.png": Expected("is 1x1: an image needs at least 8 pixels a side"),
         "rotated.jpg": Expected(tolerance=25),
-        "sixteen_bit.png": Expected(colours=level, tolerance=2),
+        "sixteen_bit.png": Expected(colors=level, tolerance=2),
         "text.png": Expected("is not an image in a known format"),
         "truncated.jpg": Expected("is damaged or cannot be read"),
         **_links(bad),
@@ -130,7 +130,7 @@ def without_rights(command: list[str]) -> list[str]:
 
 
 def _scene() -> PIL.Image.Image:
-    """A quarter of the image in each colour."""
+    """A quarter of the image in each color."""
     width, height = SIZE
     pixels = np.zeros((height, width, 3), np.uint8)
     for name, (x, y) in CORNERS.items():
@@ -138,12 +138,12 @@ def _scene() -> PIL.Image.Image:
             slice(0, n // 2) if at < n // 2 else slice(n // 2, n)
             for at, n in ((y, height), (x, width))
         )
-        pixels[rows, columns] = COLOURS[name]
+        pixels[rows, columns] = COLORS[name]
     return PIL.Image.fromarray(pixels)
 
 
 def _deep() -> PIL.Image.Image:
-    """16-bit grey whose corners are 0, a third, two thirds and the whole of the range."""
+    """16-bit gray whose corners are 0, a third, two thirds and the whole of the range."""
     width, height = SIZE
     pixels = np.zeros((height, width), np.uint16)
     pixels[: height // 2, width // 2 :], pixels[height // 2 :, : width // 2] = 21845, 43690
@@ -178,10 +178,10 @@ def _links(bad: Path) -> dict[str, Expected]:
 def _strange_names(bad: Path, scene: PIL.Image.Image) -> dict[str, Expected]:
     """Two files whose names differ in one byte that is no UTF-8: good images, the second of them
     upside down."""
-    colours = dict(zip(CORNERS, (GREY, BLUE, GREEN, RED)))
+    colors = dict(zip(CORNERS, (GRAY, BLUE, GREEN, RED)))
     drawn = {
         b"strange\xfe.png": (scene, Expected()),
-        b"strange\xff.png": (scene.rotate(180), Expected(colours=colours)),
+        b"strange\xff.png": (scene.rotate(180), Expected(colors=colors)),
     }
     try:
         for name, (image, _) in drawn.items():

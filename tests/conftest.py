@@ -15,7 +15,7 @@ from flax import nnx
 from mdm_jax import MDMConfig
 from mdm_jax.models.resnet import ResNet
 
-# XLA optimises little of what the tests compile: tiny networks run for milliseconds and compile for
+# XLA optimizes little of what the tests compile: tiny networks run for milliseconds and compile for
 # seconds. For the programs
 # that tests start as well.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
@@ -52,18 +52,18 @@ def patch_network(images):
     return jnp.stack([8.0 * inside - 3.0, jnp.zeros_like(inside)], axis=-1)
 
 
-COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
+COLORS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """Three classes of noisy colours, 16 images each to train on and 5 to measure, 16x16."""
+    """Three classes of noisy colors, 16 images each to train on and 5 to measure, 16x16."""
     folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for split, count in (("train", 16), ("val", 5)):
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             (folder / split / name).mkdir(parents=True)
             for i in range(count):
-                pixels = np.clip(rng.normal(colour, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+                pixels = np.clip(rng.normal(color, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
                 PIL.Image.fromarray(pixels).save(folder / split / name / f"{i:02d}.png")
     return folder
 
@@ -83,7 +83,7 @@ def compiled_once(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compiled_in_earnest():
-    """What these tests compile is optimised as it is for a user."""
+    """What these tests compile is optimized as it is for a user."""
     jax.clear_caches()  # the flag is no part of what compiled functions are known by
     jax.config.update("jax_disable_most_optimizations", False)
     yield
@@ -93,7 +93,7 @@ def compiled_in_earnest():
 
 @pytest.fixture(scope="session")
 def images():
-    """Three grey images, 32x32x3, bright in the patch."""
+    """Three gray images, 32x32x3, bright in the patch."""
     drawn = np.random.default_rng(0).uniform(0.0, 0.3, (3, 32, 32, 3)).astype(np.float32)
     drawn[:, *PATCH, :] += 0.6
     return drawn

@@ -33,9 +33,9 @@ class Network:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        colours = {"mean": (0.45, 0.5, 0.4), "std": (0.25, 0.2, 0.3)}
+        colors = {"mean": (0.45, 0.5, 0.4), "std": (0.25, 0.2, 0.3)}
         return Preprocessing(
-            channels=3, size=(12, 10), crop=1.0, interpolation="bilinear", **colours
+            channels=3, size=(12, 10), crop=1.0, interpolation="bilinear", **colors
         )
 
     def __call__(self, images):

@@ -60,7 +60,7 @@ def smooth_network(images: Any) -> Any:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Grey images, bright in one place."""
+    """Gray images, bright in one place."""
 
     count: int = 22
     name: str = "drawn"

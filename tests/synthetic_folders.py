@@ -14,7 +14,7 @@ from mdm_jax.training.config import read_config, train_config
 CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "017.Cardinal")
 PARTS = ("back", "beak", "left eye")
-COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
+COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
 X_RAYS = {
     "00000001_000.png": "Cardiomegaly",
     "00000001_001.png": "Cardiomegaly|Emphysema",
@@ -29,7 +29,7 @@ X_RAYS = {
 
 
 def cub(root, images=12):
-    """A bird in each image is a rectangle of its class's colour; every fourth image is for
+    """A bird in each image is a rectangle of its class's color; every fourth image is for
     testing."""
     rng = np.random.default_rng(0)
     tables = {
@@ -47,7 +47,7 @@ def cub(root, images=12):
         x, y = rng.integers(0, 12, 2).tolist()
         w, h = rng.integers(18, 26, 2).tolist()
         pixels = rng.integers(90, 130, (height, width, 3)).astype(np.uint8)
-        pixels[y : y + h, x : x + w] = COLOURS[bird]
+        pixels[y : y + h, x : x + w] = COLORS[bird]
         mask = np.zeros((height, width), np.uint8)
         mask[y : y + h, x : x + w] = 102  # some of the annotators
         mask[y + 2 : y + h - 2, x + 2 : x + w - 2] = 204  # most of them

@@ -48,7 +48,7 @@ NAMES = {
     "layer_cam": "LayerCAM",
     "score_cam": "Score-CAM",
     "sobel": "Sobel",
-    "centre": "centre",
+    "center": "center",
     "chefer": "Chefer",
     "meaningful_perturbation": "meaningful\nperturbation",
     "extremal_perturbation": "extremal\nperturbation",
@@ -57,9 +57,9 @@ OURS = tuple(name for name in ("mdm", "hdm") if name in methods.METHODS)
 """masks of several sizes, learned: what the others are compared with"""
 ORDER = (
     *OURS,
-    *(name for name in methods.METHODS if name not in (*OURS, "random", "centre", "sobel")),
+    *(name for name in methods.METHODS if name not in (*OURS, "random", "center", "sobel")),
     "sobel",
-    "centre",
+    "center",
     "random",
 )
 """those that do not ask the network come last"""

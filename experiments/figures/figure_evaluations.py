@@ -94,10 +94,10 @@ FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("occlusion:window=12,stride=6", "occlusion:window=8,stride=4", "occlusion"),
     ),
     "Grad-CAM": (look.SKY, "D", ("grad_cam",)),
-    "gradient": (look.GREY, "X", ("gradient",)),
+    "gradient": (look.GRAY, "X", ("gradient",)),
     "random": (look.INK, "x", ("random",)),
 }
-"""colour, marker, and the method at several costs"""
+"""color, marker, and the method at several costs"""
 METRICS = ("insertion", "deletion", "energy")
 
 
@@ -185,9 +185,9 @@ def draw(config: Config, points: list[Point]) -> Figure:
     better = {name: summary.better for name, summary in points[0].summary.items()}
     for ax, name in zip(grid, METRICS):
         look.plain(ax, f"{name} {ARROWS[better[name]]}")
-        for family, (colour, marker, _) in FAMILIES.items():
+        for family, (color, marker, _) in FAMILIES.items():
             line(
-                ax, [each for each in points if each.family == family], name, colour, marker, family
+                ax, [each for each in points if each.family == family], name, color, marker, family
             )
         line(
             ax,
@@ -242,7 +242,7 @@ def line(
     ax: Axes,
     points: list[Point],
     metric: str,
-    colour: str,
+    color: str,
     marker: str,
     label: str,
     *,
@@ -260,7 +260,7 @@ def line(
         costs,
         values,
         yerr=spans,
-        color=colour,
+        color=color,
         marker=marker,
         ms=size,
         lw=width,

@@ -1,8 +1,8 @@
-"""What the five figures of the method share: their width, text, colours, and a picture without
+"""What the five figures of the method share: their width, text, colors, and a picture without
 axes.
 
 8.4 inches are about the width of a README; text of 7.5 points is then still 10 pixels high. The
-  colours are Okabe and Ito's, which people who see few colours tell apart; heat is
+  colors are Okabe and Ito's, which people who see few colors tell apart; heat is
   `mdm_jax.views.explanation_figures.HEAT`, which grows lighter with its value."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mdm_jax.views.explanation_figures import HEAT, TRUTH, overlay, save
 WIDTH, DPI = 8.4, 200
 TITLE, TEXT, SMALL = 10.0, 8.5, 7.5
 """points"""
-BLUE, RED, GREEN, PINK, ORANGE, SKY, GREY = (
+BLUE, RED, GREEN, PINK, ORANGE, SKY, GRAY = (
     "#0072b2",
     "#d55e00",
     "#009e73",
@@ -83,7 +83,7 @@ def show(
         ax.set_xlabel(
             below,
             fontsize=how.get("size", SMALL),
-            color=how.get("colour", SOFT),
+            color=how.get("color", SOFT),
             labelpad=2,
             weight=how.get("weight"),
         )
@@ -92,7 +92,7 @@ def show(
 def heat(
     ax: Axes, image: np.ndarray, saliency: np.ndarray, mask: np.ndarray | None = None, **how: Any
 ) -> None:
-    """A saliency map over its image in grey."""
+    """A saliency map over its image in gray."""
     show(ax, overlay(image, saliency), mask=mask, **how)
 
 

@@ -142,7 +142,7 @@ def draw(config, example, found: Explanation, masks, stacked, backdrop, kept) ->
     above, below = right.subplots(2, 1, sharex=True)
     at = np.arange(steps + 1)
     look.plain(above, "kept through the stacked mask")
-    above.axhline(float(info.activation), color=look.GREY, lw=1, ls=":")
+    above.axhline(float(info.activation), color=look.GRAY, lw=1, ls=":")
     above.annotate(
         "probability of the image",
         (steps, float(info.activation)),
@@ -166,11 +166,11 @@ def draw(config, example, found: Explanation, masks, stacked, backdrop, kept) ->
         (look.SKY, "--"),
     )
     assert found.trace is not None
-    for (name, values), (colour, style) in zip(found.trace.terms.items(), styles):
+    for (name, values), (color, style) in zip(found.trace.terms.items(), styles):
         below.plot(
             at[:-1],
             np.maximum(values[:steps], FLOOR),
-            color=colour,
+            color=color,
             ls=style,
             lw=1.8,
             label=name.replace("_", " "),

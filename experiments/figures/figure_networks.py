@@ -100,7 +100,7 @@ def main(config: Config) -> None:
     found = {
         name: mdm_jax.explain(network, images, labels, **how) for name, network in networks.items()
     }
-    own = {name: localisation(each, masks, config) for name, each in found.items()}
+    own = {name: localization(each, masks, config) for name, each in found.items()}
     between = {
         (one, other): overlap(found[one].saliency, found[other].saliency, config)
         for one, other in combinations(NETWORKS, 2)
@@ -110,7 +110,7 @@ def main(config: Config) -> None:
     look.write(draw(config, images, masks, labels, found, own, between, seen), config.out)
 
 
-def localisation(found: Explanation, masks: np.ndarray, config: Config) -> dict[str, Measure]:
+def localization(found: Explanation, masks: np.ndarray, config: Config) -> dict[str, Measure]:
     """How much a network's masks keep, and where."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * config.rim + 1,) * 2)
     near = np.stack([cv2.dilate(mask.astype(np.uint8), kernel) for mask in masks]).astype(bool)
@@ -261,12 +261,12 @@ def draw(config: Config, images, masks, labels, found, own, between, seen) -> Fi
 def intervals(ax: Axes, series: dict[tuple[str, str, str], list[Measure]], names: Any) -> None:
     """Values with their intervals, a row a quantity, the series beside each other."""
     step = 0.2
-    for place, ((name, colour, marker), measures) in enumerate(series.items()):
+    for place, ((name, color, marker), measures) in enumerate(series.items()):
         y = np.arange(len(names)) + step * (place - (len(series) - 1) / 2)
         values = np.asarray([value for value, _ in measures])
         spans = np.abs(np.asarray([interval for _, interval in measures]).T - values)
         ax.errorbar(
-            values, y, xerr=spans, fmt=marker, ms=4, color=colour, elinewidth=1.2, label=name
+            values, y, xerr=spans, fmt=marker, ms=4, color=color, elinewidth=1.2, label=name
         )
     ax.set(
         yticks=range(len(names)),

@@ -5,10 +5,10 @@ prototype's node.
       figures/prototypes_before_after.png and the numbers
 
 Each prototype on the training image that it was pushed to. Outlined: the most salient 5 % of the
-image. Below: how much of the similarity is left when only this region stays, on grey; both regions
+image. Below: how much of the similarity is left when only this region stays, on gray; both regions
 have the same area. ProtoPNet's similarity is a logarithm and on these images at its largest, so
 that the last hundredth of the way to the prototype is most of it; therefore also the share of the
-way: from the distance of a grey image to that of the whole one. ProtoPNet shows an activation map,
+way: from the distance of a gray image to that of the whole one. ProtoPNet shows an activation map,
 XProtoNet an occurrence map. The prototypes drawn are spread over all, not chosen; the numbers are
 of all, with 95 % bootstrap intervals. Measured on 2 CPU cores (37 s of processor time, jax 0.10.2):
 
@@ -108,15 +108,15 @@ def search(name: str, config: Config) -> Found:
     found = prototypes.find(
         network, images, numbers, regions=regions, key=config.seed, ids=numbers.tolist()
     )
-    grey = np.asarray(neutral(network, images.shape[-1]))
+    gray = np.asarray(neutral(network, images.shape[-1]))
     region = jax.jit(jax.vmap(lambda saliency: top_share(saliency, config.share)))
     whole, nothing = (
-        similar(network, each, numbers) for each in (images, np.broadcast_to(grey, images.shape))
+        similar(network, each, numbers) for each in (images, np.broadcast_to(gray, images.shape))
     )
     kept = {}
     for way, each in found.items():
         inside = np.asarray(region(jnp.asarray(each.saliency)))[..., None]
-        left = similar(network, np.where(inside, images, grey), numbers)
+        left = similar(network, np.where(inside, images, gray), numbers)
         shares = [left[0] / whole[0], (nothing[1] - left[1]) / (nothing[1] - whole[1])]
         kept[way] = np.stack(shares if name in LOGARITHMIC else shares[:1], axis=1)
     labels = [network.class_names[each.class_index] for each in pushed]
@@ -145,7 +145,7 @@ def draw(config: Config, networks: dict[str, Found]) -> Figure:
     title = (
         "Prototypes as the network shows them (before) and by MDM (after). Outlined:"
         f" {100 * config.share:g} % of the image.\nBelow: what this region alone keeps of the"
-        " similarity (and of the way from a grey image to the prototype)."
+        " similarity (and of the way from a gray image to the prototype)."
     )
     figure = look.begin(len(networks) * 3.7 + 0.5, title, dpi=150)
     for part, (name, found) in zip(look.parts(figure, len(networks), 1), networks.items()):
@@ -160,11 +160,11 @@ def draw(config: Config, networks: dict[str, Found]) -> Figure:
         grid = part.subplots(3, len(chosen), squeeze=False)
         for column, i in enumerate(chosen):
             look.show(grid[0, column], found.images[i], above=f"“{found.labels[i]}”")
-            for ax, way, colour in zip(grid[1:, column], (own, ours), (BEFORE, AFTER)):
+            for ax, way, color in zip(grid[1:, column], (own, ours), (BEFORE, AFTER)):
                 saliency = found.maps[way][i]
                 below = told(found.kept[way][i], "\n")
                 look.show(ax, dimmed(found.images[i], saliency, config.share), below=below)
-                outline(ax, saliency, config.share, colour, saliency.shape)
+                outline(ax, saliency, config.share, color, saliency.shape)
         for ax, text in zip(
             grid[:, 0], ("training\nimage", f"before:\n{own.replace('_', ' ')}", "after:\nMDM")
         ):

@@ -38,7 +38,7 @@ Why each choice is what it is:
 - joint: three times fewer evaluations than independent masks with the same steps, and more energy.
 - sizes: without the 32 cells energy and PxAP fall; 64 cells cost PxAP; 4 cells cost energy; without
   the 8 PxAP falls.
-- sigmoid: the box parametrisation is as good at its best learning rate, and far below at another.
+- sigmoid: the box parametrization is as good at its best learning rate, and far below at another.
 - start 0.9: from ones 15 steps are not enough; from lower starts insertion falls. A map of Grad-CAM
   gains nothing on the CNNs and misleads on the Transformer, and not every network has one.
 - coarse to fine over half of the steps gains insertion and deletion on the ResNet at a cost in
@@ -62,7 +62,7 @@ Why each choice is what it is:
 - total variation gains little (.3 to 3 alike), the removal term costs energy at the same
   evaluations.
 - fill: near one another on digits (noise costs energy); on photographs blur is far better in
-  insertion (.871; mean .820, grey .812), while several fills in turn have the better deletion
+  insertion (.871; mean .820, gray .812), while several fills in turn have the better deletion
   (.078).
 - more steps buy energy and sell insertion. `best` takes 150 under three fills in turn: of all rows
   up to 300 evaluations on digits whose PxAP does not fall, none has a higher tuned mean over the
@@ -129,7 +129,7 @@ CHOICES: dict[str, list[Settings]] = {
     ],
     "schedule": each("schedule", "independent"),
     "sizes": each("sizes", [8, 16], [16, 32], [4, 8, 16, 32], [8, 16, 32, 64]),
-    "parametrisation": [{"parametrisation": "box", "learning_rate": rate} for rate in (0.05, 0.15)],
+    "parametrization": [{"parametrization": "box", "learning_rate": rate} for rate in (0.05, 0.15)],
     "start": each("start", "ones", "half", 0.7, "grad_cam"),
     "coarse to fine": each("coarse_to_fine", "none", 0.0, 0.25, 0.5),
     "distance": [
@@ -155,7 +155,7 @@ CHOICES: dict[str, list[Settings]] = {
         {"objective.removal": weight, "steps": 7, "learning_rate": 1.0} for weight in (0.3, 1.0)
     ],
     "fill": [
-        *({"fill": name} for name in ("blur", "mean", "grey")),
+        *({"fill": name} for name in ("blur", "mean", "gray")),
         *({"fill": names} for names in (["blur", "mean"], ["blur", "mean", "noise"])),
     ],
     "jitter": each("jitter", 1, 2, 4),
@@ -163,7 +163,7 @@ CHOICES: dict[str, list[Settings]] = {
     "final smoothing": each("smoothing", 0.5, 1.0, 2.0),
     "learning rate": each("learning_rate", 0.3, 0.5, 0.7, 1.0),
     "steps": each("steps", 5, 8, 10, 12, 15, 20, 30, 60),
-    "optimiser": [
+    "optimizer": [
         *each("optimizer", "nadam", "lion"),
         *({"optimizer": name, "learning_rate": 50.0} for name in ("momentum", "nesterov")),
         {"optimizer": "schedule_free", "coarse_to_fine": "none"},

@@ -27,7 +27,7 @@ pointing allows 15 pixels.
       1.000=    0.489-    0.250-    0.140-     1     3   0.01 layer_cam                   0.843-
       0.100=    0.283-    1.000=    0.491-    0.248-    0.140-     1     3   0.01 occlusion
       0.905+    0.087+    0.561-    1.000=    0.696-    0.286-    0.230-     0   844   1.61 random
-      0.519-    0.138-    0.059-    0.430-    0.059-    0.771-    0.030-     0     3   0.01 centre
+      0.519-    0.138-    0.059-    0.430-    0.059-    0.771-    0.030-     0     3   0.01 center
       0.636-    0.226-    0.090-    0.870-    0.112-    0.438-    0.110-     0     3   0.01 sobel
       0.667-    0.477-    0.135-    0.480-    0.118-    0.842-    0.000-     0     3   0.01 n = 100
 
@@ -44,7 +44,7 @@ pointing allows 15 pixels.
       1.000+    0.433-    0.057-    0.410=     1     3   0.01 layer_cam                   0.870-
       0.107=    0.193-    1.000+    0.433-    0.055-    0.410=     1     3   0.02 occlusion
       0.896=    0.093=    0.560-    0.990=    0.538-    0.648-    0.170-     0   844   0.95 random
-      0.673-    0.525-    0.059-    0.430-    0.059-    0.179-    0.310-     0     3   0.01 centre
+      0.673-    0.525-    0.059-    0.430-    0.059-    0.179-    0.310-     0     3   0.01 center
       0.663-    0.237-    0.090-    0.870-    0.112-    0.472-    0.160-     0     3   0.01 sobel
       0.771-    0.618-    0.135-    0.480-    0.118-    0.823-    0.000-     0     3   0.01 n = 100
 
@@ -61,7 +61,7 @@ pointing allows 15 pixels.
       0.700-    0.089-    0.805-    0.020-     1     3   0.01 layer_cam                   0.829-
       0.125=    0.424-    0.950-    0.338-    0.840-    0.000-     1     3   0.01 occlusion
       0.919=    0.102=    0.609-    0.990=    0.601-    0.477-    0.170-     0   844   1.09 random
-      0.718-    0.431-    0.059-    0.430-    0.059-    0.335-    0.070-     0     3   0.01 centre
+      0.718-    0.431-    0.059-    0.430-    0.059-    0.335-    0.070-     0     3   0.01 center
       0.686-    0.247-    0.090-    0.870-    0.112-    0.451-    0.140-     0     3   0.01 sobel
       0.728-    0.603-    0.135-    0.480-    0.118-    0.768-    0.020-     0     3   0.01 rollout
       0.871-    0.126-    0.396-    1.000=    0.459-    0.760-    0.030-     0     4   0.01 chefer
@@ -84,7 +84,7 @@ Transformer. Deletion: occlusion is better on the ResNet, integrated gradients o
 tie on the Transformer. Pointing is tied with most, and the CAMs are better on the DenseNet. Beside
 the costly ones: RISE ties in insertion and deletion for 1003 forwards and has the better average
 drop. Seen in the images: removing precisely the strokes leaves their silhouette, which the network
-still reads, and the grey blob that then grows around the object is read as an 8; maps that remove a
+still reads, and the gray blob that then grows around the object is read as an 8; maps that remove a
 little more than the object delete better. Asking that the image lose its class without the masked
 region costs energy at equal evaluations (`ablation.py`, removal)."""
 

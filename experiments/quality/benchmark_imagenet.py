@@ -31,13 +31,13 @@ s: seconds an image on 2 busy CPU cores (jax 0.10.2).
       0.867=    0.278-    0.587=    0.985-     1     3   0.15 rollout
       0.619-    0.156-    0.616-    0.667-    0.544=    0.651=    0.431+     0     4   0.49 chefer
       0.694=    0.102=    0.695=    0.900=    0.600=    0.748+    0.560+     1     3   0.88 random
-      0.515-    0.189-    0.534-    0.633-    0.600=    0.534-    0.704=     0     3   0.10 centre
+      0.515-    0.189-    0.534-    0.633-    0.600=    0.534-    0.704=     0     3   0.10 center
       0.662=    0.248-    0.663=    0.900=    0.578=    0.715+    0.257+     0     3   0.10 sobel
       0.598-    0.262-    0.570-    0.600-    0.611=    0.533-    0.896=     0     3   0.11 n = 30
 
 What it says. MDM is first in insertion (integrated gradients, Chefer, input x gradient and the
-centre tie) and in energy (Chefer, LayerCAM and the centre tie). Pointing (15 px allowed) and
-MaxBoxAccV2 are tied with most; in PxAP SmoothGrad, Chefer and a Gaussian in the centre are better:
+center tie) and in energy (Chefer, LayerCAM and the center tie). Pointing (15 px allowed) and
+MaxBoxAccV2 are tied with most; in PxAP SmoothGrad, Chefer and a Gaussian in the center are better:
 a sparse map does not fill a box. It loses deletion to gradients that are fine to the pixel (.033,
 .050), and average drop to maps that keep most of the image: a sparse map multiplied in leaves the
 picture dark.

@@ -4,7 +4,7 @@
         --models resnet=runs/resnet densenet=runs/densenet vit_tiny=runs/vit_tiny
 
 The networks are those of `train_magnetic_tile.py`. A tile that is free of defects has no mask:
-localisation is measured on the others, faithfulness on all.
+localization is measured on the others, faithfulness on all.
 
 Measured with --limit 60 and the convolutional ResNet of 30 epochs (accuracy .585; right on 33 of
 these 60); 33 tiles have a mask. Behind a value, against MDM, by the 95 % interval of the paired
@@ -20,7 +20,7 @@ image on 2 busy CPU cores (jax 0.10.2).
       0.045+    0.110-    0.394=    0.118=    0.338+    50     3   0.43 grad_cam
       0.445+    0.180=    0.126-    0.121-    0.117=    0.520+     1     3   0.03 layer_cam
       0.401+    0.203=    0.112-    0.152-    0.136=    0.499+     1     3   0.02 random
-      0.406+    0.196=    0.091-    0.061-    0.091-    0.676=     0     3   0.02 centre
+      0.406+    0.196=    0.091-    0.061-    0.091-    0.676=     0     3   0.02 center
       0.380=    0.249-    0.084-    0.061-    0.084-    0.608=     0     3   0.01 n = 60
 
 What it says. The defects are small (energy of the random map .09) and the network hardly knows

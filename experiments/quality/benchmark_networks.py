@@ -26,7 +26,7 @@ FAITHFULNESS = (
     ),
     *("adcc:poppi", "road:linear", "infidelity:captum"),
 )
-LOCALISATION = (
+LOCALIZATION = (
     "energy:mask",
     "pointing:torchray-15",
     "pointing:exact",
@@ -42,7 +42,7 @@ class Config(Benchmark):
 
     methods: tuple[str, ...] = tuple(METHODS)
     """what is compared, with settings where they differ from the defaults"""
-    metrics: tuple[str, ...] = (*FAITHFULNESS, *LOCALISATION, *SIMPLICITY)
+    metrics: tuple[str, ...] = (*FAITHFULNESS, *LOCALIZATION, *SIMPLICITY)
     """names or ids; sensitivity_n takes thousands of evaluations an image, max_sensitivity and
     spread run the method again"""
 

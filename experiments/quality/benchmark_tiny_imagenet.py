@@ -23,7 +23,7 @@ average.
       0.417-    0.241-    0.559-    0.881=    0.593+    0.590=    0.451+     1     3   0.01
       layer_cam                   0.410-    0.240-    0.557-    0.864=    0.593+    0.562=    0.455+
       1     3   0.01 random                      0.440-    0.255-    0.503-    0.847=    0.610+
-      0.503-    0.517+     0     3   0.01 centre                      0.417-    0.216-    0.632-
+      0.503-    0.517+     0     3   0.01 center                      0.417-    0.216-    0.632-
       0.932=    0.588+    0.688+    0.548+     0     3   0.01
 
     densenet                 insertion  deletion    energy  pointing maxboxacc      pxap average_d
@@ -36,7 +36,7 @@ average.
       0.436-    0.233-    0.553-    0.915=    0.554=    0.586=    0.366+     1     3   0.01
       layer_cam                   0.433-    0.225-    0.569-    0.898=    0.559=    0.612=    0.396+
       1     3   0.01 random                      0.413-    0.271-    0.503-    0.847-    0.610+
-      0.503-    0.513+     0     3   0.01 centre                      0.427-    0.231-    0.632-
+      0.503-    0.513+     0     3   0.01 center                      0.427-    0.231-    0.632-
       0.932=    0.588=    0.688=    0.558+     0     3   0.01
 
     vit                      insertion  deletion    energy  pointing maxboxacc      pxap average_d
@@ -49,7 +49,7 @@ average.
       0.448-    0.267-    0.483-    0.831-    0.395-    0.567=    0.757=     1     3   0.01
       layer_cam                   0.476-    0.266-    0.651-    0.898=    0.548=    0.613=    0.819=
       1     3   0.01 random                      0.450-    0.230=    0.503-    0.847=    0.610+
-      0.503-    0.616+     0     3   0.01 centre                      0.456-    0.254-    0.632-
+      0.503-    0.616+     0     3   0.01 center                      0.456-    0.254-    0.632-
       0.932=    0.588=    0.688+    0.505+     0     3   0.01 n = 60
 
 Few images of this set (3 of another 62) come under the least range of `lost_share`, which was not
@@ -60,7 +60,7 @@ with intervals apart, and are first or tied in pointing. They lose insertion and
 clearly, to integrated gradients: on networks that are right two times in three, pixel-fine maps
 find patterns that raise the class far above what the image itself gives, and MDM asks only that the
 image's own activation is kept. Against all others insertion is better or tied. Boxes are not told
-apart from a Gaussian in the centre, or from noise by MaxBoxAccV2. Average drop is lost to broad
+apart from a Gaussian in the center, or from noise by MaxBoxAccV2. Average drop is lost to broad
 maps. """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ METHODS = (
         "smoothgrad:samples=20",
         "integrated_gradients:steps=20",
     ),
-    *("grad_cam", "occlusion:stride=4", "rise:samples=200", "random", "centre"),
+    *("grad_cam", "occlusion:stride=4", "rise:samples=200", "random", "center"),
 )
 
 

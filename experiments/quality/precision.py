@@ -8,7 +8,7 @@ each image.
 
 WEIGHTS is a hub id, a folder with config.json and model.safetensors, or a file; FOLDER holds
 photographs. Only the network computes in bfloat16; masks, fills, the softmax of the node and the
-optimiser are float32 in both. For comparison the map in float32 of the image with noise, uniform
+optimizer are float32 in both. For comparison the map in float32 of the image with noise, uniform
 within half a level of 255: what the rounding of a file's pixels does. Measured on 2 CPU cores (72 s
 of processor time, jax 0.10.2), 32 digits, with the default preset of 15 steps:
 

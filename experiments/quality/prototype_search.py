@@ -21,9 +21,9 @@ interval]; * : the paired difference from MDM is apart from 0.
 XProtoNet)
 
     ProtoPNet             activation map       cell                 Grad-CAM             MDM
-    retention, grey       .558 [.496, .616]*   .721 [.689, .753]*   .321 [.274, .371]*   .928 [.897,
+    retention, gray       .558 [.496, .616]*   .721 [.689, .753]*   .321 [.274, .371]*   .928 [.897,
     .961] retention, blur       .565 [.505, .621]*   .723 [.690, .754]*   .320 [.274, .369]*   .932
-    [.908, .958] removal, grey         .077 [.061, .104]*   .080 [.071, .091]*   .485 [.420, .548]*
+    [.908, .958] removal, gray         .077 [.061, .104]*   .080 [.071, .091]*   .485 [.420, .548]*
     .058 [.046, .073] removal, blur         .063 [.056, .072]    .079 [.070, .090]*   .487 [.422,
     .551]*   .054 [.044, .067] removal, distance     .328 [.309, .348]*   .264 [.247, .282]*   .612
     [.562, .661]*   .293 [.276, .311]   the cell wins least area, similarity .609 [.552, .668]*
@@ -32,18 +32,18 @@ XProtoNet)
     [.317, .350]*   .284 [.268, .301]*   .148 [.126, .170]*   .611 [.598, .625]
 
     the same, 500 digits, `--regions activation_map grad_cam mdm`; 500 regions by MDM took 99 s
-    retention, grey       .546 [.507, .583]*                        .317 [.288, .348]*   .930 [.912,
+    retention, gray       .546 [.507, .583]*                        .317 [.288, .348]*   .930 [.912,
     .949] retention, blur       .562 [.522, .600]*                        .320 [.290, .350]*   .937
-    [.920, .953] removal, grey         .074 [.065, .086]*                        .480 [.441, .518]*
+    [.920, .953] removal, gray         .074 [.065, .086]*                        .480 [.441, .518]*
     .057 [.050, .064] removal, blur         .065 [.060, .070]*                        .477 [.439,
     .515]*   .055 [.049, .062] least area, similarity .608 [.571, .646]*                       .630
     [.599, .662]*   .084 [.072, .098] least area, distance  .277 [.246, .309]*
     .556 [.521, .591]*   .030 [.027, .033]
 
     XProtoNet             occurrence map                            Grad-CAM             MDM
-    retention, grey       .620 [.579, .657]*                        .290 [.229, .350]*   .928 [.918,
+    retention, gray       .620 [.579, .657]*                        .290 [.229, .350]*   .928 [.918,
     .936] retention, blur       .630 [.588, .669]*                        .286 [.221, .348]*   .940
-    [.933, .946] removal, grey         -.117 [-.157, -.078]*                     .128 [.063, .191]*
+    [.933, .946] removal, gray         -.117 [-.157, -.078]*                     .128 [.063, .191]*
     -.162 [-.202, -.123] removal, blur         -.141 [-.186, -.097]*                     .112 [.046,
     .175]*   -.196 [-.241, -.151] least area, similarity .199 [.178, .222]*
     .459 [.414, .502]*   .028 [.026, .030] least area, distance  .194 [.173, .216]*
@@ -53,17 +53,17 @@ XProtoNet)
 60 test tiles, Transformers of 10x10 tokens, `--data folder:magnetic_tile --limit 60 --checks`
 
     ProtoPNet             activation map       Grad-CAM             MDM
-    retention, grey       .338 [.296, .387]*   .524 [.461, .592]    .522 [.468, .578]
+    retention, gray       .338 [.296, .387]*   .524 [.461, .592]    .522 [.468, .578]
     retention, blur       .451 [.390, .513]*   .539 [.468, .615]*   .695 [.645, .743]
-    removal, grey         .219 [.191, .248]*   .566 [.506, .626]*   .523 [.466, .586]   the map wins
+    removal, gray         .219 [.191, .248]*   .566 [.506, .626]*   .523 [.466, .586]   the map wins
     removal, blur         .490 [.427, .559]*   .670 [.616, .727]*   .622 [.570, .678]   the map wins
     least area, similarity .632 [.513, .753]*  .664 [.545, .778]*   .553 [.435, .661]   not half
     IoU with the defect   .069 [.036, .104]*   .130 [.059, .219]    .190 [.137, .249]
 
     XProtoNet             occurrence map       Grad-CAM             MDM
-    retention, grey       .117 [.038, .198]*   .112 [.029, .197]*   .214 [.132, .295]
+    retention, gray       .117 [.038, .198]*   .112 [.029, .197]*   .214 [.132, .295]
     retention, blur       .242 [.149, .331]*   .175 [.079, .269]*   .539 [.475, .604]
-    removal, grey         .253 [.178, .330]    .308 [.223, .388]*   .237 [.167, .311]
+    removal, gray         .253 [.178, .330]    .308 [.223, .388]*   .237 [.167, .311]
     removal, blur         .482 [.407, .560]*   .517 [.428, .601]*   .365 [.299, .431]
     least area, similarity .911 [.849, .962]   .945 [.898, .982]    .924 [.877, .963]   not half
     IoU with the defect   .107 [.054, .170]*   .089 [.035, .157]*   .223 [.168, .282]
@@ -71,7 +71,7 @@ XProtoNet)
 Looked at: on tiles the ProtoPNet's nearest token is mostly one in a corner, where the Transformer
 keeps what it knows of the whole image. Nothing is to be seen there, but the similarity falls at
 once when corners go, so the map of corners wins removal; and no region is needed to keep the
-similarity, because a grey tile has most of it (a disc in the middle: .602). A `removal` term in the
+similarity, because a gray tile has most of it (a disc in the middle: .602). A `removal` term in the
 objective did not help (20 training tiles: .462 instead of .477). On digits MDM fails where another
 composition of clutter satisfies the maximum at another place (retention .02 in the worst pair of
 200; with the position frozen .77).
@@ -134,7 +134,7 @@ def main(config: Config) -> int:
     classifier, console = load_model(weights=config.model), Console(width=200)
     framed, prototypes = chosen(config, classifier)
     images = np.stack([each.image for each in framed])
-    names = config.regions or (*regions.applicable(classifier, images.shape[1:]), "centre")
+    names = config.regions or (*regions.applicable(classifier, images.shape[1:]), "center")
     with console.status("...") as status:
         compared = compare(
             classifier,
@@ -215,7 +215,7 @@ def worst(compared: Comparison, images: np.ndarray) -> Figure:
     top 5 % of each region."""
     ours = "mdm" if "mdm" in compared.explanations else next(iter(compared.explanations))
     shown = next((name for name in SHOWN if name in compared.explanations), ours)
-    scores = [compared.scores(name).per_image("retention:grey") for name in (ours, shown)]
+    scores = [compared.scores(name).per_image("retention:gray") for name in (ours, shown)]
     gap = np.where(np.isfinite(scores[0] - scores[1]), scores[0] - scores[1], np.inf)
     rows, names = np.argsort(gap)[:WORST], list(compared.explanations)
     figure = Figure(figsize=(1.6 * (len(names) + 1), 1.8 * len(rows)), layout="constrained")
@@ -230,7 +230,7 @@ def worst(compared: Comparison, images: np.ndarray) -> Figure:
             region = np.asarray(boxes.top_share(compared.explanations[name].saliency[i], 0.05))
             axes.imshow(np.where(region, np.nan, 1.0), cmap="gray", alpha=0.65, vmin=0, vmax=1)
             axes.set_title(
-                f"{name} {compared.scores(name).per_image('retention:grey')[i]:.2f}", fontsize=7
+                f"{name} {compared.scores(name).per_image('retention:gray')[i]:.2f}", fontsize=7
             )
     return figure
 

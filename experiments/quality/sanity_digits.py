@@ -11,7 +11,7 @@ for MDM also with a start and a fill that are drawn.
 
 Measured with the default settings (ResNet, 16 digits, jax 0.10.2, CPU):
 
-    randomised down to    mdm   gradient  grad_cam  sobel        other keys fc
+    randomized down to    mdm   gradient  grad_cam  sobel        other keys fc
     .556      .566      .113      1         mdm                                  1 layer4
     .477      .406      .112      1         mdm:start=random                  .466 layer3
     .437      .295      .202      1         mdm:fill=noise,redraw_fill=true   .677 layer2
@@ -46,7 +46,7 @@ class Config:
     model: str = "resnet"
     """an embedded network: resnet, densenet or vit"""
     methods: tuple[str, ...] = ("mdm", "gradient", "grad_cam", "sobel")
-    """what is randomised"""
+    """what is randomized"""
     seeds: tuple[str, ...] = (
         "mdm",
         "mdm:start=random",
@@ -71,7 +71,7 @@ def main(config: Config) -> int:
         parts = [stage.part for stage in stages]
     title = f"{config.model}, {config.count} digits"
     table = Table(
-        "randomised down to", *config.methods, title=f"{title}: Spearman with the original"
+        "randomized down to", *config.methods, title=f"{title}: Spearman with the original"
     )
     for row in zip(parts, *columns):
         table.add_row(*row)

@@ -44,7 +44,7 @@ from rich.table import Table
 from mdm_jax import fills, load_model
 from mdm_jax.metrics import curves, road
 
-NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+NEIGHBORS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 Program = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
@@ -128,7 +128,7 @@ def theirs(
 
 
 def imputed(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
-    """Linear imputation by a sparse factorisation, assembled an offset at a time as the authors of
+    """Linear imputation by a sparse factorization, assembled an offset at a time as the authors of
     ROAD do."""
     height, width, channels = image.shape
     rows, columns = np.nonzero(removed)
@@ -136,7 +136,7 @@ def imputed(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
     number[rows, columns] = np.arange(len(rows))
     matrix = scipy.sparse.lil_matrix((len(rows), len(rows)))
     right, total = np.zeros((len(rows), channels)), np.zeros(len(rows))
-    for dy, dx in NEIGHBOURS:
+    for dy, dx in NEIGHBORS:
         weight = 1 / 6 if 0 in (dy, dx) else 1 / 12
         y, x = rows + dy, columns + dx
         inside = np.flatnonzero((y >= 0) & (y < height) & (x >= 0) & (x < width))

@@ -56,7 +56,7 @@ def arrays(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def normalise(images: np.ndarray) -> jax.Array:
+def normalize(images: np.ndarray) -> jax.Array:
     return jnp.asarray((images.astype(np.float32) / 255 - 0.5) / 0.25)
 
 
@@ -82,7 +82,7 @@ def predictions(model: ResNet, images: jax.Array) -> jax.Array:
 def accuracy(model: ResNet, images: np.ndarray, labels: np.ndarray) -> float:
     model = nnx.view(model, use_running_average=True)
     hits = [
-        predictions(model, normalise(images[i : i + 250])) == labels[i : i + 250]
+        predictions(model, normalize(images[i : i + 250])) == labels[i : i + 250]
         for i in range(0, len(images), 250)
     ]
     return float(np.mean(np.concatenate(hits)))
@@ -102,7 +102,7 @@ def main(config: Config) -> None:
     for epoch in range(config.epochs):
         order = rng.permutation(config.items)[: config.items // config.batch * config.batch]
         losses = [
-            train_step(model, optimizer, normalise(images[chosen]), jnp.asarray(labels[chosen]))
+            train_step(model, optimizer, normalize(images[chosen]), jnp.asarray(labels[chosen]))
             for chosen in track(order.reshape(-1, config.batch), f"epoch {epoch + 1}")
         ]
         score = accuracy(model, test_images, test_labels)

@@ -35,7 +35,7 @@ COMMON: Settings = {
     "data": {"train": "train", "evaluate": "test", "batch": 16},
     "model": {"size": [160, 160], "mean": [0.4] * 3, "std": [0.2] * 3},
     "optimizer": {"weight_decay": 0.05, "clip": 1.0, "label_smoothing": 0.05},
-    "augment": {"crop": 0.9, "flip": True, "colour": 0.2},
+    "augment": {"crop": 0.9, "flip": True, "color": 0.2},
 }
 REDUCED: dict[str, Settings] = {
     "resnet": {

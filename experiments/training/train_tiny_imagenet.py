@@ -32,7 +32,7 @@ COMMON: Settings = {
     "data": {"train": "train", "evaluate": "val", "batch": 64},
     "model": {"size": [64, 64], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     "optimizer": {"weight_decay": 0.05, "clip": 1.0, "label_smoothing": 0.1},
-    "augment": {"crop": 0.5, "flip": True, "colour": 0.2},
+    "augment": {"crop": 0.5, "flip": True, "color": 0.2},
 }
 REDUCED: dict[str, Settings] = {
     "resnet": {

@@ -38,7 +38,7 @@ BASELINES: dict[str, tuple[Any, type]] = {
     "occlusion": (occlusion.explain, occlusion.OcclusionConfig),
     "rise": (rise.explain, rise.RISEConfig),
     "random": (random.explain, NoSettings),
-    "centre": (center.explain, center.CentreConfig),
+    "center": (center.explain, center.CenterConfig),
     "sobel": (sobel.explain, NoSettings),
     "grad_cam": (grad_cam.explain, CAMConfig),
     "grad_cam_pp": (grad_cam_pp.explain, CAMConfig),

@@ -58,7 +58,7 @@ def explained(
     attribution = jnp.where(finite, attribution, 0.0)
     # clipped, because XLA may round an attribution otherwise where it looks for the least one than
     # where it subtracts it
-    saliency = jnp.clip(masks.normalise(REDUCTIONS[reduction](attribution)), 0.0, 1.0)
+    saliency = jnp.clip(masks.normalize(REDUCTIONS[reduction](attribution)), 0.0, 1.0)
     status = jnp.where(finite, jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE))
     info = problem.report(
         predict,

@@ -60,7 +60,7 @@ def weigh_gradients(
     """The explanation that `combine` makes of a layer's activations and gradients: one evaluation
     with a gradient.
 
-    The attribution is the map resized to the image (bilinear, half-pixel centres) before it is
+    The attribution is the map resized to the image (bilinear, half-pixel centers) before it is
     stretched to [0, 1]."""
     config = config or CAMConfig()
     config.check()

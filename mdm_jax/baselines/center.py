@@ -1,5 +1,5 @@
-"""Centre: a Gaussian in the middle of the image. What a method must beat to know more than that
-photographs are centred."""
+"""Center: a Gaussian in the middle of the image. What a method must beat to know more than that
+photographs are centerd."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mdm_jax.types import Explanation, Image, Node, Predict
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class CentreConfig:
+class CenterConfig:
     """One number, ours."""
 
     sigma: Any = 0.25
@@ -36,12 +36,12 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: CentreConfig | None = None,
+    config: CenterConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S(y, x) = exp(-(v^2 + u^2) / (2 sigma^2)), v = (y - centre) / height and u likewise; no
+    """S(y, x) = exp(-(v^2 + u^2) / (2 sigma^2)), v = (y - center) / height and u likewise; no
     evaluation. Image [h, w, c]."""
-    config = config or CentreConfig()
+    config = config or CenterConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     down, right = ((jnp.arange(side) + 0.5) / side - 0.5 for side in image.shape[:2])

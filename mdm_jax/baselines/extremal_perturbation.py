@@ -39,7 +39,7 @@ class ExtremalPerturbationConfig:
     variant: str = field(default="preserve", metadata=STATIC)
     """a name of `VARIANTS`"""
     steps: int = field(default=800, metadata=STATIC)
-    """optimiser steps"""
+    """optimizer steps"""
     learning_rate: Any = 0.01
     """of gradient ascent (leaf)"""
     momentum: Any = 0.9
@@ -130,7 +130,7 @@ def explain(
         & jnp.isfinite(problem.reference).all()
     )
     mask = jnp.where(finite, last.masks, 0.0).sum(axis=0)
-    saliency = masks.normalise(mask)
+    saliency = masks.normalize(mask)
     views = 2 if config.variant == "dual" else 1
     info = report(
         predict,
@@ -200,7 +200,7 @@ def energy(
     node: str | Node,
     config: ExtremalPerturbationConfig,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, "areas h w"], Float[Array, ""]]]:
-    """What step t maximises, sum_a g(m_a (*) x) - lambda_t error_a, with the masks m_a and the sum
+    """What step t maximizes, sum_a g(m_a (*) x) - lambda_t error_a, with the masks m_a and the sum
     of the scores."""
     wide = jax.vmap(lambda each: smooth.render(each, config.coldness))(parameters)
     inner = jax.vmap(smooth.crop)(wide)
@@ -237,7 +237,7 @@ def blurred(
     """The pyramid: level l is blurred by max_blur (1 - l / (levels - 1)) pixels (at 224), the last
     is the image.
 
-    Beyond its border lies the network's neutral colour (zero where images are normalised), and
+    Beyond its border lies the network's neutral color (zero where images are normalized), and
     kernels end at 4 sigma."""
     shares = np.linspace(1.0, 0.0, config.levels)
     around = image - neutral

@@ -20,7 +20,7 @@ from mdm_jax.types import Explanation, Image, Node, Predict
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class InputXGradientConfig:
-    """The libraries (captum, xplique) multiply the input that the network has normalised: baseline
+    """The libraries (captum, xplique) multiply the input that the network has normalized: baseline
     "zero"."""
 
     baseline: Any = "zero"
@@ -49,7 +49,7 @@ def explain(
     1].
 
     With z = (x - mean) / std inside the network, (x - mean) * dg/dx = z * dg/dz: the baseline
-    "zero" gives exactly the product that others take in normalised space."""
+    "zero" gives exactly the product that others take in normalized space."""
     config = config or InputXGradientConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)

@@ -26,7 +26,7 @@ RULES = ("gauss_legendre", "trapezoid", "left", "middle", "right")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class IntegratedGradientsConfig:
-    """captum: 50 steps of Gauss-Legendre from zero in normalised space. The paper starts from
+    """captum: 50 steps of Gauss-Legendre from zero in normalized space. The paper starts from
     black, with 20 to 300 steps."""
 
     steps: int = field(default=50, metadata=STATIC)

@@ -39,7 +39,7 @@ class MeaningfulPerturbationConfig:
     means.)"""
 
     steps: int = field(default=300, metadata=STATIC)
-    """optimiser steps"""
+    """optimizer steps"""
     learning_rate: Any = 0.1
     """of Adam (leaf)"""
     area_weight: Any = 1e-4
@@ -57,7 +57,7 @@ class MeaningfulPerturbationConfig:
     jitter: int = field(default=4, metadata=STATIC)
     """pixels at 224 below which the image is shifted under its mask at every step"""
     start: str = field(default="circle", metadata=STATIC)
-    """circle: the smallest blurred circle in the centre whose deletion leaves less than `threshold`
+    """circle: the smallest blurred circle in the center whose deletion leaves less than `threshold`
     of the score; ones: nothing deleted"""
     threshold: Any = 0.01
     """share of the score's fall that may be left (leaf)"""
@@ -89,7 +89,7 @@ def explain(
     """S = 1 - m, m = argmin g(M x + (1 - M) blur(x)) + l1 sum |1 - m| + tv sum |grad m|^3, m in [0,
     1] (equation 3).
 
-    M is m [28, 28] at the image's size by nearest neighbours, blurred; each step shifts the image
+    M is m [28, 28] at the image's size by nearest neighbors, blurred; each step shifts the image
     under it. One evaluation with a gradient a step; the start costs a forward evaluation for each
     of 35 circles. The attribution is 1 - M, the deleted share of each pixel. Image [h, w, c] in [0,
     1]. Raises InputError for a config that cannot be."""
@@ -123,7 +123,7 @@ def explain(
         descent, mask, steps=config.steps, key=problem.key, record=trace
     )
     deleted = 1.0 - rendered(state.parameters, image, config)
-    saliency = masks.normalise(deleted)
+    saliency = masks.normalize(deleted)
     info = report(
         predict,
         problem,
@@ -177,7 +177,7 @@ def first_mask(
 
 
 def _circles(size: tuple[int, int], scale: float) -> Float[np.ndarray, "n h w"]:
-    """Circles around the centre, of every radius, blurred by 10 pixels (at 224); zero far
+    """Circles around the center, of every radius, blurred by 10 pixels (at 224); zero far
     outside."""
     y, x = (np.arange(side) - side // 2 for side in size)
     distance = np.hypot(y[:, None], x[None, :])
@@ -190,7 +190,7 @@ def _circles(size: tuple[int, int], scale: float) -> Float[np.ndarray, "n h w"]:
 def rendered(
     mask: Float[Array, "_h _w"], image: Image, config: MeaningfulPerturbationConfig
 ) -> Float[Array, "h w"]:
-    """The mask at the image's size: nearest neighbours, then blurred."""
+    """The mask at the image's size: nearest neighbors, then blurred."""
     rows, columns = (_nearest(n, side) for n, side in zip(mask.shape, image.shape))
     blocks = jnp.matmul(
         jnp.matmul(rows, mask, precision=masks.HIGHEST), columns.T, precision=masks.HIGHEST

@@ -21,7 +21,7 @@ from mdm_jax.masks import HIGHEST
 from mdm_jax.problem import activation, begin, blend
 from mdm_jax.types import Explanation, Image, Mask, Node, Predict, Scalar
 
-NORMALISATIONS = ("expected", "coverage")
+NORMALIZATIONS = ("expected", "coverage")
 
 
 @jax.tree_util.register_dataclass
@@ -36,7 +36,7 @@ class RISEConfig:
     """cells of a mask along each side (s)"""
     kept: Any = 0.5
     """probability that a cell is kept (p) (leaf)"""
-    normalisation: str = field(default="expected", metadata=STATIC)
+    normalization: str = field(default="expected", metadata=STATIC)
     """expected: divide by samples * p (the paper, its code); coverage: by the sum of the masks at
     each pixel (xplique)"""
     baseline: Any = "zero"
@@ -47,14 +47,14 @@ class RISEConfig:
     """masks evaluated at a time"""
 
     def check(self) -> None:
-        """Raises InputError for a number out of range or an unknown normalisation, baseline or
+        """Raises InputError for a number out of range or an unknown normalization, baseline or
         reduction."""
         chunked.check_count("samples", self.samples)
         chunked.check_count("cells", self.cells, least=2)
         chunked.check_count("chunk", self.chunk)
         chunked.check_above_zero("kept", self.kept, below=1.0)
-        if self.normalisation not in NORMALISATIONS:
-            raise unknown("normalisation", self.normalisation, NORMALISATIONS)
+        if self.normalization not in NORMALIZATIONS:
+            raise unknown("normalization", self.normalization, NORMALIZATIONS)
         check_baseline(self.baseline)
         check_reduction(self.reduction)
 
@@ -89,7 +89,7 @@ def explain(
         return score.sum() * mask, mask
 
     summed, coverage = chunked.sum_over(weighed, chunked.keys(key, config.samples), config.chunk)
-    if config.normalisation == "expected":
+    if config.normalization == "expected":
         attribution = summed / (config.samples * config.kept)
     else:
         attribution = jnp.where(coverage > 0, summed / jnp.where(coverage > 0, coverage, 1.0), 0.0)
@@ -133,7 +133,7 @@ def upsampling(cells: int, pixels: int) -> np.ndarray:
     """Matrix [pixels, cells] of `skimage.transform.resize(order=1, mode="reflect")`, which the
     authors' code calls.
 
-    Half-pixel centres; beyond the centre of the first and last cell the grid is mirrored there, not
+    Half-pixel centers; beyond the center of the first and last cell the grid is mirrored there, not
     held."""
     at = np.abs((np.arange(pixels) + 0.5) * cells / pixels - 0.5)
     at = (cells - 1) - np.abs(cells - 1 - at)

@@ -21,14 +21,14 @@ from mdm_jax.types import Explanation, Image, Node, Predict
 
 VARIANTS = {
     "paper": (
-        "weights g(x_k) - g(x_b), the increase of confidence over the image of the neutral colour;"
+        "weights g(x_k) - g(x_b), the increase of confidence over the image of the neutral color;"
         " maps added small"
     ),
     "original": "weights g(x_k), maps resized first and added as they are: the authors' repository",
     "pytorch-grad-cam": "weights softmax over the channels of the logit at x_k, maps added small",
 }
 """how the weights are found and the maps added; in all of them x_k = H_k * x + (1 - H_k) * neutral
-colour"""
+color"""
 
 
 @jax.tree_util.register_dataclass
@@ -66,7 +66,7 @@ def explain(
     channel and one for the maps.
 
     H_k is channel k resized to the image and stretched to [0, 1]; b is the network's neutral
-    colour, what zero is once images are normalised (`fills.neutral`). A constant channel has no H_k
+    color, what zero is once images are normalized (`fills.neutral`). A constant channel has no H_k
     and weighs nothing. Image [h, w, c] in [0, 1]. Raises InputError for a network without the
     layer."""
     config = config or ScoreCAMConfig()

@@ -111,7 +111,7 @@ def _distances(
 
 
 def _repeat(array: Array, axis: int, times: int) -> Array:
-    """Every entry along an axis `times` over: nearest neighbours, as a broadcast whose gradient is
+    """Every entry along an axis `times` over: nearest neighbors, as a broadcast whose gradient is
     a sum."""
     shape = list(array.shape)
     wide = jnp.broadcast_to(

@@ -60,8 +60,8 @@ def explain(
     x).
 
     Image [h, w, c] in [0, 1]; as many evaluations with a gradient as samples. The noise is added to
-    the image, not to the normalised input as in the authors' code, which is the same where all
-    channels are normalised by one deviation."""
+    the image, not to the normalized input as in the authors' code, which is the same where all
+    channels are normalized by one deviation."""
     config = config or SmoothGradConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)

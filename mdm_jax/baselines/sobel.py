@@ -11,7 +11,7 @@ from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Mask, Node, Predict
 
 LUMA = (0.299, 0.587, 0.114)
-"""shares of red, green and blue in grey (ITU-R BT.601)"""
+"""shares of red, green and blue in gray (ITU-R BT.601)"""
 
 
 def explain(
@@ -24,12 +24,12 @@ def explain(
     config: NoSettings | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = |Sobel(grey image)|; no evaluation. Image [h, w, c]."""
+    """S = |Sobel(gray image)|; no evaluation. Image [h, w, c]."""
     stated = begin(predict, image, target, node=node, key=key)
-    return explained(predict, stated, edges(grey(image))[..., None], node=node)
+    return explained(predict, stated, edges(gray(image))[..., None], node=node)
 
 
-def grey(image: Image) -> Mask:
+def gray(image: Image) -> Mask:
     """Red, green and blue as one brightness [h, w]; the mean over any other number of channels."""
     return (
         (image * jnp.asarray(LUMA, image.dtype)).sum(axis=-1)

@@ -11,7 +11,7 @@ import tyro
 from mdm_jax.cli.console import Report
 from mdm_jax.models.pretrained import load_model
 
-EVALUATE_HELP = """Score saved saliency maps with a network and labelled images.
+EVALUATE_HELP = """Score saved saliency maps with a network and labeled images.
 
 MAPS is a folder of mdm run, of mdm explain or of a benchmark's method, an .npy, or an .npz with saliency [n, h, w] in [0, 1]
 (and, where there are, ids, targets, attribution). Without ids the maps are of the data's images in order.

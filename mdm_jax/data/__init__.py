@@ -1,4 +1,4 @@
-"""Sources of labelled images, random access: `source[i]` is an `Example`. Batches of them:
+"""Sources of labeled images, random access: `source[i]` is an `Example`. Batches of them:
 `mdm_jax.data.loader`."""
 
 from mdm_jax.data.augment import Augment as Augment

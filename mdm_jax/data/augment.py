@@ -1,4 +1,4 @@
-"""Random changes of a training image: turn, skew, shear, crop, shift, flip, colour, of the
+"""Random changes of a training image: turn, skew, shear, crop, shift, flip, color, of the
 photograph before it is fitted."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ASPECT = 4 / 3
 """a crop is stretched by up to this factor"""
 LARGEST = 512
 """pixels; a crop is enlarged to the short side of its photograph, up to this"""
-COLOUR = (PIL.ImageEnhance.Brightness, PIL.ImageEnhance.Contrast, PIL.ImageEnhance.Color)
+COLOR = (PIL.ImageEnhance.Brightness, PIL.ImageEnhance.Contrast, PIL.ImageEnhance.Color)
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Augment:
     """smallest share of the area that a random resized crop keeps; 1 crops nothing"""
     flip: bool = False
     """mirror half of the images, left to right"""
-    colour: float = 0.0
-    """brightness, contrast and saturation change by factors within 1 - colour to 1 + colour"""
+    color: float = 0.0
+    """brightness, contrast and saturation change by factors within 1 - color to 1 + color"""
     shift: float = 0.0
     """shift by up to this share of each side; what comes in is the border, mirrored"""
     rotation: float = 0.0
@@ -48,9 +48,9 @@ class Augment:
                 f"crop is {self.crop}: give the smallest share of the area that is kept, above 0,"
                 " at most 1"
             )
-        if not 0 <= self.colour < 1:
+        if not 0 <= self.color < 1:
             raise InputError(
-                f"colour is {self.colour}: give a strength of at least 0 (none) and below 1"
+                f"color is {self.color}: give a strength of at least 0 (none) and below 1"
             )
         if not 0 <= self.shift <= 0.5:
             raise InputError(
@@ -94,12 +94,12 @@ class Augment:
             )
         if self.flip and mirrored:
             image = image.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT)
-        if self.colour > 0:
+        if self.color > 0:
             for enhance, factor in zip(
                 (PIL.ImageEnhance.Brightness, PIL.ImageEnhance.Contrast, PIL.ImageEnhance.Color),
                 factors,
             ):
-                image = enhance(image).enhance(float(1 + self.colour * factor))
+                image = enhance(image).enhance(float(1 + self.color * factor))
         return image
 
 
@@ -112,7 +112,7 @@ def _turned(
     angle = math.radians(degrees * amount)
     cos, sin = math.cos(angle), math.sin(angle)
     zoom = cos + abs(sin) * max(size) / min(size)  # so much that no border comes in
-    return _about_centre(size, zoom * np.asarray([[cos, -sin], [sin, cos]]))
+    return _about_center(size, zoom * np.asarray([[cos, -sin], [sin, cos]]))
 
 
 def _skewed(
@@ -143,7 +143,7 @@ def _sheared(
     slope, (width, height) = math.tan(math.radians(degrees * amount)), size
     across = direction < 0.5
     zoom = 1 + abs(slope) * (height / width if across else width / height)
-    return _about_centre(
+    return _about_center(
         size, zoom * np.asarray([[1, slope], [0, 1]] if across else [[1, 0], [slope, 1]])
     )
 
@@ -156,9 +156,9 @@ def _corners(size: tuple[int, int]) -> Float64[np.ndarray, "4 2"]:
     return np.asarray([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
 
 
-def _about_centre(size: tuple[int, int], matrix: np.ndarray) -> Float64[np.ndarray, "4 2"]:
-    centre = np.asarray(size) / 2
-    return (_corners(size) - centre) @ matrix.T + centre
+def _about_center(size: tuple[int, int], matrix: np.ndarray) -> Float64[np.ndarray, "4 2"]:
+    center = np.asarray(size) / 2
+    return (_corners(size) - center) @ matrix.T + center
 
 
 def _bent(image: PIL.Image.Image, places: Float64[np.ndarray, "4 2"]) -> PIL.Image.Image:

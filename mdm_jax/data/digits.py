@@ -1,11 +1,11 @@
 """Embedded data: cluttered handwritten digits whose decisive pixels are known.
 
-Each item is a 64x64 RGB scene: a smooth coloured background, fragments of other digits as clutter,
+Each item is a 64x64 RGB scene: a smooth colored background, fragments of other digits as clutter,
 and on top one whole handwritten digit (a real 8x8 scan from scikit-learn, enlarged 2.5 to 4 times)
-in a random colour and place. The pixels of that digit are the only evidence for the label, so a
+in a random color and place. The pixels of that digit are the only evidence for the label, so a
 saliency map can be scored against the truth.
 
-With `objects=2` there are two digits of one class, each in its own colour and place and with its
+With `objects=2` there are two digits of one class, each in its own color and place and with its
 own box; either alone is evidence enough. What a map finds of several objects is what the metric
 "objects" tells."""
 
@@ -138,7 +138,7 @@ def _enlarge(ink: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Smooth coloured background: a 3x3 grid of colours, enlarged bicubically."""
+    """Smooth colored background: a 3x3 grid of colors, enlarged bicubically."""
     grid = rng.uniform(0.15, 0.85, (3, 3, 3)) * 0.6 + rng.uniform(0.0, 0.4, 3)
     channels = [
         np.asarray(Image.fromarray(c.astype(np.float32)).resize((size, size), 3))
@@ -176,12 +176,12 @@ def _apart(one: Box, other: Box) -> bool:
 def _paste(
     rng: np.random.Generator, image: np.ndarray, ink: np.ndarray, box: Box
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay ink in a colour that stands out from what it covers, in its box: image, and the ink on
+    """Lay ink in a color that stands out from what it covers, in its box: image, and the ink on
     the canvas."""
     x0, y0, x1, y1 = box
     canvas = np.zeros(image.shape[:2], image.dtype)
     canvas[y0:y1, x0:x1] = ink
     under = image[y0:y1, x0:x1].mean((0, 1))
-    colours = rng.uniform(0.0, 1.0, (8, 3))
-    colour = colours[np.abs(colours - under).sum(1).argmax()]
-    return image + canvas[..., None] * (colour - image), canvas
+    colors = rng.uniform(0.0, 1.0, (8, 3))
+    color = colors[np.abs(colors - under).sum(1).argmax()]
+    return image + canvas[..., None] * (color - image), canvas

@@ -31,7 +31,7 @@ DIED = (
 
 
 class Batch(NamedTuple):
-    """Images of the network's size, not normalised, with their labels."""
+    """Images of the network's size, not normalized, with their labels."""
 
     images: Float32[np.ndarray, "b h w c"]
     labels: Int32[np.ndarray, " b"] | Float32[np.ndarray, "b classes"]
@@ -149,7 +149,7 @@ class _Prepare:
             item = picture(self.source, index * len(self.source) // self.count)
             label = item.label if item.labels is None else item.labels
             if item.labels is None and label == UNKNOWN:
-                raise InputError(f"{item.id} has no label: choose a split that is labelled")
+                raise InputError(f"{item.id} has no label: choose a split that is labeled")
         except InputError as error:
             return _Slot(None, 0, str(error))
         image = item.image if self.augment is None or rng is None else self.augment(item.image, rng)

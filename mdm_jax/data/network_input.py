@@ -1,4 +1,4 @@
-"""Labelled images as the network sees them: image, mask and boxes resized and cropped alike."""
+"""Labeled images as the network sees them: image, mask and boxes resized and cropped alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mdm_jax.errors import InputError
 
 
 class Framed(NamedTuple):
-    """One labelled image in the network's frame."""
+    """One labeled image in the network's frame."""
 
     id: str
     image: Float32[np.ndarray, "h w c"]
@@ -114,7 +114,7 @@ def _seen(points: Float[np.ndarray, "k 2"], size: tuple[int, int]) -> Float32[np
 
 
 def covered(boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """The pixels whose centres lie in a box."""
+    """The pixels whose centers lie in a box."""
     y, x = (np.arange(side) + 0.5 for side in shape)
     x0, y0, x1, y1 = (corner[:, None] for corner in boxes.T)
     rows, columns = (y0 <= y) & (y < y1), (x0 <= x) & (x < x1)

@@ -1,4 +1,4 @@
-"""How a photograph becomes a network's input: size, crop, interpolation and normalisation, as
+"""How a photograph becomes a network's input: size, crop, interpolation and normalization, as
 config.json tells them."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Preprocessing:
     size: tuple[int, int]
     """(height, width) in pixels"""
     crop: float
-    """share of the resized short side that the centre crop keeps"""
+    """share of the resized short side that the center crop keeps"""
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -49,10 +49,10 @@ class Preprocessing:
     """center keeps the aspect; squash stretches the image to the network's"""
 
     def fit(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
-        """Resize and centre-crop a photograph as PIL does, to floats in [0, 1]; normalising is the
+        """Resize and center-crop a photograph as PIL does, to floats in [0, 1]; normalizing is the
         classifier's.
 
-        A network of one channel sees it in grey. Raises InputError for a network of neither one nor
+        A network of one channel sees it in gray. Raises InputError for a network of neither one nor
         three."""
         if self.channels not in (1, 3):
             raise InputError(

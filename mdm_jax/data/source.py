@@ -1,4 +1,4 @@
-"""What every source of labelled images gives, and the one place where a source is named:
+"""What every source of labeled images gives, and the one place where a source is named:
 `open_source(text, split)`."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNKNOWN = -1
 
 
 class Example(NamedTuple):
-    """One labelled image with its truth, where there is one."""
+    """One labeled image with its truth, where there is one."""
 
     id: str
     image: Float32[np.ndarray, "h w 3"]
@@ -64,7 +64,7 @@ class Picture(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Labelled images with random access. An item that is damaged raises InputError, which names
+    """Labeled images with random access. An item that is damaged raises InputError, which names
     it."""
 
     @property

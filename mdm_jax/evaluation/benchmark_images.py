@@ -89,7 +89,7 @@ def used_items(
 def _used(
     plan: Plan, items: list[Item], skipped: list[Skipped], source: Source
 ) -> tuple[list[Item], str]:
-    right, labelled = sum(i.label == i.prediction for i in items), sum(i.label >= 0 for i in items)
+    right, labeled = sum(i.label == i.prediction for i in items), sum(i.label >= 0 for i in items)
     used = [i for i in items if not plan.only_correct or i.label == i.prediction]
     if plan.targets == "label":
         used = [i for i in used if i.label >= 0]
@@ -104,8 +104,8 @@ def _used(
     )
     sentence = f"{len(used)} image{'s' * (len(used) > 1)}, {masks} with a mask, {boxes} with boxes"
     sentence += (
-        f"; the network is right on {right} of {labelled}"
-        if labelled
+        f"; the network is right on {right} of {labeled}"
+        if labeled
         else "; it has none of the classes of the data"
     )
     if len(used) < len(items):

@@ -379,11 +379,11 @@ def _draw(axes: Axes, cell: Cell | None, at: float, middle: float) -> None:
         axes.text(at, middle, text, ha="center", va="center", fontsize=7, color="0.5")
         return
     if cell.rank:
-        colour, corner = (
+        color, corner = (
             BEST if cell.rank == "best" else NEAR,
             (at - 0.48 * COLUMN, middle - 0.48 * HEIGHT),
         )
-        axes.add_patch(Rectangle(corner, 0.96 * COLUMN, 0.96 * HEIGHT, color=colour, lw=0))
+        axes.add_patch(Rectangle(corner, 0.96 * COLUMN, 0.96 * HEIGHT, color=color, lw=0))
     weight = "bold" if cell.rank == "best" else "normal"
     text = f"{number(cell.summary.value)} {MARKS[cell.verdict]}".rstrip()
     axes.text(at, middle - 0.17 * HEIGHT, text, ha="center", va="center", fontsize=8, weight=weight)

@@ -2,7 +2,7 @@
 
 On CPU, XLA brings a convolution into the layout of its fast kernel only outside of `while` and
 `scan`; in a loop, the input gradient of an ordinary convolution then runs several times slower
-(jax-ml/jax issue 12868; `experiments/speed/throughput.py` measures it). An optimisation is a loop
+(jax-ml/jax issue 12868; `experiments/speed/throughput.py` measures it). An optimization is a loop
 around just that gradient. So the loop body is traced here and every convolution is written in that
 layout, transposing around it where it must; the numbers stay the same."""
 

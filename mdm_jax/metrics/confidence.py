@@ -1,8 +1,8 @@
 """Average drop, increase and gain of confidence; ADCC.
 
 Y is the softmax probability of the class on the image x, O that on the image seen through the map,
-E = M (x - n) + n, where n is the colour that the network sees as zero: the product of map and image
-in normalised space. Per image:
+E = M (x - n) + n, where n is the color that the network sees as zero: the product of map and image
+in normalized space. Per image:
 
     drop = max(0, Y - O) / Y        increase = [Y < O]        gain = max(0, O - Y) / (1 - Y)
 
@@ -57,7 +57,7 @@ def confidences(
 def through(
     predict: Predict, image: Float[AnyArray, "h w c"], kept: Float[AnyArray, "h w"]
 ) -> Float[Array, "h w c"]:
-    """E = M x + (1 - M) n, the image through the map, n the colour that the network sees as
+    """E = M x + (1 - M) n, the image through the map, n the color that the network sees as
     zero."""
     neutral = jnp.broadcast_to(fills.neutral(predict, image.shape[-1]), image.shape)
     return blend(jnp.asarray(kept)[None], jnp.asarray(image), neutral)[0]

@@ -7,7 +7,7 @@ and the score is the area under that curve:
 
     AUC = (sum_k p_k - p_0 / 2 - p_K / 2) / K,    K = ceil(h w / step)
 
-Deletion goes from the image to the colour that the network sees as zero, insertion from a blurred
+Deletion goes from the image to the color that the network sees as zero, insertion from a blurred
 image to the image. The whole curve is one batch of K + 1 images. Ties go row by row; a constant or
 all-zero map is thus read as text is. A map with a NaN gives NaN."""
 
@@ -75,7 +75,7 @@ def deletion_curve(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, " scores"]:
-    """p_0 .. p_K as the most salient pixels turn first into the colour that the network sees as
+    """p_0 .. p_K as the most salient pixels turn first into the color that the network sees as
     zero."""
     neutral = fills.neutral(predict, image.shape[-1])
     return curve(predict, image, neutral, saliency, target, steps=steps, node=node, chunk=chunk)
@@ -92,7 +92,7 @@ def curve(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, " scores"]:
-    """The node p_0 .. p_K on the way from `start` to `finish`, images [h, w, c] or colours [c].
+    """The node p_0 .. p_K on the way from `start` to `finish`, images [h, w, c] or colors [c].
 
     A step is h w / `steps` pixels, rounded up, as RISE's 1792 of 224 x 224 are for 28 steps; K =
     ceil(h w / step) can be smaller than `steps`, and the last step may hold fewer pixels. `chunk`
@@ -120,9 +120,9 @@ def area(scores: Float[Array, " scores"]) -> Float[Array, ""]:
 def rise_blur(
     image: Float[AnyArray, "h w c"], neutral: Float[Array, " c"]
 ) -> Float[Array, "h w c"]:
-    """RISE's blurred image: its 11 x 11 kernel with zero padding on the normalised image.
+    """RISE's blurred image: its 11 x 11 kernel with zero padding on the normalized image.
 
-    Normalising subtracts `neutral` and divides by a constant a channel, which a linear blur does
+    Normalizing subtracts `neutral` and divides by a constant a channel, which a linear blur does
     not notice, so it is the blur of x - neutral, plus neutral: the borders fade to neutral."""
     rows, columns = (_zero_padded(n) for n in image.shape[:2])
     blurred = jnp.einsum("yh,hwc,xw->yxc", rows, image - neutral, columns, precision=HIGHEST)

@@ -1,19 +1,19 @@
 """Noisy linear imputation (ROAD, Rong et al., arXiv 2202.00449): removed pixels become a weighted
-mean of their neighbours.
+mean of their neighbors.
 
-Each removed pixel is the mean of its 8 neighbours, of weight 1/6 at an edge and 1/12 at a corner,
+Each removed pixel is the mean of its 8 neighbors, of weight 1/6 at an edge and 1/12 at a corner,
 and those beyond the border count for nothing; the removed ones among them are unknown themselves.
 So for all removed pixels i together
 
-    sum_j w_ij (x_i - x_j) = 0,    over the neighbours j inside the image
+    sum_j w_ij (x_i - x_j) = 0,    over the neighbors j inside the image
 
 which is the graph Laplacian of the image's grid with the remaining pixels held: symmetric and
 positive definite wherever a hole touches a pixel that remains. The authors' code, and others,
-factorise it on the host, image by image. Here conjugate gradients solve many masks at a time,
+factorize it on the host, image by image. Here conjugate gradients solve many masks at a time,
 preconditioned over all scales (Bramble, Pasciak and Xu, 1990): the number of steps hardly grows
 with the size of the holes, about 14 at 64x64 and 18 at 224x224.
 
-Fields are [h, w, k]: the k systems come last, so that neighbours are whole rows of memory apart.
+Fields are [h, w, k]: the k systems come last, so that neighbors are whole rows of memory apart.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ MAX_STEPS = 200
 ON_CPU = 9
 """masks solved at a time"""
 
-NEIGHBOURS = ((0, 1, 1 / 6), (1, 0, 1 / 6), (1, 1, 1 / 12), (1, -1, 1 / 12))
-"""rows down, columns right and weight of half of the neighbours; the others are opposite"""
+NEIGHBORS = ((0, 1, 1 / 6), (1, 0, 1 / 6), (1, 1, 1 / 12), (1, -1, 1 / 12))
+"""rows down, columns right and weight of half of the neighbors; the others are opposite"""
 
 
 def impute(
@@ -104,13 +104,13 @@ def solve(
 
 
 def laplacian(x: Field) -> Field:
-    """sum_j w_ij (x_i - x_j) over the neighbours inside the image.
+    """sum_j w_ij (x_i - x_j) over the neighbors inside the image.
 
     By differences, not as s_i x_i - sum_j w_ij x_j: in float32 the rounding of the latter, the same
     all over a smooth hole, would add up to a visible error in its middle."""
     height, width = x.shape[:2]
     total = jnp.zeros_like(x)
-    for down, right, weight in NEIGHBOURS:
+    for down, right, weight in NEIGHBORS:
         left, over = max(0, -right), max(0, right)
         first, second = x[: height - down, left : width - over], x[down:, over : width - left]
         flow = weight * (first - second)
@@ -127,9 +127,9 @@ def multilevel(unknown: Field) -> Callable[[Field], Field]:
     P_l interpolates from cells of 2^l pixels. D_l is about the diagonal of P_l^T A P_l: a constant
     of the smooth hat of a cell, plus how strongly the pixels under the hat are tied to pixels that
     remain."""
-    own = _neighbourhood(jnp.ones_like(unknown[..., :1]))
+    own = _neighborhood(jnp.ones_like(unknown[..., :1]))
     diagonals = []
-    tied = unknown * _neighbourhood(1 - unknown)
+    tied = unknown * _neighborhood(1 - unknown)
     while min(tied.shape[:2]) > 2:
         tied = coarser(tied)
         diagonals.append(0.5 + tied)
@@ -152,7 +152,7 @@ def coarser(x: Field) -> Float[Array, "_h _w k"]:
 
 
 def finer(x: Float[Array, "_h _w k"], shape: tuple[int, ...]) -> Field:
-    """P: bilinear interpolation to twice the resolution, cell centres to pixel centres, edges
+    """P: bilinear interpolation to twice the resolution, cell centers to pixel centers, edges
     held."""
     below = jax.ShapeDtypeStruct((*shape, x.shape[-1]), x.dtype)
     return jax.linear_transpose(coarser, below)(x)[0]
@@ -176,8 +176,8 @@ def _halve(x: Field, axis: int) -> Float[Array, "_h _w k"]:
     return 0.75 * (even + odd) + 0.25 * (before + after)
 
 
-def _neighbourhood(x: Field) -> Field:
-    """sum_j w_ij x_j over the neighbours inside the image: [1 2 1]^T [1 2 1] / 12 without its
+def _neighborhood(x: Field) -> Field:
+    """sum_j w_ij x_j over the neighbors inside the image: [1 2 1]^T [1 2 1] / 12 without its
     middle."""
     padded = jnp.pad(x, ((1, 1), (0, 0), (0, 0)))
     rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]

@@ -1,4 +1,4 @@
-"""Localisation: does the map lie on the object?"""
+"""Localization: does the map lie on the object?"""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def class_mean(hits: Float[AnyArray, " n"], classes: Integer[AnyArray, " n"]) ->
 
 
 def box_mask(boxes: Num[AnyArray, "k 4"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """The pixels whose centres lie in any of the boxes (x0, y0, x1, y1), ends exclusive, in an
+    """The pixels whose centers lie in any of the boxes (x0, y0, x1, y1), ends exclusive, in an
     image of (height, width)."""
     x, y = np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5
     x0, y0, x1, y1 = np.asarray(boxes, np.float64).T[:, :, None]

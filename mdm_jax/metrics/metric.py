@@ -52,7 +52,7 @@ class Metric:
     name: str
     """such as "insertion" """
     protocol: str
-    """such as "rise-28": fixes score, fill, steps, ties and normalisation; stored with every
+    """such as "rise-28": fixes score, fill, steps, ties and normalization; stored with every
     result"""
     measure: Callable[..., Any]
     """`measure(predict, sample, *, key) -> array`, usually a scalar, pure and for one sample; with

@@ -1,4 +1,4 @@
-"""Localisation of several objects: how many of them does the map show, not how much of one?"""
+"""Localization of several objects: how many of them does the map show, not how much of one?"""
 
 from __future__ import annotations
 

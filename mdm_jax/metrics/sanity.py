@@ -1,6 +1,6 @@
 """Sanity: does a map depend on what the network has learned, and on nothing else?
 
-Parameter randomisation (Adebayo et al., arXiv 1810.03292): the network's parts get fresh weights,
+Parameter randomization (Adebayo et al., arXiv 1810.03292): the network's parts get fresh weights,
 from the logits down and one after the other (cascading) or one at a time (independent); a map that
 stays as it was does not explain the network. The random key of the method stays the same, so that
 nothing but the weights differs. How much a map changes with that key alone is its spread over
@@ -34,7 +34,7 @@ SEEDS = 3
 
 
 class Stage(NamedTuple):
-    """The maps of a network after one more part was randomised."""
+    """The maps of a network after one more part was randomized."""
 
     part: str
     """the part, such as "layer4.0"; "original" for the network as it was"""
@@ -82,7 +82,7 @@ def parts(network: Any, shape: tuple[int, int, int], depth: int = 2) -> dict[str
     return {part: members[part] for part in sorted(members, key=lambda part: -first[part])}
 
 
-def randomised(
+def randomized(
     classifier: Any,
     *,
     seed: int = 1,
@@ -91,13 +91,13 @@ def randomised(
     twin: Any = None,
     shape: Any = None,
 ) -> Iterator[tuple[str, Any]]:
-    """The classifier with ever more of its parts randomised, from the logits down: pairs (part,
+    """The classifier with ever more of its parts randomized, from the logits down: pairs (part,
     classifier).
 
     Args:
       classifier: a `Classifier`, folded or not, or a Flax NNX module.
-      seed: draws the fresh weights, by the network's own initialisers.
-      mode: "cascading", where parts stay randomised, or "independent", one part at a time.
+      seed: draws the fresh weights, by the network's own initializers.
+      mode: "cascading", where parts stay randomized, or "independent", one part at a time.
       depth: words of a weight's name that make a part, see `parts`.
       twin: a fresh network of the same architecture, for modules that are none of our families.
       shape: (h, w, c) of an image; a Classifier's own by default.
@@ -109,7 +109,7 @@ def randomised(
     network = classifier.network if isinstance(classifier, Classifier) else classifier
     if not isinstance(network, nnx.Module):
         raise InputError(
-            f"a {type(classifier).__name__} cannot be randomised: give a Classifier or a Flax NNX"
+            f"a {type(classifier).__name__} cannot be randomized: give a Classifier or a Flax NNX"
             " module"
         )
     if shape is None:
@@ -145,13 +145,13 @@ def cascade(
     depth: int = 2,
     twin: Any = None,
 ) -> list[Stage]:
-    """Explain the same images [n, h, w, c] at every stage of `randomised`: how like the original
+    """Explain the same images [n, h, w, c] at every stage of `randomized`: how like the original
     maps are they still?
 
     The class explained and the method's random key stay those of the original network. The first
     stage is the original itself, its similarities to itself all 1 (0 for a constant map, which
     ranks nothing). The arguments up to `micro_batch` are those of `mdm_jax.explain`, the others
-    those of `randomised`. Raises InputError as these do."""
+    those of `randomized`. Raises InputError as these do."""
     options = {
         "method": method,
         "node": node,
@@ -163,7 +163,7 @@ def cascade(
     original = explain_batch.explain(classifier, images, targets, **options)
     stages = [_stage(ORIGINAL, original, original)]
     shape = tuple(np.shape(images)[1:])
-    for part, changed in randomised(
+    for part, changed in randomized(
         classifier, seed=seed, mode=mode, depth=depth, twin=twin, shape=shape
     ):
         stages.append(

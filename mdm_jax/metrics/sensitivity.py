@@ -50,7 +50,7 @@ def sensitivity_n(
     """mean_n r_n in [-1, 1], higher is better, with r_n Pearson's correlation over random sets S of
     n pixels of
 
-        sum_{i in S} R_i    and    f(x) - f(x with the pixels of S in the colour that the network
+        sum_{i in S} R_i    and    f(x) - f(x with the pixels of S in the color that the network
         sees as zero).
 
     Ancona et al., arXiv 1711.06104, section 4: 100 sets of each size, here of `set_sizes`; the sets
@@ -67,8 +67,8 @@ def sensitivity_n(
     neutral = fills.neutral(predict, channels)
     # every set of a size has as many pixels, so to take the mean off R moves all its sums alike:
     # what is left is what varies
-    centred = jnp.asarray(attribution) - attribution.mean()
-    centred = jnp.where(jnp.abs(centred).max() > FLAT * jnp.abs(attribution).max(), centred, 0.0)
+    centerd = jnp.asarray(attribution) - attribution.mean()
+    centerd = jnp.where(jnp.abs(centerd).max() > FLAT * jnp.abs(attribution).max(), centerd, 0.0)
     orders = jax.vmap(lambda each: jax.random.permutation(each, height * width))(
         jax.random.split(key, subsets)
     )
@@ -77,7 +77,7 @@ def sensitivity_n(
         draw, count = chosen
         inside = orders[draw].reshape(height, width) < count
         altered = jnp.where(inside[..., None], neutral, image)
-        return jnp.where(inside, centred, 0.0).sum(), score(predict, altered, target, node=node)
+        return jnp.where(inside, centerd, 0.0).sum(), score(predict, altered, target, node=node)
 
     chosen = jnp.repeat(jnp.arange(subsets), counts.size), jnp.tile(jnp.asarray(counts), subsets)
     sums, scores = map_over(of_one, chosen, chunk_for(image.shape, chunk))

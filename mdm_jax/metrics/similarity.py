@@ -92,7 +92,7 @@ def _windowed(maps: Float[Array, "k h w"]) -> Float[Array, "k h2 w2"]:
 
 
 def hog(image: Float[Array, "h w"], cell: int = CELL) -> Float[Array, " n"]:
-    """Histograms of oriented gradients: in cells of `cell` pixels 9 directions, normalised in
+    """Histograms of oriented gradients: in cells of `cell` pixels 9 directions, normalized in
     blocks of 3x3 cells.
 
     Hard bins of 20 degrees, "L2-Hys" (clipped at 0.2); what no whole cell covers is left out.

@@ -1,4 +1,4 @@
-"""Localisation as weakly supervised localisation scores it: MaxBoxAcc, MaxBoxAccV2 and PxAP.
+"""Localization as weakly supervised localization scores it: MaxBoxAcc, MaxBoxAccV2 and PxAP.
 
 Choe et al., arXiv 2001.07437 and 2007.04178, followed as their evaluation does it: every map is
 resized to 224x224 and stretched to [0, 1], and its threshold is chosen once for the whole set of
@@ -44,27 +44,27 @@ def box_hits(
     a constant, all-zero or NaN map has no region: it misses everything. Raises InputError for
     negative or reversed boxes."""
     true = _resized_boxes(np.asarray(boxes, np.float64), saliency.shape)
-    grey = (_normalised(saliency) * 255).astype(np.uint8)
-    levels = (THRESHOLDS * int(grey.max())).astype(int)
-    above = grey.size - np.cumsum(
-        np.bincount(grey.ravel(), minlength=256)
+    gray = (_normalized(saliency) * 255).astype(np.uint8)
+    levels = (THRESHOLDS * int(gray.max())).astype(int)
+    above = gray.size - np.cumsum(
+        np.bincount(gray.ravel(), minlength=256)
     )  # pixels above each level
     kinds, of = np.unique(
         above[levels], return_inverse=True
     )  # as many above: the same regions, whatever the level
     best = np.empty(len(kinds))
     for number in range(len(kinds)):
-        found = _boxes_of_regions(grey, int(levels[np.argmax(of == number)]), largest)
+        found = _boxes_of_regions(gray, int(levels[np.argmax(of == number)]), largest)
         best[number] = intersection_over_union(found, true).max()
     return best[of][:, None] >= np.asarray(ious)
 
 
-def _boxes_of_regions(grey: np.ndarray, level: int, largest: bool) -> np.ndarray:
+def _boxes_of_regions(gray: np.ndarray, level: int, largest: bool) -> np.ndarray:
     """Boxes [k, 4] of the contours, of regions and of the holes in them; [[0, 0, 0, 0]] where there
     is none."""
     import cv2
 
-    _, binary = cv2.threshold(grey, level, 255, cv2.THRESH_BINARY)
+    _, binary = cv2.threshold(gray, level, 255, cv2.THRESH_BINARY)
     contours: Any = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
     if not contours:
         return np.zeros((1, 4), int)
@@ -141,7 +141,7 @@ def pixel_average_precision(histograms: Any) -> float:
     return float((on / np.maximum(on + off, 1.0) * recall).sum())
 
 
-def _normalised(saliency: Float[AnyArray, "h w"]) -> Float[np.ndarray, "224 224"]:
+def _normalized(saliency: Float[AnyArray, "h w"]) -> Float[np.ndarray, "224 224"]:
     """The map at 224x224, stretched to [0, 1]; zeros where it is constant or NaN."""
     import cv2
 
@@ -164,16 +164,16 @@ def _resized_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @cache
 def _cubic(pixels: int) -> np.ndarray:
-    """OpenCV's cubic interpolation (a = -0.75, half-pixel centres, border pixels repeated) to 224,
+    """OpenCV's cubic interpolation (a = -0.75, half-pixel centers, border pixels repeated) to 224,
     as a matrix."""
     a = -0.75
-    centres = ((np.arange(SIDE) + 0.5) * (pixels / SIDE) - 0.5).astype(
+    centers = ((np.arange(SIDE) + 0.5) * (pixels / SIDE) - 0.5).astype(
         np.float32
     )  # where OpenCV rounds too
-    start = np.floor(centres).astype(int)
+    start = np.floor(centers).astype(int)
     matrix = np.zeros((SIDE, pixels), np.float32)
     for tap in range(-1, 3):
-        d = np.abs(centres - (start + tap))
+        d = np.abs(centers - (start + tap))
         near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
         np.add.at(
             matrix,

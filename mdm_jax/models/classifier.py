@@ -44,8 +44,8 @@ class Classifier:
         mean, std = (
             jnp.asarray(value, exact) for value in (self.preprocessing.mean, self.preprocessing.std)
         )
-        normalised = (images.astype(exact) - mean) / std
+        normalized = (images.astype(exact) - mean) / std
         if self.dtype != "float32":
-            normalised = normalised.astype(DTYPES[self.dtype])
-        logits, out = self.network(normalised, **request)
+            normalized = normalized.astype(DTYPES[self.dtype])
+        logits, out = self.network(normalized, **request)
         return logits.astype(exact), out

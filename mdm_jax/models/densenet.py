@@ -98,7 +98,7 @@ class DenseNet(nnx.Module):
 
     `blocks[b]` layers in dense block b, each adding `growth` channels to the `initial` ones; a
     transition halves channels and resolution between blocks. Input [n, h, w, channels], already
-    normalised; returns logits [n, classes] and `{"stem", "block1", ..., "features": [n, d]}`: block
+    normalized; returns logits [n, classes] and `{"stem", "block1", ..., "features": [n, d]}`: block
     outputs (the last after its norm and ReLU, where CAMs look) and the pooled features. With
     `num_classes=0` there is no head, see `ResNet`. Raises InputError for an unknown stem."""
 

@@ -18,7 +18,7 @@ def fold(network: Module) -> Module:
 
     With `s = scale / sqrt(var + eps)`, a norm behind a convolution becomes part of it, `kernel * s`
     and `bias - mean * s`; any other becomes `x * s + (bias - mean * s)`. Modules name their pairs
-    in `folds`; in a list, neighbours are pairs. Arithmetic on the host, in numpy: arrays come back
+    in `folds`; in a list, neighbors are pairs. Arithmetic on the host, in numpy: arrays come back
     as numpy."""
     network = nnx.clone(network)
     for _, module in list(nnx.iter_modules(network)):

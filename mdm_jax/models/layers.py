@@ -46,7 +46,7 @@ def head(inputs: int, classes: int, *, rngs: nnx.Rngs) -> Any:
 
 
 def norm(width: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch normalisation with torch's constants (momentum 0.1 there is 0.9 here)."""
+    """Batch normalization with torch's constants (momentum 0.1 there is 0.9 here)."""
     return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
 

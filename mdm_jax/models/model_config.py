@@ -143,7 +143,7 @@ def _published(
     if first.shape[1] != 3:
         raise InputError(
             f"the weights take {first.shape[1]} channels: a config.json must tell how they are"
-            " normalised"
+            " normalized"
         )
     if side == 384:
         given = given | {"crop_pct": 1.0}

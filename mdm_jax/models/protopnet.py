@@ -42,10 +42,10 @@ class ProtoPNet(nnx.Module):
     `backbone` is a network without its head, which names its last map by `feature_layer` and counts
     its channels by `width`. `prototypes_per_class` is one number or one for each class;
     `prototype_classes` gives the class of every prototype instead, as it is after pruning. Input
-    [n, h, w, channels], already normalised; `out` has what the backbone names and
+    [n, h, w, channels], already normalized; `out` has what the backbone names and
 
       patches [n, gh, gw, d] in (0, 1); distance_maps, similarity_maps [n, gh, gw, m]; distances,
-      similarities, normalised_similarities [n, m]: at the closest patch; the last as a share of
+      similarities, normalized_similarities [n, m]: at the closest patch; the last as a share of
       `LARGEST`.
 
     Raises InputError for an unknown add-on and impossible numbers of prototypes.
@@ -93,7 +93,7 @@ class ProtoPNet(nnx.Module):
         maps = out["similarity_maps"] = log_similarity(distances)
         out["distances"] = jnp.min(distances, axis=(1, 2))
         similarities = out["similarities"] = jnp.max(maps, axis=(1, 2))
-        out["normalised_similarities"] = similarities / LARGEST
+        out["normalized_similarities"] = similarities / LARGEST
         return self.last_layer(similarities.astype(patches.dtype)), out
 
 

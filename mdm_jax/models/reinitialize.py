@@ -1,5 +1,5 @@
 """A network's twin with fresh weights: the same architecture, read off the network itself, from its
-own initialisers."""
+own initializers."""
 
 from __future__ import annotations
 

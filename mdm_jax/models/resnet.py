@@ -70,7 +70,7 @@ class ResNet(nnx.Module):
     """Residual classifier of any width, depth, stem and class count.
 
     `widths[s]` channels (4 times as many out of a bottleneck) and `depths[s]` blocks in stage s;
-    every stage but the first halves the resolution. Input [n, h, w, channels], already normalised;
+    every stage but the first halves the resolution. Input [n, h, w, channels], already normalized;
     returns logits [n, classes] and `{"stem", "layer1", ..., "features": [n, d]}`: what enters the
     first stage, the stage outputs, the pooled features. With `num_classes=0` there is no head, and
     the pooled features stand in for the logits: a backbone, whose last map has `width` channels

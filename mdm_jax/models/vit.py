@@ -115,7 +115,7 @@ class ViT(nnx.Module):
     `size` (height, width) in pixels fixes the grid of the learned position embeddings; images of
     another size, a multiple of `patch`, get them interpolated bicubically. `distilled` adds DeiT's
     second token and head. `remat` computes each block but the last again in the backward pass:
-    memory of one block instead of all. Input [n, h, w, channels], already normalised; returns
+    memory of one block instead of all. Input [n, h, w, channels], already normalized; returns
     logits [n, classes] and `{"tokens", "block1", ..., "norm1", "norm": [n, t, d], "features": [n,
     d]}`, with the class token first, and with `attention=True` also `"attention": [blocks x [n,
     heads, t, t]]`. `norm1` is what enters the last block's attention (timm's `blocks[-1].norm1`):

@@ -70,7 +70,7 @@ def fill(network: Module, arrays: Mapping[str, np.ndarray]) -> Module:
             )
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise InputError(
-                f"weight {name!r} is {array.dtype}: quantised weights are not supported, give"
+                f"weight {name!r} is {array.dtype}: quantized weights are not supported, give"
                 " floating-point ones"
             )
         array = np.ascontiguousarray(array, leaf.dtype)
@@ -84,7 +84,7 @@ def fill(network: Module, arrays: Mapping[str, np.ndarray]) -> Module:
 
 
 def load(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
-    """The module that `construct` describes with `arrays` on the device, without being initialised
+    """The module that `construct` describes with `arrays` on the device, without being initialized
     first.
 
     Raises InputError as `fill` does.

@@ -46,10 +46,10 @@ class XProtoNet(nnx.Module):
     """Classifier by similarity of features, pooled where a prototype occurs, to learned prototypes.
 
     The backbone and the numbers of prototypes are as in `ProtoPNet`. Input [n, h, w, channels],
-    already normalised; `out` has what the backbone names and
+    already normalized; `out` has what the backbone names and
 
       patches [n, gh, gw, d]; occurrence_maps [n, gh, gw, m] >= 0; pooled [n, m, d]; similarities,
-      normalised_similarities [n, m]: the cosine, or (cosine + 1) / 2 when shifted, at most 1;
+      normalized_similarities [n, m]: the cosine, or (cosine + 1) / 2 when shifted, at most 1;
       distances [n, m]: 1 - cosine, in [0, 2].
 
     Raises InputError for unknown options and impossible numbers of prototypes.
@@ -118,7 +118,7 @@ class XProtoNet(nnx.Module):
         similarities = out["similarities"] = (
             (cosines + 1.0) / 2.0 if options["shifted"] else cosines
         )
-        out["normalised_similarities"] = similarities
+        out["normalized_similarities"] = similarities
         return self.last_layer(similarities.astype(patches.dtype)), out
 
 

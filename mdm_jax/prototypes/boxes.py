@@ -2,7 +2,7 @@
 its connected pieces.
 
 Maps are compared at equal area, so the order of the pixels is all that counts. Ties are broken
-fairly: of pixels of equal value those nearer to the map's centre of mass come first, so that a
+fairly: of pixels of equal value those nearer to the map's center of mass come first, so that a
 plateau shrinks to a compact piece about the middle of what the map shows (a box to its middle, a
 constant map to the middle of the image) and is not cut as text is read."""
 
@@ -24,7 +24,7 @@ def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
     """Each pixel's place by descending saliency, 0 for the first; ties as the top of this file
     says. For maps that are >= 0.
 
-    A negative value weighs nothing in the centre of mass; a map without any mass has it in the
+    A negative value weighs nothing in the center of mass; a map without any mass has it in the
     middle."""
     height, width = saliency.shape
     saliency = jnp.asarray(saliency)

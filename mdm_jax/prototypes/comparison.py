@@ -32,11 +32,11 @@ from mdm_jax.types import Explanation, Node
 CHECKS = ("noise", *perturbations.WHAT)
 """what regions are found anew under: noise on the image, permuted prototypes, a fresh backbone"""
 SHOWN = (
-    *("retention:grey", "removal:grey", "retention:blur", "removal:blur"),
-    *("retention:distance-above-grey", "removal:distance-above-grey"),
+    *("retention:gray", "removal:gray", "retention:blur", "removal:blur"),
+    *("retention:distance-above-gray", "removal:distance-above-gray"),
     *(
-        "least_area:similarity-grey",
-        "least_area:distance-grey",
+        "least_area:similarity-gray",
+        "least_area:distance-gray",
         "least_area:similarity-blur",
         "least_area:distance-blur",
     ),

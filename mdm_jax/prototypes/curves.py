@@ -36,7 +36,7 @@ LADDER = (0.005, 0.015, 0.03, 0.04, 0.06, 0.08, 0.12, 0.15, 0.25, 0.3, 0.4, 0.6,
 between 3 % and 50 %"""
 RUNGS = (0.0, *sorted({*AREAS, *LADDER}), 1.0)
 """all shares that are kept: 0 is the fill alone and 1 the clean image"""
-FILLS = ("grey", "blur")
+FILLS = ("gray", "blur")
 """what stands where pixels are gone: names of `mdm_jax.fills.FILLS`"""
 NODES = ("similarity", "distance")
 

@@ -3,7 +3,7 @@
 ProtoPNet: the similarity s_j(z) at every position of the feature grid, by cubic interpolation as
   its authors display it.
 XProtoNet: the occurrence map M_j(u), bilinear. A grid of 7x7 blown up to the image says where a
-  position's centre is, not what the position has seen, which is why these are compared with regions
+  position's center is, not what the position has seen, which is why these are compared with regions
   that are measured."""
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ take -0.5"""
 
 @cache
 def cubic(cells: int, pixels: int) -> np.ndarray:
-    """Cubic interpolation matrix [pixels, cells], half-pixel centres, edges held: OpenCV's
+    """Cubic interpolation matrix [pixels, cells], half-pixel centers, edges held: OpenCV's
     INTER_CUBIC."""
-    centres = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
-    first = np.floor(centres).astype(int)
+    centers = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
+    first = np.floor(centers).astype(int)
     matrix = np.zeros((pixels, cells))
     for tap in range(-1, 3):
-        distance = np.abs(centres - first - tap)
+        distance = np.abs(centers - first - tap)
         near = (SHARPNESS + 2) * distance**3 - (SHARPNESS + 3) * distance**2 + 1
         far = SHARPNESS * (distance**3 - 5 * distance**2 + 8 * distance - 4)
         weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

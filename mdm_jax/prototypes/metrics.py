@@ -251,7 +251,7 @@ _ALL = [
         "higher",
         description=(
             "IoU of the regions of 10 % with and without noise N(0, 0.2), cut at 0.25, on the"
-            " normalised image."
+            " normalized image."
         ),
     ),
     *(

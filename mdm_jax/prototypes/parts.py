@@ -35,7 +35,7 @@ OFTEN = 0.8
 
 
 def peak(saliency: Float[AnyArray, "h w"]) -> Float[Array, "2"]:
-    """(x, y) of the centre of the pixel that the map ranks first, in pixels (see `boxes.ranks` for
+    """(x, y) of the center of the pixel that the map ranks first, in pixels (see `boxes.ranks` for
     ties)."""
     row, column = jnp.divmod(jnp.argmin(ranks(saliency)), saliency.shape[1])
     return jnp.stack([column, row]) + 0.5

@@ -21,7 +21,7 @@ from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.types import AnyArray, Image, Scalar
 
 DEVIATION, LIMIT = 0.2, 0.25
-"""of the noise on the normalised image (Huang et al., 2212.05946)"""
+"""of the noise on the normalized image (Huang et al., 2212.05946)"""
 REGION = 0.1
 """share of the image whose regions are compared"""
 WHAT = ("prototypes", "backbone")
@@ -29,9 +29,9 @@ WHAT = ("prototypes", "backbone")
 
 def noisy(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
     """x + std * clip(N(0, 0.2), -0.25, 0.25), an image [h, w, c] kept in [0, 1]; `std` is the
-    normalisation's.
+    normalization's.
 
-    Where the network normalises by (x - mean) / std this is the noise of the stability score, but
+    Where the network normalizes by (x - mean) / std this is the noise of the stability score, but
     for what [0, 1] cuts off."""
     drawn = jnp.clip(DEVIATION * jax.random.normal(key, image.shape), -LIMIT, LIMIT)
     return jnp.clip(image + jnp.asarray(std, jnp.float32) * drawn, 0.0, 1.0)
@@ -40,7 +40,7 @@ def noisy(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
 def noisy_images(
     classifier: Any, images: Any, *, key: Any = 0, ids: Any = None
 ) -> Float[np.ndarray, "n h w c"]:
-    """`noisy` of each image, drawn by its id; a network without preprocessing counts as normalised
+    """`noisy` of each image, drawn by its id; a network without preprocessing counts as normalized
     by 1."""
     std = getattr(getattr(classifier, "preprocessing", None), "std", 1.0)
     numbers = explain_batch.id_numbers(range(len(images)) if ids is None else ids)
@@ -81,7 +81,7 @@ def changed(classifier: Classifier, what: str, *, seed: int = 1) -> Classifier:
     """The classifier with its prototypes permuted, or its backbone's weights drawn anew.
 
     "prototypes": prototype j becomes another one, none stays; "backbone": fresh weights
-    `backbone.*`, as the network's own initialisers draw them. Raises InputError for anything else,
+    `backbone.*`, as the network's own initializers draw them. Raises InputError for anything else,
     and for a network that has no such weights or is none of ours."""
     check_change(classifier, what)
     weights = named(classifier.network)

@@ -180,7 +180,7 @@ def cell_box(
     grid: tuple[int, ...],
     size: tuple[int, ...],
 ) -> Int[Array, "4"]:
-    """The box (x0, y0, x1, y1), ends exclusive, of the pixels whose centres a cell of the upsampled
+    """The box (x0, y0, x1, y1), ends exclusive, of the pixels whose centers a cell of the upsampled
     grid covers."""
     (top, bottom), (left, right) = _cell(row, grid[0], size[0]), _cell(column, grid[1], size[1])
     return jnp.stack([left, top, right, bottom]).astype(jnp.int32)

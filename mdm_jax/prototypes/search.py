@@ -132,7 +132,7 @@ def check_node(node: str | Node | None, classifier: Any, shape: tuple[int, int, 
     if (count is None and isinstance(node, str)) or (count is not None and count(outputs) != m):
         raise InputError(
             f"the targets of the node {node!r} are not the {m} prototypes: take similarity,"
-            " distance, normalised_similarity, or a function (outputs, prototype) -> activation"
+            " distance, normalized_similarity, or a function (outputs, prototype) -> activation"
         )
 
 

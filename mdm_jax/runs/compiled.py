@@ -154,7 +154,7 @@ def explained(recipe: Recipe, parts: Parts, key: Key[Array, ""], question: Quest
 
 def fingerprint(program: Program, shape: ImageShape) -> str:
     """A checksum of the program for one image: the network's code, the node, the terms and the
-    optimiser, not the weights."""
+    optimizer, not the weights."""
     question = Question(
         *(
             jax.ShapeDtypeStruct(*each)

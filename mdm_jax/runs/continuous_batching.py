@@ -2,7 +2,7 @@
 servers batch requests).
 
 Images converge at different speeds. A batch waits for its slowest; here a problem that is over
-leaves its slot and the next image enters, while the others go on with their own optimiser state and
+leaves its slot and the next image enters, while the others go on with their own optimizer state and
 step counter. Three compiled programs serve all: `enter` and `leave` for a few slots, `advance` for
 all of them."""
 

@@ -98,7 +98,7 @@ def run(
 
     Args:
       predict: the network, as `mdm_jax.explain` takes it.
-      source: labelled images with random access (`data.sources.Source`), or a name such as
+      source: labeled images with random access (`data.sources.Source`), or a name such as
         "folder:photos" (its test split).
       out: a folder, or a URL with gs:// or s3://.
       config: what is explained and how.

@@ -181,6 +181,6 @@ def _rendered(
 ) -> Float[Array, "n h w"]:
     def one(vectors: list[Float[Array, "_h _w"]]) -> Float[Array, "h w"]:
         rendered = jnp.stack([masks.render(vector, shape) for vector in vectors])
-        return masks.normalise(masks.stack(rendered, weights))
+        return masks.normalize(masks.stack(rendered, weights))
 
     return jax.vmap(one)(vectors)

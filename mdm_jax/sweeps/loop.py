@@ -53,7 +53,7 @@ def sweep(
 ) -> Sweep:
     """Explain the same images with many settings of MDM, and score them all.
 
-    Points that differ in numbers alone (weights, learning rate, tolerance, a fill's colour ...) are
+    Points that differ in numbers alone (weights, learning rate, tolerance, a fill's color ...) are
     one compiled program; those that differ in structure (sizes, schedule, terms, steps ...) are
     compiled one after the other. A metric is compiled once.
 
@@ -69,7 +69,7 @@ def sweep(
       base: what the settings change: a preset's name or a config.
       node: what is explained; by default the probability.
       metrics: names or ids of metrics, or metrics of your own.
-      masks: the object's pixels, as in `evaluate`, for metrics of localisation.
+      masks: the object's pixels, as in `evaluate`, for metrics of localization.
       boxes: the object's boxes, as in `evaluate`.
       key: a key, or a number to seed one; image i uses it folded with `ids[i]` (by default i), at
         every point.

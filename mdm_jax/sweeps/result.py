@@ -180,7 +180,7 @@ class Sweep:
         return sweep_figures.pareto(self, quality)
 
     def plot_parallel(self, quality: Quality | None = None) -> Figure:
-        """Parallel coordinates: a line a point through its settings and its metrics, coloured by
+        """Parallel coordinates: a line a point through its settings and its metrics, colored by
         quality."""
         from mdm_jax.views import sweep_figures
 

@@ -59,7 +59,7 @@ class ModelConfig:
     size: tuple[int, int] = (64, 64)
     """[height, width] of its input in pixels"""
     channels: int = 3
-    """3 for colour, 1 for grey"""
+    """3 for color, 1 for gray"""
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     """subtracted from each channel of images in [0, 1]"""
     std: tuple[float, ...] = (0.25, 0.25, 0.25)
@@ -67,7 +67,7 @@ class ModelConfig:
     interpolation: str = "bilinear"
     """how images are resized: nearest, bilinear, bicubic or lanczos"""
     crop: float = 1.0
-    """share of the resized short side that the centre crop keeps"""
+    """share of the resized short side that the center crop keeps"""
     crop_mode: str = "center"
     """center keeps the aspect of an image; squash stretches it to the network's, so that nothing is
     cut off"""
@@ -157,7 +157,7 @@ class TrainConfig:
             f"{images.MIN_SIDE} pixels a side or more",
         )
         _require(
-            model.channels in (1, 3), "model.channels", model.channels, "3 for colour or 1 for grey"
+            model.channels in (1, 3), "model.channels", model.channels, "3 for color or 1 for gray"
         )
         _require(0 < model.crop <= 1, "model.crop", model.crop, "a share above 0, at most 1")
         for name, values in (("model.mean", model.mean), ("model.std", model.std)):

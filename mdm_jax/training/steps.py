@@ -64,7 +64,7 @@ class Program(NamedTuple):
 def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch: int) -> Program:
     """The steps of a training of `steps` steps for networks of the structure of `module`.
 
-    Images are [b, h, w, c] in [0, 1], normalised inside; `valid` [b] says which of them count.
+    Images are [b, h, w, c] in [0, 1], normalized inside; `valid` [b] says which of them count.
     """
     split: Any = nnx.split  # its overloads do not cover what remains
     graphdef, _, _, rest = split(module, nnx.Param, nnx.BatchStat, ...)

@@ -54,9 +54,9 @@ def quality_against_cost(table: Table, model: str) -> Figure:
                     (row.method, row.cost.equivalent, cell.summary.value, cell.summary.interval)
                 )
         for method, cost, value, (low, high) in points:
-            colour = REFERENCE if method == table.reference else OTHERS
+            color = REFERENCE if method == table.reference else OTHERS
             errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
-            ax.errorbar(cost, value, yerr=errors, fmt="o", ms=3.5, color=colour, elinewidth=0.7)
+            ax.errorbar(cost, value, yerr=errors, fmt="o", ms=3.5, color=color, elinewidth=0.7)
         costs = [cost for _, cost, *_ in points]
         if len(set(costs)) == 1:  # of one value a logarithmic axis finds limits that may be equal
             ax.set_xlim(costs[0] / 3, costs[0] * 3)

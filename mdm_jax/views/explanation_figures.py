@@ -31,14 +31,14 @@ TRUTH = "#35e0ff"
 def overlay(
     image: Float[np.ndarray, "H W c"], saliency: Float[np.ndarray, "h w"], opacity: float = 0.75
 ) -> np.ndarray:
-    """The heat of a saliency map over a greyed image, 8-bit RGB; the map is enlarged bilinearly to
+    """The heat of a saliency map over a grayed image, 8-bit RGB; the map is enlarged bilinearly to
     the image."""
     if saliency.shape != image.shape[:2]:
         saliency = np.asarray(jax.image.resize(saliency, image.shape[:2], "linear"))
-    grey = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+    gray = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
     heat = HEAT(saliency)[..., :3]
     weight = opacity * np.sqrt(np.clip(saliency, 0.0, 1.0))[..., None]
-    return to_uint8((1 - weight) * grey + weight * heat)
+    return to_uint8((1 - weight) * gray + weight * heat)
 
 
 def demo_sheet(

@@ -9,16 +9,16 @@ from jaxtyping import Bool, Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from mdm_jax.views.pages.pictures import colours as rgb
+from mdm_jax.views.pages.pictures import colors as rgb
 
 SMOOTH = 1 / 40
 """of a map's longer side: by so much its border is smoothed, so that it can be followed by eye"""
 DIM = 0.45
-"""how far what lies outside a region is taken towards grey"""
+"""how far what lies outside a region is taken towards gray"""
 
 
 def outline(
-    ax: Axes, saliency: Float[np.ndarray, "h w"], share: float, colour: str, shape: tuple[int, int]
+    ax: Axes, saliency: Float[np.ndarray, "h w"], share: float, color: str, shape: tuple[int, int]
 ) -> None:
     """The border of the most salient `share` of an image (height, width), with a dark edge that
     shows on any ground."""
@@ -33,7 +33,7 @@ def outline(
         np.concatenate([[ends[0]], inner, [ends[-1]]]) for ends, inner in ((columns, x), (rows, y))
     )
     padded = np.pad(saliency, 1, constant_values=min(float(saliency.min()), level) - 1.0)
-    drawn = ax.contour(x, y, padded, levels=[level], colors=[colour], linewidths=2.0)
+    drawn = ax.contour(x, y, padded, levels=[level], colors=[color], linewidths=2.0)
     drawn.set_path_effects([withStroke(linewidth=3.6, foreground="#101010")])
 
 
@@ -66,13 +66,13 @@ def threshold(saliency: Float[np.ndarray, "h w"], share: float) -> float | None:
 def dimmed(
     picture: Float[np.ndarray, "h w c"], region: Float[np.ndarray, "h w"], share: float
 ) -> Float[np.ndarray, "h w 3"]:
-    """The picture with what lies outside the region taken towards grey."""
+    """The picture with what lies outside the region taken towards gray."""
     picture = rgb(picture)
     inside = _inside(region, share)
     if inside is None or region.shape != picture.shape[:2]:
         return picture
-    grey = 0.55 * picture.mean(axis=-1, keepdims=True) + 0.25
-    return np.where(inside[..., None], picture, (1 - DIM) * picture + DIM * grey)
+    gray = 0.55 * picture.mean(axis=-1, keepdims=True) + 0.25
+    return np.where(inside[..., None], picture, (1 - DIM) * picture + DIM * gray)
 
 
 def _inside(region: Float[np.ndarray, "h w"], share: float) -> Bool[np.ndarray, "h w"] | None:

@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 
 from mdm_jax.prototypes.reasoning import Row, Sum
 from mdm_jax.views.outline import dimmed, outline
-from mdm_jax.views.pages.pictures import colours as rgb
+from mdm_jax.views.pages.pictures import colors as rgb
 
-COLOURS = (
+COLORS = (
     "#e69f00",
     "#3aa7e8",
     "#14a37f",
@@ -32,7 +32,7 @@ COLOURS = (
     "#c9a27e",
     "#9aa3ad",
 )
-"""one a row: told apart on photographs and by most people who see few colours (after Okabe and
+"""one a row: told apart on photographs and by most people who see few colors (after Okabe and
 Ito)"""
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 ALIKE, UNLIKE = "\N{ALMOST EQUAL TO}", "\N{NOT ALMOST EQUAL TO}"
@@ -99,9 +99,9 @@ def this_looks_like_that(
     whole = sheet.axes(MARGIN, top, LARGE, LARGE)
     _show(whole, image)
     whole.set_anchor("N")
-    for each, colour in zip(looks, _colours(rows)):
+    for each, color in zip(looks, _colors(rows)):
         if each.here is not None:
-            outline(whole, each.here, share, colour, image.shape[:2])
+            outline(whole, each.here, share, color, image.shape[:2])
     names = (
         (MARGIN, "the image"),
         (here, "this part\nof the image …"),
@@ -125,9 +125,9 @@ def this_looks_like_that(
         linespacing=1.35,
     )
     largest = max([abs(each.row.points) for each in looks] + [1e-6])
-    for number, (each, colour) in enumerate(zip(looks, _colours(rows))):
+    for number, (each, color) in enumerate(zip(looks, _colors(rows))):
         y = top + number * (SIDE + GAP)
-        _row(sheet, at, each, image, colour, share, (here, there, y), largest)
+        _row(sheet, at, each, image, color, share, (here, there, y), largest)
     _sums(sheet, at, total, says, top + rows * (SIDE + GAP), here)
     note = f"Outlined: the {100 * share:g} % of the pixels that matter most" + (
         f", found by {how}." if how else "."
@@ -235,7 +235,7 @@ def _row(
     at: _Columns,
     each: Looks,
     image: Float[np.ndarray, "h w c"],
-    colour: str,
+    color: str,
     share: float,
     place: tuple[float, float, float],
     largest: float,
@@ -258,7 +258,7 @@ def _row(
             continue
         _show(ax, picture if region is None else dimmed(picture, region, share))
         if region is not None:
-            outline(ax, region, share, colour, picture.shape[:2])
+            outline(ax, region, share, color, picture.shape[:2])
     unlike = each.row.similarity < 0
     sheet.text(
         (here + SIDE + there) / 2,
@@ -286,18 +286,18 @@ def _row(
             va="center",
             weight="bold" if x == at.points else "normal",
         )
-    _bar(sheet, at, middle, row.points, largest, colour)
+    _bar(sheet, at, middle, row.points, largest, color)
     whose = f" of {quoted(short(each.class_name))}" if each.class_name else ""
     whose = f"{'unlike ' if unlike else ''}prototype {row.prototype}{whose}"
     sheet.text(at.left, y + SIDE - 0.02, whose, size=9, color=SOFT, va="bottom")
 
 
-def _bar(sheet: _Sheet, at: _Columns, y: float, points: float, largest: float, colour: str) -> None:
+def _bar(sheet: _Sheet, at: _Columns, y: float, points: float, largest: float, color: str) -> None:
     """The points as a length from the middle line: to the right for the class, to the left against
     it."""
     ax = sheet.axes(at.zero - at.reach, y - 0.13, 2 * at.reach, 0.26)
     ax.set(xlim=(-1.02, 1.02), ylim=(-1, 1))
-    ax.barh(0, points / largest, height=1.4, color=colour, edgecolor=INK, linewidth=0.6)
+    ax.barh(0, points / largest, height=1.4, color=color, edgecolor=INK, linewidth=0.6)
     ax.axvline(0, color=SOFT, linewidth=0.9)
 
 
@@ -333,5 +333,5 @@ def _show(ax: Axes, picture: Float[np.ndarray, "h w c"]) -> None:
     ax.set_aspect("equal")
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[n % len(COLOURS)] for n in range(count)]
+def _colors(count: int) -> list[str]:
+    return [COLORS[n % len(COLORS)] for n in range(count)]

@@ -20,7 +20,7 @@ from mdm_jax.sweeps.axes import Axis, varying
 from mdm_jax.sweeps.result import Index, Quality, Sweep
 from mdm_jax.sweeps.tables import weighed
 
-COLOURS = colormaps["viridis"]
+COLORS = colormaps["viridis"]
 FRONT, OTHERS = "#c2185b", "#37609c"
 NAMED = 12
 """points of the front that are named at most"""
@@ -138,7 +138,7 @@ def _tick(value: object) -> str:
 
 
 def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
-    """A line a point through the settings that vary and the metrics, coloured by quality; the best
+    """A line a point through the settings that vary and the metrics, colored by quality; the best
     are drawn last."""
     quality = sweep.default_quality() if quality is None else quality
     found, order = sweep.quality(quality), sweep.rank(quality)[::-1]
@@ -166,7 +166,7 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
         style = (
             {"color": FRONT, "lw": 2.2, "zorder": 4}
             if best
-            else {"color": COLOURS(scale(found[i])), "lw": 1.0, "alpha": 0.7}
+            else {"color": COLORS(scale(found[i])), "lw": 1.0, "alpha": 0.7}
         )
         ax.plot(range(len(axes)), places[:, column], **style)
     for at, axis in enumerate(axes):
@@ -181,7 +181,7 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
         f"{len(sweep.entries)} points; left the settings, right what they gave; pink: the best",
         fontsize=8.5,
     )
-    bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=ax, fraction=0.025, pad=0.01)
+    bar = figure.colorbar(ScalarMappable(scale, COLORS), ax=ax, fraction=0.025, pad=0.01)
     bar.set_label(f"quality = {weighed(sweep, quality)}", fontsize=7)
     bar.ax.tick_params(labelsize=6.5)
     return figure
@@ -245,7 +245,7 @@ def heatmap(
         order = measured[np.argsort(found[measured])]
         columns, rows = (np.asarray(axis.values, np.float64)[order] for axis in (across, up))
         drawn = ax.scatter(
-            columns, rows, c=found[order], s=42, cmap=COLOURS, edgecolors="0.3", linewidths=0.4
+            columns, rows, c=found[order], s=42, cmap=COLORS, edgecolors="0.3", linewidths=0.4
         )
         ax.scatter(
             columns[-1:], rows[-1:], s=130, facecolors="none", edgecolors=FRONT, linewidths=1.8
@@ -291,7 +291,7 @@ def _cells(
     for i in measured:
         row, column = rows.index(up.values[i]), columns.index(across.values[i])
         best[row, column] = np.nanmax([best[row, column], found[i]])
-    drawn = ax.imshow(best, origin="lower", cmap=COLOURS, aspect="auto")
+    drawn = ax.imshow(best, origin="lower", cmap=COLORS, aspect="auto")
     ax.set_xticks(
         range(len(columns)),
         [_tick(value) for value in columns],

@@ -102,7 +102,7 @@ def test_grad_cam_of_a_mean_and_a_linear_head_is_the_class_activation_map(image)
     cam = jnp.maximum(feature_map(image[None])[0] @ HEAD[:, 1], 0.0) / 24
     np.testing.assert_allclose(explanation.attribution, masks.render(cam, (8, 12)), atol=1e-6)
     np.testing.assert_allclose(
-        explanation.saliency, masks.normalise(masks.render(cam, (8, 12))), atol=1e-5
+        explanation.saliency, masks.normalize(masks.render(cam, (8, 12))), atol=1e-5
     )
     assert (explanation.info.evaluations, explanation.info.forwards) == (1, 3)
 
@@ -131,7 +131,7 @@ def test_the_papers_score_cam_weighs_by_the_increase_over_the_neutral_image(imag
 
     cam = 0.0
     for k in range(4):
-        seen = masks.normalise(masks.render(maps[..., k], (8, 12)))[..., None]
+        seen = masks.normalize(masks.render(maps[..., k], (8, 12)))[..., None]
         cam += (
             probability(seen * image + (1 - seen) * 0.5) - probability(jnp.full_like(image, 0.5))
         ) * maps[..., k]

@@ -149,11 +149,11 @@ def test_several_baselines_are_averaged(small):
         found = explain(smooth, small, 0, method="integrated_gradients", config=config)
         return found.attribution, found.info.evaluations[0]
 
-    (black, cost), (grey, _), (both, cost_of_both) = map(
-        attribution, ("black", "grey", ("black", "grey"))
+    (black, cost), (gray, _), (both, cost_of_both) = map(
+        attribution, ("black", "gray", ("black", "gray"))
     )
-    np.testing.assert_allclose(both, (black + grey) / 2, atol=1e-6)
-    assert np.abs(black - grey).max() > 0.01
+    np.testing.assert_allclose(both, (black + gray) / 2, atol=1e-6)
+    assert np.abs(black - gray).max() > 0.01
     assert (cost, cost_of_both) == (8, 16)
 
 

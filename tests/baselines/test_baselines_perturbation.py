@@ -200,7 +200,7 @@ def test_meaningful_perturbation_finds_the_patch(images):
 def test_the_start_is_the_smallest_circle_that_destroys_the_score(images):
     config = MeaningfulPerturbationConfig(cells=16, fill_blur=70.0)
     image = jnp.asarray(images[0])
-    problem = begin(patch_network, image, 0, node="probability", key=KEY, fill="grey")
+    problem = begin(patch_network, image, 0, node="probability", key=KEY, fill="gray")
     mask, forwards = meaningful.first_mask(
         patch_network, problem, node="probability", config=config
     )

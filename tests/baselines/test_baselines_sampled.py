@@ -13,7 +13,7 @@ from reference_network import captum, network
 
 from mdm_jax import InputError, explain
 from mdm_jax.baselines import center, occlusion, rise, sobel
-from mdm_jax.baselines.center import CentreConfig
+from mdm_jax.baselines.center import CenterConfig
 from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.baselines.occlusion import OcclusionConfig
 from mdm_jax.baselines.rise import RISEConfig
@@ -174,7 +174,7 @@ def test_rise_of_a_constant_network():
     @jax.jit
     def both(image):
         configs = [
-            RISEConfig(samples=300, cells=4, normalisation=name, chunk=300)
+            RISEConfig(samples=300, cells=4, normalization=name, chunk=300)
             for name in ("expected", "coverage")
         ]
         options = {"node": "logit", "key": jax.random.key(1)}
@@ -212,36 +212,36 @@ def test_random_maps_differ_from_image_to_image(images):
     assert found.info.evaluations.sum() == 0
 
 
-def test_centre_is_a_gaussian_in_the_middle():
+def test_center_is_a_gaussian_in_the_middle():
     images = np.random.default_rng(2).uniform(0, 1, (1, 9, 8, 3)).astype(np.float32)
     (found,) = explain(
         lambda x: total(x**2),
         images,
         0,
-        method="centre",
+        method="center",
         node="logit",
-        config=CentreConfig(sigma=0.2),
+        config=CenterConfig(sigma=0.2),
     ).attribution
     np.testing.assert_allclose(found, found[::-1, ::-1], atol=1e-6)
     assert found[4, 3] == found.max()
     assert found[0, 3] / found[4, 3] == pytest.approx(
         np.exp(-((4 / 9) ** 2) / (2 * 0.2**2)), rel=1e-4
     )
-    assert center.CentreConfig().sigma == 0.25
+    assert center.CenterConfig().sigma == 0.25
 
 
 def test_sobel_of_a_step_and_of_a_flat_image():
     step = np.where(np.arange(6) < 3, 0.2, 0.6)[None, :, None] * np.ones((6, 6, 3))
-    edges = jax.jit(lambda image: sobel.edges(sobel.grey(image)))
+    edges = jax.jit(lambda image: sobel.edges(sobel.gray(image)))
     expected = np.zeros((6, 6))
     expected[:, 2:4] = 0.2  # half of the step on either side of it
     np.testing.assert_allclose(edges(step), expected, atol=1e-6)
     np.testing.assert_allclose(edges(step.transpose(1, 0, 2)), expected.T, atol=1e-6)
     np.testing.assert_allclose(
-        sobel.grey(jnp.ones((2, 2, 3)) * jnp.asarray([1.0, 0.0, 0.0])), 0.299, rtol=1e-6
+        sobel.gray(jnp.ones((2, 2, 3)) * jnp.asarray([1.0, 0.0, 0.0])), 0.299, rtol=1e-6
     )
     np.testing.assert_allclose(
-        sobel.grey(jnp.arange(8.0).reshape(2, 2, 2)), [[0.5, 2.5], [4.5, 6.5]]
+        sobel.gray(jnp.arange(8.0).reshape(2, 2, 2)), [[0.5, 2.5], [4.5, 6.5]]
     )
     np.testing.assert_array_equal(edges(np.full((6, 6, 3), 0.25)), 0)
 
@@ -255,13 +255,13 @@ def test_sobel_of_a_step_and_of_a_flat_image():
         (RISEConfig(samples=0), "samples is 0"),
         (RISEConfig(cells=1), "whole number from 2"),
         (RISEConfig(kept=1.0), "kept is 1.0: give a number above zero and below 1"),
-        (RISEConfig(normalisation="mean"), "unknown normalisation 'mean'"),
+        (RISEConfig(normalization="mean"), "unknown normalization 'mean'"),
         (RISEConfig(baseline="zeros"), "did you mean 'zero'"),
         (OcclusionConfig(window=0), "window is 0"),
         (OcclusionConfig(window=(3, 3, 3)), "or \\(height, width\\)"),
         (OcclusionConfig(stride=(2, 0)), "stride is 0"),
         (OcclusionConfig(reduction="max"), "unknown reduction 'max'"),
-        (CentreConfig(sigma=-1.0), "sigma is -1.0"),
+        (CenterConfig(sigma=-1.0), "sigma is -1.0"),
     ],
 )
 def test_what_cannot_be_is_said(config, sentence):
@@ -287,8 +287,8 @@ def test_what_does_not_fit_the_image_is_said(method, config, sentence, images):
 
 
 def test_settings_from_text():
-    assert choose("rise:samples=100,normalisation=coverage").config == RISEConfig(
-        samples=100, normalisation="coverage"
+    assert choose("rise:samples=100,normalization=coverage").config == RISEConfig(
+        samples=100, normalization="coverage"
     )
     assert choose("occlusion:window=9,average=false").config == OcclusionConfig(
         window=9, average=False

@@ -60,7 +60,7 @@ def write_model(folder, family="protopnet"):
 
 
 def write_photos(folder):
-    """Grey images, bright in one place, a folder for each split and class."""
+    """Gray images, bright in one place, a folder for each split and class."""
     for number in range(14):
         rng = np.random.default_rng(number)
         image = rng.uniform(0.0, 0.3, (32, 32, 3))

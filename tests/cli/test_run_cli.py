@@ -59,7 +59,7 @@ def write_model(folder, seed=0):
 
 
 def write_photos(folder):
-    """Grey images, bright in one place, a folder for each class."""
+    """Gray images, bright in one place, a folder for each class."""
     for number in range(COUNT):
         rng = np.random.default_rng(number)
         image = rng.uniform(0.0, 0.3, (32, 32, 3))

@@ -40,7 +40,7 @@ CONFIGS = {
     "occlusion": OcclusionConfig(window=8, stride=8, chunk=6),
     "rise": RISEConfig(samples=10, cells=4, chunk=6),
     "random": None,
-    "centre": None,
+    "center": None,
     "sobel": None,
     "grad_cam": None,
     "grad_cam_pp": None,
@@ -107,7 +107,7 @@ needs more"""
 WIDE = (24, 40)
 SPOT = (slice(8, 16), slice(24, 32))
 """rows and columns of the object in a wide image; with rows for columns it would lie outside"""
-BLIND = ("random", "centre", "sobel", "rollout")
+BLIND = ("random", "center", "sobel", "rollout")
 """methods that do not ask which pixels matter to the class"""
 
 

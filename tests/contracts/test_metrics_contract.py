@@ -197,7 +197,7 @@ def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(
 @pytest.mark.parametrize(
     "name", [name for name in ON_DEVICE if name != "pxap:wsol"]
 )  # its authors take such a map for zeros
-def test_a_map_with_a_nan_gives_nan_and_leaves_its_neighbour_alone(name, reference, samples):
+def test_a_map_with_a_nan_gives_nan_and_leaves_its_neighbor_alone(name, reference, samples):
     broken = samples.saliency.copy()
     broken[0, 3, 4] = np.nan
     got = batched(name)(reference, samples._replace(saliency=broken, attribution=broken), KEYS)

@@ -30,7 +30,7 @@ def test_nothing_asked_changes_nothing():
         Augment,
         crop=st.floats(0.05, 1),
         flip=st.booleans(),
-        colour=st.floats(0, 0.9),
+        color=st.floats(0, 0.9),
         shift=st.floats(0, 0.5),
         rotation=st.floats(0, 45),
         skew=st.floats(0, 0.5),
@@ -82,12 +82,12 @@ def test_shift_moves_the_image_and_mirrors_what_comes_in():
     assert len(moved) > 5
     outcome = drawn(Augment(shift=0.5), 1)[..., 0]
     steps = np.diff(outcome[0])
-    assert set(np.abs(steps)) <= {0, 6}  # neighbours stay neighbours, one turn at the mirror
+    assert set(np.abs(steps)) <= {0, 6}  # neighbors stay neighbors, one turn at the mirror
     assert np.ptp(outcome[0]) >= 6 * 19
 
 
-def test_colour_changes_brightness_contrast_and_saturation():
-    outcomes = np.stack([drawn(Augment(colour=0.4), seed) for seed in range(40)])
+def test_color_changes_brightness_contrast_and_saturation():
+    outcomes = np.stack([drawn(Augment(color=0.4), seed) for seed in range(40)])
     assert outcomes.mean((1, 2, 3)).std() > 5
     assert outcomes.std((1, 2, 3)).std() > 3
     saturation = np.abs(outcomes[..., 0] - outcomes[..., 1]).mean((1, 2))
@@ -95,8 +95,8 @@ def test_colour_changes_brightness_contrast_and_saturation():
 
 
 def test_one_setting_does_not_change_what_another_draws():
-    plain, coloured = drawn(Augment(shift=0.3), 5), drawn(Augment(shift=0.3, flip=True), 5)
-    assert np.array_equal(plain, coloured) or np.array_equal(plain[:, ::-1], coloured)
+    plain, colored = drawn(Augment(shift=0.3), 5), drawn(Augment(shift=0.3, flip=True), 5)
+    assert np.array_equal(plain, colored) or np.array_equal(plain[:, ::-1], colored)
     rng, same = (np.random.default_rng(5) for _ in range(2))
     Augment()(IMAGE, rng)
     Augment(rotation=15.0, skew=0.2, shear=10.0)(IMAGE, same)
@@ -116,7 +116,7 @@ def test_no_border_comes_in(bend, size):
 
 
 def slopes(pixels):
-    """Of the ramp's grey levels, at the centre: how the first channel changes along x and y, and
+    """Of the ramp's gray levels, at the center: how the first channel changes along x and y, and
     the second."""
     middle = pixels[8:-8, 8:-8].astype(float)
     return np.asarray(
@@ -178,7 +178,7 @@ def test_an_image_is_bent_in_one_way_only():
     [
         ({"crop": 0.0}, "crop is 0.0"),
         ({"crop": 1.5}, "above 0, at most 1"),
-        ({"colour": 1.0}, "colour is 1.0"),
+        ({"color": 1.0}, "color is 1.0"),
         ({"shift": 0.6}, "shift is 0.6"),
         ({"crop": float("nan")}, "crop is nan"),
         ({"rotation": 46.0}, "rotation is 46.0: give degrees from 0"),

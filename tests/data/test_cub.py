@@ -35,9 +35,9 @@ def own(published, tmp_path):
 
 
 def bird(example):
-    """Pixels that have a bird's colour exactly."""
+    """Pixels that have a bird's color exactly."""
     pixels = np.round(example.image * 255).astype(int)
-    return np.stack([(pixels == colour).all(-1) for colour in synthetic_folders.COLOURS])
+    return np.stack([(pixels == color).all(-1) for color in synthetic_folders.COLORS])
 
 
 def test_the_published_layout(published):
@@ -271,4 +271,4 @@ def test_a_cropped_source_is_one_like_others(published):
     (batch,) = eval_batches(birds, Loading(batch=3), lambda image: to_array(fit(image, (16, 16))))
     assert batch.valid.all()
     assert batch.labels.tolist() == list(birds.labels)
-    assert np.ptp(batch.images, axis=(1, 2)).max() == 0  # nothing but the bird's colour
+    assert np.ptp(batch.images, axis=(1, 2)).max() == 0  # nothing but the bird's color

@@ -38,7 +38,7 @@ fit = partial(to_size, size=(SIDE, SIDE))
 
 
 class Numbers:
-    """Images whose grey value and label are their number; of the others something else becomes."""
+    """Images whose gray value and label are their number; of the others something else becomes."""
 
     name = "numbers"
     class_names = tuple(map(str, range(256)))
@@ -208,10 +208,10 @@ def test_arrays_that_are_no_images(image, reason):
 
 
 def test_a_source_with_images_of_its_own_size():
-    float64, wide, grey = (
+    float64, wide, gray = (
         np.full(shape, 0.5) for shape in ((SIDE, SIDE, 3), (SIDE, 9, 3), (SIDE, SIDE, 1))
     )
-    source = Numbers(others={0: float64, 1: wide, 2: grey})
+    source = Numbers(others={0: float64, 1: wide, 2: gray})
     reads = list(read_items(source, [(i, i) for i in range(4)], None, shape=(SIDE, SIDE, 3)))
     assert [read.reason for read in reads] == [
         "",

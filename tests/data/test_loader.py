@@ -32,7 +32,7 @@ fit = partial(to_size, size=(SIDE, SIDE))
 
 
 class Numbers:
-    """`count` images whose grey value and label are their number; those in `damaged` cannot be
+    """`count` images whose gray value and label are their number; those in `damaged` cannot be
     read."""
 
     name = "numbers"
@@ -106,7 +106,7 @@ def test_an_epoch_of_training_sees_no_item_twice_and_epochs_differ(count, size, 
 def test_same_seed_same_batches_and_resuming_is_exact():
     source, augment = (
         open_source("digits", "train"),
-        Augment(crop=0.5, flip=True, colour=0.3, shift=0.1),
+        Augment(crop=0.5, flip=True, color=0.3, shift=0.1),
     )
     loading = Loading(batch=3, limit=10, seed=7)
     batches = take(7, source, loading, fit, augment)
@@ -279,7 +279,7 @@ def test_a_fit_that_cannot_work_fails_at_the_call():
         train_batches(Numbers(4), Loading(batch=2), five_channels)
 
 
-def test_grey_networks_get_one_channel():
+def test_gray_networks_get_one_channel():
     (batch,) = take(1, Numbers(4), Loading(batch=2), lambda image: fit(image.convert("L")))
     assert batch.images.shape == (2, SIDE, SIDE, 1)
 

@@ -371,11 +371,11 @@ def test_only_correct_and_labels(classifier, tmp_path, whole):
     small = plan(tmp_path, methods=("gradient",), metrics=("energy",))
     correct = run(classifier, plan(whole.plan.out, only_correct=True))
     assert [item.framed.id for item in correct.items["net"]] == [item.framed.id for item in right]
-    labelled = run(
+    labeled = run(
         classifier, plan(small.out, methods=("gradient",), metrics=("energy",), targets="label")
     )
-    assert [item.target for item in labelled.items["net"]] == [
-        item.label for item in labelled.items["net"]
+    assert [item.target for item in labeled.items["net"]] == [
+        item.label for item in labeled.items["net"]
     ]
 
 

@@ -248,7 +248,7 @@ def test_attention_is_asked_for_where_it_can_be():
             intermediates.with_attention(network, shape)
 
 
-def test_attention_within_rematerialised_blocks_says_so():
+def test_attention_within_rematerialized_blocks_says_so():
     shape = (16, 24, 3)
     program = intermediates.trace(intermediates.with_attention(small_vit(remat=True), shape), shape)
     with pytest.raises(InputError, match="build the network without remat"):

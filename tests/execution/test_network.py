@@ -17,7 +17,7 @@ CONFIG = MDMConfig(sizes=(2, 4), steps=2)
 
 
 class Module(nnx.Module):
-    """Dropout and batch normalisation would make it random and dependent on the batch, were it not
+    """Dropout and batch normalization would make it random and dependent on the batch, were it not
     for inference mode."""
 
     def __init__(self, channels, rngs):

@@ -21,7 +21,7 @@ def test_every_fill_keeps_shape_range_and_repeats_with_its_key(name, image, key)
     np.testing.assert_array_equal(filled, fill(image, key=key))
 
 
-def test_mean_and_colours(image, key):
+def test_mean_and_colors(image, key):
     np.testing.assert_allclose(fills.mean()(image, key=key)[3, 4], image.mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(
         fills.resolve(np.array([0.1, 0.2, 0.3]))(image, key=key)[0, 0], [0.1, 0.2, 0.3], rtol=1e-6

@@ -45,12 +45,12 @@ def test_modes(photograph, tmp_path, mode, suffix):
     check_quadrants(tmp_path / f"image.{suffix}")
 
 
-def test_grey_and_16_bit_grey(tmp_path):
+def test_gray_and_16_bit_gray(tmp_path):
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     PIL.Image.fromarray(ramp).save(tmp_path / "deep.png")
-    PIL.Image.fromarray((ramp // 256).astype(np.uint8)).save(tmp_path / "grey.png")
+    PIL.Image.fromarray((ramp // 256).astype(np.uint8)).save(tmp_path / "gray.png")
     PIL.Image.fromarray(ramp).save(tmp_path / "deep.tiff")
-    for name in ("deep.png", "grey.png", "deep.tiff"):
+    for name in ("deep.png", "gray.png", "deep.tiff"):
         read = np.asarray(images.read(tmp_path / name))
         np.testing.assert_allclose(read[..., 1], ramp / 65535 * 255, atol=1.5)
 
@@ -121,14 +121,14 @@ def test_decompression_bombs_are_refused_before_decoding(tmp_path, side):
         images.read(tmp_path / "bomb.png")
 
 
-@pytest.mark.parametrize(("crop", "centre"), [(1.0, 60), (0.875, 60)])
-def test_fit_resizes_the_short_side_and_crops_the_centre(crop, centre):
+@pytest.mark.parametrize(("crop", "center"), [(1.0, 60), (0.875, 60)])
+def test_fit_resizes_the_short_side_and_crops_the_center(crop, center):
     wide = PIL.Image.fromarray(
         np.repeat(np.arange(120, dtype=np.uint8)[None, :, None], 60, 0).repeat(3, 2)
     )
     fitted = np.asarray(images.fit(wide, (30, 30), crop=crop))
     assert fitted.shape == (30, 30, 3)
-    assert fitted[:, 14:16, 0].mean() == pytest.approx(centre, abs=1.5)
+    assert fitted[:, 14:16, 0].mean() == pytest.approx(center, abs=1.5)
     assert np.ptp(fitted[15, :, 0].astype(int)) == pytest.approx(60 * crop - 2, abs=2.5)
 
 

@@ -49,18 +49,18 @@ def test_render_stays_in_range_and_keeps_the_mean(vector):
 
 @settings(max_examples=25, deadline=None)
 @given(hnp.arrays(np.float32, (5, 7), elements=st.floats(-(2**20), 2**20, width=32)))
-def test_normalise_spans_the_unit_interval_or_is_zero(mask):
-    normalised = np.asarray(masks.normalise(jnp.asarray(mask)))
-    assert np.isfinite(normalised).all()
-    assert normalised.min() == 0.0
-    assert normalised.max() in (0.0, pytest.approx(1.0, abs=1e-6))
+def test_normalize_spans_the_unit_interval_or_is_zero(mask):
+    normalized = np.asarray(masks.normalize(jnp.asarray(mask)))
+    assert np.isfinite(normalized).all()
+    assert normalized.min() == 0.0
+    assert normalized.max() in (0.0, pytest.approx(1.0, abs=1e-6))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.3, -2.0])
-def test_constant_map_normalises_to_zeros(value):
+def test_constant_map_normalizes_to_zeros(value):
     mask = jnp.full((4, 4), value)
-    assert not masks.normalise(mask).any()
-    assert np.isfinite(jax.grad(lambda m: masks.normalise(m).sum())(mask)).all()
+    assert not masks.normalize(mask).any()
+    assert np.isfinite(jax.grad(lambda m: masks.normalize(m).sum())(mask)).all()
 
 
 def test_stack_weighs():
@@ -69,22 +69,22 @@ def test_stack_weighs():
     np.testing.assert_allclose(masks.stack(two, jnp.array([1.0, 3.0])), 0.75)
 
 
-@pytest.mark.parametrize("name", masks.PARAMETRISATIONS)
-def test_parametrisations_invert_and_stay_in_the_box(name):
-    parametrisation = masks.parametrisation(name)
+@pytest.mark.parametrize("name", masks.PARAMETRIZATIONS)
+def test_parametrizations_invert_and_stay_in_the_box(name):
+    parametrization = masks.parametrization(name)
     vector = jnp.linspace(0.05, 0.95, 12).reshape(3, 4)
     np.testing.assert_allclose(
-        parametrisation.decode(parametrisation.encode(vector)), vector, atol=1e-6
+        parametrization.decode(parametrization.encode(vector)), vector, atol=1e-6
     )
-    far = parametrisation.decode(parametrisation.project(jnp.array([[-50.0, 50.0]])))
+    far = parametrization.decode(parametrization.project(jnp.array([[-50.0, 50.0]])))
     np.testing.assert_allclose(far, [[0.0, 1.0]], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", masks.PARAMETRISATIONS)
+@pytest.mark.parametrize("name", masks.PARAMETRIZATIONS)
 def test_gradient_flows_at_an_all_ones_start(name, key):
-    parametrisation = masks.parametrisation(name)
+    parametrization = masks.parametrization(name)
     (vector,) = masks.start("ones", [(3, 3)], key=key)
-    gradient = jax.grad(lambda p: parametrisation.decode(p).sum())(parametrisation.encode(vector))
+    gradient = jax.grad(lambda p: parametrization.decode(p).sum())(parametrization.encode(vector))
     assert (gradient > 0.01).all()
 
 
@@ -117,4 +117,4 @@ def test_bad_names(key):
     with pytest.raises(InputError, match="did you mean 'ones'"):
         masks.start("one", [(2, 2)], key=key)
     with pytest.raises(InputError, match="did you mean 'sigmoid'"):
-        masks.parametrisation("sigmod")
+        masks.parametrization("sigmod")

@@ -36,16 +36,16 @@ def share_in_patch(saliency):
 
 
 @pytest.mark.parametrize("schedule", ["joint", "independent"])
-@pytest.mark.parametrize("parametrisation", ["sigmoid", "box"])
-def test_linear_network_with_one_patch_is_solved(images, schedule, parametrisation):
+@pytest.mark.parametrize("parametrization", ["sigmoid", "box"])
+def test_linear_network_with_one_patch_is_solved(images, schedule, parametrization):
     settings = MDMConfig(
         sizes=(16, 32),
         schedule=schedule,
-        parametrisation=parametrisation,
+        parametrization=parametrization,
         start="ones",
         fill="black",
         objective=(consistency(), area(3.0)),
-        learning_rate=0.5 if parametrisation == "sigmoid" else 0.05,
+        learning_rate=0.5 if parametrization == "sigmoid" else 0.05,
         steps=60,
     )
     explanation = explain(patch_network, images, targets=0, config=settings)
@@ -256,7 +256,7 @@ def test_nan_while_solving_is_a_status_and_leaves_the_others(images):
     ("settings", "message"),
     [
         ({"schedule": "jont"}, "did you mean 'joint'"),
-        ({"parametrisation": "bx"}, "did you mean 'box'"),
+        ({"parametrization": "bx"}, "did you mean 'box'"),
         ({"fill": "blurr"}, "did you mean 'blur'"),
         ({"start": "ons"}, "did you mean 'ones'"),
         ({"steps": 0}, "steps is 0"),
@@ -391,7 +391,7 @@ def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
 def test_several_fills_take_turns(images):
     settings = config.config_from_mapping(
         {
-            "fill": ["black", "grey"],
+            "fill": ["black", "gray"],
             "steps": 3,
             "sizes": [4],
             "start": "half",
@@ -399,10 +399,10 @@ def test_several_fills_take_turns(images):
         },
         PRESETS["fast"],
     )
-    assert settings.fill == ("black", "grey")
+    assert settings.fill == ("black", "gray")
     steps = explain(patch_network, images, targets=0, config=settings, trace=True).trace
     for step, fill in enumerate(
-        ("black", "grey", "black")
+        ("black", "gray", "black")
     ):  # the objective of each step is that of the step's own fill
         began = tuple(vectors[0, step] for vectors in steps.mask_vectors)
         alone = replace(settings, fill=fill, start=began[0], steps=1)

@@ -43,7 +43,7 @@ def test_a_budget_is_held_and_keeps_the_order(name):
         jax.random.uniform(jax.random.key(i), size, minval=0.1, maxval=0.9)
         for i, size in enumerate(((3, 3), (5, 5)))
     )
-    decode, encode, _ = masks.PARAMETRISATIONS[name]
+    decode, encode, _ = masks.PARAMETRIZATIONS[name]
     parameters = tuple(map(encode, values))
     kept = jax.jit(masks.within_budget, static_argnums=2)(parameters, 0.2, name)
     assert np.mean([decode(each).mean() for each in kept]) == pytest.approx(0.2, abs=1e-4)
@@ -111,7 +111,7 @@ def test_the_map_is_smoothed_and_the_masks_are_not(images):
     stacked = masks.stack(
         jnp.stack([masks.render(jnp.asarray(each[0]), (32, 32)) for each in smooth.mask_vectors])
     )
-    expected = masks.normalise(gaussian_blur(stacked[..., None], 3.0)[..., 0])
+    expected = masks.normalize(gaussian_blur(stacked[..., None], 3.0)[..., 0])
     np.testing.assert_allclose(
         smooth.saliency[0], expected, atol=1e-3
     )  # stretched from a range of 0.002

@@ -283,12 +283,12 @@ def test_mistakes_of_a_kind(parts, images):
         explain(patch_network, images[:1], method="parts.py:mistaken")
 
 
-def test_files_import_their_neighbours(parts):
+def test_files_import_their_neighbors(parts):
     (parts / "far").mkdir()
-    (parts / "far" / "neighbour_of_far.py").write_text(
+    (parts / "far" / "neighbor_of_far.py").write_text(
         "def lit(view):\n    return view.mask.mean()\n"
     )
-    (parts / "far" / "terms.py").write_text("from neighbour_of_far import lit as lit\n")
+    (parts / "far" / "terms.py").write_text("from neighbor_of_far import lit as lit\n")
     mask = jnp.full((2, 2), 0.5)
     assert plugins.find("far/terms.py:lit", "objective term")(SimpleNamespace(mask=mask)) == 0.5
 

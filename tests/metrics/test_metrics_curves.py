@@ -74,13 +74,13 @@ def test_curves_of_a_linear_network_in_closed_form():
 def test_ends_of_the_curves(images):
     neutral = np.full_like(images[0], 0.5)
     blurred = curves.rise_blur(images[0], fills.neutral(patch_network, 3))
-    whole, grey, soft = jax.nn.softmax(patch_network(jnp.stack([images[0], neutral, blurred])))[
+    whole, gray, soft = jax.nn.softmax(patch_network(jnp.stack([images[0], neutral, blurred])))[
         :, 0
     ]
     saliency = images[0, ..., 0]
     deleted = curves.deletion_curve(patch_network, images[0], saliency, 0, steps=4)
     inserted = curves.insertion_curve(patch_network, images[0], saliency, 0, steps=4)
-    np.testing.assert_allclose(deleted[jnp.array([0, -1])], [whole, grey], rtol=1e-5)
+    np.testing.assert_allclose(deleted[jnp.array([0, -1])], [whole, gray], rtol=1e-5)
     np.testing.assert_allclose(inserted[jnp.array([0, -1])], [soft, whole], rtol=1e-5)
 
 
@@ -129,7 +129,7 @@ def test_what_curves_refuse(images):
 
 
 def test_confidence_in_closed_form():
-    """The network says the mean brightness of a grey image; a map of mean m moves it to m x + (1 -
+    """The network says the mean brightness of a gray image; a map of mean m moves it to m x + (1 -
     m) / 2."""
     image = np.full((SIDE, SIDE, 3), 0.8, np.float32)
     rng = np.random.default_rng(1)

@@ -17,7 +17,7 @@ PERCENTAGES = (10, 50, 90)
 
 
 def direct(image, removed):
-    """The image with removed pixels solved for by a sparse factorisation, in float64."""
+    """The image with removed pixels solved for by a sparse factorization, in float64."""
     height, width, channels = image.shape
     y, x = np.nonzero(removed)
     number = np.full((height, width), -1)
@@ -82,7 +82,7 @@ def test_borders_odd_sides_and_extremes():
         np.testing.assert_allclose(got, direct(image, mask), atol=1e-4)
     np.testing.assert_allclose(filled[0], np.broadcast_to(image[0, 0], image.shape), atol=1e-4)
     assert (filled[3] == 0).all()
-    # neighbours' means keep a plane, inside: a hole in one cannot be seen; and without a hole
+    # neighbors' means keep a plane, inside: a hole in one cannot be seen; and without a hole
     # nothing changes
     y, x = np.indices((13, 9)) / 16
     plane = np.stack([x, 1 - 0.3 * x - 0.2 * y], axis=-1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Similarity of maps against scikit-image and SciPy; parameter randomisation and spread over
+"""Similarity of maps against scikit-image and SciPy; parameter randomization and spread over
 seeds."""
 
 from pathlib import Path
@@ -166,9 +166,9 @@ def weights_changed(before, after):
     return {name for name, leaf in before.items() if not np.array_equal(leaf, after[name])}
 
 
-def test_cascading_keeps_what_it_randomised_and_independent_does_not(tiny):
-    stages = list(sanity.randomised(tiny, shape=(32, 32, 3)))
-    alone = list(sanity.randomised(tiny, shape=(32, 32, 3), mode="independent"))
+def test_cascading_keeps_what_it_randomized_and_independent_does_not(tiny):
+    stages = list(sanity.randomized(tiny, shape=(32, 32, 3)))
+    alone = list(sanity.randomized(tiny, shape=(32, 32, 3), mode="independent"))
     kernels = {
         name for name, _ in named(tiny) if name.endswith("kernel")
     }  # fresh norms and biases are as they were
@@ -201,19 +201,19 @@ def test_cascade_of_a_gradient(tiny, images):
     for stage in stages[2:]:
         assert stage.similarity["spearman"].mean() < 0.9
     target = explain(tiny, images, method="gradient").info.target
-    _, last = list(sanity.randomised(tiny, shape=(32, 32, 3)))[-1]
+    _, last = list(sanity.randomized(tiny, shape=(32, 32, 3)))[-1]
     np.testing.assert_array_equal(
         stages[-1].saliency, explain(last, images, target, method="gradient").saliency
     )
 
 
-def test_what_cannot_be_randomised_is_named(tiny):
-    with pytest.raises(InputError, match="function cannot be randomised"):
-        next(sanity.randomised(lambda images: images.mean((1, 2))))
+def test_what_cannot_be_randomized_is_named(tiny):
+    with pytest.raises(InputError, match="function cannot be randomized"):
+        next(sanity.randomized(lambda images: images.mean((1, 2))))
     with pytest.raises(InputError, match="give their shape"):
-        next(sanity.randomised(tiny))
+        next(sanity.randomized(tiny))
     with pytest.raises(InputError, match="unknown mode 'cascade'"):
-        next(sanity.randomised(tiny, mode="cascade", shape=(32, 32, 3)))
+        next(sanity.randomized(tiny, mode="cascade", shape=(32, 32, 3)))
 
 
 def spread_of(draw):
@@ -235,13 +235,13 @@ def test_spread_over_seeds_of_known_methods():
 
 
 def test_mdm_depends_on_the_weights_and_not_on_the_seed():
-    """The digits network: after randomising every part the maps are others, nor are they the
+    """The digits network: after randomizing every part the maps are others, nor are they the
     opposite; with another key they are the same, because nothing in the default settings is drawn
     at random."""
     classifier, digits = load_model("resnet"), Digits("test")
     images = np.stack([digits[index].image for index in range(8)])
     original = explain(classifier, images)
-    *_, (_, changed) = sanity.randomised(classifier)
+    *_, (_, changed) = sanity.randomized(classifier)
     other = explain(changed, images, original.info.target)
     again = explain(classifier, images, original.info.target, key=1)
     correlation = jax.jit(jax.vmap(similarity.spearman))

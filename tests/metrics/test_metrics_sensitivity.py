@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(12, 10, 3)).astype(np.float32)
 IMAGE = RNG.uniform(0, 1, (12, 10, 3)).astype(np.float32)
 EXACT = (WEIGHTS * (IMAGE - 0.5)).sum(axis=-1)
-"""the contribution of each pixel against the colour 0.5"""
+"""the contribution of each pixel against the color 0.5"""
 
 
 def linear(images):
@@ -105,8 +105,8 @@ def test_infidelity_is_captum_s():
     signed = fixture["integrated_gradients/gauss_legendre"].sum(axis=-1)
     for i, image in enumerate(fixture["images"].astype(np.float32)):
         for attribution, drawn, names in (
-            (fixture["gradient"][i], "infidelity/perturbations", ("plain", "normalised")),
-            (signed[i], "infidelity/map_perturbations", ("map", "map_normalised")),
+            (fixture["gradient"][i], "infidelity/perturbations", ("plain", "normalized")),
+            (signed[i], "infidelity/map_perturbations", ("map", "map_normalized")),
         ):
             for name, scaled in zip(names, (False, True)):
                 arrays = (

@@ -217,7 +217,7 @@ def test_distilled_logits_are_the_mean_of_both_heads(batch):
     np.testing.assert_array_equal(out["features"], out["norm"][:, 0])
 
 
-def test_rematerialisation_changes_memory_not_values(batch):
+def test_rematerialization_changes_memory_not_values(batch):
     def gradient(network):
         return jax.jit(jax.grad(lambda x: network(x)[0][:, 0].sum()))(batch)
 

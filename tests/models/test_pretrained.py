@@ -50,7 +50,7 @@ def tiny_resnet():
 
 
 def random_arrays(architecture, *, classes, size, seed=0, **arguments):
-    """Arrays for a network without initialising it: numpy noise in its shapes."""
+    """Arrays for a network without initializing it: numpy noise in its shapes."""
     network = shapes(architecture, num_classes=classes, size=size, **arguments)
     rng = np.random.default_rng(seed)
     arrays = {}
@@ -198,7 +198,7 @@ def rewrite(folder, change):
         ),
         (lambda a: a.update({"fc.bias": np.full(3, np.nan, np.float32)}), "'fc.bias' holds NaN"),
         (lambda a: a.update({"module.fc.bias": a["fc.bias"]}), "hold 'fc.bias' twice"),
-        (lambda a: a.update({"fc.bias": np.zeros(3, np.int8)}), "'fc.bias' is int8: quantised"),
+        (lambda a: a.update({"fc.bias": np.zeros(3, np.int8)}), "'fc.bias' is int8: quantized"),
     ],
 )
 def test_wrong_weights_are_named(folder, change, message):

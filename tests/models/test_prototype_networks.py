@@ -63,12 +63,12 @@ def test_outputs_on_every_backbone(family, backbone, images):
     assert min(gh, gw) >= 2
     assert built.prototype_classes == (0, 0, 1, 1, 2, 2)
     assert built.feature_layer in out
-    for name in ("similarities", "distances", "normalised_similarities"):
+    for name in ("similarities", "distances", "normalized_similarities"):
         assert out[name].shape == (2, 6)
     maps = "similarity_maps" if family == "protopnet" else "occurrence_maps"
     assert out[maps].shape == (2, gh, gw, 6)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((logits, out)))
-    assert (np.asarray(out["normalised_similarities"]) <= 1 + 1e-6).all()
+    assert (np.asarray(out["normalized_similarities"]) <= 1 + 1e-6).all()
     np.testing.assert_allclose(
         logits, out["similarities"] @ built.last_layer.kernel[...], rtol=1e-4, atol=1e-5
     )
@@ -257,7 +257,7 @@ def test_nodes_read_prototypes_and_places(images):
         )
         assert np.isclose(nodes.NODES["distance"](outputs, jnp.int32(j)), out["distances"][j])
         assert np.isclose(
-            nodes.NODES["normalised_similarity"](outputs, jnp.int32(j)),
+            nodes.NODES["normalized_similarity"](outputs, jnp.int32(j)),
             out["similarities"][j] / LARGEST,
         )
     assert nodes.targets_of("similarity", outputs) == 6

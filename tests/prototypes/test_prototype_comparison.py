@@ -79,7 +79,7 @@ def test_curves_of_a_white_cell(scenes):
 
 def test_curves_of_many_fills_and_of_nan(scenes):
     maps = np.stack([scenes[0, :, :, 0], np.full((32, 32), np.nan)])
-    found = curves_of(brightness, scenes[:2], maps, 0, fills=("black", "grey"))
+    found = curves_of(brightness, scenes[:2], maps, 0, fills=("black", "gray"))
     assert found.kept.similarity.shape == (2, 2, len(RUNGS))
     assert found.removed.distance.shape == (2, 2, len(AREAS))
     np.testing.assert_allclose(found.kept.similarity[0, :, 0], [0.0, 0.5], atol=1e-6)
@@ -121,8 +121,8 @@ def test_similarity_and_distance_differ_near_zero():
 
 
 def test_live_pairs():
-    def pair(whole, grey, blur):
-        return [[grey, whole], [blur, whole]]
+    def pair(whole, gray, blur):
+        return [[gray, whole], [blur, whole]]
 
     kept = np.asarray(
         [
@@ -141,15 +141,15 @@ def test_live_pairs():
 @pytest.fixture(scope="module")
 def compared(scenes, masks):
     quick = {"mdm": MDMConfig(steps=4)}
-    asked = ("mdm", "cell", "receptive_field", "centre")
-    centres = [np.asarray([[20.0, 12.0], [2.0, 2.0], [np.nan, np.nan]], np.float32)] * 3
+    asked = ("mdm", "cell", "receptive_field", "center")
+    centers = [np.asarray([[20.0, 12.0], [2.0, 2.0], [np.nan, np.nan]], np.float32)] * 3
     return compare(
         brightness,
         scenes,
         [0, 0, 0],
         regions=asked,
         masks=masks,
-        parts=centres,
+        parts=centers,
         checks=("noise",),
         configs=quick,
         name="white cell",
@@ -166,19 +166,19 @@ def test_comparison_of_known_regions(compared):
         "purity:box-32": 1.0,
         "consistency:box-72": 1.0,
         "least_area:similarity-blur": 0.06,
-        "least_area:distance-grey": 0.06,
+        "least_area:distance-gray": 0.06,
     }.items():
         assert summary[name].value == pytest.approx(value), name
     assert summary["object_iou:own-area"].counted == 2
     assert summary["object_iou:own-area"].without_truth == 1
-    # on grey the fill alone is half a white cell: from there the curve is a straight line to 1 at
+    # on gray the fill alone is half a white cell: from there the curve is a straight line to 1 at
     # 64 pixels
     expected = area_under(np.minimum(0.5 + PIXELS / 128, 1.0), 0.5)
-    assert summary["retention:grey"].value == pytest.approx(expected, abs=1e-3)
+    assert summary["retention:gray"].value == pytest.approx(expected, abs=1e-3)
     above = area_under(np.minimum(PIXELS / 64, 1.0), 0.0)
-    assert summary["retention:similarity-above-grey"].value == pytest.approx(above, abs=1e-3)
-    assert summary["retention:distance-above-grey"].value == pytest.approx(above, abs=1e-3)
-    assert summary["removal:distance-above-grey"].value == pytest.approx(
+    assert summary["retention:similarity-above-gray"].value == pytest.approx(above, abs=1e-3)
+    assert summary["retention:distance-above-gray"].value == pytest.approx(above, abs=1e-3)
+    assert summary["removal:distance-above-gray"].value == pytest.approx(
         area_under(1 - np.minimum(PIXELS / 64, 1.0), 1.0), abs=1e-3
     )
     same = compared.scores("receptive_field").summary(
@@ -187,17 +187,17 @@ def test_comparison_of_known_regions(compared):
     assert {name: each.value for name, each in same.items()} == {
         name: each.value for name, each in summary.items()
     }
-    wrong = compared.scores("centre").summary(resamples=10)
-    assert wrong["retention:grey"].value < summary["retention:grey"].value
-    assert wrong["removal:grey"].value > summary["removal:grey"].value
+    wrong = compared.scores("center").summary(resamples=10)
+    assert wrong["retention:gray"].value < summary["retention:gray"].value
+    assert wrong["removal:gray"].value > summary["removal:gray"].value
 
 
 def test_the_table_is_paired_and_written(compared):
     table = compared.table(reference="cell")
-    assert [row.method for row in table.rows] == ["mdm", "cell", "receptive_field", "centre"]
+    assert [row.method for row in table.rows] == ["mdm", "cell", "receptive_field", "center"]
     rows = {row.method: row for row in table.rows}
-    assert rows["centre"].cells["retention:grey"].verdict == "worse"
-    assert rows["receptive_field"].cells["removal:grey"].verdict == "tied"
+    assert rows["center"].cells["retention:gray"].verdict == "worse"
+    assert rows["receptive_field"].cells["removal:gray"].verdict == "tied"
     text = tables.markdown(table)
     assert "3 pairs of an image and a prototype, 1 different prototypes" in text
     assert "| **cell** |" in text
@@ -229,8 +229,8 @@ def test_the_table_is_paired_and_written(compared):
 def test_a_dead_prototype_is_left_out(scenes):
     found = compare(brightness, scenes, [0, 1, 1], regions=("cell",), checks=())
     scores = found.scores("cell").summary(resamples=10)
-    assert scores["retention:grey"].counted == 1
-    assert np.isfinite(scores["retention:grey"].value)
+    assert scores["retention:gray"].counted == 1
+    assert np.isfinite(scores["retention:gray"].value)
     assert "2 left out of the curves" in " ".join(found.table().notes)
     assert dict(found.table().rows[0].failures) == {"CONSTANT": 2}
     all_dead = (
@@ -238,7 +238,7 @@ def test_a_dead_prototype_is_left_out(scenes):
         .scores("cell")
         .summary(resamples=10)
     )
-    assert "retention:grey" not in all_dead
+    assert "retention:gray" not in all_dead
     assert all(np.isfinite(each.value) for each in all_dead.values())
 
 
@@ -334,17 +334,17 @@ def test_noise_is_bounded_and_drawn_by_id():
     images = np.full((2, 32, 32, 3), 0.5, np.float32)
     images[1] = 0.99
 
-    class Normalised:
+    class Normalized:
         preprocessing = replace(SEEN, std=(0.5, 0.25, 0.25))
 
-    drawn = perturbations.noisy_images(Normalised(), images, ids=["a", "b"])
+    drawn = perturbations.noisy_images(Normalized(), images, ids=["a", "b"])
     moved = drawn[0] - images[0]
     assert np.abs(moved[..., 0]).max() == pytest.approx(0.125)
     assert np.abs(moved[..., 1]).max() == pytest.approx(0.0625)
     assert moved[..., 0].std() == pytest.approx(0.5 * 0.1716, rel=0.05)  # of N(0, 0.2) cut at 0.25
     assert drawn.max() <= 1.0
     np.testing.assert_array_equal(
-        drawn[1:], perturbations.noisy_images(Normalised(), images[1:], ids=["b"])
+        drawn[1:], perturbations.noisy_images(Normalized(), images[1:], ids=["b"])
     )
 
 

@@ -33,7 +33,7 @@ def smooth_network(images):
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """Grey images, bright in one place; some may be missing."""
+    """Gray images, bright in one place; some may be missing."""
 
     count: int = 11
     reverse: bool = False

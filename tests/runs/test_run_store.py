@@ -146,7 +146,7 @@ def test_saliency_is_rendered_from_the_mask_vectors(tmp_path):
     run = open_run(tmp_path)
     vectors = [chunk_data(1).arrays[name][3] for name in ("mask_vectors/2x2", "mask_vectors/3x4")]
     rendered = jnp.stack([masks.render(jnp.asarray(vector), IMAGE) for vector in vectors])
-    expected = masks.normalise(masks.stack(rendered, [1.0, 3.0]))
+    expected = masks.normalize(masks.stack(rendered, [1.0, 3.0]))
     assert run.saliency_maps is None
     np.testing.assert_allclose(run.saliency(7), expected, atol=1e-6)
     np.testing.assert_array_equal(run.saliency_of([3, 7])[1], run.saliency(7))

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import COLOURS
+from conftest import COLORS
 from flax import nnx
 
 from mdm_jax import InputError
-from mdm_jax.cli.explain import Result
 from mdm_jax.cli.console import Report
+from mdm_jax.cli.explain import Result
 from mdm_jax.cli.main import main
 from mdm_jax.cli.training_display import Display, display
 from mdm_jax.data.loader import train_batches
@@ -49,7 +49,7 @@ def settings(photos, tmp_path):
         "data": {"source": f"folder:{photos}", "evaluate": "val", "batch": 8},
         "model": {"size": [16, 16], "arguments": {"widths": [4, 8], "depths": [1, 1]}},
         "optimizer": {"learning_rate": 0.02},
-        "augment": {"flip": True, "colour": 0.1},
+        "augment": {"flip": True, "color": 0.1},
     }
 
 
@@ -283,7 +283,7 @@ def test_learns_and_leaves_a_model_folder(settings, tmp_path, capsys):
     classifier = load_model(trained.run.folder)
     assert classifier.class_names == ("blue", "green", "red")
     flat = np.stack(
-        [np.full((16, 16, 3), np.asarray(colour) / 255, np.float32) for colour in COLOURS.values()]
+        [np.full((16, 16, 3), np.asarray(color) / 255, np.float32) for color in COLORS.values()]
     )
     assert np.argmax(classifier(jnp.asarray(flat))[0], -1).tolist() == [0, 1, 2]
     again = train(config)
@@ -371,7 +371,7 @@ def undisturbed(photos, tmp_path_factory):
         "data": {"source": f"folder:{photos}", "evaluate": "val", "batch": 8},
         "model": {"size": [16, 16], "arguments": {"widths": [4, 8], "depths": [1, 1]}},
         "optimizer": {"learning_rate": 0.02},
-        "augment": {"flip": True, "colour": 0.1},
+        "augment": {"flip": True, "color": 0.1},
     }
     return train(train_config(settings))
 
@@ -746,7 +746,7 @@ BAD = {
     "[optimizer]\nlearning-rate = 1": (
         "unknown setting 'optimizer.learning-rate': did you mean 'learning_rate'?"
     ),
-    "[optimiser]\nclip = 1": "unknown setting 'optimiser': did you mean 'optimizer'?",
+    "[optimizer]\nclip = 1": "unknown setting 'optimizer': did you mean 'optimizer'?",
     "data = 'digits'": "the setting data is 'digits': write a table, [data] and its settings",
     "epochs = 'many'": "the setting epochs is 'many': write a whole number",
     "epochs = 1.5": "the setting epochs is 1.5: write a whole number",
@@ -829,9 +829,9 @@ def test_a_tfds_data_set_trains_as_its_folder_does(settings, photos, tmp_path, m
     from mdm_jax.data.tfds_builder import build
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    build(str(photos), "colours")
+    build(str(photos), "colors")
     results = []
-    for out, source in (("a", f"folder:{photos}"), ("b", "tfds:colours")):
+    for out, source in (("a", f"folder:{photos}"), ("b", "tfds:colors")):
         data = settings["data"] | {"source": source}
         train(train_config(settings | {"out": str(tmp_path / out), "epochs": 1, "data": data}))
         results.append(weights_of(tmp_path / out))

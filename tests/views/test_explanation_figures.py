@@ -25,7 +25,7 @@ def test_overlay_shows_heat_where_the_map_is_high():
     saliency[:4] = 1.0
     shown = explanation_figures.overlay(image, saliency)
     assert shown.dtype == np.uint8
-    assert np.ptp(shown[6, 6]) == 0  # grey
+    assert np.ptp(shown[6, 6]) == 0  # gray
     assert shown[1, 1, 0] > shown[1, 1, 2] + 40  # hot
     assert explanation_figures.overlay(np.full((32, 16, 3), 0.5, np.float32), saliency).shape == (
         32,

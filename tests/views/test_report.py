@@ -150,7 +150,7 @@ def number(run, key):
 def test_bytes_of_a_map_give_it_back_within_half_a_step_of_its_range():
     values = np.random.default_rng(0).normal(3, 2, (4, 3, 5)).astype(np.float32)
     values[1], values[2, 0, 0] = 0.7, np.nan
-    packed = maps.quantised(values)
+    packed = maps.quantized(values)
     assert packed.shape == (4, 8 + 15)
     ends = packed[:, :8].copy().view("<f4")
     assert np.isnan(ends[2]).all()
@@ -183,7 +183,7 @@ def test_energy_is_that_of_the_package_on_the_map_of_the_package():
         rendered = jnp.stack(
             [masks.render(jnp.asarray(vector[n]), (SIDE, SIDE)) for vector in run.mask_vectors]
         )
-        saliency = masks.normalise(masks.stack(rendered, weights))
+        saliency = masks.normalize(masks.stack(rendered, weights))
         assert found[n] == pytest.approx(
             float(energy_pointing(saliency, jnp.asarray(objects[n]))), rel=1e-5
         )
@@ -203,9 +203,9 @@ def test_what_goes_beside_a_picture_holds_mean_fill_and_outline():
     assert packed[3] == 1
     bits = np.unpackbits(packed[4 + 3 * cells.fill[0] * cells.fill[1] :])[: SIDE * SIDE]
     np.testing.assert_array_equal(bits.reshape(SIDE, SIDE), example.mask)
-    grey = pictures.beside(example.image[..., :1], None, cells)
-    assert grey[3] == 0
-    assert grey[0] == grey[1] == grey[2]
+    gray = pictures.beside(example.image[..., :1], None, cells)
+    assert gray[3] == 0
+    assert gray[0] == gray[1] == gray[2]
 
 
 def test_no_text_ends_its_script():
@@ -643,7 +643,7 @@ def test_the_page_works_in_a_browser(page, tmp_path):
     rendered = jnp.stack(
         [masks.render(jnp.asarray(vector[4]), (SIDE, SIDE)) for vector in run.mask_vectors]
     )
-    expected = masks.normalise(masks.stack(rendered, [1.0, 3.0]))
+    expected = masks.normalize(masks.stack(rendered, [1.0, 3.0]))
     np.testing.assert_allclose(np.reshape(found["saliency"], (SIDE, SIDE)), expected, atol=0.012)
     assert found["missing"]
     assert found["nodes"] < 2500

@@ -130,10 +130,10 @@ def drawn_transformation(key: Array) -> tuple[Float[Array, ""], Float[Array, ""]
 def moved(
     x: Float[Array, "b h w c"], angle: Float[Array, ""], scale: Float[Array, ""]
 ) -> Float[Array, "b h w c"]:
-    """Images or maps turned by `angle` and enlarged by `scale` about their centre, bilinearly; what
+    """Images or maps turned by `angle` and enlarged by `scale` about their center, bilinearly; what
     comes in is zero.
 
-    A position is read at R(-angle) (u - centre) / scale, both sides of the image taken as 1, so
+    A position is read at R(-angle) (u - center) / scale, both sides of the image taken as 1, so
     that the images and the maps of any grid move alike; where the sides differ a turn also skews.
     """
     height, width = x.shape[1:3]

@@ -3,7 +3,7 @@ and is dropped.
 
 With the k nearest images of each prototype over all classes (k = 6), one is dropped that has fewer
 than 3 of its own class among them. Source: ProtoPNet's prune.py; that a class keeps its best
-prototype whatever its neighbours are is ours."""
+prototype whatever its neighbors are is ours."""
 
 from __future__ import annotations
 

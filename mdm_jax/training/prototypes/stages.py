@@ -76,7 +76,7 @@ def push(
 def prune(
     job: Job, compiled: Program, state: State, before: Record | None, says: Says, on_batch: OnBatch
 ) -> Changed:
-    """Without the prototypes whose nearest images are of other classes; the optimisers begin
+    """Without the prototypes whose nearest images are of other classes; the optimizers begin
     anew."""
     assert before is not None, "a push comes before"
     module: Any = compiled.module(state)

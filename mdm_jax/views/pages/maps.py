@@ -18,7 +18,7 @@ SIDE = 64
 """cells; larger saliency maps are reduced to at most so many a side"""
 
 
-def quantised(maps: Float[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n bytes"]:
+def quantized(maps: Float[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n bytes"]:
     """Each map as its lowest and highest value (float32) and a byte a cell between them; NaN for
     both where it has none."""
     maps = maps.astype(np.float32)
@@ -92,7 +92,7 @@ def energies(
 
 @partial(jax.jit, static_argnums=2)
 def _energies(maps: Any, objects: Any, stretch: bool) -> Any:
-    saliency = jax.vmap(masks.normalise)(maps) if stretch else maps
+    saliency = jax.vmap(masks.normalize)(maps) if stretch else maps
     return jax.vmap(energy_pointing)(saliency, objects)
 
 

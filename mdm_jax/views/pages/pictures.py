@@ -38,7 +38,7 @@ class Grid(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """bytes of an image: mean colour, whether an object is known, the fill, the object's cells
+        """bytes of an image: mean color, whether an object is known, the fill, the object's cells
         as bits"""
         return 4 + 3 * self.fill[0] * self.fill[1] + -(-self.truth[0] * self.truth[1] // 8)
 
@@ -94,7 +94,7 @@ class Finder:
 
 def encoded(image: Float[np.ndarray, "h w c"]) -> bytes:
     """The file of an image: JPEG, at most SIDE pixels a side."""
-    picture = PIL.Image.fromarray(images.to_uint8(colours(image)))
+    picture = PIL.Image.fromarray(images.to_uint8(colors(image)))
     picture.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
@@ -105,7 +105,7 @@ def beside(
     image: Float[np.ndarray, "h w c"], mask: Bool[np.ndarray, "h w"] | None, cells: Grid
 ) -> UInt8[np.ndarray, " b"]:
     """The bytes that go beside the file, as `Grid` says."""
-    image = colours(image)
+    image = colors(image)
     fill = images.to_uint8(blurred(image, cells.fill))
     shares = np.zeros(cells.truth, np.uint8)
     if mask is not None:
@@ -118,7 +118,7 @@ def beside(
 def blurred(
     image: Float[np.ndarray, "h w c"], cells: tuple[int, int], sigma: float = SIGMA
 ) -> Float32[np.ndarray, "_h _w c"]:
-    """The image's Gaussian blur (borders reflected, as `images.gaussian_blur`) at the centre of
+    """The image's Gaussian blur (borders reflected, as `images.gaussian_blur`) at the center of
     each cell."""
     height, width, channels = image.shape
     rows, columns = _weights(cells[0], height, sigma), _weights(cells[1], width, sigma)
@@ -126,8 +126,8 @@ def blurred(
     return columns @ lines
 
 
-def colours(image: Float[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w 3"]:
-    """Three channels to look at: an image of another number is shown in grey."""
+def colors(image: Float[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w 3"]:
+    """Three channels to look at: an image of another number is shown in gray."""
     image = np.asarray(image, np.float32)
     return (
         image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
@@ -136,10 +136,10 @@ def colours(image: Float[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w 3"]:
 
 @cache
 def _weights(cells: int, pixels: int, sigma: float) -> Float32[np.ndarray, "cells pixels"]:
-    centres = (np.arange(cells) + 0.5) * pixels / cells - 0.5
+    centers = (np.arange(cells) + 0.5) * pixels / cells - 0.5
     at = np.arange(pixels)
     places = np.stack([at, -1 - at, 2 * pixels - 1 - at])
-    weights = np.exp(-0.5 * ((centres[None, :, None] - places[:, None, :]) / sigma) ** 2).sum(
+    weights = np.exp(-0.5 * ((centers[None, :, None] - places[:, None, :]) / sigma) ** 2).sum(
         axis=0
     )
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -25,7 +25,7 @@ from mdm_jax.prototypes.region_store import Kept
 from mdm_jax.prototypes.survey import KEPT_AREA, Decision, Prototype, Survey
 from mdm_jax.views.pages import maps, pictures
 from mdm_jax.views.pages.columns import packed, script
-from mdm_jax.views.prototype_figures import COLOURS
+from mdm_jax.views.prototype_figures import COLORS
 
 PARTS = ("data", "images", "assets")
 BLOCK_BYTES = 196_608
@@ -140,7 +140,7 @@ def _write_maps(
             part = pairs[start : start + block]
             empty = np.full(shape, np.nan, np.float32)
             found = np.stack([empty if each is None else each for each in kept.maps(part)])
-            packs = maps.quantised(maps.reduced(found))
+            packs = maps.quantized(maps.reduced(found))
             path = out / "data" / name / f"{start // block:05d}.js"
             path.write_bytes(script("Mdm.take", name, start // block, packed(packs)))
             written += len(part)
@@ -168,8 +168,8 @@ def _index(
         "suffix": pictures.SUFFIX,
         "share": round(100 * share),
         "keptArea": KEPT_AREA,
-        "palette": COLOURS,
-        "colours": packed(
+        "palette": COLORS,
+        "colors": packed(
             np.round(colormaps["inferno"](np.arange(256))[:, :3] * 255).astype(np.uint8)
         ),
         "images": images,

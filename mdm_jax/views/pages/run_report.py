@@ -36,7 +36,7 @@ BLOCK_BYTES = 196_608
 once"""
 BLOCK = (16, 200)
 """fewest and most images in a block"""
-COLOURS = ("inferno", "viridis", "cividis")
+COLORS = ("inferno", "viridis", "cividis")
 GENERATOR = '<meta name="generator" content="mdm report">'
 """by which a folder is known as a report, which may be written anew"""
 PARTS = ("data", "images", "assets")
@@ -143,7 +143,7 @@ def _write_blocks(
                         notes.append((number, f"maps of images {start + 1} to {stop} {note}"))
                     if stored:
                         cells = stored if run_view.masked(run) else [maps.reduced(stored[0])]
-                        packs = np.concatenate([maps.quantised(each) for each in cells], axis=1)
+                        packs = np.concatenate([maps.quantized(each) for each in cells], axis=1)
                         _write_block(out, f"r{number}", start // block, packs)
                         energies[number][low:high] = _energies(
                             run, stored, objects, frame.shape, block
@@ -218,7 +218,7 @@ def _write_index(
     frame_of = {run: frame.number for frame in frames for run in frame.runs}
     tables = {
         name: np.round(colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8)
-        for name in COLOURS
+        for name in COLORS
     }
     index = {
         "format": FORMAT,
@@ -232,7 +232,7 @@ def _write_index(
             run_view.plain(names[n], run, frame_of[n], joined.rows[n], numbers[n])
             for n, run in enumerate(runs)
         ],
-        "colours": {name: packed(table) for name, table in tables.items()},
+        "colors": {name: packed(table) for name, table in tables.items()},
         "notes": notes,
     }
     (out / "data" / "index.js").write_bytes(columns.script("Mdm.receive", index))

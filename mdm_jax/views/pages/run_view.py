@@ -123,7 +123,7 @@ def flat(given: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _fill(given: Mapping[str, Any]) -> Any:
-    """The fill of the method that made the maps: a name, a colour as one or three numbers, other
+    """The fill of the method that made the maps: a name, a color as one or three numbers, other
     text, or None."""
     return next(
         (value for name, value in flat(given).items() if name.rpartition(".")[2] == "fill"), None

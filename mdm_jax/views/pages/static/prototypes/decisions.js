@@ -43,7 +43,7 @@ Mdm.Decisions = class {
     const head = Mdm.make("header", {},
       Mdm.make("h2", {}, `Why the network says ${Mdm.quoted(says)}`),
       Mdm.make("p", {}, `Parts of this image look like parts of training images that it remembers. Each row: similarity × weight = points for ${Mdm.quoted(says)}. The points of all ${Mdm.count(Mdm.prototypes.length, "prototype")} add up to the score; ${Mdm.decided(decision.multiLabel)}.`));
-    const whole = this.tile(decision.image, decision.rows.map(({ pair }, k) => ({ pair, colour: Mdm.palette[k % Mdm.palette.length] })), { alt: "the image, with every region", large: true });
+    const whole = this.tile(decision.image, decision.rows.map(({ pair }, k) => ({ pair, color: Mdm.palette[k % Mdm.palette.length] })), { alt: "the image, with every region", large: true });
     const side = Mdm.make("figure", { class: "whole" }, Mdm.make("h3", {}, "The image"), whole, this.facts(decision));
     const rows = decision.rows.map((row, k) => this.row(decision, row, Mdm.palette[k % Mdm.palette.length]));
     const names = Mdm.make("div", { class: "look names" }, ...["This part of the image …", "", "… looks like this part of a training image", "similarity", "", "weight", "", "points"].map((text, k) => Mdm.make("span", { class: k > 2 ? "of-number" : null }, text)), scale());
@@ -65,17 +65,17 @@ Mdm.Decisions = class {
     return Mdm.make("figcaption", {}, ...lines);
   }
 
-  row(decision, row, colour) {
+  row(decision, row, color) {
     const prototype = Mdm.prototypes[row.prototype];
     const source = prototype.source;
     const name = Mdm.named(row.prototype);
-    const part = this.tile(decision.image, [{ pair: row.pair, colour }], { alt: `the part of the image that looks like ${name}` });
-    const that = source === null ? this.tile(null, [], {}) : this.tile(Mdm.pairs[source].image, [{ pair: source, colour }], { alt: `the part of a training image that ${name} is` });
+    const part = this.tile(decision.image, [{ pair: row.pair, color }], { alt: `the part of the image that looks like ${name}` });
+    const that = source === null ? this.tile(null, [], {}) : this.tile(Mdm.pairs[source].image, [{ pair: source, color }], { alt: `the part of a training image that ${name} is` });
     const open = Mdm.make("button", { type: "button", class: "plain", title: `More of ${name}`, onclick: () => Mdm.change({ open: row.prototype }) }, that);
     return Mdm.make("div", { class: "look" },
       Mdm.make("div", { class: "this" }, part), sign(row.similarity < 0 ? "≉" : "≈"), open,
       number(Mdm.number(row.similarity)), sign("×"), number(Mdm.number(row.weight)), sign("="), Mdm.make("b", { class: "number" }, Mdm.number(row.points, "+")),
-      bar(row.points, largest(decision), colour),
+      bar(row.points, largest(decision), color),
       Mdm.make("span", { class: "whose" }, row.similarity < 0 ? `unlike ${name}` : name));
   }
 
@@ -95,10 +95,10 @@ const largest = (decision) => Math.max(1e-6, ...decision.rows.map(({ points }) =
 const scale = () => Mdm.make("span", { class: "scale" }, Mdm.make("em", {}, "against"), Mdm.make("em", {}, "for"));
 
 /* Points as a length from the middle: to the right for the class, to the left against it. */
-function bar(points, most, colour) {
+function bar(points, most, color) {
   const element = Mdm.make("i", {});
   element.style.width = `${(50 * Math.abs(points)) / most}%`;
   element.style[points < 0 ? "right" : "left"] = "50%";
-  element.style.background = colour;
+  element.style.background = color;
   return Mdm.make("span", { class: "points", "aria-hidden": "true" }, element);
 }

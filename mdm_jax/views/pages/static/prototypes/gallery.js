@@ -4,7 +4,7 @@
 /* Called by data/index.js. */
 Mdm.receive = (plain) => {
   Object.assign(Mdm, plain);
-  Mdm.colours = Mdm.bytes(plain.colours);
+  Mdm.colors = Mdm.bytes(plain.colors);
   Mdm.DEFAULTS.share = plain.share;
   document.readyState === "loading" ? addEventListener("DOMContentLoaded", Mdm.start) : Mdm.start();
 };

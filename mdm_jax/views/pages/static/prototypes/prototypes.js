@@ -33,7 +33,7 @@ Mdm.Wall = class {
 
   card(n) {
     const prototype = Mdm.prototypes[n];
-    const tile = prototype.source === null ? new Mdm.Tile(null, []) : new Mdm.Tile(Mdm.pairs[prototype.source].image, [{ pair: prototype.source, colour: Mdm.palette[1] }], { alt: Mdm.named(n), many: true });
+    const tile = prototype.source === null ? new Mdm.Tile(null, []) : new Mdm.Tile(Mdm.pairs[prototype.source].image, [{ pair: prototype.source, color: Mdm.palette[1] }], { alt: Mdm.named(n), many: true });
     this.tiles.push(tile);
     return Mdm.make("button", { type: "button", class: "plain prototype", "data-prototype": n, onclick: () => Mdm.change({ open: n }) },
       tile.element, Mdm.make("span", {}, `prototype ${prototype.number}`),
@@ -83,7 +83,7 @@ Mdm.Detail = class {
   }
 
   tile(image, pair, options = {}) {
-    const tile = new Mdm.Tile(image, pair === null ? [] : [{ pair, colour: Mdm.palette[1] }], options);
+    const tile = new Mdm.Tile(image, pair === null ? [] : [{ pair, color: Mdm.palette[1] }], options);
     this.tiles.push(tile);
     return tile.element;
   }

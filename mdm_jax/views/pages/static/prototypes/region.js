@@ -96,11 +96,11 @@ const shape = (name, attributes, ...children) => {
 function outlined(maps, share, veil, boxes) {
   const [h, w] = Mdm.cells;
   const parts = [];
-  for (const { map, colour } of maps) {
+  for (const { map, color } of maps) {
     const even = Mdm.smooth(map);
     const border = Mdm.border(even, Mdm.level(even, share));
     if (veil) parts.push(shape("path", { class: "veil", d: `M0 0H${w}V${h}H0Z${border}`, "fill-rule": "evenodd" }));
-    parts.push(shape("path", { class: "edge", d: border }), shape("path", { class: "border", d: border, stroke: colour }));
+    parts.push(shape("path", { class: "edge", d: border }), shape("path", { class: "border", d: border, stroke: color }));
   }
   for (const box of boxes.filter(Boolean)) {
     const [x0, y0, x1, y1] = box.map((value, k) => (value * (k % 2 ? h : w)) / Mdm.size[k % 2 ? 0 : 1]);
@@ -115,7 +115,7 @@ function heated({ h, w, cells }) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(w, h);
   for (let i = 0; i < h * w; i++) {
-    for (let c = 0; c < 3; c++) image.data[4 * i + c] = Mdm.colours[3 * cells[i] + c];
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = Mdm.colors[3 * cells[i] + c];
     image.data[4 * i + 3] = 0.8 * 255 * Math.sqrt(cells[i] / 255);
   }
   context.putImageData(image, 0, 0);
@@ -132,7 +132,7 @@ const near = new IntersectionObserver((entries) => {
 }, { rootMargin: "300px" });
 const tiles = new WeakMap();
 
-/* A picture that is drawn again whenever the view changes. `pairs` are [{pair, colour}]: several are outlined together. */
+/* A picture that is drawn again whenever the view changes. `pairs` are [{pair, color}]: several are outlined together. */
 Mdm.Tile = class {
   constructor(image, pairs, { region = null, alt = "", look = null, large = false, many = false } = {}) {
     Object.assign(this, { image, pairs, region, look, near: !many });
@@ -155,7 +155,7 @@ Mdm.Tile = class {
     if (!this.near) return;
     const look = this.look ?? Mdm.state.look;
     const region = this.region ?? Mdm.region();
-    const found = look === "image" || !region ? [] : this.pairs.map(({ pair, colour }) => ({ colour, map: Mdm.map(region, pair, this.again) }));
+    const found = look === "image" || !region ? [] : this.pairs.map(({ pair, color }) => ({ color, map: Mdm.map(region, pair, this.again) }));
     const maps = found.filter(({ map }) => map);
     const parts = [...this.parts];
     this.element.dataset.look = look;

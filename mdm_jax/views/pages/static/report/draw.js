@@ -19,16 +19,16 @@ Mdm.vectors = (run, bytes) => {
 };
 
 const axes = new Map();
-/* For each pixel the two cells between which it lies and the share of the second: half-pixel centres, edges held. */
+/* For each pixel the two cells between which it lies and the share of the second: half-pixel centers, edges held. */
 function axis(cells, pixels) {
   const key = `${cells}/${pixels}`;
   if (!axes.has(key)) {
     const table = { low: new Int32Array(pixels), high: new Int32Array(pixels), share: new Float32Array(pixels) };
     for (let p = 0; p < pixels; p++) {
-      const centre = Math.min(cells - 1, Math.max(0, ((p + 0.5) * cells) / pixels - 0.5));
-      table.low[p] = Math.floor(centre);
+      const center = Math.min(cells - 1, Math.max(0, ((p + 0.5) * cells) / pixels - 0.5));
+      table.low[p] = Math.floor(center);
       table.high[p] = Math.min(cells - 1, table.low[p] + 1);
-      table.share[p] = centre - table.low[p];
+      table.share[p] = center - table.low[p];
     }
     axes.set(key, table);
   }
@@ -105,25 +105,25 @@ function paint(canvas, width, height, pixel) {
 }
 
 /* Heat over the picture, as plots.overlay: its weight is the root of the saliency; below the threshold there is none. */
-Mdm.paintHeat = (canvas, { saliency, height, width }, threshold, colours) =>
+Mdm.paintHeat = (canvas, { saliency, height, width }, threshold, colors) =>
   paint(canvas, width, height, (data, at, i) => {
     const value = saliency[i];
     const c = 3 * Math.round(255 * value);
-    data[at] = colours[c];
-    data[at + 1] = colours[c + 1];
-    data[at + 2] = colours[c + 2];
+    data[at] = colors[c];
+    data[at + 1] = colors[c + 1];
+    data[at + 2] = colors[c + 2];
     data[at + 3] = value < threshold ? 0 : 255 * Math.sqrt(value);
   });
 
-/* One mask on its own, 0 to 1 in the colours of the map. */
-Mdm.paintMap = (canvas, map, height, width, colours) => {
+/* One mask on its own, 0 to 1 in the colors of the map. */
+Mdm.paintMap = (canvas, map, height, width, colors) => {
   const values = new Float32Array(height * width);
   render(map, values, height, width, 1);
   paint(canvas, width, height, (data, at, i) => {
     const c = 3 * Math.round(255 * Math.min(1, Math.max(0, values[i])));
-    data[at] = colours[c];
-    data[at + 1] = colours[c + 1];
-    data[at + 2] = colours[c + 2];
+    data[at] = colors[c];
+    data[at + 1] = colors[c + 1];
+    data[at + 2] = colors[c + 2];
     data[at + 3] = 255;
   });
 };
@@ -149,9 +149,9 @@ Mdm.paintMasked = (canvas, picture, { mask, saliency, height, width }, threshold
   context.globalCompositeOperation = "source-over";
 };
 
-/* The fill of an image by its name: a colour, or a small blurred picture; null while it loads. */
+/* The fill of an image by its name: a color, or a small blurred picture; null while it loads. */
 Mdm.fill = (run, image, name, then) => {
-  const plain = { black: "#000", white: "#fff", grey: "#808080" }[name];
+  const plain = { black: "#000", white: "#fff", gray: "#808080" }[name];
   if (plain || name.startsWith("rgb")) return plain ?? name;
   const frame = run.frame;
   const bytes = Mdm.besideBytes(frame, image, then);
@@ -166,8 +166,8 @@ Mdm.fill = (run, image, name, then) => {
   return canvas;
 };
 
-/* A colour given as a number or three in [0, 1]; undefined for anything else. */
-function colourOf(value) {
+/* A color given as a number or three in [0, 1]; undefined for anything else. */
+function colorOf(value) {
   const parts = [value].flat();
   if (![1, 3].includes(parts.length) || !parts.every((part) => typeof part === "number")) return undefined;
   return `rgb(${(parts.length === 1 ? [...parts, ...parts, ...parts] : parts).map((part) => Math.round(255 * part)).join(" ")})`;
@@ -176,9 +176,9 @@ function colourOf(value) {
 /* Which fill is drawn for a run, and what is said of it. */
 Mdm.fillOf = (run) => {
   const asked = Mdm.state.fill;
-  const drawable = ["blur", "mean", "black", "grey"].includes(run.fill) ? run.fill : colourOf(run.fill);
+  const drawable = ["blur", "mean", "black", "gray"].includes(run.fill) ? run.fill : colorOf(run.fill);
   const name = asked !== "run" ? asked : drawable ?? (run.fill === null ? "blur" : "mean");
-  const what = name === "blur" ? `blur (σ ${run.frame.sigma} px of the input)` : name === "mean" ? "mean colour" : name;
+  const what = name === "blur" ? `blur (σ ${run.frame.sigma} px of the input)` : name === "mean" ? "mean color" : name;
   const note = name === drawable ? "the fill of the run" : run.fill === null ? "chosen here" : drawable ? `where the run used ${drawable}` : "where the run used a fill of its own";
   const cut = Mdm.state.threshold ? `; what lies below the threshold of ${Mdm.state.threshold} % is left out too` : "";
   const how = name === drawable && !cut ? "from 8-bit data: close to what the network saw, not equal to it" : "which is not what the network saw";
@@ -205,8 +205,8 @@ Mdm.paintTruth = (canvas, frame, bytes, pixels) => {
   }
   context.lineCap = "square";
   const thick = Math.max(1.5, canvas.width / 130);
-  for (const [colour, width] of [["rgb(0 0 0 / 0.55)", 2 * thick], ["#35e0ff", thick]]) {
-    context.strokeStyle = colour;
+  for (const [color, width] of [["rgb(0 0 0 / 0.55)", 2 * thick], ["#35e0ff", thick]]) {
+    context.strokeStyle = color;
     context.lineWidth = width;
     context.stroke();
   }

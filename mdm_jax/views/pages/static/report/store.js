@@ -13,7 +13,7 @@ Mdm.receive = (plain) => {
   Mdm.rank = Mdm.integers(plain.rank);
   Mdm.count = Mdm.image.length;
   Mdm.severalRanks = Mdm.rank.some((rank) => rank > 0);
-  Mdm.colours = Object.fromEntries(Object.entries(plain.colours).map(([name, text]) => [name, Mdm.bytes(text)]));
+  Mdm.colors = Object.fromEntries(Object.entries(plain.colors).map(([name, text]) => [name, Mdm.bytes(text)]));
   Mdm.frames = plain.frames.map((frame, number) => ({ ...frame, number, there: Mdm.bytes(frame.there) }));
   Mdm.runs = plain.runs.map((run, number) => ({
     ...run,

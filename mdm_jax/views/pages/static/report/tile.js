@@ -48,7 +48,7 @@ Mdm.Tile = class {
   heat(stack) {
     this.layer ??= Mdm.make("canvas", { class: "layer", "aria-hidden": "true" });
     const key = `${Mdm.state.threshold} ${Mdm.state.map}`;
-    if (this.drawn !== key) Mdm.paintHeat(this.layer, stack, Mdm.state.threshold / 100, Mdm.colours[Mdm.state.map]);
+    if (this.drawn !== key) Mdm.paintHeat(this.layer, stack, Mdm.state.threshold / 100, Mdm.colors[Mdm.state.map]);
     this.drawn = key;
     this.layer.style.opacity = Mdm.state.opacity / 100;
     return this.layer;
@@ -74,7 +74,7 @@ Mdm.Tile = class {
     const [height, width] = this.large ? this.run.frame.size : Mdm.resolution(this.run);
     for (const map of shown) {
       const canvas = Mdm.make("canvas", { title: `${map.h}×${map.w}` });
-      Mdm.paintMap(canvas, map, height, width, Mdm.colours[Mdm.state.map]);
+      Mdm.paintMap(canvas, map, height, width, Mdm.colors[Mdm.state.map]);
       box.append(canvas);
     }
     return box;
