@@ -14,17 +14,10 @@ import optax
 from mdm_jax import fills, masks, objectives
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.objectives import Term
+from mdm_jax.types import STATIC, is_concrete_number
 
-STATIC = {"static": True}
 MAX_STEPS = 1_000_000
 SHARES = ("coarse_to_fine", "area_budget")
-
-
-def _is_number(leaf: Any) -> bool:
-    """A number or array whose value is known now, not traced."""
-    return isinstance(leaf, int | float | np.generic | np.ndarray | jax.Array) and not isinstance(
-        leaf, jax.core.Tracer
-    )
 
 
 @jax.tree_util.register_dataclass
@@ -106,7 +99,7 @@ class MDMConfig:
             if (
                 value is None
                 or isinstance(value, str)
-                or not all(map(_is_number, jax.tree.leaves(value)))
+                or not all(map(is_concrete_number, jax.tree.leaves(value)))
             ):
                 continue
             if not all(
@@ -134,7 +127,7 @@ class MDMConfig:
                 fills.resolve(each)
         weights = self.stack_weights
         if (
-            all(map(_is_number, jax.tree.leaves(weights)))
+            all(map(is_concrete_number, jax.tree.leaves(weights)))
             and np.ndim(weights)
             and not np.sum(weights) > 0
         ):

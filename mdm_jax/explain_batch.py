@@ -9,34 +9,24 @@ little, images are therefore solved one at a time unless told otherwise."""
 from __future__ import annotations
 
 import dataclasses
-import os
-import warnings
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
-import psutil
 from jaxtyping import Array, Key
 
-from mdm_jax import methods, nodes, plugins
+from mdm_jax import methods, plugins
 from mdm_jax.config import preset
 from mdm_jax.errors import InputError, NothingToExplain
-from mdm_jax.execution.network import ImageShape, Rest, as_network, join, residual_bytes, split
+from mdm_jax.execution.keys import as_key, id_numbers
+from mdm_jax.execution.micro_batches import choose_micro_batch, run_in_micro_batches
+from mdm_jax.execution.network import Rest, as_network, join, split
 from mdm_jax.images import check_batch
 from mdm_jax.methods import Method
-from mdm_jax.problem import out_of_range
+from mdm_jax.problem import check_targets
 from mdm_jax.types import Explanation, Node, Predict, Status
-
-MAX_MICRO_BATCH = 64
-"""images solved at a time on an accelerator when memory allows; larger gains little once the device
-is busy"""
-
-
-Tree = TypeVar("Tree")
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def explain(
@@ -96,7 +86,7 @@ def explain(
             )
         methods.checked_config(solve, config)
     network, outputs = as_network(predict, shape)
-    chosen = checked_targets(targets, n, outputs, node)
+    chosen = check_targets(targets, n, outputs, node)
     numbers = id_numbers(range(n) if ids is None else ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
@@ -109,8 +99,8 @@ def explain(
     )
     arrays, rest = split((network, node, numeric))
     program = partial(_explain_chunk, arrays, as_key(key), rest, solve, trace)
-    size = min(n, micro_batch or found_micro_batch(network, shape, n))
-    result = in_micro_batches(
+    size = min(n, micro_batch or choose_micro_batch(network, shape, n))
+    result = run_in_micro_batches(
         program, (images, chosen, numbers), size, on_progress or (lambda done: None)
     )
     if not np.isfinite(result.info.activation).any():
@@ -161,99 +151,3 @@ def _explain_chunk(
         return found
 
     return jax.vmap(one)(images, targets, ids)
-
-
-def in_micro_batches(
-    program: Callable[..., Tree],
-    batch: tuple[Any, ...],
-    size: int,
-    on_progress: Callable[[int], None],
-) -> Tree:
-    """Run `program` on slices of `size` and join the results on the host; the last slice is padded
-    to the same shape.
-
-    When the device is out of memory the size is halved, with a warning, and the work goes on where
-    it stopped."""
-    n, start, parts = len(batch[0]), 0, []
-    while start < n:
-        rows = np.minimum(np.arange(start, start + size), n - 1)
-        try:
-            part = jax.device_get(program(*(array[rows] for array in batch)))
-        except jax.errors.JaxRuntimeError as error:
-            if OUT_OF_MEMORY not in str(error):
-                raise
-            if size == 1:
-                raise InputError(
-                    "the device has not enough memory for a single image: use a smaller network or"
-                    " image size, or bfloat16"
-                ) from error
-            size //= 2
-            warnings.warn(
-                f"out of memory: going on with {size} images at a time",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            continue
-        done = min(size, n - start)
-        parts.append(jax.tree.map(lambda leaf: leaf[:done], part))  # noqa: B023 (used at once)
-        start += done
-        on_progress(start)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-
-def found_micro_batch(network: Predict, shape: ImageShape, n: int) -> int:
-    """Images at a time for `n` images: one on CPU, else as many as keep their gradients in a third
-    of the free memory."""
-    if jax.default_backend() == "cpu":
-        return 1
-    stats = jax.local_devices()[0].memory_stats() or {}
-    free = stats.get("bytes_limit", psutil.virtual_memory().available) - stats.get(
-        "bytes_in_use", 0
-    )
-    return int(np.clip(free / 3 // residual_bytes(network, shape), 1, min(n, MAX_MICRO_BATCH)))
-
-
-def id_numbers(ids: Iterable[Any]) -> np.ndarray:
-    """Ids as 32-bit numbers to fold into the key; a name by its checksum, so that it is the same
-    everywhere."""
-    return np.asarray([_id_number(each) for each in ids], np.uint32)
-
-
-def _id_number(each: Any) -> int:
-    if isinstance(each, int | np.integer):
-        return int(each) & 0xFFFFFFFF
-    if isinstance(each, str | os.PathLike):
-        return zlib.crc32(os.fsencode(each))
-    raise InputError(
-        f"the id {each!r} is neither a whole number nor a name: give one of these for each image"
-    )
-
-
-def as_key(key: Any) -> Key[Array, ""]:
-    """A key, or the one that a number seeds. Raises InputError for a number out of range."""
-    if not isinstance(key, int | np.integer):
-        return key
-    if not 0 <= key < 2**32:
-        raise InputError(f"the seed is {key}: give a whole number from 0 to {2**32 - 1}")
-    return jax.random.key(int(key))
-
-
-def checked_targets(
-    targets: Any, n: int, outputs: Any, node: str | Node = "probability"
-) -> np.ndarray:
-    """Targets [n] as int32, -1 for the first choice. Raises InputError outside the classes or for
-    another length."""
-    count = nodes.targets_of(node, outputs)
-    if targets is None:
-        if count is None:
-            nodes.logits_of(outputs)
-        return np.full(n, -1, np.int32)
-    chosen = np.asarray(targets)
-    if not np.issubdtype(chosen.dtype, np.integer) or chosen.shape not in {(), (n,)}:
-        raise InputError(
-            f"targets have shape {chosen.shape} and type {chosen.dtype}: give one class index, or"
-            f" {n} of them"
-        )
-    if count is not None and chosen.max() >= count:
-        raise out_of_range(node, int(chosen.max()), count)
-    return np.broadcast_to(chosen, (n,)).astype(np.int32)

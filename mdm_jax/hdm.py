@@ -45,10 +45,10 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import masks, mdm, objectives, solver
-from mdm_jax.config import STATIC, MDMConfig
+from mdm_jax.config import MDMConfig
 from mdm_jax.errors import InputError
 from mdm_jax.problem import Problem, activation, begin, blend, report
-from mdm_jax.types import Explanation, Image, Mask, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Mask, Node, Predict
 
 MAX_ROUNDS = 100
 FORWARDS_A_ROUND = 2

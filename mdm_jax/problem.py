@@ -123,6 +123,27 @@ def choose_target(
     return first if target is None else jnp.where(target < 0, first, target).astype(jnp.int32)
 
 
+def check_targets(
+    targets: Any, n: int, outputs: Any, node: str | Node = "probability"
+) -> np.ndarray:
+    """Targets [n] as int32, -1 for the first choice. Raises InputError outside the classes or for
+    another length."""
+    count = nodes.targets_of(node, outputs)
+    if targets is None:
+        if count is None:
+            nodes.logits_of(outputs)
+        return np.full(n, -1, np.int32)
+    chosen = np.asarray(targets)
+    if not np.issubdtype(chosen.dtype, np.integer) or chosen.shape not in {(), (n,)}:
+        raise InputError(
+            f"targets have shape {chosen.shape} and type {chosen.dtype}: give one class index, or"
+            f" {n} of them"
+        )
+    if count is not None and chosen.max() >= count:
+        raise out_of_range(node, int(chosen.max()), count)
+    return np.broadcast_to(chosen, (n,)).astype(np.int32)
+
+
 def out_of_range(node: str | Node, target: int, count: int) -> InputError:
     """The error for a target that does not exist, to be raised."""
     if isinstance(nodes.resolve(node), nodes.Entry):

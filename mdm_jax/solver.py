@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from mdm_jax.execution.convolutions import canonical
+from mdm_jax.execution.keys import step_keys
 from mdm_jax.types import Scalar, Status
 
 Tree = TypeVar("Tree")
@@ -192,16 +193,6 @@ def choose(condition: Bool[Array, ""], yes: Tree, no: Tree) -> Tree:
 def at_best(state: State) -> State:
     """The state at the lowest objective that was met on the way."""
     return state._replace(parameters=state.best.parameters, last=state.best)
-
-
-def step_keys(key: Key[Array, ""], steps: int) -> Key[Array, " steps"]:
-    """The keys of all steps."""
-    return jax.vmap(lambda t: step_key(key, t))(jnp.arange(steps))
-
-
-def step_key(key: Key[Array, ""], step: Int[Array, ""]) -> Key[Array, ""]:
-    """The key of step t depends on t alone, not on how many steps there are."""
-    return jax.random.fold_in(key, step)
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -30,6 +30,17 @@ Predict = Callable[[Float[Array, "n h w c"]], Any]
 pytree led by n."""
 
 
+STATIC = {"static": True}
+"""metadata of a config's field that is structure: not a leaf of the pytree, so a change compiles anew"""
+
+
+def is_concrete_number(leaf: Any) -> bool:
+    """A number or array whose value is known now, not traced."""
+    return isinstance(leaf, int | float | np.generic | np.ndarray | jax.Array) and not isinstance(
+        leaf, jax.core.Tracer
+    )
+
+
 @runtime_checkable
 class Node(Protocol):
     """A detection node: what must stay the same when the image is masked."""

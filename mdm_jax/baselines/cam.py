@@ -15,11 +15,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import masks
 from mdm_jax.baselines.attribution import explained
-from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import activation, begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 Combine = Callable[[Float[Array, "gh gw c"], Float[Array, "gh gw c"]], Float[Array, "gh gw"]]
 """from a layer's activations and their gradients to a map"""

@@ -17,12 +17,11 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax import fills, masks
 from mdm_jax.baselines.meaningful_perturbation import scale_of
 from mdm_jax.baselines.smooth_masks import Smoother, smoother
-from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, report
-from mdm_jax.types import Explanation, Image, Node, Predict, Status, Trace
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, Status, Trace
 
 VARIANTS = ("preserve", "delete", "dual")
 """keep the score high through the mask; or low through the rest; or both, by their difference"""

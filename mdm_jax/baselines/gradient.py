@@ -8,9 +8,8 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import check_reduction, explained
-from mdm_jax.config import STATIC
 from mdm_jax.problem import activation, begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 
 @jax.tree_util.register_dataclass

@@ -12,9 +12,8 @@ from jaxtyping import Array, Int, Key
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.baselines.gradient import input_gradient
-from mdm_jax.config import STATIC
 from mdm_jax.problem import begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 
 @jax.tree_util.register_dataclass

@@ -14,11 +14,10 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.baselines.gradient import input_gradient
-from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution import chunked
 from mdm_jax.problem import begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 RULES = ("gauss_legendre", "trapezoid", "left", "middle", "right")
 

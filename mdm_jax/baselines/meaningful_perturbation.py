@@ -13,13 +13,12 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills, masks, solver
-from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.images import gaussian_blur
 from mdm_jax.problem import Problem, activation, begin, blend, report
-from mdm_jax.types import Explanation, Image, Node, Predict, Trace
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, Trace
 
 REFERENCE_SIDE = 224
 """pixels of the short side that every length below is meant for; they are scaled in proportion for

@@ -13,11 +13,10 @@ from jaxtyping import Array, Bool, Int, Key
 
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.baseline_image import absence, check_baseline
-from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError
 from mdm_jax.execution import chunked
 from mdm_jax.problem import activation, begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 Pair = tuple[int, int]
 SMALL = 112

@@ -14,12 +14,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.baseline_image import absence, check_baseline
-from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution import chunked
 from mdm_jax.masks import HIGHEST
 from mdm_jax.problem import activation, begin, blend
-from mdm_jax.types import Explanation, Image, Mask, Node, Predict, Scalar
+from mdm_jax.types import STATIC, Explanation, Image, Mask, Node, Predict, Scalar
 
 NORMALIZATIONS = ("expected", "coverage")
 

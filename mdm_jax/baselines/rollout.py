@@ -13,11 +13,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.baselines.cam import resized
-from mdm_jax.config import STATIC, _is_number
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, is_concrete_number
 
 FUSIONS: dict[str, Callable[[Array], Array]] = {
     "mean": lambda attention: attention.mean(axis=0),
@@ -42,7 +41,7 @@ class RolloutConfig:
         """Raises InputError for an unknown fusion and for a share outside [0, 1)."""
         if self.fusion not in FUSIONS:
             raise unknown("fusion", self.fusion, FUSIONS)
-        if _is_number(self.discard_ratio) and not 0 <= self.discard_ratio < 1:
+        if is_concrete_number(self.discard_ratio) and not 0 <= self.discard_ratio < 1:
             raise InputError(
                 f"discard_ratio is {self.discard_ratio}: give a share from 0 to below 1"
             )

@@ -12,12 +12,11 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax import fills
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.baselines.cam import check_layer, resized
-from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, blend
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 VARIANTS = {
     "paper": (

@@ -13,10 +13,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.gradient import input_gradient
-from mdm_jax.config import STATIC
 from mdm_jax.execution import chunked
 from mdm_jax.problem import begin
-from mdm_jax.types import Explanation, Image, Node, Predict, Scalar
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, Scalar
 
 
 @jax.tree_util.register_dataclass

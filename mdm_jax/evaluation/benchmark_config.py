@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mdm_jax import explain_batch, methods, metrics
+from mdm_jax import methods, metrics
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.keys import as_key
 from mdm_jax.methods import Chosen
 from mdm_jax.metrics import Metric
 
@@ -51,7 +52,7 @@ class Plan:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: give a whole number from 1")
-        explain_batch.as_key(self.seed)
+        as_key(self.seed)
         chosen = tuple(methods.choose(text) for text in dict.fromkeys(self.methods))
         if not chosen:
             raise InputError("no methods: give one or more, such as mdm gradient")

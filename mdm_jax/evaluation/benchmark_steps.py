@@ -13,6 +13,7 @@ from mdm_jax.evaluation.benchmark_config import Plan, Watch
 from mdm_jax.evaluation.benchmark_images import Item
 from mdm_jax.evaluation.evaluate import Explainer, Scene, measure
 from mdm_jax.evaluation.statistics import Measured
+from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import stopwatch
 from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
@@ -154,7 +155,7 @@ def _scene(part: Sequence[Item], maps: Columns, rows: Sequence[int]) -> Scene:
         np.asarray([item.target for item in part], np.int32),
         [item.framed.mask for item in part],
         [item.framed.boxes for item in part],
-        explain_batch.id_numbers(item.framed.id for item in part),
+        id_numbers(item.framed.id for item in part),
     )
 
 

@@ -13,14 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from mdm_jax import explain_batch, methods, metrics, nodes, plugins
+from mdm_jax import methods, metrics, nodes, plugins
 from mdm_jax.config import preset
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.statistics import Measured, Scores
+from mdm_jax.execution.keys import as_key, id_numbers
+from mdm_jax.execution.micro_batches import run_in_micro_batches
 from mdm_jax.execution.network import Rest, as_network, join, split
 from mdm_jax.images import check_batch
 from mdm_jax.methods import Method
 from mdm_jax.metrics import Metric, Sample
+from mdm_jax.problem import check_targets
 from mdm_jax.types import Node, Predict
 
 ON_CPU, ON_ACCELERATOR = 8, 32
@@ -133,8 +136,8 @@ def evaluate(
     signed = (
         saliency if attribution is None else check_maps(attribution, saliency.shape, "attribution")
     )
-    chosen = explain_batch.checked_targets(targets, n, outputs)
-    numbers = explain_batch.id_numbers(range(n) if ids is None else ids)
+    chosen = check_targets(targets, n, outputs)
+    numbers = id_numbers(range(n) if ids is None else ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
     if micro_batch is not None and micro_batch < 1:
@@ -195,9 +198,7 @@ def measure(
     arrays, rest = split(
         (network if metric.needs in ("network", "explain") else None, node, _numeric(config))
     )
-    drawn = jax.random.fold_in(
-        explain_batch.as_key(key), zlib.crc32(metric.id.encode()) & 0x7FFFFFFF
-    )
+    drawn = jax.random.fold_in(as_key(key), zlib.crc32(metric.id.encode()) & 0x7FFFFFFF)
     program = partial(
         _measure_chunk,
         arrays,
@@ -213,7 +214,7 @@ def measure(
         "explain",
     )  # many copies of one image already fill a CPU; more would leave its caches
     at_a_time = 1 if runs and jax.default_backend() == "cpu" else _at_a_time()
-    statistics = explain_batch.in_micro_batches(
+    statistics = run_in_micro_batches(
         program,
         inputs,
         min(micro_batch or at_a_time, len(rows)),
@@ -258,9 +259,7 @@ def first_choices(network: Predict, images: Any, micro_batch: int | None = None)
     """The class that the network gives each image first."""
     arrays, rest = split(network)
     size = min(micro_batch or _at_a_time(), len(images))
-    return explain_batch.in_micro_batches(
-        partial(_choices, arrays, rest), (images,), size, lambda done: None
-    )
+    return run_in_micro_batches(partial(_choices, arrays, rest), (images,), size, lambda done: None)
 
 
 @partial(jax.jit, static_argnums=1)

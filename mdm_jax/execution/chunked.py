@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 
 from mdm_jax.errors import InputError
 from mdm_jax.execution.convolutions import canonical
-from mdm_jax.solver import step_keys
+from mdm_jax.execution.keys import step_keys
 
 CHUNK = 16
 """samples at a time: enough to keep a device busy once images are batched too; on CPU larger ones

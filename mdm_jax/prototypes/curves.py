@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from mdm_jax import explain_batch
 from mdm_jax import fills as fills_
 from mdm_jax.errors import InputError
 from mdm_jax.execution.chunked import map_over
+from mdm_jax.execution.keys import as_key, id_numbers
+from mdm_jax.execution.micro_batches import run_in_micro_batches
 from mdm_jax.execution.network import as_network, join, split
 from mdm_jax.images import check_batch
 from mdm_jax.metrics.perturbed import chunk_for
@@ -130,16 +131,16 @@ def curves_of(
             f"maps have shape {saliency.shape} for images {images.shape}: give one map [h, w] for"
             " each image"
         )
-    numbers = explain_batch.id_numbers(range(len(images)) if ids is None else ids)
+    numbers = id_numbers(range(len(images)) if ids is None else ids)
     arrays, rest = split(as_network(classifier, images.shape[1:])[0])
-    program = partial(_curves_chunk, arrays, rest, tuple(fills), explain_batch.as_key(key))
+    program = partial(_curves_chunk, arrays, rest, tuple(fills), as_key(key))
     together = (
         images,
         saliency,
         np.broadcast_to(np.asarray(prototypes, np.int32), (len(images),)),
         numbers,
     )
-    return explain_batch.in_micro_batches(
+    return run_in_micro_batches(
         program,
         together,
         micro_batch or (1 if jax.default_backend() == "cpu" else 4),

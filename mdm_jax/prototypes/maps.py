@@ -19,11 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import explained
-from mdm_jax.config import STATIC
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.masks import HIGHEST, Size, interpolation
 from mdm_jax.problem import begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 SHARPNESS = -0.75
 """the free number of the cubic kernel: OpenCV's, whose INTER_CUBIC ProtoPNet uses; Pillow and JAX

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from mdm_jax import explain_batch
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.protopnet import ProtoPNet
 from mdm_jax.models.reinitialize import architecture, fresh, named
@@ -43,8 +43,8 @@ def noisy_images(
     """`noisy` of each image, drawn by its id; a network without preprocessing counts as normalized
     by 1."""
     std = getattr(getattr(classifier, "preprocessing", None), "std", 1.0)
-    numbers = explain_batch.id_numbers(range(len(images)) if ids is None else ids)
-    keys = jax.vmap(lambda number: jax.random.fold_in(explain_batch.as_key(key), number))(numbers)
+    numbers = id_numbers(range(len(images)) if ids is None else ids)
+    keys = jax.vmap(lambda number: jax.random.fold_in(as_key(key), number))(numbers)
     return np.asarray(
         jax.vmap(lambda image, key: noisy(image, std, key=key))(jnp.asarray(images), keys)
     )

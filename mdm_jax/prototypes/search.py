@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import explain_batch, nodes
 from mdm_jax.errors import InputError, NothingToExplain, unknown
+from mdm_jax.execution.micro_batches import run_in_micro_batches
 from mdm_jax.execution.network import as_network, join, split
 from mdm_jax.images import check_batch
 from mdm_jax.prototypes import regions as named
@@ -155,9 +156,7 @@ def activations(classifier: Any, images: Any, *, together: int = TOGETHER) -> Ac
     named.prototype_outputs(classifier, shape)
     arrays, rest = split(as_network(classifier, shape)[0])
     size = min(together, len(images))
-    return explain_batch.in_micro_batches(
-        partial(_seen, arrays, rest), (images,), size, lambda done: None
-    )
+    return run_in_micro_batches(partial(_seen, arrays, rest), (images,), size, lambda done: None)
 
 
 def strongest(

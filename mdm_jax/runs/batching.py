@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from mdm_jax.errors import InputError
-from mdm_jax.explain_batch import OUT_OF_MEMORY
+from mdm_jax.execution.micro_batches import OUT_OF_MEMORY
 from mdm_jax.runs.compiled import Answer, Program, Question
 
 PAUSE = 0.002

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mdm_jax import explain_batch, methods
+from mdm_jax import methods
 from mdm_jax.errors import InputError
+from mdm_jax.execution.keys import as_key
 from mdm_jax.methods import Chosen, Method
 
 
@@ -58,7 +59,7 @@ class RunConfig:
             raise InputError(
                 f"the seed is {self.seed!r}: give a whole number, which the run can write down"
             )
-        explain_batch.as_key(self.seed)
+        as_key(self.seed)
         chosen = _chosen(self.method, self.config)
         if self.slots and chosen.name != "mdm":
             raise InputError(

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from mdm_jax import mdm, solver
 from mdm_jax.config import PRESETS, MDMConfig
+from mdm_jax.execution.keys import step_key
 from mdm_jax.problem import Problem, begin
 from mdm_jax.runs.batching import LANDED, Done, Row, arrived, one_of, stacked
 from mdm_jax.runs.compiled import (
@@ -231,7 +232,7 @@ def advance(
 
         def step(problem: Problem, state: solver.State) -> solver.State:
             method = mdm.make_solver(parts.network, problem, node=parts.node, config=config)
-            after, _ = method.step(state, solver.step_key(problem.key, state.steps))
+            after, _ = method.step(state, step_key(problem.key, state.steps))
             return solver.choose(going_on(state), after, state)
 
         def needed(states: solver.State) -> Bool[Array, ""]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdm_jax import explain_batch
 from mdm_jax.errors import InputError
+from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import stopwatch
 from mdm_jax.runs.batching import Row, arrived, stacked
 from mdm_jax.runs.compiled import Question
@@ -53,7 +53,7 @@ def estimate(job: Job, chunks: Sequence[int]) -> Estimate:
         raise InputError(
             f"none of the first {job.layout.chunk} images could be read: check the data"
         )
-    row = Row(0, Question(image, np.int32(-1), explain_batch.id_numbers([0])[0]))
+    row = Row(0, Question(image, np.int32(-1), id_numbers([0])[0]))
 
     def one_batch() -> float:
         start = time.perf_counter()

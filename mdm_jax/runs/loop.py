@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from mdm_jax import explain_batch
 from mdm_jax.data.loader import Fit
 from mdm_jax.data.network_input import class_number
 from mdm_jax.data.source import Source, open_source
 from mdm_jax.errors import InputError
+from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import Timing, stopwatch
 from mdm_jax.runs.batching import Pool, Row
 from mdm_jax.runs.chunk_builder import FAILED, NO_TARGET, UNREADABLE, Assembly, Fact
@@ -246,7 +246,7 @@ class _Loop:
                         question = Question(
                             read.image,
                             np.int32(targets[rank]),
-                            explain_batch.id_numbers([read.id])[0],
+                            id_numbers([read.id])[0],
                         )
                     self.facts[fact.row] = fact
                     yield Row(fact.row, question)

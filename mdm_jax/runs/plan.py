@@ -17,12 +17,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mdm_jax import explain_batch, masks, methods, nodes, plugins
+from mdm_jax import masks, methods, nodes, plugins
 from mdm_jax.data.item_reader import Read, read_items
 from mdm_jax.data.loader import Fit
 from mdm_jax.data.network_input import class_numbers, spread
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
+from mdm_jax.execution.keys import as_key
+from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import ImageShape, as_network
 from mdm_jax.images import MIN_SIDE
 from mdm_jax.methods import Method
@@ -83,7 +85,7 @@ class Job:
     def programs(self) -> list[compiled.Program]:
         """One for each team of devices."""
         key, keeps = (
-            explain_batch.as_key(self.asked.seed),
+            as_key(self.asked.seed),
             self.asked.saliency or not self.has_masks,
         )
         return [
@@ -117,7 +119,7 @@ class Job:
     def micro_batch(self) -> int:
         """Problems on each device at a time."""
         most = -(-self.layout.rows // sum(program.devices for program in self.programs))
-        return self.asked.micro_batch or explain_batch.found_micro_batch(
+        return self.asked.micro_batch or choose_micro_batch(
             self.parts.network, self.shape, max(1, most)
         )
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mdm_jax import explain_batch, metrics, nodes
+from mdm_jax import metrics, nodes
 from mdm_jax.config import MDMConfig, preset
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.keys import as_key
 from mdm_jax.metrics import Metric
 from mdm_jax.sweeps.points import WEIGHT, Point, point
 from mdm_jax.sweeps.result import check_quality
@@ -79,7 +80,7 @@ class SweepConfig:
             )
         if self.targets not in TARGETS:
             raise unknown("kind of targets", self.targets, TARGETS)
-        explain_batch.as_key(self.seed)
+        as_key(self.seed)
         nodes.resolve(self.node)
         if not self.metrics:
             raise InputError("there are no metrics: give one or more, such as insertion deletion")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from mdm_jax import explain_batch, mdm, methods, nodes
+from mdm_jax import mdm, methods, nodes
 from mdm_jax.config import MDMConfig, preset
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.evaluate import (
@@ -21,10 +21,13 @@ from mdm_jax.evaluation.evaluate import (
     checked_truth,
     first_choices,
 )
+from mdm_jax.execution.keys import as_key, id_numbers
+from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import as_network
 from mdm_jax.images import check_batch
 from mdm_jax.metrics import Metric
 from mdm_jax.models import fingerprint
+from mdm_jax.problem import check_targets
 from mdm_jax.sweeps import vmapped
 from mdm_jax.sweeps.point_result import Outcome, score
 from mdm_jax.sweeps.points import Point, point
@@ -92,7 +95,7 @@ def sweep(
     asked = find((metrics,) if isinstance(metrics, str | Metric) else metrics)
     images = np.asarray(check_batch(images))
     n, shape = len(images), images.shape[1:]
-    numbers = explain_batch.id_numbers(range(n) if ids is None else ids)
+    numbers = id_numbers(range(n) if ids is None else ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
     if micro_batch is not None and micro_batch < 1:
@@ -101,13 +104,13 @@ def sweep(
     common = point({}, _base(base), node)
     settings = _points(points, common)
     network, outputs = as_network(predict, shape)
-    chosen = explain_batch.checked_targets(targets, n, outputs)
+    chosen = check_targets(targets, n, outputs)
     drawn, framed = checked_truth(masks, boxes, n, shape[:2])
     blank = np.zeros((n, *shape[:2]), np.float32)
     scene = Scene(images, blank, blank, chosen, drawn, framed, numbers)
     for metric in asked.values():
         check_possible(metric, scene, Explainer(mdm.explain, node, common.config))
-    problems = Problems(network, images, chosen, numbers, explain_batch.as_key(key))
+    problems = Problems(network, images, chosen, numbers, as_key(key))
     names = tuple(map(str, range(n) if ids is None else ids))
     done = on_progress or (lambda points: None)
     with opened(
@@ -167,7 +170,7 @@ def _missing(
     before the first runs."""
     first = sorted({name: i for i, name in reversed(list(enumerate(identities)))}.values())
     left: list[tuple[Group, list[int]]] = []
-    size = micro_batch or explain_batch.found_micro_batch(
+    size = micro_batch or choose_micro_batch(
         problems.network, problems.images.shape[1:], len(first) * len(scene.targets)
     )
     for group in vmapped.groups([settings[i] for i in first]):

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from mdm_jax import explain_batch, mdm, plugins
+from mdm_jax import mdm, plugins
+from mdm_jax.execution.micro_batches import run_in_micro_batches
 from mdm_jax.execution.network import Rest, join, split
 from mdm_jax.sweeps.points import Point
 from mdm_jax.types import Explanation, Predict
@@ -113,7 +114,7 @@ def solve(
         def advance(done: int, before: int = before) -> None:
             on_progress(before + done)
 
-        solved = explain_batch.in_micro_batches(program, pairs, size, advance)
+        solved = run_in_micro_batches(program, pairs, size, advance)
         for place, member in enumerate(block):
             yield (
                 group.members[member],

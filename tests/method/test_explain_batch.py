@@ -1,8 +1,6 @@
 """The batch driver: micro-batches, memory, keys, progress and bad input."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,83 +8,12 @@ import numpy as np
 import pytest
 from conftest import patch_network
 
-from mdm_jax import PRESETS, InputError, MDMConfig, explain, explain_batch
+from mdm_jax import PRESETS, InputError, MDMConfig, explain
 from mdm_jax.data import Digits
-from mdm_jax.execution import network
 from mdm_jax.models.pretrained import load_model
 
 pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
 QUICK = MDMConfig(sizes=(4, 8), steps=2)
-
-
-def limited(limit, seen):
-    """A program whose device holds `limit` rows at a time."""
-
-    def program(values):
-        seen.append(len(values))
-        if len(values) > limit:
-            raise jax.errors.JaxRuntimeError(
-                "RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes."
-            )
-        return {"twice": 2 * jnp.asarray(values)}
-
-    return program
-
-
-def test_out_of_memory_halves_the_micro_batch_and_goes_on():
-    seen, progress = [], []
-    with pytest.warns(RuntimeWarning) as caught:
-        result = explain_batch.in_micro_batches(
-            limited(3, seen), (np.arange(11),), 8, progress.append
-        )
-    assert [str(w.message) for w in caught] == [
-        f"out of memory: going on with {n} images at a time" for n in (4, 2)
-    ]
-    np.testing.assert_array_equal(result["twice"], 2 * np.arange(11))
-    assert seen == [8, 4, 2, 2, 2, 2, 2, 2]
-    assert progress == [2, 4, 6, 8, 10, 11]
-
-
-def test_out_of_memory_in_the_middle_keeps_what_is_done():
-    seen = []
-
-    def program(values):
-        limit = 4 if len(seen) < 1 else 2
-        return limited(limit, seen)(values)
-
-    with pytest.warns(RuntimeWarning, match="out of memory"):
-        result = explain_batch.in_micro_batches(program, (np.arange(8),), 4, lambda done: None)
-    np.testing.assert_array_equal(result["twice"], 2 * np.arange(8))
-    assert seen == [4, 4, 2, 2]
-
-
-def test_a_single_image_too_large_for_memory_is_one_sentence():
-    with pytest.raises(InputError, match="not enough memory for a single image"):
-        explain_batch.in_micro_batches(limited(0, []), (np.arange(3),), 1, lambda done: None)
-
-
-def test_other_failures_are_not_swallowed():
-    def program(values):
-        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
-
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        explain_batch.in_micro_batches(program, (np.arange(3),), 3, lambda done: None)
-
-
-def test_found_micro_batch_follows_network_and_memory(monkeypatch, tiny):
-    shape = (32, 32, 3)
-    each = network.residual_bytes(tiny, shape)
-    if jax.default_backend() == "cpu":
-        assert explain_batch.found_micro_batch(tiny, shape, 100) == 1
-    device = type(
-        "Device",
-        (),
-        {"memory_stats": lambda self: {"bytes_limit": 100 * each, "bytes_in_use": 10 * each}},
-    )
-    monkeypatch.setattr(explain_batch.jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(explain_batch.jax, "local_devices", lambda: [device()])
-    assert explain_batch.found_micro_batch(tiny, shape, 100) == 30
-    assert explain_batch.found_micro_batch(tiny, shape, 5) == 5
 
 
 @pytest.mark.skipif(
@@ -123,14 +50,6 @@ def test_keys_come_from_ids(images):
         patch_network, same, 0, config=config, ids=["cat.jpg", "dog.jpg"], key=jax.random.key(7)
     )
     assert not np.allclose(first.info.activation_fill, other.info.activation_fill)
-
-
-def test_id_numbers_are_stable():
-    np.testing.assert_array_equal(
-        explain_batch.id_numbers([0, 5, 2**40 + 3, "cat.jpg"]), [0, 5, 3, 294389760]
-    )
-    assert explain_batch.id_numbers([Path("cat.jpg")])[0] == 294389760
-    assert explain_batch.id_numbers([os.fsdecode(b"caf\xe9.jpg")]).dtype == np.uint32
 
 
 def test_the_counter_of_compilations_counts(images, compilations):

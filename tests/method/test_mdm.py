@@ -21,10 +21,10 @@ from mdm_jax import (
     explain,
     mdm,
     removal,
-    solver,
     term,
     total_variation,
 )
+from mdm_jax.execution.keys import step_keys
 
 pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
 
@@ -364,7 +364,7 @@ def test_solver_of_one_problem_can_be_stepped_by_hand(images, key, quick):
     )
     made = mdm.make_solver(patch_network, problem, node="probability", config=quick)
     state = made.init(mdm.first_parameters(problem, quick))
-    for step_key in solver.step_keys(problem.key, quick.steps):
+    for step_key in step_keys(problem.key, quick.steps):
         state, _ = made.step(state, step_key)
     stepped = mdm.finish(patch_network, problem, state, node="probability", config=quick)
     whole = mdm.explain(patch_network, jnp.asarray(images[0]), 0, key=key, config=quick)

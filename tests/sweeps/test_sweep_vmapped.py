@@ -6,7 +6,8 @@ import dataclasses
 import numpy as np
 from conftest import patch_network
 
-from mdm_jax import MDMConfig, explain, explain_batch, fills
+from mdm_jax import MDMConfig, explain, fills
+from mdm_jax.execution.keys import as_key
 from mdm_jax.execution.network import as_network
 from mdm_jax.sweeps import vmapped
 from mdm_jax.sweeps.points import point
@@ -27,7 +28,7 @@ def problems(network, images, key=3):
         images,
         np.full(n, -1, np.int32),
         np.arange(n, dtype=np.uint32),
-        explain_batch.as_key(key),
+        as_key(key),
     )
 
 

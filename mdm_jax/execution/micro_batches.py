@@ -1,0 +1,73 @@
+"""Many images in slices that fit in memory, on whatever memory there is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import psutil
+
+from mdm_jax.errors import InputError
+from mdm_jax.execution.network import ImageShape, residual_bytes
+from mdm_jax.types import Predict
+
+MAX_MICRO_BATCH = 64
+"""images solved at a time on an accelerator when memory allows; larger gains little once the device
+is busy"""
+
+
+Tree = TypeVar("Tree")
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+def run_in_micro_batches(
+    program: Callable[..., Tree],
+    batch: tuple[Any, ...],
+    size: int,
+    on_progress: Callable[[int], None],
+) -> Tree:
+    """Run `program` on slices of `size` and join the results on the host; the last slice is padded
+    to the same shape.
+
+    When the device is out of memory the size is halved, with a warning, and the work goes on where
+    it stopped."""
+    n, start, parts = len(batch[0]), 0, []
+    while start < n:
+        rows = np.minimum(np.arange(start, start + size), n - 1)
+        try:
+            part = jax.device_get(program(*(array[rows] for array in batch)))
+        except jax.errors.JaxRuntimeError as error:
+            if OUT_OF_MEMORY not in str(error):
+                raise
+            if size == 1:
+                raise InputError(
+                    "the device has not enough memory for a single image: use a smaller network or"
+                    " image size, or bfloat16"
+                ) from error
+            size //= 2
+            warnings.warn(
+                f"out of memory: going on with {size} images at a time",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            continue
+        done = min(size, n - start)
+        parts.append(jax.tree.map(lambda leaf: leaf[:done], part))  # noqa: B023 (used at once)
+        start += done
+        on_progress(start)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def choose_micro_batch(network: Predict, shape: ImageShape, n: int) -> int:
+    """Images at a time for `n` images: one on CPU, else as many as keep their gradients in a third
+    of the free memory."""
+    if jax.default_backend() == "cpu":
+        return 1
+    stats = jax.local_devices()[0].memory_stats() or {}
+    free = stats.get("bytes_limit", psutil.virtual_memory().available) - stats.get(
+        "bytes_in_use", 0
+    )
+    return int(np.clip(free / 3 // residual_bytes(network, shape), 1, min(n, MAX_MICRO_BATCH)))
