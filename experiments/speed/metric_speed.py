@@ -191,7 +191,8 @@ def main(config: Config) -> None:
             )
         )
         together, scores = seconds(
-            lambda: batched(predict, images, saliency, targets), config.repeats
+            lambda: batched(predict, images, saliency, targets),  # noqa: B023 (called at once)
+            config.repeats,
         )
         alone, again = seconds(
             lambda: [single(predict, *sample) for sample in zip(images, saliency, targets)],  # noqa: B023
@@ -200,8 +201,8 @@ def main(config: Config) -> None:
         few = range(min(config.others, config.images))
         other, expected = seconds(
             lambda: [
-                theirs(metric, probability, neutral, images[i], saliency[i], int(targets[i]))
-                for i in few
+                theirs(metric, probability, neutral, images[i], saliency[i], int(targets[i]))  # noqa: B023
+                for i in few  # noqa: B023
             ],
             1,
         )
