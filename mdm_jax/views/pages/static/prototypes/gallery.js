@@ -6,7 +6,8 @@ Mdm.receive = (plain) => {
   Object.assign(Mdm, plain);
   Mdm.colors = Mdm.bytes(plain.colors);
   Mdm.DEFAULTS.share = plain.share;
-  document.readyState === "loading" ? addEventListener("DOMContentLoaded", Mdm.start) : Mdm.start();
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", Mdm.start);
+  else Mdm.start();
 };
 
 Mdm.LOOKS = [["outline", "Outline"], ["heat", "Heat"], ["image", "Image"]];

@@ -45,7 +45,7 @@ Mdm.start = () => {
     [`1 … ${Mdm.regions.length}`, "how regions are found"], ["v", "outline, heat, image"], ["[  ]", "a smaller, larger outline"], ["d", "light or dark"], ["?", "this window"],
   ];
 
-  function about() {
+  function showHelp() {
     const dialog = $("about");
     const rows = (pairs) => make("table", {}, make("tbody", {}, ...pairs.map(([key, value]) => make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, String(value))))));
     dialog.replaceChildren(
@@ -65,7 +65,7 @@ Mdm.start = () => {
   };
 
   $("theme").addEventListener("click", Mdm.switchTheme);
-  $("help").addEventListener("click", about);
+  $("help").addEventListener("click", showHelp);
   $("about").addEventListener("click", (event) => { if (event.target === $("about")) $("about").close(); });
   document.querySelectorAll("button[data-page]").forEach((each) => each.addEventListener("click", () => Mdm.change({ page: each.dataset.page })));
   addEventListener("popstate", Mdm.follow);
@@ -76,7 +76,7 @@ Mdm.start = () => {
     const range = event.target.matches("input[type=range]");
     const arrow = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const keys = {
-      "?": about,
+      "?": showHelp,
       d: Mdm.switchTheme,
       v: () => press("look", 1),
       p: () => { if (!detail.dialog.open) press("page", 1); },

@@ -24,7 +24,8 @@ Mdm.Wall = class {
     const groups = new Map();
     for (const n of this.order()) {
       const name = Mdm.className(Mdm.prototypes[n].class) || "no class";
-      groups.has(name) ? groups.get(name).push(n) : groups.set(name, [n]);
+      if (!groups.has(name)) groups.set(name, []);
+      groups.get(name).push(n);
     }
     this.element.replaceChildren(...[...groups].map(([name, members]) => Mdm.make("section", { class: "group" },
       Mdm.make("h2", {}, name, Mdm.make("small", {}, ` ${Mdm.count(members.length, "prototype")}`)),

@@ -48,7 +48,12 @@ Mdm.level = ({ cells }, share) => {
 Mdm.border = ({ h, w, cells }, level) => {
   const at = (y, x) => (y < 0 || x < 0 || y >= h || x >= w ? -1 : cells[y * w + x]);
   const near = new Map(); // from each end of a piece to those of the pieces that meet there
-  const join = (a, b) => { for (const [from, to] of [[a, b], [b, a]]) near.has(from) ? near.get(from).push(to) : near.set(from, [to]); };
+  const join = (a, b) => {
+    for (const [from, to] of [[a, b], [b, a]]) {
+      if (!near.has(from)) near.set(from, []);
+      near.get(from).push(to);
+    }
+  };
   const cut = (ya, xa, yb, xb) => {
     const [a, b] = [at(ya, xa), at(yb, xb)];
     const outside = a < 0 || b < 0; // continued beyond the image, the border runs along its edge

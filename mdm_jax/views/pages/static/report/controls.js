@@ -53,7 +53,8 @@ Mdm.Toolbar = class {
       type: "button", class: "chip", "data-chip": run.number, title: `Show ${run.name}`,
       onclick: () => {
         const hidden = Mdm.hidden();
-        hidden.has(run.number) ? hidden.delete(run.number) : hidden.add(run.number);
+        if (hidden.has(run.number)) hidden.delete(run.number);
+        else hidden.add(run.number);
         if (hidden.size < Mdm.runs.length) Mdm.change({ hide: [...hidden].sort().join("-") });
       },
     }, Mdm.dot(run), run.name);

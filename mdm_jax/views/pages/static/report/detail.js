@@ -126,7 +126,7 @@ function table(entry, runs) {
   const rows = [];
   const add = (title, cells) => { if (cells.some((cell) => cell !== "" && cell !== "–")) rows.push([title, cells]); };
   const mark = (run) => { const right = Mdm.right(run, entry); return right === null ? "" : right ? " ✓" : " ✗"; };
-  add("true class", runs.map((run) => Mdm.label(entry) || "–"));
+  add("true class", runs.map(() => Mdm.label(entry) || "–"));
   add("prediction", runs.map((run) => (Mdm.className(run, run.prediction[entry]) || "–") + mark(run)));
   add("target explained", runs.map((run) => Mdm.className(run, run.target[entry]) || "–"));
   add("status", runs.map((run) => Mdm.status(run, entry) || "not in this run"));

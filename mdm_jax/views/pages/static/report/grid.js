@@ -48,7 +48,7 @@ Mdm.Grid = class {
     const next = { columns, gap, room: Math.floor(frame(picture)), step: room + gap, picture, row: card + gap + 4, card };
     const changed = anew || JSON.stringify(next) !== JSON.stringify(this.place);
     if (changed) {
-      for (const card of this.cards.values()) card.element.remove();
+      for (const each of this.cards.values()) each.element.remove();
       this.cards.clear();
       this.place = next;
       this.element.style.height = `${Math.ceil(this.order.length / columns) * next.row}px`;

@@ -31,7 +31,8 @@ Mdm.receive = (plain) => {
     const block = Math.floor(Mdm.image[entry] / Mdm.block);
     if (Mdm.first[block] === undefined) Mdm.first[block] = entry;
   }
-  document.readyState === "loading" ? addEventListener("DOMContentLoaded", Mdm.start) : Mdm.start();
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", Mdm.start);
+  else Mdm.start();
 };
 
 Mdm.id = (entry) => Mdm.ids[Mdm.image[entry]];

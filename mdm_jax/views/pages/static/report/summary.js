@@ -117,9 +117,9 @@ function histogram({ key, title, kind }, runs, order) {
   if (kind === "share" && low >= 0 && high <= 1.05) [low, high] = [0, high > 0.6 ? Math.max(1, high) : Math.ceil(high * 20) / 20];
   if (high <= low) [low, high] = [all[0], all.at(-1)];
   const whole = kind === "count";
-  const each = Math.ceil((high - low + 1) / BINS); // of whole numbers every bar takes as many
-  const bins = whole ? Math.ceil((high - low + 1) / each) : BINS;
-  const width = whole ? each : (high - low) / bins;
+  const step = Math.ceil((high - low + 1) / BINS); // of whole numbers every bar takes as many
+  const bins = whole ? Math.ceil((high - low + 1) / step) : BINS;
+  const width = whole ? step : (high - low) / bins;
   const counts = columns.map((column) => {
     const bars = new Array(bins).fill(0);
     for (const value of column) bars[Math.max(0, Math.min(bins - 1, Math.floor((value - low) / width)))] += 1;
