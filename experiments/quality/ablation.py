@@ -92,8 +92,8 @@ from rich.table import Table
 
 import mdm_jax
 from mdm_jax import load_model
+from mdm_jax.data import open_source
 from mdm_jax.data.network_input import Framed, frames, spread
-from mdm_jax.data.source import open_source
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation.statistics import difference, verdict
 from mdm_jax.sweeps import Sweep

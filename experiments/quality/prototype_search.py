@@ -95,8 +95,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from mdm_jax import load_model
+from mdm_jax.data import open_source
 from mdm_jax.data.network_input import Framed, frames, spread
-from mdm_jax.data.source import open_source
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation import tables
 from mdm_jax.prototypes import boxes, regions, search

@@ -44,9 +44,9 @@ from rich.table import Table
 
 from mdm_jax import MDMConfig, RunConfig, explain, load_model
 from mdm_jax.config import PRESETS
+from mdm_jax.data import open_source
 from mdm_jax.data.digits import Digits
 from mdm_jax.data.network_input import spread
-from mdm_jax.data.source import open_source
 from mdm_jax.runs.batching import Row, arrived, stacked
 from mdm_jax.runs.compiled import Question
 from mdm_jax.runs.loop import Ended, Silent, go

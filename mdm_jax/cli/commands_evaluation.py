@@ -14,15 +14,16 @@ import numpy as np
 
 from mdm_jax import images, methods, metrics
 from mdm_jax.cli.explain import Progress, Result, finite
-from mdm_jax.data.network_input import class_number, class_numbers
-from mdm_jax.data.source import Source, open_source
+from mdm_jax.data import open_source
+from mdm_jax.data.class_mapping import class_number, class_numbers
+from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation import benchmark, saved_maps, tables
 from mdm_jax.evaluation.benchmark_config import TARGETS, Plan
 from mdm_jax.evaluation.evaluate import evaluate
-from mdm_jax.models import fingerprint
 from mdm_jax.models.architectures import known
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
@@ -72,7 +73,7 @@ def evaluate_maps(request: Request, watch: Watch) -> Result:
     classifier = request.load()
     if (request.maps / DESCRIPTION).exists():
         made = open_run(request.maps).description["settings"]["model"]["weights"]
-        if made != fingerprint.of_network(classifier)["weights"]:
+        if made != network_fingerprint(classifier)["weights"]:
             raise InputError(
                 f"{images.printable(request.maps)} was made with other weights than"
                 f" {classifier.name}'s: give its --model and --weights, or leave both out"

@@ -11,13 +11,15 @@ from typing import Any
 
 from mdm_jax.cli.explain import Result, finite
 from mdm_jax.config import MDMConfig
+from mdm_jax.data import open_source
+from mdm_jax.data.fingerprint import source_fingerprint
 from mdm_jax.data.network_input import spread
-from mdm_jax.data.source import Source, open_source, picture
+from mdm_jax.data.source import Source, picture
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.benchmark_config import Watch
 from mdm_jax.images import printable
-from mdm_jax.models import fingerprint
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.pretrained import EMBEDDED, load_model
 from mdm_jax.prototypes import regions, tables
 from mdm_jax.prototypes.image_sets import TEST, TRAIN, Album, Item
@@ -97,10 +99,10 @@ def prototypes(request: Request, watch: Watch) -> Result:
     start = time.perf_counter()
     with workspace.opened(request.out, "prototype search") as out:
         of_data = {
-            part: {"split": splits[part]} | fingerprint.of_source(album.sources[part])
+            part: {"split": splits[part]} | source_fingerprint(album.sources[part])
             for part in splits
         }
-        settings = {"network": fingerprint.of_network(classifier), "data": data, **of_data}
+        settings = {"network": network_fingerprint(classifier), "data": data, **of_data}
         workspace.begin(out, SETTINGS, settings, "a prototype search")
         asked: dict[str, Any] = {
             "count": request.nearest,

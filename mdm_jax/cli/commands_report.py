@@ -10,8 +10,9 @@ import numpy as np
 
 from mdm_jax import images
 from mdm_jax.cli.explain import Result, finite
+from mdm_jax.data import open_source
 from mdm_jax.data.preprocessing import Preprocessing
-from mdm_jax.data.source import Source, open_source
+from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.benchmark_config import Watch
 from mdm_jax.runs.reader import Run, open_run

@@ -13,7 +13,7 @@ import jax
 from mdm_jax.cli.explain import Result
 from mdm_jax.cli.options import chosen
 from mdm_jax.cli.run_display import display
-from mdm_jax.data.source import open_source
+from mdm_jax.data import open_source
 from mdm_jax.errors import InputError
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.runs import loop, verify

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from mdm_jax import images
 from mdm_jax.cli.explain import Progress, Result, finite
-from mdm_jax.data.network_input import Framed, class_number, class_numbers, frames, spread
-from mdm_jax.data.source import open_source
+from mdm_jax.data import open_source
+from mdm_jax.data.class_mapping import class_number, class_numbers
+from mdm_jax.data.network_input import Framed, frames, spread
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.tables import number, span
 from mdm_jax.models.classifier import Classifier

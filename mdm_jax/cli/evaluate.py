@@ -147,7 +147,7 @@ class Benchmark:
 
     def run(self, report: Report) -> None:
         from mdm_jax.cli import commands_evaluation as commands
-        from mdm_jax.data.source import open_source
+        from mdm_jax.data import open_source
         from mdm_jax.evaluation.benchmark_config import Plan
 
         plan = Plan(

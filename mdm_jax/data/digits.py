@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Integer
 from PIL import Image
 
-from mdm_jax.data.source import Example
+from mdm_jax.data.source import Example, find_split
 from mdm_jax.errors import InputError, unknown
 
 SPLITS = ("train", "test")
@@ -99,6 +99,19 @@ class Digits:
             mask,
             truth,
         )
+
+
+def open_digits(place: str, split: str) -> Digits:
+    """The digits of a split; `place` is the number of objects on each image, or empty for one.
+
+    Raises InputError for a place that is no number and for an unknown split."""
+    if place and not place.isdecimal():
+        raise InputError(
+            f"the data source 'digits:{place}' cannot be: write digits, or digits:2 for two of one"
+            " class on each image"
+        )
+    where = f"digits:{place}" if place else "digits"
+    return Digits(find_split(split, SPLITS, where), objects=int(place or 1))
 
 
 @cache

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mdm_jax import images
 from mdm_jax.data import folder_listing
-from mdm_jax.data.source import UNKNOWN, Example, Picture
+from mdm_jax.data.source import ALL, UNKNOWN, Example, Picture
 from mdm_jax.errors import InputError
 
 
@@ -43,9 +43,12 @@ class Files:
         return Example(picture.id, images.to_array(picture.image), UNKNOWN, None, None)
 
 
-def open_files(path: str) -> Files:
-    """The images in a folder and below, in the order of their paths. Raises InputError where there
-    are none."""
+def open_files(path: str, split: str = ALL) -> Files:
+    """The images in a folder and below, in the order of their paths.
+
+    Files without labels have no splits, so every `split` is all of them. Raises InputError where
+    there are none."""
+    del split
     root = Path(path).expanduser()
     if not root.is_dir():
         raise InputError(

@@ -1,5 +1,4 @@
-"""What every source of labeled images gives, and the one place where a source is named:
-`open_source(text, split)`."""
+"""What a source of labeled images gives: its items, and what else some sources know."""
 
 from __future__ import annotations
 
@@ -17,16 +16,6 @@ from mdm_jax.errors import InputError, unknown
 HELD_OUT = ("val", "validation", "valid", "test")
 """names of the split that is not trained on; one of them stands for another where a source has only
 that"""
-KINDS = {
-    "digits": "digits",
-    "folder": "folder:PATH",
-    "files": "files:PATH",
-    "tfds": "tfds:NAME or tfds:NAME:SPLIT",
-    "cub": "cub:PATH",
-    "chestxray14": "chestxray14:PATH",
-    "cropped": "cropped:SOURCE, where SOURCE is another of these",
-}
-"""kinds of sources and how each is written"""
 ALL = "all"
 """the split of every item, where a source has files or records"""
 UNKNOWN = -1
@@ -157,52 +146,6 @@ def _contents(source: Source) -> object:
     if isinstance(source, MultiLabel):
         return source.files, source.labels, hashlib.sha256(source.multi_hot.tobytes()).hexdigest()
     return [*zip(source.files, source.labels)]
-
-
-def open_source(text: str, split: str) -> Source:
-    """The source that `text` names, one of `KINDS`, of which `split` is asked.
-
-    "val", "validation", "valid" and "test" stand for each other where a source has only one of
-    them; "all" is every item of a source that lies in files or records. Files without labels have
-    no splits. Raises InputError for an unknown kind, a missing place or name, or a split that the
-    source lacks."""
-    kind, _, place = text.partition(":")
-    if kind not in KINDS:
-        raise unknown("data source", kind, KINDS.values())
-    if kind == "digits" and place and not place.isdecimal():
-        raise InputError(
-            f"the data source {text!r} cannot be: write digits, or digits:2 for two of one class on"
-            " each image"
-        )
-    if kind != "digits" and not place:
-        raise InputError(f"the data source {text!r} cannot be: write {KINDS[kind]}")
-    if kind == "digits":
-        from mdm_jax.data.digits import SPLITS, Digits
-
-        return Digits(find_split(split, SPLITS, text), objects=int(place or 1))
-    if kind == "folder":
-        from mdm_jax.data.folder import open_folder
-
-        return open_folder(place, split)
-    if kind == "files":
-        from mdm_jax.data.files import open_files
-
-        return open_files(place)
-    if kind == "cub":
-        from mdm_jax.data.cub import open_cub
-
-        return open_cub(place, split)
-    if kind == "chestxray14":
-        from mdm_jax.data.chestxray14 import open_chestxray14
-
-        return open_chestxray14(place, split)
-    if kind == "cropped":
-        from mdm_jax.data.cropped import cropped
-
-        return cropped(open_source(place, split))
-    from mdm_jax.data.tfds import open_tfds  # tensorflow_datasets takes seconds to import
-
-    return open_tfds(place, split)
 
 
 def find_split(asked: str, available: Iterable[str], where: str) -> str:

@@ -26,8 +26,8 @@ from mdm_jax.evaluation.evaluate import Explainer
 from mdm_jax.evaluation.statistics import Measured, Scores
 from mdm_jax.methods import Chosen
 from mdm_jax.metrics import Metric
-from mdm_jax.models import fingerprint
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.storage import workspace
 from mdm_jax.storage.workspace import Shelf
 from mdm_jax.types import Status
@@ -101,7 +101,7 @@ def run(
         workspace.begin(folder, "benchmark.json", record, "a benchmark")
         for name, classifier in loaded.items():
             place = folder / workspace.file_name(name)
-            workspace.begin(place, "model.json", fingerprint.of_network(classifier), "maps")
+            workspace.begin(place, "model.json", network_fingerprint(classifier), "maps")
             items[name], note = used_items(plan, classifier, source, place, watch, name)
             notes.append(f"{name}: {note}")
             for each in chosen:

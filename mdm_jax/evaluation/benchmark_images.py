@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdm_jax.data.network_input import Framed, Skipped, class_number, class_numbers, frames, spread
+from mdm_jax.data.class_mapping import class_number, class_numbers
+from mdm_jax.data.network_input import Framed, Skipped, frames, spread
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.benchmark_config import Plan, Watch

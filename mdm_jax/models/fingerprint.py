@@ -1,23 +1,20 @@
-"""What must be the same for results to belong together: checksums of a network and of a data
-source."""
+"""What must be the same for results to belong together: a checksum of a network."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import re
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from mdm_jax.data.source import Listed, Source, checksum
 from mdm_jax.execution.network import Traced
 from mdm_jax.models.classifier import Classifier
 
 
-def of_network(network: Any) -> dict[str, Any]:
+def network_fingerprint(network: Any) -> dict[str, Any]:
     """A checksum of the weights, and what else tells a network from another: preprocessing and
     dtype, or the program."""
     digest = hashlib.sha256()
@@ -34,23 +31,3 @@ def of_network(network: Any) -> dict[str, Any]:
         program = re.sub(r" at 0x[0-9a-f]+", "", network.program.text)
         told["program"] = hashlib.sha256(program.encode()).hexdigest()[:16]
     return told
-
-
-def of_source(source: Source) -> dict[str, Any]:
-    """How many items, and a checksum of their files, labels and sizes; of the name where items are
-    no files."""
-    root = getattr(source, "root", None)
-    sizes = (
-        [_size(Path(root) / file) for file in source.files]
-        if root and isinstance(source, Listed)
-        else []
-    )
-    digest = hashlib.sha256(f"{checksum(source)} {sizes}".encode())
-    return {"items": len(source), "files": digest.hexdigest()[:16]}
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # an item that cannot be read
-        return -1

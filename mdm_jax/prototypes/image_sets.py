@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from mdm_jax.data.network_input import class_number, class_numbers
+from mdm_jax.data.class_mapping import class_number, class_numbers
 from mdm_jax.data.source import UNKNOWN, Source, picture
 from mdm_jax.errors import InputError
 from mdm_jax.models.classifier import Classifier

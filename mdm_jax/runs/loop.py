@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from mdm_jax.data import open_source
+from mdm_jax.data.class_mapping import class_number
 from mdm_jax.data.loader import Fit
-from mdm_jax.data.network_input import class_number
-from mdm_jax.data.source import Source, open_source
+from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import Timing, stopwatch

@@ -18,9 +18,11 @@ import jax
 import numpy as np
 
 from mdm_jax import masks, methods, nodes, plugins
+from mdm_jax.data.class_mapping import class_numbers
+from mdm_jax.data.fingerprint import source_fingerprint
 from mdm_jax.data.item_reader import Read, read_items
 from mdm_jax.data.loader import Fit
-from mdm_jax.data.network_input import class_numbers, spread
+from mdm_jax.data.network_input import spread
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import as_key
@@ -28,8 +30,8 @@ from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import ImageShape, as_network
 from mdm_jax.images import MIN_SIDE
 from mdm_jax.methods import Method
-from mdm_jax.models import fingerprint
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.runs import arrays, compiled
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.batching import Batches, Pool, SideBySide
@@ -219,8 +221,8 @@ def work_out(
             " first choice"
         )
     settings = {
-        "model": fingerprint.of_network(network),
-        "data": fingerprint.of_source(source) | {"limit": asked.limit},
+        "model": network_fingerprint(network),
+        "data": source_fingerprint(source) | {"limit": asked.limit},
         "image": list(shape[:2]),
         "method": chosen.name,
         "node": node,

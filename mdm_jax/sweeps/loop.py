@@ -26,7 +26,7 @@ from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import as_network
 from mdm_jax.images import check_batch
 from mdm_jax.metrics import Metric
-from mdm_jax.models import fingerprint
+from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.problem import check_targets
 from mdm_jax.sweeps import vmapped
 from mdm_jax.sweeps.point_result import Outcome, score
@@ -212,7 +212,7 @@ def _record(
 ) -> dict[str, Any]:
     """What all points of a folder have in common."""
     return {
-        "network": fingerprint.of_network(problems.network),
+        "network": network_fingerprint(problems.network),
         "images": {
             "count": len(names),
             "pixels": _checksum(problems.images),

@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mdm_jax.data import open_source
 from mdm_jax.data.loader import Loading, batches_per_epoch
 from mdm_jax.data.preprocessing import Preprocessing
-from mdm_jax.data.source import Source, open_source
+from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.models.architectures import build
 from mdm_jax.models.transfer import start_from

@@ -18,7 +18,8 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from mdm_jax.cli.main import main
-from mdm_jax.data.source import open_source, picture
+from mdm_jax.data import open_source
+from mdm_jax.data.source import picture
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import build
 from mdm_jax.models.pretrained import load_model

@@ -11,9 +11,10 @@ import synthetic_folders
 
 from mdm_jax import InputError, load_model
 from mdm_jax.data import Augment, open_source
+from mdm_jax.data.class_mapping import class_numbers
 from mdm_jax.data.cropped import Cropped, crop_to_boxes
 from mdm_jax.data.loader import Loading, eval_batches
-from mdm_jax.data.network_input import class_numbers, frame
+from mdm_jax.data.network_input import frame
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Changed, Example, Listed, MultiLabel, checksum, picture
 from mdm_jax.data.tfds import TfdsSource

@@ -2,7 +2,9 @@
 when they are wrong."""
 
 import csv
+import inspect
 import json
+import pkgutil
 import shutil
 import struct
 import time
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from mdm_jax import InputError, images
 from mdm_jax.data import open_source
 from mdm_jax.data.annotations import boxes_of, mask_of
+from mdm_jax.data.open_source import KINDS
 from mdm_jax.data.source import UNKNOWN, checksum, find_split, picture
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -176,6 +179,13 @@ def test_the_split_that_is_held_out_goes_by_many_names(tmp_path, held_out):
     draw(tmp_path / held_out / "a" / "2.png")
     for asked in ("val", "test", "validation"):
         assert open_source(f"folder:{tmp_path}", asked).split == held_out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_an_opener(kind):
+    opener = pkgutil.resolve_name(KINDS[kind].opener)
+    assert list(inspect.signature(opener).parameters)[1:] == ["split"]
+    assert KINDS[kind].usage.startswith(kind)
 
 
 def test_a_split_of_that_name_comes_first():

@@ -11,15 +11,8 @@ from conftest import PATCH, patch_network
 from mdm_jax import InputError, explain
 from mdm_jax.baselines.rise import RISEConfig
 from mdm_jax.data import Example
-from mdm_jax.data.network_input import (
-    Framed,
-    Skipped,
-    class_numbers,
-    covered,
-    frame,
-    frames,
-    spread,
-)
+from mdm_jax.data.class_mapping import class_numbers
+from mdm_jax.data.network_input import Framed, Skipped, covered, frame, frames, spread
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.evaluation import evaluate, statistics
 from mdm_jax.evaluation.evaluate import Scene, measure

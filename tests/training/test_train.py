@@ -307,8 +307,8 @@ def test_evaluation_of_a_padded_batch_is_that_of_all_items(settings):
     # 15 items in batches of 8: the metrics are means over 15.
     trained = train(replace(train_config(settings), epochs=1))
     classifier = load_model(trained.run.folder)
+    from mdm_jax.data import open_source
     from mdm_jax.data.loader import Loading, eval_batches
-    from mdm_jax.data.source import open_source
 
     source = open_source(settings["data"]["source"], "val")
     (batch,) = eval_batches(source, Loading(batch=15), classifier.preprocessing.fit)
