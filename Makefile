@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUT ?= mdm-demo
 
-.PHONY: demo test lint format types check figures clean
+.PHONY: demo test lint format types check figures tables clean
 
 demo: $(VENV)/.installed ## explain 16 digits with the embedded network; figures in $(OUT)
 	$(BIN)/mdm demo --out $(OUT)
@@ -26,6 +26,9 @@ check: lint types test ## what continuous integration runs
 
 figures: $(VENV)/.installed ## the README's figures and the energy that it quotes
 	$(BIN)/python experiments/figures/readme_figures.py
+
+tables: $(VENV)/.installed ## every table of the pages, from experiments/results
+	$(BIN)/python experiments/make_tables.py
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

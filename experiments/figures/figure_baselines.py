@@ -20,12 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import figure_look as look
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
 import mdm_jax
+from experiments.figures import figure_look as look
 from mdm_jax import methods
 from mdm_jax.data.network_input import spread
 from mdm_jax.errors import InputError

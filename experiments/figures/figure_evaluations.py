@@ -53,7 +53,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import figure_look as look
 import numpy as np
 import tyro
 from matplotlib.axes import Axes
@@ -61,6 +60,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 import mdm_jax
+from experiments.figures import figure_look as look
 from mdm_jax import methods
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.data.network_input import spread

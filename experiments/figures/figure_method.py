@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import figure_look as look
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +23,7 @@ import tyro
 from matplotlib.figure import Figure
 
 import mdm_jax
+from experiments.figures import figure_look as look
 from mdm_jax import PRESETS, mdm
 from mdm_jax.problem import activation, begin, blend
 from mdm_jax.types import Explanation

@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import figure_look as look
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +49,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mdm_jax
+from experiments.figures import figure_look as look
 from mdm_jax import fills, mdm, nodes
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.data.network_input import spread

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import figure_look as look
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +34,7 @@ import tyro
 from matplotlib.figure import Figure
 
 import mdm_jax
+from experiments.figures import figure_look as look
 from mdm_jax import prototypes
 from mdm_jax.data.network_input import spread
 from mdm_jax.evaluation.statistics import Interval, estimate

@@ -86,11 +86,11 @@ from typing import Any
 
 import numpy as np
 import tyro
-from benchmark_imagenet import laid_out
 from rich.console import Console
 from rich.table import Table
 
 import mdm_jax
+from experiments.quality.benchmark_imagenet import laid_out
 from mdm_jax import load_model
 from mdm_jax.data import open_source
 from mdm_jax.data.network_input import Framed, frames, spread

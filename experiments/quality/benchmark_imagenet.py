@@ -63,8 +63,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark_networks import Config, main, parsed
-
+from experiments.quality.benchmark_networks import Config, main, parsed
 from mdm_jax.cli.console import Report
 from mdm_jax.errors import InputError
 from mdm_jax.storage.atomic import check_writable, write_whole

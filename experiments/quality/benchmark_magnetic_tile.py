@@ -34,7 +34,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark_networks import FAITHFULNESS, SIMPLICITY, Config, main, parsed
+from experiments.quality.benchmark_networks import FAITHFULNESS, SIMPLICITY, Config, main, parsed
 
 
 @dataclass(frozen=True, kw_only=True)

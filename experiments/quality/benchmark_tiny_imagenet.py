@@ -69,7 +69,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark_networks import Config, main, parsed
+from experiments.quality.benchmark_networks import Config, main, parsed
 
 
 @dataclass(frozen=True, kw_only=True)

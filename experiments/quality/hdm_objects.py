@@ -58,10 +58,10 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from benchmark_imagenet import laid_out
-from benchmark_networks import Config, main, parsed
 from matplotlib.figure import Figure
 
+from experiments.quality.benchmark_imagenet import laid_out
+from experiments.quality.benchmark_networks import Config, main, parsed
 from mdm_jax import explain, load_model
 from mdm_jax.cli.console import Report
 from mdm_jax.data.digits import Digits

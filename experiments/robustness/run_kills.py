@@ -313,10 +313,11 @@ def compared(runs: Runs, name: str) -> str:
     whole, files = runs.files("whole"), runs.files(name)
     same = sum(files.get(key) == content for key, content in whole.items())
     rows = mdm_jax.open_run(runs.place / name).records["row"].to_pylist()
+    complete = rows == list(range(runs.config.limit))
     return (
         f"{name}: {same} of {len(whole)} files equal byte by byte,"
         f" {len(files.keys() - whole.keys())} others; rows"
-        f" {'complete, each once' if rows == list(range(runs.config.limit)) else 'NOT complete, each once'};"
+        f" {'complete, each once' if complete else 'NOT complete, each once'};"
         f" {len(check(open_store(runs.place / name)))} faults found by verify"
     )
 

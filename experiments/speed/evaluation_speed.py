@@ -40,8 +40,8 @@ import tyro
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
-from throughput import alternate
 
+from experiments.speed.throughput import alternate
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import shapes
 from mdm_jax.models.fold_batch_norm import fold

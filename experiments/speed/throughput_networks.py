@@ -43,12 +43,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from evaluation_speed import Config as Weights
-from evaluation_speed import evaluation, random_network
 from rich.console import Console
 from rich.table import Table
-from throughput import peak_memory, step_against_gradient
 
+from experiments.speed.evaluation_speed import Config as Weights
+from experiments.speed.evaluation_speed import evaluation, random_network
+from experiments.speed.throughput import peak_memory, step_against_gradient
 from mdm_jax import PRESETS, explain_batch, load_model, masks
 from mdm_jax.data.preprocessing import IMAGENET, Preprocessing
 from mdm_jax.execution.network import as_network

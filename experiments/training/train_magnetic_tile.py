@@ -28,7 +28,8 @@ from __future__ import annotations
 import sys
 
 import tyro
-from train_networks import Config, Settings, train_all
+
+from experiments.training.train_networks import Config, Settings, train_all
 
 COMMON: Settings = {
     "checkpoint_every": 200,

@@ -679,8 +679,8 @@ def test_names_are_no_markup(capsys):
 
 
 def test_experiments_say_one_sentence(monkeypatch, tmp_path, capsys, settings):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "experiments" / "training"))
-    import train_networks
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    from experiments.training import train_networks
 
     config = train_networks.Config(data="folder:/does/not/exist", out=tmp_path)
     assert train_networks.train_all(config, settings, {"resnet": {}}, "title") == 2
