@@ -92,9 +92,16 @@ def main(config: Config) -> None:
             print(f"left out: {name} ({str(error).partition(':')[0]})")
             continue
         measured = mdm_jax.evaluate(
-            network, images, each.saliency, each.info.target, attribution=each.attribution, masks=masks,
-            metrics=("insertion", "deletion", "energy"), key=config.seed, ids=numbers,
-        )  # fmt: skip
+            network,
+            images,
+            each.saliency,
+            each.info.target,
+            attribution=each.attribution,
+            masks=masks,
+            metrics=("insertion", "deletion", "energy"),
+            key=config.seed,
+            ids=numbers,
+        )
         found[name], scores[name] = (
             each,
             np.stack([measured.per_image(metric) for metric in measured.metrics]),
