@@ -24,11 +24,12 @@ import mdm_jax
 from mdm_jax import MDMConfig, RunConfig
 from mdm_jax.cli.commands_runs import share_of
 from mdm_jax.data.source import Example
+from mdm_jax.progress import NullProgress
 from mdm_jax.runs import compiled, continuous_batching
 from mdm_jax.runs import store as store_module
 from mdm_jax.runs.batching import Row
 from mdm_jax.runs.compiled import Question
-from mdm_jax.runs.loop import ALONE, Silent
+from mdm_jax.runs.loop import ALONE
 from mdm_jax.runs.plan import work_out
 
 CONFIG = MDMConfig(sizes=(4, 8), steps=4)
@@ -81,15 +82,15 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Mortal(Silent):
+class Mortal(NullProgress):
     """Kills the process when so many rows are explained."""
 
     def __init__(self, rows: int | None) -> None:
         self.left = rows
 
-    def advanced(self, rows: int, evaluations: int) -> None:
+    def advance(self, done: int, **measures: float) -> None:
         if self.left is not None:
-            self.left -= rows
+            self.left -= 1
             if self.left == 0:
                 die()
 
@@ -125,7 +126,7 @@ def run(
         kill_before_record(die_before_record)
     index, count = share or ALONE
     return mdm_jax.run(
-        kinked_network, Drawn(), out, ASKED, share=(index, count), watch=Mortal(die_after_rows)
+        kinked_network, Drawn(), out, ASKED, share=(index, count), progress=Mortal(die_after_rows)
     ).rows
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import tyro
 
 from mdm_jax.cli.console import Report
 from mdm_jax.cli.evaluate import Benchmark
+from mdm_jax.cli.progress_bar import ProgressBar
 from mdm_jax.errors import InputError
 from mdm_jax.methods import METHODS
 
@@ -47,22 +46,32 @@ class Config(Benchmark):
     spread run the method again"""
 
 
+class LoggedBar(ProgressBar):
+    """A line for each finished task where standard error is a file: its name and its time."""
+
+    line = ""
+    """of the task that is under way"""
+
+    def begin(self, task: str, total: int, done: int = 0) -> None:
+        super().begin(task, total, done)
+        self.line = f"{task}: {total}"
+        self.start = time.perf_counter()
+
+    def end(self) -> None:
+        super().end()
+        if self.line and not sys.stderr.isatty():
+            seconds = time.perf_counter() - self.start
+            print(f"{self.line} in {seconds:.1f} s", file=sys.stderr, flush=True)
+        self.line = ""
+
+
 @dataclass(frozen=True)
 class Logged(Report):
-    """Progress as lines on standard error where that is a file: what was done, and how long it
-    took."""
+    """Writes progress as lines where standard error is a file."""
 
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        start = time.perf_counter()
-        with super().progress(what, total) as advance:
-            yield advance
-        if not sys.stderr.isatty():
-            print(
-                f"{what}: {total} in {time.perf_counter() - start:.1f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+    @property
+    def progress(self) -> ProgressBar:
+        return LoggedBar()
 
 
 def main(config: Config) -> int:

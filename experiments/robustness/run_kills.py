@@ -170,22 +170,22 @@ class Process:
 def counted(place: str, arguments: list[str]) -> int:
     """`mdm` with these arguments; a byte is written for each row that goes to the device or comes
     back."""
-    from mdm_jax.cli import run_display
     from mdm_jax.cli.main import main
+    from mdm_jax.cli.progress_bar import RunBar
     from mdm_jax.runs import compiled
 
     file = os.open(place, os.O_WRONLY | os.O_APPEND)
-    hand, take = compiled.Program.__call__, run_display.Display.advanced
+    hand, take = compiled.Program.__call__, RunBar.advance
 
     def handed(self: compiled.Program, questions: compiled.Question) -> compiled.Answer:
         os.write(file, HANDED * len(questions.target))
         return hand(self, questions)
 
-    def back(self: run_display.Display, rows: int, evaluations: int) -> None:
-        os.write(file, BACK * rows)
-        take(self, rows, evaluations)
+    def back(self: RunBar, done: int, **measures: float) -> None:
+        os.write(file, BACK)  # rows come back one by one
+        take(self, done, **measures)
 
-    compiled.Program.__call__, run_display.Display.advanced = handed, back  # type: ignore[method-assign]
+    compiled.Program.__call__, RunBar.advance = handed, back  # type: ignore[method-assign]
     return main(arguments)
 
 

@@ -53,15 +53,15 @@ def measured(config: Config, count: int) -> dict[str, Any]:
     import jax
 
     import mdm_jax
-    from mdm_jax.runs.loop import Silent
+    from mdm_jax.progress import NullProgress
 
     alive: list[tuple[int, int]] = []
 
-    class Watch(Silent):
+    class CountArrays(NullProgress):
         rows = 0
 
-        def advanced(self, rows: int, evaluations: int) -> None:
-            self.rows += rows
+        def advance(self, done: int, **measures: float) -> None:
+            self.rows += 1
             if self.rows % config.chunk == 0:
                 arrays = jax.live_arrays()
                 alive.append((len(arrays), sum(array.nbytes for array in arrays)))
@@ -74,7 +74,9 @@ def measured(config: Config, count: int) -> dict[str, Any]:
         slots=config.slots,
     )
     with tempfile.TemporaryDirectory() as folder:
-        ended = mdm_jax.run(mdm_jax.load_model(), "digits", f"{folder}/run", asked, watch=Watch())
+        ended = mdm_jax.run(
+            mdm_jax.load_model(), "digits", f"{folder}/run", asked, progress=CountArrays()
+        )
     return {
         "peak": peak(),
         "alive": alive,

@@ -47,9 +47,10 @@ from mdm_jax.config import PRESETS
 from mdm_jax.data import open_source
 from mdm_jax.data.digits import Digits
 from mdm_jax.data.network_input import spread
+from mdm_jax.progress import NullProgress
 from mdm_jax.runs.batching import Row, arrived, stacked
 from mdm_jax.runs.compiled import Question
-from mdm_jax.runs.loop import Ended, Silent, go
+from mdm_jax.runs.loop import Ended, go
 from mdm_jax.runs.plan import Job, work_out
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import open_store
@@ -100,7 +101,7 @@ def bare_seconds(job: Job, repeats: int = 12) -> float:
 def stored(job: Job, then: Callable[[str], None] = lambda folder: None) -> Ended:
     """A run in a folder that is removed, after `then` has looked at it."""
     with tempfile.TemporaryDirectory() as folder:
-        ended = go(job, open_store(folder), Silent())
+        ended = go(job, open_store(folder), NullProgress())
         then(folder)
         return ended
 

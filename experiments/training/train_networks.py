@@ -13,10 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mdm_jax.cli.training_display import display
+from mdm_jax.cli.progress_bar import TrainingBar, stoppable
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.progress import Stopped
 from mdm_jax.training.config import train_config
-from mdm_jax.training.loop import Stopped, train
+from mdm_jax.training.loop import train
 
 Settings = dict[str, Any]
 
@@ -93,8 +94,8 @@ def _trained(
         if config.epochs is not None:
             settings["epochs"] = config.epochs
         start = time.perf_counter()
-        with display() as watch:
-            trained = train(train_config(settings), watch)
+        with stoppable(TrainingBar()) as progress:
+            trained = train(train_config(settings), progress)
         accuracies = [each["eval_accuracy"] for each in trained.metrics]
         size = (trained.run.weights.stat().st_size / 4) / 1e6
         last, best = (

@@ -39,10 +39,11 @@ from rich.console import Console
 from rich.table import Table
 
 import mdm_jax.models
-from mdm_jax.cli.training_display import display
+from mdm_jax.cli.progress_bar import TrainingBar, stoppable
 from mdm_jax.errors import InputError
+from mdm_jax.progress import Stopped
 from mdm_jax.training.config import override, read_config, train_config
-from mdm_jax.training.loop import Stopped, train
+from mdm_jax.training.loop import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 EMBEDDED = Path(mdm_jax.models.__path__[0]) / "embedded"
@@ -95,8 +96,8 @@ def _trained(config: Config, name: str) -> tuple[str, ...]:
     settings = read_config(CONFIGS / f"{config.data}_{name}.toml")
     given: dict[str, Any] = {"out": str(config.out / f"{config.data}_{name}")}
     given |= {"data.source": config.source, "model.start_from": config.start_from}
-    with display() as watch:
-        trained = train(train_config(override(settings, given)), watch)
+    with stoppable(TrainingBar()) as progress:
+        trained = train(train_config(override(settings, given)), progress)
     if config.embed:
         target = EMBEDDED / f"{config.data}_{name}"
         target.mkdir(exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mdm_jax import images, methods, metrics
-from mdm_jax.cli.explain import Progress, Result, finite
+from mdm_jax.cli.explain import Result, finite
 from mdm_jax.data import open_source
 from mdm_jax.data.class_mapping import class_number, class_numbers
 from mdm_jax.data.source import Source
@@ -25,13 +24,13 @@ from mdm_jax.models.architectures import known
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.pretrained import load_model
+from mdm_jax.progress import Progress, task
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
 from mdm_jax.storage import workspace
 from mdm_jax.storage.atomic import check_writable, write_whole
 from mdm_jax.views import benchmark_figures, explanation_figures
 
-Watch = Callable[[str, int], AbstractContextManager[Progress]]
 MAX_GRID = 100
 """images; a PNG holds no more rows than 2^16 pixels"""
 
@@ -61,7 +60,7 @@ def told(maps: Path) -> dict[str, Any]:
     return dict(open_run(maps).description.get("request") or {})
 
 
-def evaluate_maps(request: Request, watch: Watch) -> Result:
+def evaluate_maps(request: Request, progress: Progress) -> Result:
     """Score saved maps; a table, and every image's statistics as an .npz in `request.out`."""
     if request.targets not in TARGETS:
         raise unknown("kind of targets", request.targets, TARGETS)
@@ -92,7 +91,7 @@ def evaluate_maps(request: Request, watch: Watch) -> Result:
                 f"the network has no class for the label of {lacking.id}: leave --targets label out"
                 " to use its first choice"
             )
-    with watch("measuring", len(framed)) as advance:
+    with task(progress, "measuring", len(framed)) as advance:
         scores = evaluate(
             classifier,
             np.stack([each.image for each in framed]),
@@ -169,7 +168,7 @@ def run_benchmark(
     grid: int,
     reference: str | None,
     worst: str | None,
-    watch: Watch,
+    progress: Progress,
 ) -> Result:
     """Compute what is missing, then write table.md, table.csv, and for each network a table, a
     figure and a grid of maps."""
@@ -185,7 +184,7 @@ def run_benchmark(
             f"--worst is {worst!r}: give one of the metrics that are measured, which has a better"
             " and a worse"
         )
-    results = benchmark.run(plan, models, source, data=data, watch=watch)
+    results = benchmark.run(plan, models, source, data=data, progress=progress)
     table = tables.build(results, reference)
     files = [plan.out / "table.md", plan.out / "table.csv"]
     for path, text in zip(files, (tables.markdown(table), tables.to_csv(table))):

@@ -16,11 +16,11 @@ from mdm_jax.data.fingerprint import source_fingerprint
 from mdm_jax.data.network_input import spread
 from mdm_jax.data.source import Source, picture
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.benchmark_config import Watch
 from mdm_jax.images import printable
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.pretrained import EMBEDDED, load_model
+from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes import regions, tables
 from mdm_jax.prototypes.image_sets import TEST, TRAIN, Album, Item
 from mdm_jax.prototypes.reasoning import last_layer
@@ -72,7 +72,7 @@ class Request:
             )
 
 
-def prototypes(request: Request, watch: Watch) -> Result:
+def prototypes(request: Request, progress: Progress) -> Result:
     """Survey a network's prototypes and write everything into `request.out`; a row for each image
     that is reasoned about.
 
@@ -95,7 +95,7 @@ def prototypes(request: Request, watch: Watch) -> Result:
     splits = {TRAIN: request.train_split or (told.split if told else "train"), TEST: request.split}
     album = Album({part: open_source(data, split) for part, split in splits.items()}, classifier)
     if told is not None:
-        _check_record(told, album, classifier, data, watch)
+        _check_record(told, album, classifier, data, progress)
     start = time.perf_counter()
     with workspace.opened(request.out, "prototype search") as out:
         of_data = {
@@ -109,9 +109,9 @@ def prototypes(request: Request, watch: Watch) -> Result:
             "limit": request.limit,
             "settings": settings,
         }
-        found, notes = origins(classifier, album, told, out, **asked, watch=watch)
+        found, notes = origins(classifier, album, told, out, **asked, progress=progress)
         items = [Item(TEST, index) for index in spread(len(album.sources[TEST]), request.images)]
-        decisions, unread = decide(classifier, album, items, rows=request.top, watch=watch)
+        decisions, unread = decide(classifier, album, items, rows=request.top, progress=progress)
         kept, configs = {}, {}
         for name in names:
             configs[name] = request.mdm if name in WITH_MDM else None
@@ -127,7 +127,7 @@ def prototypes(request: Request, watch: Watch) -> Result:
         }
         try:
             count, missed = search(
-                classifier, album, kept, pairs_of(found, decisions), **how, watch=watch
+                classifier, album, kept, pairs_of(found, decisions), **how, progress=progress
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(STOPPED) from None
@@ -141,7 +141,7 @@ def prototypes(request: Request, watch: Watch) -> Result:
         )
         files = [
             *tables.write_tables(survey, out),
-            *write_figures(survey, out, request.share, watch),
+            *write_figures(survey, out, request.share, progress),
         ]
         count_of = len(album.sources[TRAIN])
         shown = {
@@ -160,7 +160,7 @@ def prototypes(request: Request, watch: Watch) -> Result:
         files.insert(
             0,
             prototype_page.write_page(
-                survey, out, share=request.share, settings=shown, watch=watch
+                survey, out, share=request.share, settings=shown, progress=progress
             ),
         )
     seconds = time.perf_counter() - start
@@ -197,7 +197,7 @@ def _is_cropped(data: str) -> bool:
 
 
 def _check_record(
-    told: record.Record, album: Album, classifier: Classifier, data: str, watch: Watch
+    told: record.Record, album: Album, classifier: Classifier, data: str, progress: Progress
 ) -> None:
     """Raises InputError where the record is of another network, or the images that it names are not
     in the data."""
@@ -220,7 +220,7 @@ def _check_record(
                 f" items: {hint}"
             )
     id_of = lru_cache(None)(partial(_id_of, source))  # several prototypes may be of one image
-    with watch("checking the training images of the prototypes", len(told.pushed)) as done:
+    with task(progress, "checking the training images of the prototypes", len(told.pushed)) as done:
         for each in told.pushed:
             if each.item is not None:
                 found = id_of(each.item)
@@ -240,7 +240,7 @@ def _id_of(source: Source, item: int) -> str | None:
         return None
 
 
-def write_figures(survey: Survey, out: Path, share: float, watch: Watch) -> list[Path]:
+def write_figures(survey: Survey, out: Path, share: float, progress: Progress) -> list[Path]:
     """A figure "this looks like that" for each decision, with the regions of the first way of
     finding them."""
     (out / "figures").mkdir(exist_ok=True)
@@ -249,7 +249,7 @@ def write_figures(survey: Survey, out: Path, share: float, watch: Watch) -> list
     name, kept = next(iter(survey.regions.items()))
     title = prototype_page.title_of(name)[0]
     files = []
-    with watch("drawing figures", len(survey.decisions)) as done:
+    with task(progress, "drawing figures", len(survey.decisions)) as done:
         for number, decision in enumerate(survey.decisions):
             drawn = draw(
                 survey,

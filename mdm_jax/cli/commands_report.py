@@ -14,7 +14,7 @@ from mdm_jax.data import open_source
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.benchmark_config import Watch
+from mdm_jax.progress import Progress
 from mdm_jax.runs.reader import Run, open_run
 from mdm_jax.views.pages import Album, Written, write_report
 
@@ -25,7 +25,7 @@ def report(
     data: str | None,
     split: str | None,
     limit: int | None,
-    watch: Watch,
+    progress: Progress,
 ) -> Result:
     """Write the page of the runs in `places` into `out`; a row of numbers for each.
 
@@ -38,7 +38,7 @@ def report(
     runs = [open_run(place) for place in places]
     opened: dict[tuple[str, str], Source] = {}
     albums = [_album(run, data, split, opened) for run in runs]
-    written = write_report(runs, albums, out, limit=limit, watch=watch)
+    written = write_report(runs, albums, out, limit=limit, progress=progress)
     rows = [_row(written, n) for n in range(len(runs))]
     summary = f"{written.images} images, open the page in a browser" + "".join(
         f"\n  {note}" for note in written.notes

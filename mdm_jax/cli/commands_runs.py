@@ -12,17 +12,18 @@ import jax
 
 from mdm_jax.cli.explain import Result
 from mdm_jax.cli.options import chosen
-from mdm_jax.cli.run_display import display
+from mdm_jax.cli.progress_bar import RunBar, stoppable
 from mdm_jax.data import open_source
 from mdm_jax.errors import InputError
 from mdm_jax.models.pretrained import load_model
+from mdm_jax.progress import Stopped
 from mdm_jax.runs import loop, verify
 from mdm_jax.runs.chunk_builder import FAILED
 from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.distributed import joined, written
 from mdm_jax.runs.estimate import estimate
 from mdm_jax.runs.locks import Share
-from mdm_jax.runs.loop import Ended, Stopped
+from mdm_jax.runs.loop import Ended
 from mdm_jax.runs.plan import Job, work_out
 from mdm_jax.runs.reader import describe
 from mdm_jax.runs.store import open_store
@@ -83,9 +84,9 @@ def run(request: Request, how: Mapping[str, Any], out: str, share: Share) -> tup
 
 
 def _watched(go: Any) -> Ended:
-    with display() as watch:
+    with stoppable(RunBar()) as progress:
         try:
-            return go(watch=watch)
+            return go(progress=progress)
         except Stopped as stopped:
             raise KeyboardInterrupt(str(stopped)) from None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from mdm_jax import images
-from mdm_jax.cli.explain import Progress, Result, finite
+from mdm_jax.cli.explain import Result, finite
 from mdm_jax.data import open_source
 from mdm_jax.data.class_mapping import class_number, class_numbers
 from mdm_jax.data.network_input import Framed, frames, spread
@@ -21,6 +21,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.evaluation.tables import number, span
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.pretrained import load_model
+from mdm_jax.progress import Progress, task
 from mdm_jax.storage.atomic import check_writable, write_whole
 from mdm_jax.sweeps import export_preset, tables
 from mdm_jax.sweeps.axes import varying
@@ -30,12 +31,11 @@ from mdm_jax.sweeps.points import label
 from mdm_jax.sweeps.result import Quality, Sweep
 from mdm_jax.views import explanation_figures
 
-Watch = Callable[[str, int], AbstractContextManager[Progress]]
 PRINTED = 10
 """best points in the table on the screen; the files hold all"""
 
 
-def run_sweep(config: SweepConfig, watch: Watch) -> Result:
+def run_sweep(config: SweepConfig, progress: Progress) -> Result:
     """Sweep, then write the tables, the figures and the winner into the config's `out`; the best
     points as rows."""
     points, asked = config.check()
@@ -47,7 +47,7 @@ def run_sweep(config: SweepConfig, watch: Watch) -> Result:
     )
     used, skipped = _images(config, classifier, source)
     tuning = chosen_share(len(used), config.tune_on)
-    with watch("sweeping", len(points)) as advance, _told_what_is_kept(out):
+    with task(progress, "sweeping", len(points)) as advance, _told_what_is_kept(out):
         whole = sweep(
             classifier,
             np.stack([each.image for each in used]),

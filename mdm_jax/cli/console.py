@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from mdm_jax.cli import explain
+from mdm_jax.cli.progress_bar import ProgressBar
 
 
 @dataclass(frozen=True)
@@ -31,21 +22,9 @@ class Report:
 
     as_json: bool
 
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        columns = (
-            SpinnerColumn(),
-            TextColumn(what),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        console = Console(stderr=True)
-        with Progress(
-            *columns, console=console, disable=not console.is_terminal, transient=True
-        ) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda done: bar.update(task, completed=done)
+    @property
+    def progress(self) -> ProgressBar:
+        return ProgressBar()
 
     def show(self, result: explain.Result) -> None:
         if self.as_json:

@@ -173,6 +173,6 @@ class Benchmark:
             grid=self.grid,
             worst=self.worst,
             reference=self.reference,
-            watch=report.progress,
+            progress=report.progress,
         )
         report.show(result)

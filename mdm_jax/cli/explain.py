@@ -320,15 +320,15 @@ def _stems(files: tuple[Path, ...]) -> list[str]:
 def train(settings: dict[str, Any]) -> Result:
     """Train the network that settings describe, watched on standard error; one row an epoch."""
     # Imported here: Orbax and grain take seconds that the other commands need not wait for.
-    from mdm_jax.cli.training_display import display
+    from mdm_jax.cli.progress_bar import TrainingBar, stoppable
+    from mdm_jax.progress import Stopped
     from mdm_jax.training.config import train_config
-    from mdm_jax.training.loop import Stopped
     from mdm_jax.training.loop import train as run_training
 
     config = train_config(settings)
-    with display() as watch:
+    with stoppable(TrainingBar()) as progress:
         try:
-            trained = run_training(config, watch)
+            trained = run_training(config, progress)
         except Stopped as stopped:
             raise KeyboardInterrupt(str(stopped)) from None
     run = trained.run

@@ -25,6 +25,7 @@ from mdm_jax.cli.run import RUN_HELP, STATUS_HELP, VERIFY_HELP, Run, RunStatus, 
 from mdm_jax.cli.sweep import SWEEP_HELP, Sweep
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.models.pretrained import load_model
+from mdm_jax.progress import task
 
 DEMO_HELP = """Explain digits of the embedded test set with the embedded network, whose decisive pixels are known.
 
@@ -64,7 +65,7 @@ class Demo(Options):
 
     def run(self, report: Report) -> None:
         config = self.mdm_config()
-        with report.progress("explaining digits", self.count) as advance:
+        with task(report.progress, "explaining digits", self.count) as advance:
             result = explain.demo(
                 config, self.count, self.seed, self.micro_batch, self.out, advance, model=self.model
             )
@@ -114,7 +115,7 @@ class Explain(Options):
         request = explain.Request(
             self.files, load, self.target, self.top, self.node, self.out, method.name
         )
-        with report.progress("explaining", len(self.files) * self.top) as advance:
+        with task(report.progress, "explaining", len(self.files) * self.top) as advance:
             result = explain.explain_files(
                 request, method.config, self.seed, self.micro_batch, advance
             )

@@ -1,54 +1,189 @@
-"""What a person sees of long work, and how it is ended: a bar on standard error, sentences above
-it, Ctrl-C that only asks."""
+"""Progress on standard error: a bar where it is a terminal, sentences, and Ctrl-C that asks."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, TaskID
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from mdm_jax.cli.signals import interrupts
 
-EVERY = 0.2
-"""seconds between two looks of a bar"""
-W = TypeVar("W", bound="Watcher")
+REDRAW_SECONDS = 0.2
+"""between two updates of a bar: work that advances a thousand times a second must not wait"""
+RATE_SECONDS = 30.0
+"""over which the rates of a run are averaged"""
+Bar = TypeVar("Bar", bound="ProgressBar")
 
 
-class Watcher:
-    """Watches long work on standard error, where a bar is drawn if it is a terminal."""
+class ProgressBar:
+    """A bar for one task after the other (a `mdm_jax.progress.Progress`)."""
 
-    asked: ClassVar[str]
-    """what is said when Ctrl-C asks it to stop"""
-    at_once: ClassVar[str]
-    """what is said when it stops because it was asked again"""
+    stopping: ClassVar[str] = "stopping"
+    """what happens after the first Ctrl-C"""
+    lost: ClassVar[str] = "what is not finished is lost"
+    """what happens after the second"""
 
-    def __init__(self, *columns: ProgressColumn) -> None:
+    def __init__(self) -> None:
         self.console = Console(stderr=True)
-        self.bar = Progress(
-            *columns, console=self.console, disable=not self.console.is_terminal, transient=True
-        )
-        self.task: TaskID | None = None
         self.stop = False
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
 
-    def says(self, sentence: str) -> None:
-        """A sentence to keep on the screen."""
+    def columns(self) -> tuple[ProgressColumn, ...]:
+        return (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+
+    def begin(self, task: str, total: int, done: int = 0) -> None:
+        self.end()
+        self._bar = Progress(
+            *self.columns(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(task, total=total, completed=done, rates="")
+        self._bar.start()
+
+    def advance(self, done: int, **measures: float) -> None:
+        self.draw(done)
+
+    def draw(self, done: int, rates: str = "") -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, rates=rates)
+
+    def describe(self, stage: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=stage)
+
+    def say(self, sentence: str) -> None:
         self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
     def wants_stop(self) -> bool:
-        """Whether Ctrl-C was pressed, or the process was asked to end."""
         return self.stop
 
-    def ask(self) -> None:
-        """Take note that the process was asked to stop."""
+    def request_stop(self) -> None:
+        """Make `wants_stop` true from now on, and say so."""
         self.stop = True
-        self.says(f"{self.asked} (press Ctrl-C again to stop at once)")
+        self.say(f"{self.stopping} (press Ctrl-C again to stop at once)")
+
+
+class RunBar(ProgressBar):
+    """The bar of a run: images and network evaluations a second, and the time that is left."""
+
+    stopping = "finishing this chunk"
+    lost = (
+        "the chunk in flight is lost, and the same command goes on from the last one that is"
+        " committed"
+    )
+
+    def columns(self) -> tuple[ProgressColumn, ...]:
+        return (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rates]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+        )
+
+    def begin(self, task: str, total: int, done: int = 0) -> None:
+        if done:
+            self.say(f"going on: {done} of {total} are there")
+        super().begin(task, total, done)
+        self.draw(done, "compiling")
+        self._samples: deque[tuple[float, float, float]] = deque()
+        """time in seconds, images and evaluations: the last `RATE_SECONDS` of them"""
+
+    def advance(self, done: int, **measures: float) -> None:
+        now, samples = time.monotonic(), self._samples
+        if samples and now - samples[-1][0] < REDRAW_SECONDS:
+            return
+        samples.append((now, done, measures.get("evaluations", 0.0)))
+        while now - samples[0][0] > RATE_SECONDS and len(samples) > 2:
+            samples.popleft()
+        before, images, evaluations = samples[0]
+        seconds = now - before
+        rates = ""
+        if seconds:
+            image_rate = (samples[-1][1] - images) / seconds
+            evaluation_rate = (samples[-1][2] - evaluations) / seconds
+            rates = f"{image_rate:.1f} images/s, {evaluation_rate:.1f} evaluations/s"
+        self.draw(done, rates)
+
+
+class TrainingBar(ProgressBar):
+    """The bar of a training: its stage, the loss and the images a second."""
+
+    stopping = "saving a checkpoint after this step"
+    lost = "the same command goes on from the last checkpoint"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn = 0.0
+        self._stage = self._rates = ""
+        self._steps = 0
+
+    def columns(self) -> tuple[ProgressColumn, ...]:
+        return (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rates]}"),
+            TimeRemainingColumn(),
+        )
+
+    def begin(self, task: str, total: int, done: int = 0) -> None:
+        super().begin(task, total, done)
+        self._stage, self._steps = task, done
+
+    def advance(self, done: int, **measures: float) -> None:
+        self._steps = done
+        self._rates = f"loss {measures['loss']:.3f}, {measures['rate']:.0f} images/s"
+        self._redraw()
+
+    def describe(self, stage: str) -> None:
+        # A push passes through thousands of images without a step; its stage names the image.
+        self._stage = stage
+        self._redraw()
+
+    def _redraw(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn > REDRAW_SECONDS:
+            self._drawn = now
+            super().describe(self._stage)
+            self.draw(self._steps, self._rates)
 
 
 @contextmanager
-def watching(watcher: W) -> Iterator[W]:
-    """A watcher while it is drawn and takes the signals that ask a process to end."""
-    with interrupts(watcher.ask, f"stopped at once: {watcher.at_once}"), watcher.bar:
-        yield watcher
+def stoppable(bar: Bar) -> Iterator[Bar]:
+    """The bar, while the first Ctrl-C asks the work to stop and the second ends it at once."""
+    with interrupts(bar.request_stop, f"stopped at once: {bar.lost}"):
+        try:
+            yield bar
+        finally:
+            bar.end()

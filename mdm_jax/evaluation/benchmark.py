@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 
 from mdm_jax import methods, plugins
 from mdm_jax.data.source import Source
-from mdm_jax.evaluation.benchmark_config import Plan, Watch
+from mdm_jax.evaluation.benchmark_config import Plan
 from mdm_jax.evaluation.benchmark_images import Item, used_items
 from mdm_jax.evaluation.benchmark_steps import explain_missing, measure_missing
 from mdm_jax.evaluation.evaluate import Explainer
@@ -28,6 +27,7 @@ from mdm_jax.methods import Chosen
 from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
+from mdm_jax.progress import NullProgress, Progress
 from mdm_jax.storage import workspace
 from mdm_jax.storage.workspace import Shelf
 from mdm_jax.types import Status
@@ -83,7 +83,7 @@ def run(
     source: Source,
     *,
     data: str = "",
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> Results:
     """Compute what is missing in `plan.out` and return everything that was asked for.
 
@@ -94,7 +94,7 @@ def run(
     loaded = {
         name: load() for name, load in models.items()
     }  # first, so that a mistake in the last costs nothing
-    watch = watch or (lambda what, total: nullcontext(lambda done: None))
+    progress = progress or NullProgress()
     record = {"data": data or source.name, "seed": plan.seed, "targets": plan.targets}
     entries, notes, items = [], [], {}
     with workspace.opened(plan.out) as folder:
@@ -102,11 +102,11 @@ def run(
         for name, classifier in loaded.items():
             place = folder / workspace.file_name(name)
             workspace.begin(place, "model.json", network_fingerprint(classifier), "maps")
-            items[name], note = used_items(plan, classifier, source, place, watch, name)
+            items[name], note = used_items(plan, classifier, source, place, progress, name)
             notes.append(f"{name}: {note}")
             for each in chosen:
                 entries.append(
-                    _entry(plan, asked, classifier, items[name], place, each, watch, name)
+                    _entry(plan, asked, classifier, items[name], place, each, progress, name)
                 )
     return Results(tuple(entries), asked, tuple(notes), items, plan)
 
@@ -131,7 +131,7 @@ def _entry(
     items: Sequence[Item],
     place: Path,
     chosen: Chosen,
-    watch: Watch,
+    progress: Progress,
     name: str,
 ) -> Entry:
     """One method: its missing maps, then the missing scores. What the network cannot have is a
@@ -144,12 +144,12 @@ def _entry(
     record["outside"] = plugins.told(chosen.name, explainer.node, chosen.config)
     workspace.begin(shelf.folder, "method.json", record, "maps")
     reason = explain_missing(
-        plan, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}"
+        plan, classifier, items, shelf, explainer, progress, f"{name}: {chosen.label}"
     )
     if reason:
         return Entry(name, chosen.label, notes={"": reason})
     notes = measure_missing(
-        plan, asked, classifier, items, shelf, explainer, watch, f"{name}: {chosen.label}"
+        plan, asked, classifier, items, shelf, explainer, progress, f"{name}: {chosen.label}"
     )
     return _collected(asked, items, shelf, name, chosen.label, notes)
 

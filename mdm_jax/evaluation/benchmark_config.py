@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +12,6 @@ from mdm_jax.methods import Chosen
 from mdm_jax.metrics import Metric
 
 TARGETS = ("prediction", "label")
-Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""`with watch(what, total) as done: done(number)` shows progress"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from mdm_jax.data.class_mapping import class_number, class_numbers
 from mdm_jax.data.network_input import Framed, Skipped, frames, spread
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.benchmark_config import Plan, Watch
+from mdm_jax.evaluation.benchmark_config import Plan
 from mdm_jax.evaluation.evaluate import first_choices
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.progress import Progress, task
 from mdm_jax.storage import workspace
 
 
@@ -30,7 +31,7 @@ class Item(NamedTuple):
 
 
 def used_items(
-    plan: Plan, classifier: Classifier, source: Source, place: Path, watch: Watch, name: str
+    plan: Plan, classifier: Classifier, source: Source, place: Path, progress: Progress, name: str
 ) -> tuple[list[Item], str]:
     """The images that are used, and a sentence about them; predictions that are on disk are not
     computed again."""
@@ -41,7 +42,7 @@ def used_items(
     indices = spread(len(source), plan.limit)
     framed: list[Framed] = []
     skipped: list[Skipped] = []
-    with watch(f"{name}: reading", len(indices)) as done:
+    with task(progress, f"{name}: reading", len(indices)) as done:
         for count, each in enumerate(frames(source, indices, classifier.preprocessing), 1):
             if isinstance(each, Skipped):
                 skipped.append(each)
@@ -60,7 +61,7 @@ def used_items(
             )
     new = [each for each in framed if each.id not in before]
     if new:
-        with watch(f"{name}: predicting", len(new)):
+        with task(progress, f"{name}: predicting", len(new)):
             predicted = first_choices(
                 classifier, np.stack([each.image for each in new]), plan.metric_micro_batch
             )

@@ -9,7 +9,7 @@ import numpy as np
 
 from mdm_jax import explain_batch
 from mdm_jax.errors import InputError, NothingToExplain
-from mdm_jax.evaluation.benchmark_config import Plan, Watch
+from mdm_jax.evaluation.benchmark_config import Plan
 from mdm_jax.evaluation.benchmark_images import Item
 from mdm_jax.evaluation.evaluate import Explainer, Scene, measure
 from mdm_jax.evaluation.statistics import Measured
@@ -17,6 +17,7 @@ from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import stopwatch
 from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.progress import Progress, task
 from mdm_jax.storage import workspace
 from mdm_jax.storage.workspace import Columns, Shelf
 from mdm_jax.types import Explanation
@@ -40,7 +41,7 @@ def explain_missing(
     items: Sequence[Item],
     shelf: Shelf,
     explainer: Explainer,
-    watch: Watch,
+    progress: Progress,
     shown: str,
 ) -> str:
     """Make the maps that lack, chunk by chunk; returns why the network cannot have them, or
@@ -49,7 +50,7 @@ def explain_missing(
     missing = [item for item in items if item.framed.id not in there]
     if not missing:
         return ""
-    with watch(f"{shown}, maps", len(missing)) as done:
+    with task(progress, f"{shown}, maps", len(missing)) as done:
         for start in range(0, len(missing), plan.chunk):
             part = missing[start : start + plan.chunk]
             try:
@@ -95,7 +96,7 @@ def measure_missing(
     items: Sequence[Item],
     shelf: Shelf,
     explainer: Explainer,
-    watch: Watch,
+    progress: Progress,
     shown: str,
 ) -> dict[str, str]:
     """Measure every metric on the images that lack it, chunk by chunk; returns why a metric cannot
@@ -110,7 +111,7 @@ def measure_missing(
     if not total:
         return notes
     count = 0
-    with watch(f"{shown}, metrics", total) as done:
+    with task(progress, f"{shown}, metrics", total) as done:
         for path in shelf.chunks():
             ids = workspace.read_arrays(path, ("ids",))["ids"].tolist()
             if not any(id in wanted and id not in measured[name] for id in ids for name in asked):

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdm_jax import fills
-from mdm_jax.evaluation.benchmark_config import Watch
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes import regions
 from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.prototypes.image_sets import TRAIN, Album, Item, Pair
@@ -31,7 +31,6 @@ from mdm_jax.storage import workspace
 from mdm_jax.training.prototypes import projection
 from mdm_jax.training.prototypes.record import Pushed, Record
 
-Progress = Callable[[int], None]
 CHUNK = 64
 """pairs in a file: what is lost at most when a search is stopped"""
 KEPT_AREA = 0.1
@@ -139,7 +138,7 @@ def origins(
     count: int,
     limit: int | None,
     settings: Mapping[str, Any],
-    watch: Watch,
+    progress: Progress,
 ) -> tuple[tuple[Prototype, ...], list[str]]:
     """Every prototype with its source and `count` nearest training images; sentences about what is
     missing.
@@ -154,7 +153,7 @@ def origins(
     how: dict[str, Any] = {
         "limit": limit,
         "made": json.dumps(settings, sort_keys=True),
-        "watch": watch,
+        "progress": progress,
     }
     if pushed is None:
         found = _nearest(classifier, album, out, 1, own=True, **how)
@@ -192,7 +191,7 @@ def _nearest(
     own: bool,
     limit: int | None,
     made: str,
-    watch: Watch,
+    progress: Progress,
 ) -> projection.Nearest:
     """The nearest images of every prototype, from the folder where they were found before with the
     settings `made`."""
@@ -203,7 +202,7 @@ def _nearest(
         columns = workspace.read_arrays(path)
         if np.array_equal(columns.pop("asked"), asked) and str(columns.pop("made", "")) == made:
             return projection.Nearest(**columns, skipped=())
-    with watch("searching the training images", int(asked[1])) as done:
+    with task(progress, "searching the training images", int(asked[1])) as done:
         found = projection.nearest(
             classifier,
             source,
@@ -218,13 +217,13 @@ def _nearest(
 
 
 def decide(
-    classifier: Classifier, album: Album, items: Sequence[Item], *, rows: int, watch: Watch
+    classifier: Classifier, album: Album, items: Sequence[Item], *, rows: int, progress: Progress
 ) -> tuple[tuple[Decision, ...], list[str]]:
     """Why the network says what it says of each image, in `rows` rows; sentences about images that
     cannot be read."""
     notes: list[str] = []
     found = []
-    with watch("reasoning", len(items)) as done:
+    with task(progress, "reasoning", len(items)) as done:
         for start in range(0, len(items), TOGETHER):
             part = list(album.readable(items[start : start + TOGETHER], notes))
             reasons = (
@@ -254,7 +253,7 @@ def search(
     configs: dict[str, Any],
     key: int,
     micro_batch: int | None,
-    watch: Watch,
+    progress: Progress,
 ) -> tuple[int, list[str]]:
     """Find the regions of the pairs that are missing, `CHUNK` at a time, and keep them; how many
     were found.
@@ -265,7 +264,7 @@ def search(
     todo = {name: each.missing(pairs) for name, each in kept.items()}
     total = sum(map(len, todo.values()))
     finished = 0
-    with watch("searching regions", total) as done:
+    with task(progress, "searching regions", total) as done:
         for name, missing in todo.items():
             chosen = configs.get(name) or (
                 regions.config_for(name, classifier, album.shape) if missing else None
@@ -299,7 +298,7 @@ def search(
     return finished, list(dict.fromkeys(notes))
 
 
-def _tell(done: Progress, before: int, _: str, count: int) -> None:
+def _tell(done: Callable[[int], None], before: int, _: str, count: int) -> None:
     done(before + count)
 
 

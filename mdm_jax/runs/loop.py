@@ -13,7 +13,7 @@ from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import Timing, stopwatch
+from mdm_jax.progress import NullProgress, Progress, Stopped
 from mdm_jax.runs.batching import Pool, Row
 from mdm_jax.runs.chunk_builder import FAILED, NO_TARGET, UNREADABLE, Assembly, Fact
 from mdm_jax.runs.compiled import Question
@@ -34,31 +35,6 @@ from mdm_jax.runs.store import Store, open_store
 
 ALONE: Share = (0, 1)
 """the share of a process that does everything"""
-
-
-@runtime_checkable
-class Watch(Protocol):
-    """Whoever watches a run, and may ask it to stop."""
-
-    def begins(self, done: int, total: int) -> None: ...
-    def advanced(self, rows: int, evaluations: int) -> None: ...
-    def says(self, sentence: str) -> None: ...
-    def wants_stop(self) -> bool: ...
-
-
-class Silent:
-    """Watches nothing and never asks to stop."""
-
-    def begins(self, done: int, total: int) -> None: ...
-    def advanced(self, rows: int, evaluations: int) -> None: ...
-    def says(self, sentence: str) -> None: ...
-    def wants_stop(self) -> bool:
-        return False
-
-
-class Stopped(Exception):
-    """The watcher asked to stop; the chunk in flight is committed, and the message says how to go
-    on."""
 
 
 class Ended(NamedTuple):
@@ -92,7 +68,7 @@ def run(
     *,
     fit: Fit | None = None,
     share: Share = ALONE,
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> Ended:
     """Explain every image of a source and keep everything at `out`; begun before, it goes on where
     it stopped.
@@ -108,17 +84,17 @@ def run(
         are.
       share: (i, n), to do the i-th of n shares, from 0; other processes do the others, at the same
         time if they like.
-      watch: whoever watches, and may ask it to stop.
+      progress: shows the rows that are done, and may ask the run to stop.
 
     An image that cannot be read or explained is a record with a status and a reason. Read it all
     with `mdm_jax.open_run`. Raises InputError for what cannot be, for a place that fails and for
-    one that holds another run; Stopped when the watcher asks for it."""
+    one that holds another run; Stopped when `progress` asks for it."""
     source = open_source(source, "test") if isinstance(source, str) else source
     job = work_out(predict, source, config or RunConfig(), fit=fit)
-    return go(job, open_store(out), watch or Silent(), share)
+    return go(job, open_store(out), progress or NullProgress(), share)
 
 
-def go(job: Job, store: Store, watch: Watch, share: Share = ALONE) -> Ended:
+def go(job: Job, store: Store, progress: Progress, share: Share = ALONE) -> Ended:
     """Do what is missing of a share. Raises InputError for a place that fails or holds another run,
     Stopped when asked."""
     index, count = share
@@ -132,7 +108,7 @@ def go(job: Job, store: Store, watch: Watch, share: Share = ALONE) -> Ended:
         store.tidy()
         store.begin(job.description())
         store.create(specs, job.layout)
-        return _Loop(job, store, watch, share).go()
+        return _Loop(job, store, progress, share).go()
 
 
 def missing(job: Job, store: Store, share: Share) -> list[int]:
@@ -154,11 +130,13 @@ class _Loop:
 
     job: Job
     store: Store
-    watch: Watch
+    progress: Progress
     share: Share
     facts: dict[int, Fact] = field(default_factory=dict)
     """of rows that are on their way"""
     statuses: Counter[str] = field(default_factory=Counter)
+    before: int = 0
+    """rows of this share that were committed before"""
     evaluations: int = 0
     reasons: list[str] = field(default_factory=list)
 
@@ -170,13 +148,15 @@ class _Loop:
         )
         new = sum(len(self.job.layout.rows_of(chunk)) for chunk in todo)
         log(f"begins: {mine - new} of {mine} rows are there, {len(todo)} chunks to do")
-        self.watch.begins(mine - new, mine)
+        self.before = mine - new
+        self.progress.begin("explaining", mine, mine - new)
         pool = self.job.pool()
         written: Future[None] | None = None
         with stopwatch() as timing, closing(self._rows(todo)) as rows, ExitStack() as ending:
+            ending.callback(self.progress.end)
             ending.callback(lambda: _ended(written))  # under the lock, whatever happens
             for number, chunk in enumerate(todo):
-                if self.watch.wants_stop():
+                if self.progress.wants_stop():
                     _result(written)
                     raise self._stopped(number, len(todo))
                 assembly = self._filled(pool, rows, chunk, written)
@@ -255,7 +235,8 @@ class _Loop:
     def _count(self, record: dict[str, Any]) -> None:
         self.statuses[record["status"]] += 1
         self.evaluations += record.get("evaluations", 0)
-        self.watch.advanced(1, record.get("evaluations", 0))
+        done = self.before + self.statuses.total()
+        self.progress.advance(done, evaluations=float(self.evaluations))
         if record["status"] in FAILED and len(self.reasons) < 5:
             reason = record["reason"]
             self.reasons.append(reason if record["id"] in reason else f"{record['id']}: {reason}")

@@ -17,7 +17,7 @@ import numpy as np
 from mdm_jax.data.loader import Batch, eval_batches, train_batches
 from mdm_jax.errors import InputError
 from mdm_jax.models import weights
-from mdm_jax.progress import Interrupted, Silent, Stopped, Watch
+from mdm_jax.progress import Interrupted, NullProgress, Progress, Stopped
 from mdm_jax.storage import checkpoints
 from mdm_jax.training import run_folder as run_folder
 from mdm_jax.training.config import TrainConfig
@@ -46,18 +46,18 @@ class Trained:
     """the training had ended before, and nothing was done"""
 
 
-def train(config: TrainConfig, watch: Watch | None = None) -> Trained:
+def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     """Train as the config says in the folder `config.out`; begun before, it goes on from the last
     checkpoint.
 
     Raises InputError for settings, data or a folder that do not fit, and when the loss becomes NaN
-    or infinite; Stopped when the watcher asks for it."""
-    watch = watch or Silent()
+    or infinite; Stopped when `progress` asks for it."""
+    progress = progress or NullProgress()
     config.check()
     job = open_job(config)
     with run_folder.opened(Path(config.out)) as run:
         run_folder.begin(run, config, job.source, job.held_out)
-        return _Training(job, run, watch).go()
+        return _Training(job, run, progress).go()
 
 
 @dataclass
@@ -66,7 +66,7 @@ class _Training:
 
     job: Job
     run: Run
-    watch: Watch
+    progress: Progress
     metrics: list[dict[str, Any]] = field(default_factory=list)
     record: Record | None = None
     """of the last push"""
@@ -95,10 +95,13 @@ class _Training:
         ):
             return Trained(self.run, self.metrics, list(self.skipped), was_done=True)
         if checkpoint is not None:
-            self.watch.says(f"going on from step {step} of {steps}")
+            self.progress.say(f"going on from step {step} of {steps}")
         run_folder.write_metrics(self.run, self.metrics)
-        self.watch.begins(step, steps, self.job.steps_per_epoch)
-        state = self._loop(state, step)
+        self.progress.begin("compiling", steps, step)
+        try:
+            state = self._loop(state, step)
+        finally:
+            self.progress.end()
         run_folder.finish(self.run, self.compiled.module(state))
         return Trained(self.run, self.metrics, list(self.skipped), was_done=False)
 
@@ -134,7 +137,7 @@ class _Training:
         stage: Stage | None = None
         self._tick()
         while True:
-            if self.watch.wants_stop():
+            if self.progress.wants_stop():
                 raise self._stopped(state, step, loss)
             if job.timeline.ends_pass(step) and not self._is_closed(step):
                 jax.block_until_ready(state)
@@ -160,7 +163,7 @@ class _Training:
                 raise self._stopped(state, step, loss) from None
             except Exception:
                 if (
-                    self.watch.wants_stop()
+                    self.progress.wants_stop()
                 ):  # what asks this process to stop may have ended those that load
                     raise self._stopped(state, step, loss) from None
                 raise
@@ -169,9 +172,11 @@ class _Training:
                 jax.block_until_ready(loss)
                 self._tick()  # compiled: that is in the seconds, not in the images a second
             else:  # one step runs while the next batch is fetched, and never more
-                self.watch.stepped(
-                    step, self._check(before, step), images / max(busy + self._since(), 1e-9)
-                )
+                rate = images / max(busy + self._since(), 1e-9)
+                if stage.kind == PLAIN:  # other stages are described when they begin
+                    epoch = 1 + (step - 1) // job.steps_per_epoch
+                    self.progress.describe(f"epoch {epoch}/{config.epochs}")
+                self.progress.advance(step, loss=self._check(before, step), rate=rate)
                 images += work.images
             step += 1
 
@@ -179,7 +184,7 @@ class _Training:
         """What the stage does from step `step` on."""
         job, kind, compiled = self.job, stage.kind, self.compiled
         if kind != PLAIN:
-            self.watch.enters(kind)
+            self.progress.describe(kind)
         if kind in BATCHED:
             batches = train_batches(
                 job.source, job.training, job.fit, job.config.augment, start=stage.batch(step)
@@ -191,11 +196,11 @@ class _Training:
             )
         if kind == LAST_LAYER:
             given = stages.similarities(job, compiled, state, partial(self._passing, kind))
-            self.watch.enters(kind)
+            self.progress.describe(kind)
             return Work(lambda: given, counted(stage, step, compiled), 0)  # it sees no images
         change = {PUSH: stages.push, PRUNE: stages.prune}[kind]
         changed = change(
-            job, compiled, state, self.record, self.watch.says, partial(self._passing, kind)
+            job, compiled, state, self.record, self.progress.say, partial(self._passing, kind)
         )
 
         def take(_: State) -> tuple[State, None]:
@@ -206,8 +211,8 @@ class _Training:
 
     def _passing(self, kind: str, done: int, count: int) -> None:
         """Called on the way through the images; raises Interrupted when asked to stop."""
-        self.watch.enters(f"{kind}, image {done}/{count}")
-        if self.watch.wants_stop():
+        self.progress.describe(f"{kind}, image {done}/{count}")
+        if self.progress.wants_stop():
             raise Interrupted
 
     def _stopped(self, state: State, step: int, loss: jax.Array | None) -> Stopped:
@@ -238,7 +243,7 @@ class _Training:
         }
         self.metrics.append(line(job, stage, step, state, found) | told)
         run_folder.write_metrics(self.run, self.metrics)
-        self.watch.says(
+        self.progress.say(
             f"{sentence(job, self.metrics[-1])};"
             f" {f'{speed:.0f} images/s, ' if speed else ''}{self.seconds:.0f} s"
         )
@@ -247,7 +252,7 @@ class _Training:
     def _held_out(self) -> Iterator[Batch]:
         """What is measured; raises Interrupted when asked to stop."""
         for batch in eval_batches(self.job.held_out, self.job.evaluation, self.job.fit):
-            if self.watch.wants_stop():
+            if self.progress.wants_stop():
                 raise Interrupted
             yield self._noted(batch)
 
@@ -285,7 +290,7 @@ class _Training:
         for reason in batch.skipped:
             if reason not in self.skipped:
                 self.skipped[reason] = None
-                self.watch.says(f"skipped: {reason}")
+                self.progress.say(f"skipped: {reason}")
         return batch
 
     def _check_any(self, sums: Any, split: str) -> None:

@@ -24,7 +24,7 @@ from test_run_store import small_disk
 
 import mdm_jax
 from mdm_jax.cli.main import main
-from mdm_jax.cli.run_display import Display
+from mdm_jax.cli.progress_bar import RunBar
 from mdm_jax.images import printable
 from mdm_jax.models import weights
 from mdm_jax.models.resnet import ResNet
@@ -764,7 +764,7 @@ def test_what_disappears_while_it_is_at_work(asked, undisturbed, tmp_path, kind,
     run, rows = tmp_path / "run", itertools.count(1)
     description = (undisturbed / "run.json").read_text()
 
-    def advanced(self, *_):
+    def advance(self, *_, **__):
         if next(rows) == 6:
             while not (
                 run / "records" / "00000.parquet"
@@ -777,7 +777,7 @@ def test_what_disappears_while_it_is_at_work(asked, undisturbed, tmp_path, kind,
             else:
                 (run / "run.json").write_text(description.replace('"seed": 0', '"seed": 5'))
 
-    monkeypatch.setattr(Display, "advanced", advanced)
+    monkeypatch.setattr(RunBar, "advance", advance)
     sentence = (
         "run.json is another than when this run began"
         if "other" in kind

@@ -22,6 +22,7 @@ from mdm_jax.data import Example
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.evaluation import benchmark, benchmark_steps, saved_maps, statistics, tables
 from mdm_jax.evaluation.benchmark_config import Plan
+from mdm_jax.progress import NullProgress
 from mdm_jax.storage import workspace
 from mdm_jax.views import benchmark_figures
 
@@ -73,8 +74,8 @@ def plan(out, **more):
     )
 
 
-def run(classifier, plan, source=None, watch=None):
-    return benchmark.run(plan, {"net": lambda: classifier}, source or Squares(), watch=watch)
+def run(classifier, plan, source=None, progress=None):
+    return benchmark.run(plan, {"net": lambda: classifier}, source or Squares(), progress=progress)
 
 
 @pytest.fixture(scope="module")
@@ -140,29 +141,23 @@ def test_the_table_holds_what_is_computed_by_hand(whole, classifier):
 
 
 def stopping(after):
-    """A watch that stops the run when it has shown `after` steps of progress, as a kill between two
-    files would."""
-    from contextlib import contextmanager
-
+    """Progress that stops the benchmark after `after` steps, as a kill between two files would."""
     steps = 0
 
-    @contextmanager
-    def watch(what, total):
-        def done(count):
+    class Stopping(NullProgress):
+        def advance(self, done, **measures):
             nonlocal steps
             steps += 1
             if steps == after:
                 raise KeyboardInterrupt
 
-        yield done
-
-    return watch
+    return Stopping()
 
 
 @pytest.mark.parametrize("after", [3, 10, 16, 24])
 def test_stopped_and_run_again_it_ends_with_the_same_table(whole, classifier, tmp_path, after):
     with pytest.raises(KeyboardInterrupt):
-        run(classifier, plan(tmp_path), watch=stopping(after))
+        run(classifier, plan(tmp_path), progress=stopping(after))
     again = run(classifier, plan(tmp_path))
     assert without_seconds(again) == without_seconds(whole)
     for path in whole.plan.out.rglob("scores/*.npz"):

@@ -16,8 +16,9 @@ import mdm_jax
 from mdm_jax import PRESETS, InputError, MDMConfig, RunConfig
 from mdm_jax.data.source import Example
 from mdm_jax.evaluation import saved_maps
+from mdm_jax.progress import NullProgress, Stopped
 from mdm_jax.runs import distributed
-from mdm_jax.runs.loop import Silent, Stopped, go
+from mdm_jax.runs.loop import go
 from mdm_jax.runs.plan import work_out
 from mdm_jax.runs.store import open_store
 from mdm_jax.runs.targets import targets
@@ -164,11 +165,11 @@ def test_a_run_goes_on(whole, tiny, tmp_path):
     """Stopped after the first chunk, then gone on with: nothing is done twice and nothing
     differs."""
 
-    class Impatient(Silent):
+    class Impatient(NullProgress):
         rows = 0
 
-        def advanced(self, rows, evaluations):
-            self.rows += rows
+        def advance(self, done, **measures):
+            self.rows += 1
 
         def wants_stop(self):
             return self.rows > 0
@@ -178,10 +179,10 @@ def test_a_run_goes_on(whole, tiny, tmp_path):
     with pytest.raises(Stopped, match="same command goes on"):
         go(job, store, Impatient())
     assert store.committed() == {0}
-    ended = go(job, store, Silent())
+    ended = go(job, store, NullProgress())
     assert (ended.before, ended.rows) == (4, 7)
     assert same(whole, mdm_jax.open_run(tmp_path / "run"))
-    assert go(job, store, Silent()).rows == 0
+    assert go(job, store, NullProgress()).rows == 0
 
 
 def test_another_run_is_refused_with_the_difference(whole, tiny):

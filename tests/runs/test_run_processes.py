@@ -18,7 +18,7 @@ from run_worker import ASKED, Drawn, kinked_network
 
 import mdm_jax
 from mdm_jax.cli.main import main
-from mdm_jax.runs.loop import Silent
+from mdm_jax.progress import NullProgress
 from mdm_jax.runs.store import open_store
 from mdm_jax.runs.verify import check
 
@@ -245,23 +245,23 @@ def test_ctrl_c_ends_after_the_chunk_and_twice_at_once(environment, processes, t
     assert open_store(rude).committed() == set()
 
 
-class Counting(Silent):
+class Counting(NullProgress):
     """Counts the arrays on the devices while rows come in."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
 
-    def advanced(self, rows: int, evaluations: int) -> None:
+    def advance(self, done: int, **measures: float) -> None:
         alive = jax.live_arrays()
         self.seen.append((len(alive), sum(array.nbytes for array in alive)))
 
 
 @pytest.mark.parametrize("slots", [False, True])
 def test_what_is_on_the_devices_does_not_grow(tmp_path, slots):
-    watch = Counting()
+    progress = Counting()
     asked = mdm_jax.RunConfig(config=ASKED.config, chunk=4, slots=slots)
-    mdm_jax.run(kinked_network, Drawn(48), tmp_path / "run", asked, watch=watch)
-    counts, sizes = np.asarray(watch.seen).T
+    mdm_jax.run(kinked_network, Drawn(48), tmp_path / "run", asked, progress=progress)
+    counts, sizes = np.asarray(progress.seen).T
     assert len(counts) == 48
     assert counts[8:].max() <= counts[:8].max()
     assert sizes[8:].max() <= sizes[:8].max()

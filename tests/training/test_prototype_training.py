@@ -22,7 +22,7 @@ from mdm_jax import InputError
 from mdm_jax.cli.main import main
 from mdm_jax.models import weights
 from mdm_jax.models.pretrained import load_model
-from mdm_jax.progress import Silent, Stopped
+from mdm_jax.progress import NullProgress, Stopped
 from mdm_jax.storage import checkpoints
 from mdm_jax.training import run_folder as run_folder
 from mdm_jax.training import stages
@@ -472,13 +472,13 @@ def test_the_pruned_network_loads_with_its_record(undisturbed):
     assert weights.read(trained.run.weights)["last_layer.weight"].shape == (3, len(classes))
 
 
-class StopsIn(Silent):
+class StopsIn(NullProgress):
     """Asks to stop at the `count`-th question in a stage; * is on the way through the images."""
 
     def __init__(self, stage, count):
         self.stage, self.left, self.now = stage, count, ""
 
-    def enters(self, doing):
+    def describe(self, doing):
         self.now = doing.partition(",")[0] + "*" * ("image" in doing)
 
     def wants_stop(self):
@@ -509,12 +509,12 @@ from mdm_jax.training.config import train_config
 
 settings, place = json.load(sys.stdin)
 
-class Watch(loop.Silent):
-    def enters(self, doing):
+class Mortal(loop.NullProgress):
+    def describe(self, doing):
         if doing == place:
             os.kill(os.getpid(), signal.SIGKILL)
 
-loop.train(train_config(settings), Watch())
+loop.train(train_config(settings), Mortal())
 """
 
 

@@ -23,18 +23,19 @@ from mdm_jax import InputError
 from mdm_jax.cli.console import Report
 from mdm_jax.cli.explain import Result
 from mdm_jax.cli.main import main
-from mdm_jax.cli.training_display import Display, display
+from mdm_jax.cli.progress_bar import TrainingBar, stoppable
 from mdm_jax.data.loader import train_batches
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.vit import ViT
+from mdm_jax.progress import NullProgress, Stopped
 from mdm_jax.storage import checkpoints
 from mdm_jax.storage.differences import differences
 from mdm_jax.training import loop
 from mdm_jax.training.classification import cross_entropy
 from mdm_jax.training.config import FREE, OptimizerConfig, train_config
 from mdm_jax.training.job import open_job
-from mdm_jax.training.loop import Silent, Stopped, train
+from mdm_jax.training.loop import train
 from mdm_jax.training.steps import decays, leaves, optimizer, program, schedule
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -57,19 +58,19 @@ def weights_of(folder):
     return (folder / "model.safetensors").read_bytes()
 
 
-class StopAfter(Silent):
+class StopAfter(NullProgress):
     """Asks to stop once so many steps are done."""
 
     def __init__(self, steps):
         self.left, self.said = steps, []
 
-    def stepped(self, step, loss, rate):
+    def advance(self, done, **measures):
         self.left -= 1
 
     def wants_stop(self):
         return self.left <= 0
 
-    def says(self, sentence):
+    def say(self, sentence):
         self.said.append(sentence)
 
 
@@ -351,7 +352,7 @@ def test_stopped_while_it_measures_gives_the_same(settings, undisturbed):
             self.left -= 1
             return self.left < 0
 
-        def stepped(self, step, loss, rate): ...
+        def advance(self, done, **measures): ...
 
     with pytest.raises(Stopped, match="stopped at step 6 of 18"):
         train(train_config(settings), Measuring(8))
@@ -401,8 +402,8 @@ def wrap(module, name, before=lambda: None, after=lambda: None):
         return result
     setattr(module, name, wrapped)
 
-class Watch(train.Silent):
-    def stepped(self, step, loss, rate):
+class Mortal(train.NullProgress):
+    def advance(self, step, **measures):
         if place == "step" and step == count:
             die()
 
@@ -416,7 +417,7 @@ elif place == "after checkpoint":
     wrap(checkpoints, "save", after=die)
 elif place == "weights":
     wrap(training_run, "finish", before=die)
-train.train(train_config(settings), Watch())
+train.train(train_config(settings), Mortal())
 """
 
 
@@ -659,7 +660,7 @@ def test_a_stop_that_ends_the_loading_too_is_a_stop(settings, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)])
 def test_signals_ask_to_stop(name):
-    with display() as watch:
+    with stoppable(TrainingBar()) as watch:
         os.kill(os.getpid(), getattr(signal, name))
         assert watch.wants_stop()
 
@@ -687,7 +688,7 @@ def test_experiments_say_one_sentence(monkeypatch, tmp_path, capsys, settings):
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert "is not a folder" in err
-    monkeypatch.setattr(Display, "wants_stop", lambda self: True)
+    monkeypatch.setattr(TrainingBar, "wants_stop", lambda self: True)
     config = train_networks.Config(data=settings["data"]["source"], out=tmp_path)
     assert train_networks.train_all(config, settings, {"resnet": {}}, "title") == 130
     assert capsys.readouterr().err == "stopped at step 0 of 18, before the first: begin again\n"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import json
 import urllib.parse
-from contextlib import nullcontext
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,7 @@ from mdm_jax.data.source import Example
 from mdm_jax.errors import InputError
 from mdm_jax.models.architectures import build
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.progress import NullProgress
 from mdm_jax.prototypes import tables
 from mdm_jax.prototypes.image_sets import TEST, TRAIN, Album, Item, Pair
 from mdm_jax.prototypes.reasoning import Reasoning, Row, Sum, reason, reason_all, written
@@ -292,7 +292,7 @@ def survey(classifier, tmp_path_factory):
         album,
         [Item(TEST, n) for n in range(4)],
         rows=2,
-        watch=lambda *_: nullcontext(lambda done: None),
+        progress=NullProgress(),
     )
     kept = {name: Kept(out, name, {}) for name in ("mdm", "activation_map")}
     shown = Survey(classifier, album, found, decisions, kept, (*notes, "a note <b>"))
@@ -386,8 +386,8 @@ class Several(Squares):
 
 def test_labels_that_are_decided_one_by_one_have_no_rival(classifier, tmp_path):
     album = Album({TRAIN: Several("train"), TEST: Several("test")}, classifier)
-    watch = lambda *_: nullcontext(lambda done: None)  # noqa: E731
-    decisions, _ = decide(classifier, album, [Item(TEST, 0)], rows=2, watch=watch)
+    progress = NullProgress()
+    decisions, _ = decide(classifier, album, [Item(TEST, 0)], rows=2, progress=progress)
     assert decisions[0].classes == (0, 2)
     assert decisions[0].rival is None
     rows = [Prototype(n, n // 2, 1.0, None, None, None, ()) for n in range(6)]
@@ -396,7 +396,7 @@ def test_labels_that_are_decided_one_by_one_have_no_rival(classifier, tmp_path):
         tmp_path,
         share=0.1,
         settings={},
-        watch=watch,
+        progress=progress,
     )
     assert index_of(tmp_path)["decisions"][0]["multiLabel"] is True
     image, rows, total = looks(2)
@@ -509,7 +509,7 @@ def written_page(survey):
         out,
         share=0.1,
         settings={"data": "<i>"},
-        watch=lambda *_: nullcontext(lambda done: None),
+        progress=NullProgress(),
     )
     return path, shown
 

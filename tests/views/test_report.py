@@ -24,6 +24,7 @@ from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Example, Picture
 from mdm_jax.errors import InputError
 from mdm_jax.metrics import energy_pointing
+from mdm_jax.progress import NullProgress
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.store import FORMAT, ChunkData, open_store
@@ -274,17 +275,14 @@ def test_a_page_holds_every_row_whatever_fails(tmp_path):
     steps = []
     albums = [Album(source, None, None)] * 3
 
-    class Watch:
-        def __init__(self, what, total):
+    class Recording(NullProgress):
+        def begin(self, task, total, done=0):
             assert total == 8
 
-        def __enter__(self):
-            return steps.append
+        def advance(self, done, **measures):
+            steps.append(done)
 
-        def __exit__(self, *_):
-            pass
-
-    written = write_report([run, other, broken], albums, tmp_path / "page", watch=Watch)
+    written = write_report([run, other, broken], albums, tmp_path / "page", progress=Recording())
     assert (written.images, written.entries, written.pictures, written.explained) == (
         8,
         8,

@@ -18,8 +18,8 @@ import numpy as np
 from matplotlib import colormaps
 
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.benchmark_config import Watch
 from mdm_jax.images import printable
+from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes.image_sets import Album, Item, Pair
 from mdm_jax.prototypes.region_store import Kept
 from mdm_jax.prototypes.survey import KEPT_AREA, Decision, Prototype, Survey
@@ -73,7 +73,7 @@ def title_of(region: str) -> tuple[str, str]:
 
 
 def write_page(
-    survey: Survey, out: Path, *, share: float, settings: dict[str, Any], watch: Watch
+    survey: Survey, out: Path, *, share: float, settings: dict[str, Any], progress: Progress
 ) -> Path:
     """Write the page into a folder, over one that is there; returns its path. `share` is what
     outlines show at first.
@@ -93,7 +93,9 @@ def write_page(
                 [*(each.item for each in survey.decisions), *(pair.item for pair in pairs)]
             )
         )
-        with watch("drawing the page", len(items) + len(pairs) * len(survey.regions)) as done:
+        with task(
+            progress, "drawing the page", len(items) + len(pairs) * len(survey.regions)
+        ) as done:
             images = [
                 _image(survey.album, item, number, out)
                 for number, item in enumerate(items)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +19,8 @@ from matplotlib import colormaps
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.benchmark_config import Watch
 from mdm_jax.images import printable
+from mdm_jax.progress import NullProgress, Progress, task
 from mdm_jax.storage.atomic import check_writable
 from mdm_jax.views.pages import columns, maps, run_view
 from mdm_jax.views.pages.columns import Number, packed
@@ -68,7 +67,7 @@ def write_report(
     *,
     names: Sequence[str] | None = None,
     limit: int | None = None,
-    watch: Watch = lambda what, total: nullcontext(lambda done: None),
+    progress: Progress | None = None,
 ) -> Written:
     """Write the page of runs, side by side on the same images, into the folder `out`; `albums`
     holds one for each run.
@@ -87,7 +86,7 @@ def write_report(
         notes += [note] if note else []
     _prepare(out)
     try:
-        energies, unread = _write_blocks(runs, frames, joined, out, watch)
+        energies, unread = _write_blocks(runs, frames, joined, out, progress or NullProgress())
         notes += [f"{names[number]}: {note}" for number, note in unread]
         notes += [frame.note for frame in frames if frame.reasons]
         for number, energy in enumerate(energies):
@@ -117,7 +116,7 @@ def write_report(
 
 
 def _write_blocks(
-    runs: Sequence[Shown], frames: Sequence[Frame], joined: Joined, out: Path, watch: Watch
+    runs: Sequence[Shown], frames: Sequence[Frame], joined: Joined, out: Path, progress: Progress
 ) -> tuple[list[np.ndarray], list[tuple[int, str]]]:
     """Pictures and maps of all images; the energy of each entry in each run, and notes on runs with
     what could not be read."""
@@ -126,7 +125,7 @@ def _write_blocks(
     notes = []
     # the products are small: threads would spend their time waiting for each other
     with (
-        watch("drawing the report", len(joined.ids)) as done,
+        task(progress, "drawing the report", len(joined.ids)) as done,
         threadpool_limits(1, user_api="blas"),
     ):
         for start in range(0, len(joined.ids), block):
