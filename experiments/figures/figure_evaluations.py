@@ -65,8 +65,8 @@ from mdm_jax import methods
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.data.network_input import spread
 from mdm_jax.evaluation.benchmark import Cost
+from mdm_jax.evaluation.formatting import ARROWS
 from mdm_jax.evaluation.statistics import Summary
-from mdm_jax.evaluation.tables import ARROWS
 
 FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "RISE": (

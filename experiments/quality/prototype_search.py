@@ -98,7 +98,8 @@ from mdm_jax import load_model
 from mdm_jax.data import open_source
 from mdm_jax.data.network_input import Framed, frames, spread
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation import tables
+from mdm_jax.evaluation import table_text, tables
+from mdm_jax.evaluation.formatting import format_estimate
 from mdm_jax.prototypes import boxes, regions, search
 from mdm_jax.prototypes.comparison import CHECKS, Comparison, compare
 from mdm_jax.prototypes.metrics import METRICS
@@ -152,8 +153,8 @@ def main(config: Config) -> int:
         )
     config.out.mkdir(parents=True, exist_ok=True)
     table = compared.table()
-    (config.out / "table.md").write_text(tables.markdown(table))
-    (config.out / "table.csv").write_text(tables.to_csv(compared.table(metrics=list(METRICS))))
+    (config.out / "table.md").write_text(table_text.markdown(table))
+    (config.out / "table.csv").write_text(table_text.to_csv(compared.table(metrics=list(METRICS))))
     worst(compared, images).savefig(config.out / "worst.png", dpi=120)
     report(console, compared, table)
     return 0
@@ -202,9 +203,8 @@ def report(console: Console, compared: Comparison, table: tables.Table) -> None:
         for row in table.rows:
             cell = row.cells[name]
             mark = {"better": "+", "worse": "-", "tied": "="}.get(cell.verdict, " ")
-            cells.append(
-                f"{tables.number(cell.summary.value)} {tables.span(cell.summary.interval)}{mark}"
-            )
+            estimate = format_estimate(cell.summary.value, cell.summary.interval)
+            cells.append(f"{estimate}{mark}")
         console.print(f"{name:34s}" + "".join(f"{cell:>28s}" for cell in cells), highlight=False)
     seconds = "".join(f"{compared.seconds[method]:28.1f}" for method in methods)
     console.print(f"{f'seconds for {len(compared.ids)} regions':34s}{seconds}", highlight=False)

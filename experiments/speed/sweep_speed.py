@@ -83,7 +83,7 @@ def timed(arguments: list[str]) -> tuple[float, float]:
 
 def separate(settings: dict[str, Any], config: Config, out: Path) -> list[str]:
     """One setting as a command line."""
-    written = export_preset.written(point(settings, PRESETS["fast"], "probability"))
+    written = export_preset.to_settings(point(settings, PRESETS["fast"], "probability"))
     asked = {"learning_rate": written["learning_rate"], "objective": written["objective"]}
     method = "mdm:" + export_preset.to_toml(asked).strip().replace(" ", "").replace("\n", ",")
     command = [

@@ -17,7 +17,7 @@ from mdm_jax.data import open_source
 from mdm_jax.data.class_mapping import class_number, class_numbers
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.evaluation import benchmark, saved_maps, tables
+from mdm_jax.evaluation import benchmark, saved_maps, table_text, tables
 from mdm_jax.evaluation.benchmark_config import TARGETS, Plan
 from mdm_jax.evaluation.evaluate import evaluate
 from mdm_jax.models.architectures import known
@@ -187,12 +187,12 @@ def run_benchmark(
     results = benchmark.run(plan, models, source, data=data, progress=progress)
     table = tables.build(results, reference)
     files = [plan.out / "table.md", plan.out / "table.csv"]
-    for path, text in zip(files, (tables.markdown(table), tables.to_csv(table))):
+    for path, text in zip(files, (table_text.markdown(table), table_text.to_csv(table))):
         write_whole(path, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
     for model in table.models:
         folder = plan.out / workspace.file_name(model)
         drawn = {
-            "table": tables.picture(table, model),
+            "table": benchmark_figures.picture(table, model),
             "cost": benchmark_figures.quality_against_cost(table, model),
             "maps": benchmark_figures.map_grid(results, model, grid) if grid else None,
             "worst": (
@@ -205,5 +205,5 @@ def run_benchmark(
             if figure is not None:
                 explanation_figures.save(figure, folder / f"{name}.png")
                 files.append(folder / f"{name}.png")
-    summary = "\n".join(f"  {note}" for note in (*table.notes, *tables.missing(table)))
-    return Result(tables.plain(table), summary, [images.printable(path) for path in files])
+    summary = "\n".join(f"  {note}" for note in (*table.notes, *table_text.missing(table)))
+    return Result(table_text.to_records(table), summary, [images.printable(path) for path in files])

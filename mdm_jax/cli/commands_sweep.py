@@ -18,7 +18,7 @@ from mdm_jax.data import open_source
 from mdm_jax.data.class_mapping import class_number, class_numbers
 from mdm_jax.data.network_input import Framed, frames, spread
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.tables import number, span
+from mdm_jax.evaluation.formatting import format_estimate
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.progress import Progress, task
@@ -28,8 +28,9 @@ from mdm_jax.sweeps.axes import varying
 from mdm_jax.sweeps.config import SweepConfig
 from mdm_jax.sweeps.loop import sweep
 from mdm_jax.sweeps.points import label
-from mdm_jax.sweeps.result import Quality, Sweep
-from mdm_jax.views import explanation_figures
+from mdm_jax.sweeps.quality import Quality, formula
+from mdm_jax.sweeps.result import Sweep
+from mdm_jax.views import explanation_figures, sweep_figures
 
 PRINTED = 10
 """best points in the table on the screen; the files hold all"""
@@ -150,23 +151,23 @@ def _reported(
     if held is not None:
         judged += f"; {_told(held, quality, winner)} on the {len(held.ids)} others"
     drawn: dict[str, Figure] = {
-        "pareto": tuned.plot_pareto(quality),
-        "parallel": tuned.plot_parallel(quality),
+        "pareto": sweep_figures.pareto(tuned, quality),
+        "parallel": sweep_figures.parallel(tuned, quality),
     }
     if sum(axis.numeric for axis in varying(tuned.entries)) >= 2:
-        drawn["heatmap"] = tuned.plot_heatmap(quality=quality)
+        drawn["heatmap"] = sweep_figures.heatmap(tuned, quality=quality)
     for name, figure in drawn.items():
         explanation_figures.save(figure, out / f"{name}.png")
         files.append(out / f"{name}.png")
     comments = [
-        f"the best of {len(whole.entries)} settings by {tables.weighed(whole, quality)}",
+        f"the best of {len(whole.entries)} settings by {formula(quality, whole.metrics)}",
         judged,
     ]
     files.append(export_preset.save(whole.entries[winner], out / "winner.toml", comments))
     failed = sum(not math.isfinite(value) for value in tuned.quality(quality))
     summary = (
         f"{len(whole.entries)} points, {len(whole.ids)} images, quality ="
-        f" {tables.weighed(whole, quality)}"
+        f" {formula(quality, whole.metrics)}"
     )
     summary += f"\nthe best: {judged}"
     summary += (
@@ -205,8 +206,8 @@ def _write_tables(
 
 
 def _told(sweep: Sweep, quality: Quality, i: int) -> str:
-    interval = span(sweep.quality_interval(quality, i))
-    return f"quality {number(float(sweep.quality(quality)[i]))} {interval}".rstrip()
+    value = float(sweep.quality(quality)[i])
+    return f"quality {format_estimate(value, sweep.quality_interval(quality, i))}"
 
 
 def _rows(sweep: Sweep, quality: Quality, points: Sequence[int]) -> list[dict[str, Any]]:

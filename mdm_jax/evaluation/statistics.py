@@ -1,5 +1,9 @@
-"""Statistics of many images by metric, and what they say: a value, its interval, the difference
-between two methods."""
+"""Statistics over images: a metric's value, its interval, and the difference between two methods.
+
+Intervals are 95 % percentile intervals of the bootstrap over images. `scipy.stats.bootstrap` is not
+used, because it draws other images from the same seed, which would move every published interval,
+and it copies the statistics for each of the 2000 resamples (a curve has 1000 numbers an image).
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,27 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mdm_jax.errors import InputError
+from mdm_jax.metrics import look_up
 from mdm_jax.metrics.metric import Metric, mean
 
 RESAMPLES = 2000
 LEVEL = 0.95
+Reduce = Callable[[Any], float]
+"""statistics [m, ...] -> number"""
 
 
 class Interval(NamedTuple):
+    """The ends of an interval; NaN where it is not known."""
+
     low: float
     high: float
 
 
 UNKNOWN = Interval(math.nan, math.nan)
-"""of nothing, or of one image, from which no spread over images can be told"""
+"""the interval of no image, or of one: one image says nothing about the spread over images"""
 
 
 class Summary(NamedTuple):
@@ -37,130 +46,205 @@ class Summary(NamedTuple):
     """95 %, by the bootstrap over images"""
     counted: int
     without_truth: int
-    """images that have no mask or box for the metric to look at"""
+    """images without the mask or box that the metric compares with"""
     protocol: str
     better: str
+
+
+class Difference(NamedTuple):
+    """One metric of a method minus that of another, paired over images."""
+
+    value: float
+    """NaN where no image has both"""
+    interval: Interval
+    """95 %: both methods see the same resampled images"""
+    counted: int
+    """images with both"""
+    verdict: str
+    """of the first method: "better", "worse", "tied", or "" where nothing can be said"""
 
 
 class Measured(NamedTuple):
     """A metric's statistics of the images that it could be measured on."""
 
     statistics: Float[np.ndarray, "m ..."]
-    rows: np.ndarray
-    """which images these are, ascending"""
+    rows: Int[np.ndarray, " m"]
+    """numbers of these images, ascending"""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Per-image statistics by metric id."""
+    """Per-image statistics by metric; a metric is named by its id or its short name."""
 
     ids: tuple[str, ...]
+    """of the images"""
     metrics: Mapping[str, Metric]
+    """by id"""
     measured: Mapping[str, Measured]
+    """by metric id"""
+
+    def metric(self, name: str) -> Metric:
+        """The metric of an id or a short name. Raises InputError for one that was not measured."""
+        return look_up(name, self.metrics, "metric of these scores")
 
     def per_image(self, metric: str) -> Float[np.ndarray, "n ..."]:
-        """A metric's statistics [n, ...], NaN for an image without truth. Raises KeyError for a
-        metric that was not asked."""
-        statistics, rows = self.measured[metric]
-        whole = np.full((len(self.ids), *statistics.shape[1:]), np.nan)
-        whole[rows] = statistics
-        return whole
+        """A metric's statistics [n, ...] of every image, NaN for an image without truth.
+
+        Raises InputError for a metric that was not measured.
+        """
+        statistics, rows = self.measured[self.metric(metric).id]
+        every_image = np.full((len(self.ids), *statistics.shape[1:]), np.nan)
+        every_image[rows] = statistics
+        return every_image
 
     def summary(self, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Summary]:
-        """Each metric's value with its interval."""
+        """Each metric's value with its interval, by metric id."""
         return {name: self._summary(name, resamples, seed) for name in self.measured}
 
     def _summary(self, name: str, resamples: int, seed: int) -> Summary:
-        metric, (statistics, rows) = self.metrics[name], self.measured[name]
-        value, interval = estimate(metric.reduce, statistics, resamples=resamples, seed=seed)
-        return Summary(
-            value, interval, len(rows), len(self.ids) - len(rows), metric.protocol, metric.better
+        metric = self.metrics[name]
+        statistics, rows = self.measured[name]
+        value, bounds = estimate(
+            metric.reduce,
+            statistics,
+            reduces_mean=metric.reduces_mean,
+            resamples=resamples,
+            seed=seed,
+        )
+        without_truth = len(self.ids) - len(rows)
+        return Summary(value, bounds, len(rows), without_truth, metric.protocol, metric.better)
+
+    def paired_difference(
+        self, other: Scores, metric: str, *, resamples: int = RESAMPLES, seed: int = 0
+    ) -> Difference:
+        """A metric of these scores minus that of `other`, on the same images by another method.
+
+        The images are paired by their order, so both must have the same ids. The interval is of
+        the difference itself: both methods see the same resampled images, so that what makes an
+        image hard for both does not widen it. `verdict` is "tied" where the interval holds 0.
+
+        Example:
+          >>> evaluate(network, images, ours).paired_difference(
+          ...     evaluate(network, images, theirs), "insertion"
+          ... )
+
+        Raises:
+          InputError: a metric that one of them lacks, or scores of other images.
+        """
+        if self.ids != other.ids:
+            raise InputError(
+                "the scores are of different images: give scores of the same ids in the same order"
+            )
+        ours = self.metric(metric)
+        theirs = other.metric(ours.id)
+        return difference(
+            ours,
+            self.measured[ours.id],
+            other.measured[theirs.id],
+            resamples=resamples,
+            seed=seed,
         )
 
 
 def estimate(
-    reduce: Callable[[Any], float],
+    reduce: Reduce,
     statistics: Float[np.ndarray, "m ..."],
     *,
+    reduces_mean: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, Interval]:
-    """The reduced statistics and their 95 % percentile interval: NaN without statistics, and no
-    interval from one image."""
+    """The reduced statistics and their 95 % interval.
+
+    The value is NaN without statistics; one image has no interval.
+    """
     if not len(statistics):
         return np.nan, UNKNOWN
+    value = float(reduce(statistics))
     if len(statistics) == 1:
-        return float(reduce(statistics)), UNKNOWN
-    return float(reduce(statistics)), interval(
-        replicates(reduce, statistics, resamples=resamples, seed=seed)
+        return value, UNKNOWN
+    drawn = replicates(
+        reduce, statistics, reduces_mean=reduces_mean, resamples=resamples, seed=seed
     )
+    return value, interval(drawn)
 
 
 def difference(
     metric: Metric, ours: Measured, theirs: Measured, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, Interval]:
-    """Ours minus theirs over the images that both were measured on, paired: both see the same
-    resampled images.
+) -> Difference:
+    """Ours minus theirs over the images that both were measured on, paired.
 
-    A metric whose statistics are reduced for the whole set, such as a threshold chosen for all
-    images, is reduced anew for each side of each resample."""
+    Both see the same resampled images. A metric that is reduced over the whole set, such as with
+    one threshold for all images, is reduced anew for each side of each resample.
+    """
     common = np.intersect1d(ours.rows, theirs.rows)
-    first, second = (each.statistics[np.searchsorted(each.rows, common)] for each in (ours, theirs))
     if not len(common):
-        return np.nan, UNKNOWN
-    gap = float(metric.reduce(first)) - float(metric.reduce(second))
+        return Difference(np.nan, UNKNOWN, 0, "")
+    our_statistics = ours.statistics[np.searchsorted(ours.rows, common)]
+    their_statistics = theirs.statistics[np.searchsorted(theirs.rows, common)]
+    gap = float(metric.reduce(our_statistics)) - float(metric.reduce(their_statistics))
     if len(common) == 1:
-        return gap, UNKNOWN
-    drawn = [
-        replicates(metric.reduce, each, resamples=resamples, seed=seed) for each in (first, second)
-    ]
-    return gap, interval(drawn[0] - drawn[1])
+        return Difference(gap, UNKNOWN, 1, "")
+    our_draws, their_draws = (
+        replicates(
+            metric.reduce,
+            each,
+            reduces_mean=metric.reduces_mean,
+            resamples=resamples,
+            seed=seed,
+        )
+        for each in (our_statistics, their_statistics)
+    )
+    gap_interval = interval(our_draws - their_draws)
+    return Difference(gap, gap_interval, len(common), verdict(metric.better, gap_interval))
 
 
 def verdict(better: str, interval: Interval) -> str:
-    """Whether a difference (ours minus theirs) is "better", "worse" or, where its interval holds 0,
-    "tied".
+    """Whether a difference (ours minus theirs) is "better", "worse" or "tied", by its interval.
 
-    "" where nothing can be said: no better direction, or nothing measured.
+    "tied" where the interval holds 0; "" where nothing can be said: no better direction, or no
+    interval.
     """
     if better == "none" or not np.isfinite(interval).all():
         return ""
     if interval.low <= 0 <= interval.high:
         return "tied"
-    return "better" if (interval.low > 0) == (better == "higher") else "worse"
+    higher = interval.low > 0
+    return "better" if higher == (better == "higher") else "worse"
 
 
 def replicates(
-    reduce: Callable[[Any], float],
+    reduce: Reduce,
     statistics: Float[np.ndarray, "m ..."],
     *,
+    reduces_mean: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Float[np.ndarray, " r"]:
-    """The reduced statistics of `resamples` draws of m images with replacement; the draws depend on
-    m and the seed alone."""
+    """The reduced statistics of `resamples` draws of m images with replacement.
+
+    The draws depend on m and the seed alone, so metrics of the same images see the same draws.
+    With `reduces_mean`, `reduce` depends on the mean over images only (see `Metric.reduces_mean`).
+    """
     draws = _draws(len(statistics), resamples, seed)
-    if reduce is mean and statistics.ndim == 1:
-        return np.asarray(statistics, np.float64)[draws].mean(axis=1)
     statistics = np.asarray(statistics, np.float64)
-    if _of_mean(reduce, statistics, draws[:3]):
-        counts = np.stack([np.bincount(rows, minlength=len(statistics)) for rows in draws])
-        means = counts @ statistics.reshape(len(statistics), -1) / len(statistics)
-        return np.asarray(
-            [reduce(each.reshape(1, *statistics.shape[1:])) for each in means], np.float64
-        )
-    return np.asarray([reduce(statistics[rows]) for rows in draws], np.float64)
+    if reduce is mean and statistics.ndim == 1:
+        return statistics[draws].mean(axis=1)
+    # 0 * NaN is NaN: with counts as weights a NaN would also reach draws without its image
+    if (reduces_mean or reduce is mean) and np.isfinite(statistics).all():
+        means = _resampled_means(statistics, draws)
+        reduced = [reduce(each[None]) for each in means]
+    else:
+        reduced = [reduce(statistics[rows]) for rows in draws]
+    return np.asarray(reduced, np.float64)
 
 
-def _of_mean(reduce: Callable[[Any], float], statistics: np.ndarray, draws: np.ndarray) -> bool:
-    """Whether a reduction sees the mean of the statistics only, as curves over thresholds do: then
-    one matrix product gives every resample's mean, and nothing as large as the statistics is copied
-    for each."""
-    drawn = [statistics, *(statistics[rows] for rows in draws)]
-    return all(
-        np.isclose(reduce(each), reduce(each.mean(axis=0, keepdims=True)), rtol=1e-9, atol=1e-12)
-        for each in drawn
-    )
+def _resampled_means(statistics: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Each draw's mean [r, ...] by one matrix product: no draw copies the statistics."""
+    images = len(statistics)
+    counts = np.stack([np.bincount(rows, minlength=images) for rows in draws])
+    means = counts @ statistics.reshape(images, -1) / images
+    return means.reshape(len(draws), *statistics.shape[1:])
 
 
 def interval(replicates: Float[np.ndarray, " r"]) -> Interval:
@@ -171,7 +255,7 @@ def interval(replicates: Float[np.ndarray, " r"]) -> Interval:
 
 
 @lru_cache(maxsize=8)
-def _draws(count: int, resamples: int, seed: int) -> np.ndarray:
+def _draws(count: int, resamples: int, seed: int) -> Int[np.ndarray, "r m"]:
     if resamples < 1:
         raise InputError(f"resamples is {resamples}: give a whole number from 1")
     return np.random.default_rng(seed).integers(count, size=(resamples, count), dtype=np.int32)

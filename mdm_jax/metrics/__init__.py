@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from mdm_jax import plugins
-from mdm_jax.errors import unknown
+from mdm_jax.errors import InputError, unknown
 from mdm_jax.metrics import (
     complexity,
     confidence,
@@ -41,3 +43,30 @@ def find(text: str) -> Metric:
     }:
         return from_outside(text)
     raise unknown("metric", text, METRICS)
+
+
+def find_all(metrics: str | Metric | Sequence[str | Metric]) -> dict[str, Metric]:
+    """Metrics by id, of ids, short names or metrics of your own.
+
+    Raises InputError for none, and for an unknown name."""
+    listed = (metrics,) if isinstance(metrics, str | Metric) else metrics
+    if not listed:
+        raise InputError("no metrics: give one or more, such as insertion deletion")
+    metrics_by_id = {}
+    for each in listed:
+        metric = find(each) if isinstance(each, str) else each
+        metrics_by_id[metric.id] = metric
+    return metrics_by_id
+
+
+def look_up(name: str, metrics: Mapping[str, Metric], kind: str = "metric") -> Metric:
+    """The metric of an id or a short name among some, such as those that were measured.
+
+    A short name stands for the only metric of that name. Raises InputError for another name, which
+    the message calls an unknown `kind`."""
+    if name in metrics:
+        return metrics[name]
+    same_name = [metric for metric in metrics.values() if metric.name == name]
+    if len(same_name) != 1:
+        raise unknown(kind, name, metrics)
+    return same_name[0]

@@ -68,6 +68,9 @@ class Metric:
     """statistics [n, ...] -> number; not the mean where a threshold is chosen for the whole set"""
     description: str = ""
     """one sentence, for the foot of a table"""
+    reduces_mean: bool = False
+    """whether `reduce` depends on the mean of the statistics over images only, as `mean` does: then
+    intervals are computed from the means of resampled images, which is much faster"""
 
     @property
     def id(self) -> str:

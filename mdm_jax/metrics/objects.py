@@ -100,6 +100,7 @@ METRICS = tuple(
         share_found,
         f"Share of the objects of which half lies among {factor:g} x as many most salient pixels as"
         " all objects have.",
+        reduces_mean=True,
     )
     for factor in (FACTOR, 1.0)
 )

@@ -138,7 +138,10 @@ def pixel_average_precision(histograms: Any) -> float:
     if on[-1] <= 0:
         raise InputError("no pixel belongs to an object in any image: PxAP needs masks")
     recall = np.diff(on / on[-1], prepend=0.0)
-    return float((on / np.maximum(on + off, 1.0) * recall).sum())
+    pixels = on + off
+    # bins above every map's highest value are empty; a mean over images can lie below 1 pixel
+    precision = on / np.where(pixels > 0, pixels, 1.0)
+    return float((precision * recall).sum())
 
 
 def _normalized(saliency: Float[AnyArray, "h w"]) -> Float[np.ndarray, "224 224"]:
@@ -211,6 +214,7 @@ METRICS = (
         max_box_acc,
         "Share of images where the box of the largest region overlaps a true box by 0.5; one"
         " threshold for the set.",
+        reduces_mean=True,
     ),
     Metric(
         "maxboxacc",
@@ -221,6 +225,7 @@ METRICS = (
         max_box_acc,
         "Share of images where a box of any region overlaps a true box by 0.3, 0.5, 0.7, averaged;"
         " one threshold for the set.",
+        reduces_mean=True,
     ),
     Metric(
         "pxap",
@@ -230,5 +235,6 @@ METRICS = (
         "mask",
         pixel_average_precision,
         "Area under precision and recall of the pixels of all images together.",
+        reduces_mean=True,
     ),
 )

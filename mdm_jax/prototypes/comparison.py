@@ -78,7 +78,7 @@ class Comparison:
         """The table of `metrics`, by default `SHOWN`, as far as they apply; by default others are
         compared with MDM.
 
-        `evaluation.tables.markdown` and `to_csv` write it. Raises InputError for a metric that does
+        `evaluation.table_text.markdown` and `to_csv` write it. Raises InputError for a metric that does
         not exist."""
         asked = tuple(SHOWN if metrics is None else metrics)
         for name in asked:

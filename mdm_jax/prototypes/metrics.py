@@ -195,7 +195,17 @@ def _of_fill(number: int, fill: str) -> list[Metric]:
                 f"{node}-above-{fill}",
                 partial(_above, fill=number, node=node, kind=kind),
             )
-            found.append(Metric(kind, protocol, above, better, reduce=ratio, description=said))
+            found.append(
+                Metric(
+                    kind,
+                    protocol,
+                    above,
+                    better,
+                    reduce=ratio,
+                    description=said,
+                    reduces_mean=True,
+                )
+            )
     for node, what in (
         ("similarity", "of the similarity"),
         ("distance", "of the way from the fill's distance to the image's"),

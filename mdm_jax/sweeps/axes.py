@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mdm_jax.config import NONE
-from mdm_jax.sweeps.points import NODE, PRESET, WEIGHT, Point, shown
+from mdm_jax.sweeps.points import NODE, PRESET, WEIGHT, Point, format_value
 
 DECADES = 15.0
 """a range over which the largest number is so many times the smallest is shown by its logarithm"""
@@ -58,7 +58,9 @@ def varying(points: Sequence[Point]) -> list[Axis]:
 def _axis(points: Sequence[Point], name: str) -> Axis:
     values = [value_of(each, name) for each in points]
     numeric = all(type(value) in (int, float) for value in values)
-    return Axis(name, tuple(values if numeric else [shown(value) for value in values]), numeric)
+    return Axis(
+        name, tuple(values if numeric else [format_value(value) for value in values]), numeric
+    )
 
 
 def value_of(point: Point, name: str) -> Any:

@@ -13,7 +13,7 @@ from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution.keys import as_key
 from mdm_jax.metrics import Metric
 from mdm_jax.sweeps.points import WEIGHT, Point, point
-from mdm_jax.sweeps.result import check_quality
+from mdm_jax.sweeps.quality import check_quality
 from mdm_jax.sweeps.search_space import grid, sample
 
 TARGETS = ("prediction", "label")

@@ -1,5 +1,7 @@
-"""A point's config as a TOML file that `--config` takes: every setting written out, so that it
-means the same tomorrow."""
+"""A point's config as a TOML file that `--config` takes.
+
+Every setting is written out, so that the file means the same when the presets change.
+"""
 
 from __future__ import annotations
 
@@ -16,54 +18,28 @@ from mdm_jax.errors import InputError
 from mdm_jax.objectives import Term
 from mdm_jax.storage.atomic import write_whole
 from mdm_jax.sweeps.points import Point
+from mdm_jax.sweeps.result import Index, Sweep
 
 BASE = "fast"
-"""the preset that `--config` changes where no other is asked for"""
+"""the preset that `--config` changes where no other is named"""
 UNREADABLE = object()
+"""what a value that cannot be read back stands for; it equals nothing"""
 
 
-def written(point: Point) -> dict[str, Any]:
-    """The settings that make the point's config of the preset `BASE`, in plain values.
-
-    Raises InputError for a config that no file can say, such as one with a function that has no
-    name there."""
-    base = preset(BASE)
-    settings: dict[str, Any] = {}
-    for name in WRITTEN:
-        for value in (point.settings.get(name), _plain(getattr(point.config, name))):
-            value = NONE if value is None and name in OPTIONAL else value
-            if value is not None and _alike(
-                _read({name: value}, base, name), getattr(point.config, name)
-            ):
-                settings[name] = value
-                break
-        else:
-            if not _alike(getattr(base, name), getattr(point.config, name)):
-                raise InputError(
-                    f"the point ({point.label}) has a {name} that no file can say"
-                    f" ({getattr(point.config, name)}): choose it by a name, or use the config in"
-                    " Python"
-                )
-    if not _alike(config_from_mapping(settings, base), point.config):
-        raise InputError(
-            f"the point ({point.label}) has settings that no file can say: use the config in Python"
-        )
-    return settings
-
-
-def to_toml(settings: Mapping[str, Any], comments: Sequence[str] = ()) -> str:
-    """Settings as TOML below comments; a table, such as the objective, in one line."""
-    lines = [f"# {line}" for comment in comments for line in comment.splitlines()]
-    return (
-        "\n".join([*lines, *(f"{name} = {_value(value)}" for name, value in settings.items())])
-        + "\n"
-    )
+def save_preset(sweep: Sweep, index: Index, path: Path | str) -> Path:
+    """Write the settings of one of a sweep's points, see `save`."""
+    count = len(sweep.entries)
+    if not -count <= index < count:
+        raise InputError(f"there is no point {index}: this sweep has {count}, counted from 0")
+    return save(sweep.entries[index], Path(path))
 
 
 def save(point: Point, path: Path, comments: Sequence[str] = ()) -> Path:
-    """Write the point as a file that `--config` takes. Raises InputError for one that no file can
-    say."""
-    text = to_toml(written(point), [*comments, *_usage(point)])
+    """Write the point as a file that `--config` takes.
+
+    Raises InputError for a config that no file can say.
+    """
+    text = to_toml(to_settings(point), [*comments, *_usage(point)])
     if not path.parent.is_dir():
         raise InputError(
             f"there is no folder {path.parent}: make it, or choose another place for {path.name}"
@@ -72,68 +48,113 @@ def save(point: Point, path: Path, comments: Sequence[str] = ()) -> Path:
     return path
 
 
+def to_settings(point: Point) -> dict[str, Any]:
+    """The settings that make the point's config of the preset `BASE`, in plain values.
+
+    A setting is written as the point has it, or else as its config has it; one that cannot be read
+    back may be left out where the preset has the same value. Raises InputError for a config that
+    no file can say, such as one with a function that has no name.
+    """
+    base = preset(BASE)
+    settings: dict[str, Any] = {}
+    for name in WRITTEN:
+        target = getattr(point.config, name)
+        value = _find_value(point, name, base)
+        if value is not None:
+            settings[name] = value
+        elif not _is_same(getattr(base, name), target):
+            raise InputError(
+                f"the point ({point.label}) has a {name} that no file can say ({target}):"
+                " choose it by a name, or use the config in Python"
+            )
+    # a setting can change what another means, so the whole is read back as well
+    if not _is_same(config_from_mapping(settings, base), point.config):
+        raise InputError(
+            f"the point ({point.label}) has settings that no file can say: use the config in Python"
+        )
+    return settings
+
+
+def _find_value(point: Point, name: str, base: MDMConfig) -> Any:
+    """A plain value that is read back as the config's; None where there is none."""
+    target = getattr(point.config, name)
+    for value in (point.settings.get(name), _to_plain(target)):
+        if value is None and name in OPTIONAL:
+            value = NONE
+        if value is not None and _is_same(_read_back(name, value, base), target):
+            return value
+    return None
+
+
+def to_toml(settings: Mapping[str, Any], comments: Sequence[str] = ()) -> str:
+    """Settings as TOML below comments; a table, such as the objective, in one line."""
+    lines = [f"# {line}" for comment in comments for line in comment.splitlines()]
+    lines += [f"{name} = {_toml_value(value)}" for name, value in settings.items()]
+    return "\n".join(lines) + "\n"
+
+
 def _usage(point: Point) -> list[str]:
+    """What the file cannot say: the node is no setting of a config."""
     if point.node == "probability":
         return []
-    return [
-        (
-            f"use it with --node {point.node}"
-            if isinstance(point.node, str)
-            else "use it with the node of the sweep"
-        )
-    ]
+    if isinstance(point.node, str):
+        return [f"use it with --node {point.node}"]
+    return ["use it with the node of the sweep"]
 
 
-def _read(settings: dict[str, Any], base: MDMConfig, name: str) -> Any:
+def _read_back(name: str, value: Any, base: MDMConfig) -> Any:
     try:
-        return getattr(config_from_mapping(json.loads(json.dumps(settings)), base), name)
-    except (InputError, TypeError):  # this value does not say it
+        # through JSON: as plain as a file makes it, tuples as lists
+        settings = json.loads(json.dumps({name: value}))
+        return getattr(config_from_mapping(settings, base), name)
+    except (InputError, TypeError):
         return UNREADABLE
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     """A config's value as a file would write it, where it can."""
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         return np.asarray(value).tolist()
     if isinstance(value, tuple | list):
         if value and all(isinstance(each, Term) for each in value):
-            return {term.name: _plain(term.weight) for term in value}
-        return [_plain(each) for each in value]
-    return getattr(value, "__name__", None) if callable(value) else value
+            return {term.name: _to_plain(term.weight) for term in value}
+        return [_to_plain(each) for each in value]
+    if callable(value):
+        return getattr(value, "__name__", None)
+    return value
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two configs, or two values of one setting, are the same: structure, and numbers in
-    float32, as they are used."""
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two configs, or two values of one setting, are the same.
+
+    Numbers are compared in float32, as they are used.
+    """
     structure: Any = jax.tree.structure(one)
-    return bool(structure == jax.tree.structure(other)) and all(
-        map(_same, jax.tree.leaves(one), jax.tree.leaves(other))
-    )
+    if structure != jax.tree.structure(other):
+        return False
+    return all(map(_is_same_leaf, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
-def _same(a: Any, b: Any) -> bool:
-    numbers = [
-        isinstance(each, int | float | np.generic | np.ndarray | jax.Array) for each in (a, b)
-    ]
-    if all(numbers):
+def _is_same_leaf(a: Any, b: Any) -> bool:
+    numeric = int | float | np.generic | np.ndarray | jax.Array
+    if isinstance(a, numeric) and isinstance(b, numeric):
         return np.array_equal(np.asarray(a, np.float32), np.asarray(b, np.float32))
-    return not any(numbers) and bool(a == b)
+    if isinstance(a, numeric) or isinstance(b, numeric):
+        return False
+    return bool(a == b)
 
 
-def _value(value: Any) -> str:
-    """A plain value as TOML."""
+def _toml_value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return (
-            "{ "
-            + ", ".join(f"{_key(name)} = {_value(each)}" for name, each in value.items())
-            + " }"
-        )
+        pairs = [f"{_toml_key(name)} = {_toml_value(each)}" for name, each in value.items()]
+        return f"{{ {', '.join(pairs)} }}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(_toml_value, value))}]"
+    # JSON writes text and booleans as TOML does; repr keeps every digit of a float
     return json.dumps(value) if isinstance(value, bool | str) else repr(value)
 
 
-def _key(name: str) -> str:
-    """A key of a table, quoted where it is not a bare one."""
-    plain = name.replace("-", "_").replace("_", "")
-    return name if plain.isascii() and plain.isalnum() else json.dumps(name)
+def _toml_key(name: str) -> str:
+    """A key of a table, in quotes where it is not a bare one."""
+    letters = name.replace("-", "").replace("_", "")
+    return name if letters.isascii() and letters.isalnum() else json.dumps(name)

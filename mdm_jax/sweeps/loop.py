@@ -25,13 +25,13 @@ from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import as_network
 from mdm_jax.images import check_batch
-from mdm_jax.metrics import Metric
+from mdm_jax.metrics import Metric, find_all
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.problem import check_targets
 from mdm_jax.sweeps import vmapped
-from mdm_jax.sweeps.point_result import Outcome, score
+from mdm_jax.sweeps.point_result import PointResult, score_point
 from mdm_jax.sweeps.points import Point, point
-from mdm_jax.sweeps.result import Sweep, find
+from mdm_jax.sweeps.result import Sweep
 from mdm_jax.sweeps.store import described, opened
 from mdm_jax.sweeps.vmapped import Group, Problems
 from mdm_jax.types import Node, Predict
@@ -92,7 +92,7 @@ def sweep(
       InputError: input that cannot be used, or a point that cannot be, before anything is computed;
         a folder of another sweep.
     """
-    asked = find((metrics,) if isinstance(metrics, str | Metric) else metrics)
+    asked = find_all(metrics)
     images = np.asarray(check_batch(images))
     n, shape = len(images), images.shape[1:]
     numbers = id_numbers(range(n) if ids is None else ids)
@@ -160,12 +160,12 @@ def _points(points: Sequence[Mapping[str, Any]], base: Point) -> list[Point]:
 def _missing(
     settings: Sequence[Point],
     identities: Sequence[str],
-    known: Mapping[str, Outcome],
+    known: Mapping[str, PointResult],
     problems: Problems,
     scene: Scene,
     asked: Mapping[str, Metric],
     micro_batch: int | None,
-) -> Iterator[tuple[int, Outcome]]:
+) -> Iterator[tuple[int, PointResult]]:
     """Solve and score the points that are not known; those that are alike, once. All are traced
     before the first runs."""
     first = sorted({name: i for i, name in reversed(list(enumerate(identities)))}.values())
@@ -192,7 +192,7 @@ def _missing(
             explainer = Explainer(mdm.explain, one.node, one.config)
             yield (
                 first[i],
-                score(explanation, scene, asked, problems.network, explainer, problems.key, None),
+                score_point(explanation, scene, asked, problems.network, explainer, problems.key),
             )
 
 

@@ -1,4 +1,4 @@
-"""What one point gave: diagnostics and statistics of every image, and why there are none."""
+"""The result of one point: diagnostics and statistics of every image, and why some are missing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Array, Key
 
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.benchmark import Cost, failures
@@ -15,11 +16,11 @@ from mdm_jax.metrics import Metric
 from mdm_jax.types import Explanation, Predict, Status
 
 DIAGNOSTICS = ("target", "kept_area", "objective", "steps", "evaluations", "forwards", "status")
-"""fields of Info that are kept, one number an image"""
+"""fields of Info that are stored, one number an image"""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PointResult:
     """One point, solved and scored."""
 
     diagnostics: Mapping[str, np.ndarray]
@@ -41,9 +42,10 @@ class Outcome:
 
     @property
     def _cost(self) -> Cost:
-        return Cost(
-            *(float(np.mean(self.diagnostics[name])) for name in ("evaluations", "forwards"))
+        evaluations, forwards = (
+            float(np.mean(self.diagnostics[name])) for name in ("evaluations", "forwards")
         )
+        return Cost(evaluations, forwards)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -52,65 +54,55 @@ class Outcome:
 
     @property
     def note(self) -> str:
-        """All that is to be said, in one line; nothing where all went well."""
-        told = [text if not name else f"{name}: {text}" for name, text in self.notes.items()]
-        some = (
-            []
-            if "" in self.notes
-            else [f"{count} images {name}" for name, count in self.failures.items()]
-        )
-        return "; ".join(told + some)
+        """Everything that went wrong, in one line; "" where nothing did."""
+        lines = [f"{name}: {text}" if name else text for name, text in self.notes.items()]
+        # a note about the whole point already says what failed
+        if "" not in self.notes:
+            lines += [f"{count} images {name}" for name, count in self.failures.items()]
+        return "; ".join(lines)
 
-    def of(self, images: Sequence[int]) -> Outcome:
-        """The same of some images only, ascending."""
+    def of_images(self, images: Sequence[int]) -> PointResult:
+        """The result on some images only, by their numbers, ascending."""
         chosen = np.asarray(images, int)
-        return Outcome(
+        return PointResult(
             {name: values[chosen] for name, values in self.diagnostics.items()},
-            {name: _some(each, chosen) for name, each in self.measured.items()},
+            {name: _of_images(each, chosen) for name, each in self.measured.items()},
             self.notes,
         )
 
 
-def _some(measured: Measured, chosen: np.ndarray) -> Measured:
-    return Measured(
-        measured.statistics[np.isin(measured.rows, chosen)],
-        np.flatnonzero(np.isin(chosen, measured.rows)),
-    )
+def _of_images(measured: Measured, chosen: np.ndarray) -> Measured:
+    rows = np.flatnonzero(np.isin(chosen, measured.rows))
+    return Measured(measured.statistics[np.isin(measured.rows, chosen)], rows)
 
 
-def score(
+def score_point(
     explanation: Explanation,
     scene: Scene,
-    asked: Mapping[str, Metric],
+    metrics: Mapping[str, Metric],
     network: Predict,
     explainer: Explainer,
-    key: object,
-    micro_batch: int | None,
-) -> Outcome:
-    """Measure one point's maps; `scene` holds the images and their truth. What cannot be measured
-    is a note."""
+    key: Key[Array, ""],
+) -> PointResult:
+    """Measure one point's maps; what cannot be measured is a note.
+
+    `scene` holds the images and their truth; its maps are replaced by those of the explanation.
+    """
     diagnostics = {name: np.asarray(getattr(explanation.info, name)) for name in DIAGNOSTICS}
-    if reason := _useless(explanation):
-        return Outcome(diagnostics, {}, {"": reason})
+    if reason := _why_useless(explanation):
+        return PointResult(diagnostics, {}, {"": reason})
     scene = scene._replace(saliency=explanation.saliency, attribution=explanation.saliency)
     measured: dict[str, Measured] = {}
     notes: dict[str, str] = {}
-    for name, metric in asked.items():
+    for name, metric in metrics.items():
         try:
-            measured[name] = measure(
-                metric,
-                network,
-                scene,
-                key=key,  # type: ignore[arg-type]
-                explainer=explainer,
-                micro_batch=micro_batch,
-            )
+            measured[name] = measure(metric, network, scene, key=key, explainer=explainer)
         except InputError as error:
             notes[name] = str(error)
-    return Outcome(diagnostics, measured, notes)
+    return PointResult(diagnostics, measured, notes)
 
 
-def _useless(explanation: Explanation) -> str:
+def _why_useless(explanation: Explanation) -> str:
     """Why the maps of a point say nothing, or "" where they do."""
     status = np.asarray(explanation.info.status)
     if not np.isfinite(explanation.saliency).all():

@@ -42,17 +42,18 @@ class Point(NamedTuple):
 
 def label(settings: Mapping[str, Any]) -> str:
     """Settings in one line; the base alone is "base"."""
-    return ", ".join(f"{name}={shown(value)}" for name, value in settings.items()) or "base"
+    return ", ".join(f"{name}={format_value(value)}" for name, value in settings.items()) or "base"
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting's value as a person reads it."""
     if isinstance(value, list):  # of sizes, [4, 8, [8, 6]], a pair is height x width
         return "/".join(
-            "x".join(map(shown, each)) if isinstance(each, list) else shown(each) for each in value
+            "x".join(map(format_value, each)) if isinstance(each, list) else format_value(each)
+            for each in value
         )
     if isinstance(value, Mapping):
-        return "+".join(f"{shown(weight)} {name}" for name, weight in value.items())
+        return "+".join(f"{format_value(weight)} {name}" for name, weight in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -1,23 +1,25 @@
-"""A finished sweep: values, ranks and the front of quality against cost."""
+"""A finished sweep: values, ranks, and the front of quality against cost."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdm_jax import metrics
 from mdm_jax.config import MDMConfig
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError
 from mdm_jax.evaluation.statistics import UNKNOWN, Interval, Scores, interval, replicates
-from mdm_jax.metrics import Metric
-from mdm_jax.sweeps.point_result import Outcome
-from mdm_jax.sweeps.points import Point
+from mdm_jax.metrics import Metric, look_up
+from mdm_jax.sweeps.point_result import PointResult
+from mdm_jax.sweeps.points import Point, format_value
+from mdm_jax.sweeps.quality import KIND, Quality, check_quality, default_quality
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,19 +27,16 @@ if TYPE_CHECKING:
 
 Index = int | np.integer
 """the number of a point"""
-Quality = Mapping[str, float | int]
-"""metric -> weight; a quality is the weighted sum of the metrics' values, and the higher the
-better"""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every point with what it gave; lists run in the order of the points."""
+    """Every point with its result; all lists are in the order of the points."""
 
     entries: tuple[Point, ...]
     metrics: Mapping[str, Metric]
-    """by id, as they were asked for"""
-    outcomes: tuple[Outcome, ...]
+    """by id"""
+    outcomes: tuple[PointResult, ...]
     ids: tuple[str, ...]
     """of the images"""
 
@@ -48,50 +47,72 @@ class Sweep:
 
     @property
     def configs(self) -> list[MDMConfig]:
+        """The config of each point."""
         return [entry.config for entry in self.entries]
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The settings of the best point by the default quality, the first of `rank()`.
+
+        Raises InputError where no point could be ranked.
+        """
+        ranked = self.rank()
+        if not len(ranked):
+            raise InputError(
+                "no point of this sweep could be ranked: see its notes, or rank() by a quality"
+                " of your own"
+            )
+        return self.points[ranked[0]]
 
     @cached_property
     def scores(self) -> list[Scores]:
-        """Statistics of every image by metric; of a point that failed there are none."""
-        return [
-            Scores(self.ids, {name: self.metrics[name] for name in each.measured}, each.measured)
-            for each in self.outcomes
-        ]
+        """Each point's statistics of every image by metric; empty for a point that failed."""
+        scores = []
+        for outcome in self.outcomes:
+            measured = {name: self.metrics[name] for name in outcome.measured}
+            scores.append(Scores(self.ids, measured, outcome.measured))
+        return scores
 
     @property
     def evaluations(self) -> Float[np.ndarray, " points"]:
         """Network evaluations with a gradient, mean over images."""
-        return np.asarray([each.evaluations for each in self.outcomes])
+        return np.asarray([outcome.evaluations for outcome in self.outcomes])
 
     @property
     def forward_passes(self) -> Float[np.ndarray, " points"]:
-        """Network evaluations in forward passes, one with a gradient as three, mean over images:
-        what a point costs."""
-        return np.asarray([each.forward_passes for each in self.outcomes])
+        """The cost of a point in forward passes, mean over images.
+
+        An evaluation with a gradient counts as three.
+        """
+        return np.asarray([outcome.forward_passes for outcome in self.outcomes])
 
     @property
     def notes(self) -> list[str]:
         """What went wrong at each point; "" where nothing did."""
-        return [each.note for each in self.outcomes]
+        return [outcome.note for outcome in self.outcomes]
+
+    def metric(self, name: str) -> Metric:
+        """The metric of an id or a short name. Raises InputError for one that was not measured."""
+        return look_up(name, self.metrics, KIND)
 
     def values(self, metric: str) -> Float[np.ndarray, " points"]:
         """A metric's value at each point, NaN where it could not be measured."""
-        asked = self.metric(metric)
-        found = [each.measured.get(asked.id) for each in self.outcomes]
-        reduced = [
-            np.nan if each is None or not len(each.rows) else asked.reduce(each.statistics)
-            for each in found
-        ]
-        return np.asarray(reduced, np.float64)
+        measure = self.metric(metric)
+        values = np.full(len(self.outcomes), np.nan)
+        for i, outcome in enumerate(self.outcomes):
+            measured = outcome.measured.get(measure.id)
+            if measured is not None and len(measured.rows):
+                values[i] = measure.reduce(measured.statistics)
+        return values
 
-    def metric(self, name: str) -> Metric:
-        """The metric of an id or a name. Raises InputError for one that was not asked for."""
-        return _asked(name, self.metrics)
+    def default_quality(self) -> dict[str, float]:
+        """Weight 1 for every metric where higher is better, -1 where lower is."""
+        return default_quality(self.metrics)
 
     def quality(self, weights: Quality) -> Float[np.ndarray, " points"]:
         """sum_m weight_m * value_m at each point, NaN where a metric could not be measured.
 
-        Raises InputError for a quality that cannot be, see `check_quality`.
+        Raises InputError for weights that cannot be, see `check_quality`.
         """
         check_quality(weights, self.metrics)
         total = np.zeros(len(self.entries))
@@ -99,135 +120,153 @@ class Sweep:
             total = total + weight * self.values(name)
         return total
 
-    def default_quality(self) -> dict[str, float]:
-        """Every metric that has a better direction, weighed alike."""
-        signs = {"higher": 1.0, "lower": -1.0}
-        return {
-            name: signs[metric.better]
-            for name, metric in self.metrics.items()
-            if metric.better in signs
-        }
-
     def quality_interval(self, quality: Quality, index: Index) -> Interval:
-        """95 % of one point's quality, by the bootstrap over images; NaN where its metrics look at
-        different images."""
-        measured = [self.outcomes[index].measured.get(self.metric(name).id) for name in quality]
-        rows = [each.rows for each in measured if each is not None]
-        if (
-            len(rows) < len(measured)
-            or len(rows[0]) < 2
-            or any(not np.array_equal(rows[0], other) for other in rows)
-        ):
-            return UNKNOWN
-        drawn = [  # the same images are drawn for every metric
-            weight * replicates(self.metric(name).reduce, each.statistics)
-            for (name, weight), each in zip(quality.items(), measured)
-            if each is not None
-        ]
+        """95 % interval of one point's quality, by the bootstrap over images.
+
+        NaN where one metric is missing, where its metrics were measured on different images, and
+        for fewer than two images.
+        """
+        drawn = []
+        rows: np.ndarray | None = None
+        for name, weight in quality.items():
+            metric = self.metric(name)
+            measured = self.outcomes[index].measured.get(metric.id)
+            if measured is None or len(measured.rows) < 2:
+                return UNKNOWN
+            if rows is not None and not np.array_equal(rows, measured.rows):
+                return UNKNOWN
+            rows = measured.rows
+            # equal rows and seed: every metric sees the same resampled images
+            values = replicates(
+                metric.reduce, measured.statistics, reduces_mean=metric.reduces_mean
+            )
+            drawn.append(weight * values)
         return interval(np.sum(drawn, axis=0))
 
     def rank(self, quality: Quality | None = None) -> Int[np.ndarray, " ranked"]:
-        """Points by quality, best first; of equals the cheaper one, then the first. Failed points
-        are left out."""
-        quality = self.default_quality() if quality is None else quality
-        found = self.quality(quality)
-        order = np.lexsort((np.arange(len(found)), self.forward_passes, -found))
-        return order[np.isfinite(found[order])]
+        """Numbers of the points by quality, best first, without those that failed.
+
+        Of equal points the cheaper one comes first, then the first in order.
+        """
+        values = self.quality(self._weights(quality))
+        # lexsort sorts by its last key first
+        order = np.lexsort((np.arange(len(values)), self.forward_passes, -values))
+        return order[np.isfinite(values[order])]
 
     def pareto(self, quality: Quality | None = None) -> Int[np.ndarray, " front"]:
-        """The points that no other beats in quality at as low a cost, by `forward_passes`; of
-        equals the first."""
-        found = self.quality(self.default_quality() if quality is None else quality)
+        """Numbers of the points that no other beats in quality at as low a cost.
+
+        The cost is `forward_passes`; of equal points the first is on the front.
+        """
+        values = self.quality(self._weights(quality))
         front: list[int] = []
-        for i in np.lexsort((np.arange(len(found)), -found, self.forward_passes)):
-            if np.isfinite(found[i]) and (not front or found[i] > found[front[-1]]):
+        for i in np.lexsort((np.arange(len(values)), -values, self.forward_passes)):
+            if not np.isfinite(values[i]):
+                continue
+            if not front or values[i] > values[front[-1]]:
                 front.append(int(i))
         return np.asarray(front, int)
 
     def of_images(self, images: Sequence[int]) -> Sweep:
-        """The same sweep on some of the images: choose a winner on one half, and report it on the
-        other."""
+        """The same sweep on some of the images, by their numbers.
+
+        Choose a winner on one half and report it on the other.
+        """
         chosen = sorted(set(map(int, images)))
         if not chosen or not 0 <= chosen[0] <= chosen[-1] < len(self.ids):
             raise InputError(
                 f"images {list(images)[:5]} of {len(self.ids)}: give one or more, counted from 0"
             )
-        outcomes = tuple(each.of(chosen) for each in self.outcomes)
+        outcomes = tuple(outcome.of_images(chosen) for outcome in self.outcomes)
         return replace(self, outcomes=outcomes, ids=tuple(self.ids[i] for i in chosen))
 
     def table(self, quality: Quality | None = None) -> pa.Table:
-        """A row a point: its settings, evaluations, each metric with its 95 % interval, the
-        quality, its rank and a note."""
-        from mdm_jax.sweeps import tables
+        """A row a point.
 
-        return tables.table(self, quality)
+        Columns: point (its number), the settings, evaluations, forwards, kept_area, each metric
+        with its 95 % interval (`_low`, `_high`), quality with its interval, rank (from 1; null for
+        a point that failed), front, note. A setting that a point does not change is null; a
+        setting with a value that is not a number is text.
+        """
+        import pyarrow as pa  # slow to import, and only tables need it
 
-    def save_preset(self, path: Path | str, index: Index) -> Path:
-        """Write a point's settings as TOML that `--config` takes. Raises InputError for a config
-        that no file can say."""
-        from mdm_jax.sweeps import export_preset
+        weights = self._weights(quality)
+        columns: dict[str, Any] = {"point": list(range(len(self.entries)))}
+        columns |= _setting_columns(self.points)
+        columns["evaluations"] = self.evaluations
+        for name in ("forwards", "kept_area"):
+            columns[name] = [float(each.diagnostics[name].mean()) for each in self.outcomes]
+        columns |= _metric_columns(self)
+        if weights:
+            columns |= _quality_columns(self, weights)
+            columns["rank"] = pa.array(columns["rank"], pa.int32())
+        columns["note"] = self.notes
+        return pa.table(columns)
 
-        if not -len(self.entries) <= index < len(self.entries):
-            raise InputError(
-                f"there is no point {index}: this sweep has {len(self.entries)}, counted from 0"
-            )
-        return export_preset.save(self.entries[index], Path(path))
+    def _weights(self, quality: Quality | None) -> Quality:
+        return self.default_quality() if quality is None else quality
 
     def plot_pareto(self, quality: Quality | None = None) -> Figure:
-        """Quality against network evaluations, with the front."""
-        from mdm_jax.views import sweep_figures
-
-        return sweep_figures.pareto(self, quality)
+        """Deprecated: `mdm_jax.views.sweep_figures.pareto`."""
+        return _moved("views.sweep_figures.pareto")(self, quality)
 
     def plot_parallel(self, quality: Quality | None = None) -> Figure:
-        """Parallel coordinates: a line a point through its settings and its metrics, colored by
-        quality."""
-        from mdm_jax.views import sweep_figures
-
-        return sweep_figures.parallel(self, quality)
+        """Deprecated: `mdm_jax.views.sweep_figures.parallel`."""
+        return _moved("views.sweep_figures.parallel")(self, quality)
 
     def plot_heatmap(
         self, x: str | None = None, y: str | None = None, quality: Quality | None = None
     ) -> Figure:
-        """Quality over two numeric settings; the best over all others."""
-        from mdm_jax.views import sweep_figures
+        """Deprecated: `mdm_jax.views.sweep_figures.heatmap`."""
+        return _moved("views.sweep_figures.heatmap")(self, x, y, quality)
 
-        return sweep_figures.heatmap(self, x, y, quality)
+    def save_preset(self, path: Path | str, index: Index) -> Path:
+        """Deprecated: `mdm_jax.sweeps.export_preset.save_preset`."""
+        return _moved("sweeps.export_preset.save_preset")(self, index, path)
 
 
-def find(asked: Sequence[str | Metric]) -> dict[str, Metric]:
-    """Metrics by id. Raises InputError for none, and for an unknown name."""
-    if not asked:
-        raise InputError("no metrics: give one or more, such as insertion deletion")
+def _setting_columns(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for settings in points for name in settings)
+    columns = {}
+    for name in names:
+        values = [settings.get(name) for settings in points]
+        # an Arrow column has one type
+        if not all(value is None or type(value) in (int, float) for value in values):
+            values = [None if value is None else format_value(value) for value in values]
+        columns[name] = values
+    return columns
+
+
+def _metric_columns(sweep: Sweep) -> dict[str, Any]:
+    summaries = [scores.summary() for scores in sweep.scores]
+    columns: dict[str, Any] = {}
+    for name in sweep.metrics:
+        intervals = [
+            summary[name].interval if name in summary else UNKNOWN for summary in summaries
+        ]
+        columns[name] = sweep.values(name)
+        columns[f"{name}_low"] = [each.low for each in intervals]
+        columns[f"{name}_high"] = [each.high for each in intervals]
+    return columns
+
+
+def _quality_columns(sweep: Sweep, quality: Quality) -> dict[str, Any]:
+    ranks: list[int | None] = [None] * len(sweep.entries)
+    for rank, i in enumerate(sweep.rank(quality), 1):
+        ranks[i] = rank
+    intervals = [sweep.quality_interval(quality, i) for i in range(len(sweep.entries))]
+    front = set(sweep.pareto(quality).tolist())
     return {
-        each.id: each
-        for each in (metrics.find(one) if isinstance(one, str) else one for one in asked)
+        "quality": sweep.quality(quality),
+        "quality_low": [each.low for each in intervals],
+        "quality_high": [each.high for each in intervals],
+        "rank": ranks,
+        "front": [i in front for i in range(len(sweep.entries))],
     }
 
 
-def check_quality(weights: Quality, asked: Mapping[str, Metric]) -> None:
-    """Raises InputError for no metrics, one that was not asked for, and a weight that rewards what
-    is worse."""
-    if not weights:
-        raise InputError(
-            'the quality has no metrics: give a weight for one or more, such as {"insertion": 1}'
-        )
-    for name, weight in weights.items():
-        metric = _asked(name, asked)
-        if not np.isfinite(weight):
-            raise InputError(f"the weight of {name} in the quality is {weight}: give a number")
-        if weight * {"higher": 1, "lower": -1, "none": 0}[metric.better] < 0:
-            sign = "above" if metric.better == "higher" else "below"
-            raise InputError(
-                f"the weight of {name} in the quality is {weight}: {metric.better} is better, give"
-                f" one {sign} zero"
-            )
-
-
-def _asked(name: str, asked: Mapping[str, Metric]) -> Metric:
-    if name in asked:
-        return asked[name]
-    named = [each for each in asked.values() if each.name == name]
-    if len(named) != 1:
-        raise unknown("metric of this sweep", name, asked)
-    return named[0]
+def _moved(path: str) -> Any:
+    """The function that a deprecated method calls, found by name: no import leads from here up."""
+    module, _, name = f"mdm_jax.{path}".rpartition(".")
+    warnings.warn(f"this method is now the function {module}.{name}", DeprecationWarning, 3)
+    return getattr(import_module(module), name)

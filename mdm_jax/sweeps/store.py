@@ -26,7 +26,7 @@ from mdm_jax.runs.records import DAMAGED, KEY
 from mdm_jax.storage import workspace
 from mdm_jax.storage.atomic import write_whole
 from mdm_jax.storage.differences import differences, flat
-from mdm_jax.sweeps.point_result import Outcome
+from mdm_jax.sweeps.point_result import PointResult
 from mdm_jax.sweeps.points import Point
 
 DESCRIPTION, POINTS = "sweep.json", "points"
@@ -38,7 +38,7 @@ class Folder:
 
     place: Path | None
 
-    def read(self, point: Point) -> Outcome | None:
+    def read(self, point: Point) -> PointResult | None:
         """What the point gave; None where it is not finished. Raises InputError for a damaged file,
         or other settings."""
         if self.place is None or not (path := self._path(point)).exists():
@@ -51,7 +51,7 @@ class Folder:
             )
         return outcome
 
-    def write(self, point: Point, outcome: Outcome) -> None:
+    def write(self, point: Point, outcome: PointResult) -> None:
         if self.place is not None:
             table = encode(point, outcome)
             write_whole(
@@ -86,7 +86,7 @@ def described(point: Point) -> dict[str, Any]:
     return dict(flat(json.loads(json.dumps(told, default=workspace.named))))
 
 
-def encode(point: Point, outcome: Outcome) -> pa.Table:
+def encode(point: Point, outcome: PointResult) -> pa.Table:
     """A row an image: diagnostics, and each metric's statistics as a list, null where the image has
     no truth."""
     columns: dict[str, Any] = dict(outcome.diagnostics)
@@ -106,7 +106,7 @@ def encode(point: Point, outcome: Outcome) -> pa.Table:
     return pa.table(columns).replace_schema_metadata({KEY: json.dumps(told).encode()})
 
 
-def decode(path: Path) -> tuple[Outcome, dict[str, Any]]:
+def decode(path: Path) -> tuple[PointResult, dict[str, Any]]:
     """A point's file: what it gave, and its config as `described`. Raises InputError for a damaged
     file."""
     try:
@@ -125,7 +125,7 @@ def decode(path: Path) -> tuple[Outcome, dict[str, Any]]:
             for name in table.column_names
             if name not in told["metrics"]
         }
-        return Outcome(diagnostics, measured, told["notes"]), told["config"]
+        return PointResult(diagnostics, measured, told["notes"]), told["config"]
     except DAMAGED as error:
         raise InputError(
             f"{printable(path)} is damaged: remove it to compute the point again"

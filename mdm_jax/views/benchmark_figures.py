@@ -1,4 +1,4 @@
-"""The benchmark's figures: quality against cost, and the maps of many methods side by side."""
+"""The benchmark's figures: its table, quality against cost, and maps side by side."""
 
 from __future__ import annotations
 
@@ -14,10 +14,92 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mdm_jax.data.network_input import Framed, covered, spread
 from mdm_jax.evaluation.benchmark import Results, maps_of
-from mdm_jax.evaluation.tables import ARROWS, Table
+from mdm_jax.evaluation.formatting import ARROWS, MARKS, format_interval, format_number
+from mdm_jax.evaluation.table_text import COST_HEADS, format_cost
+from mdm_jax.evaluation.tables import Cell, Row, Table
 from mdm_jax.views.explanation_figures import TRUTH, label, overlay
 
 REFERENCE, OTHERS = "#c2185b", "#37609c"
+BEST, NEAR = "#bfe3c5", "#e6f4e8"
+BAND = 10
+"""metrics side by side in the table's picture"""
+COLUMN, HEIGHT = 1.15, 0.36
+"""inches, of a cell in the table's picture"""
+
+
+def picture(table: Table, model: str) -> Figure:
+    """One network's table as a picture.
+
+    The best of a column is on green, what is not told apart from it on light green.
+    """
+    rows, names = table.of(model), list(table.metrics)
+    number_of_bands = math.ceil(len(names) / BAND)
+    count = math.ceil(len(names) / number_of_bands)  # bands are as even as can be
+    bands = [names[start : start + count] for start in range(0, len(names), count)]
+    first = max(1.5, 0.085 * max(len(row.method) for row in rows))
+    width = first + COLUMN * count + COLUMN * 2.2
+    height = HEIGHT * (len(rows) + 1.7) * len(bands) + 0.8 * HEIGHT
+    figure = Figure(figsize=(width + 0.2, height), dpi=150)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-0.1, width + 0.1), ylim=(height, 0))
+    axes.axis("off")
+    for place, band in enumerate(bands):
+        _draw_band(axes, table, rows, band, first, HEIGHT * (len(rows) + 1.7) * place)
+    marks = (
+        f"against {table.reference}: ▲ better, ▼ worse, ≈ tied; green: best, light green: not told"
+        " apart from it"
+    )
+    note = f"{model}: value [95 % interval]; {marks}"
+    axes.text(0, height - 0.45 * HEIGHT, note, ha="left", va="center", fontsize=6.5, color="0.3")
+    return figure
+
+
+def _draw_band(
+    axes: Axes, table: Table, rows: Sequence[Row], names: Sequence[str], first: float, top: float
+) -> None:
+    """Some metrics of every method, with the costs, from `top` downwards."""
+    metrics = [table.metrics[name] for name in names]
+    heads = [f"{metric.name} {ARROWS[metric.better]}\n{metric.protocol}" for metric in metrics]
+    heads += COST_HEADS
+    middles = [first + COLUMN * (i + 0.5) for i in range(len(names))]
+    middles += [first + COLUMN * (len(names) + each) for each in (0.4, 1.1, 1.8)]
+    axes.text(0, top + 0.75 * HEIGHT, "method", ha="left", va="center", fontsize=7.5, weight="bold")
+    for at, head in zip(middles, heads):
+        axes.text(
+            at, top + 0.75 * HEIGHT, head, ha="center", va="center", fontsize=7.5, weight="bold"
+        )
+    axes.axhline(top + 1.3 * HEIGHT, color="black", lw=0.8)
+    for i, row in enumerate(rows):
+        middle = top + (i + 1.85) * HEIGHT
+        weight = "bold" if row.method == table.reference else "normal"
+        axes.text(0, middle, row.method, ha="left", va="center", fontsize=8, weight=weight)
+        for at, name in zip(middles, names):
+            _draw_cell(axes, row.cells.get(name), at, middle)
+        for at, text in zip(middles[len(names) :], format_cost(row.cost)):
+            axes.text(at, middle, text, ha="center", va="center", fontsize=7.5)
+
+
+def _draw_cell(axes: Axes, cell: Cell | None, at: float, middle: float) -> None:
+    if cell is None or not cell.summary.counted:
+        text = "n/a" if cell is None else "no truth"
+        axes.text(at, middle, text, ha="center", va="center", fontsize=7, color="0.5")
+        return
+    if cell.rank:
+        color = BEST if cell.rank == "best" else NEAR
+        corner = (at - 0.48 * COLUMN, middle - 0.48 * HEIGHT)
+        axes.add_patch(Rectangle(corner, 0.96 * COLUMN, 0.96 * HEIGHT, color=color, lw=0))
+    weight = "bold" if cell.rank == "best" else "normal"
+    text = f"{format_number(cell.summary.value)} {MARKS[cell.verdict]}".rstrip()
+    axes.text(at, middle - 0.17 * HEIGHT, text, ha="center", va="center", fontsize=8, weight=weight)
+    axes.text(
+        at,
+        middle + 0.24 * HEIGHT,
+        format_interval(cell.summary.interval),
+        ha="center",
+        va="center",
+        fontsize=5.8,
+        color="0.35",
+    )
 
 
 def quality_against_cost(table: Table, model: str) -> Figure:

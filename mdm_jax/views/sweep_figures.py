@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.evaluation.tables import number
+from mdm_jax.evaluation.formatting import format_number
 from mdm_jax.sweeps.axes import Axis, varying
-from mdm_jax.sweeps.result import Index, Quality, Sweep
-from mdm_jax.sweeps.tables import weighed
+from mdm_jax.sweeps.quality import Quality, formula
+from mdm_jax.sweeps.result import Index, Sweep
 
 COLORS = colormaps["viridis"]
 FRONT, OTHERS = "#c2185b", "#37609c"
@@ -83,7 +83,7 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
     ax.set_xlabel(
         "network evaluations an image, in forward passes (one with a gradient: 3)", fontsize=8
     )
-    ax.set_ylabel(f"quality = {weighed(sweep, quality)}", fontsize=8)
+    ax.set_ylabel(f"quality = {formula(quality, sweep.metrics)}", fontsize=8)
     ax.set_title(
         f"{len(sweep.entries)} points, {len(sweep.ids)} images; bars: 95 % over images",
         fontsize=8.5,
@@ -182,7 +182,7 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
         fontsize=8.5,
     )
     bar = figure.colorbar(ScalarMappable(scale, COLORS), ax=ax, fraction=0.025, pad=0.01)
-    bar.set_label(f"quality = {weighed(sweep, quality)}", fontsize=7)
+    bar.set_label(f"quality = {formula(quality, sweep.metrics)}", fontsize=7)
     bar.ax.tick_params(labelsize=6.5)
     return figure
 
@@ -212,7 +212,7 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
         return kept
     low, high = values[0], values[-1]
     middle = float(np.sqrt(low * high)) if axis.log else (low + high) / 2
-    return [(0.0, number(low)), (0.5, number(middle)), (1.0, number(high))]
+    return [(0.0, format_number(low)), (0.5, format_number(middle)), (1.0, format_number(high))]
 
 
 def heatmap(
@@ -263,7 +263,7 @@ def heatmap(
     ax.tick_params(labelsize=7.5)
     ax.set_title(_shortened(title, 70), fontsize=8.5)
     bar = figure.colorbar(drawn, ax=ax)
-    bar.set_label(f"quality = {weighed(sweep, quality)}", fontsize=8)
+    bar.set_label(f"quality = {formula(quality, sweep.metrics)}", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
 
@@ -307,7 +307,7 @@ def _cells(
                 ax.text(
                     column,
                     row,
-                    number(value),
+                    format_number(value),
                     ha="center",
                     va="center",
                     fontsize=7,

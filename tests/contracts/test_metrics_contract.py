@@ -61,6 +61,22 @@ def test_every_metric_says_what_it_is():
         assert metric.description.endswith(".")
 
 
+def test_what_is_declared_to_reduce_the_mean_does(samples):
+    declared = [metric for metric in METRICS.values() if metric.reduces_mean]
+    assert {metric.name for metric in declared} == {"maxboxacc", "objects", "pxap"}
+    boxes = np.asarray([[[1, 1, 5, 6], [5, 7, 10, 12]], [[0, 0, 9, 4], [3, 6, 8, 11]]], np.float32)
+    for metric in declared:
+        measured = [
+            metric.measure(None, row(samples, i)._replace(boxes=boxes[i]), key=None)
+            for i in range(2)
+        ]
+        statistics = np.asarray(measured, np.float64)
+        for rows in ([0, 1], [1, 1], [0, 1, 1]):
+            chosen = statistics[rows]
+            alone = metric.reduce(chosen.mean(axis=0, keepdims=True))
+            assert metric.reduce(chosen) == pytest.approx(alone, rel=1e-9, abs=1e-12)
+
+
 def test_find_by_id_and_by_name():
     assert find("insertion:zero-28") is METRICS["insertion:zero-28"]
     assert find("insertion") is METRICS["insertion:rise-28"]

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import sys
 import zipfile
 
@@ -16,11 +17,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mdm_jax import Classifier, InputError, methods
+from mdm_jax import Classifier, InputError, explain_batch, methods
 from mdm_jax.cli.main import main
 from mdm_jax.data import Example
 from mdm_jax.data.preprocessing import Preprocessing
-from mdm_jax.evaluation import benchmark, benchmark_steps, saved_maps, statistics, tables
+from mdm_jax.evaluation import (
+    benchmark,
+    benchmark_steps,
+    formatting,
+    saved_maps,
+    statistics,
+    table_text,
+    tables,
+)
 from mdm_jax.evaluation.benchmark_config import Plan
 from mdm_jax.progress import NullProgress
 from mdm_jax.storage import workspace
@@ -85,7 +94,7 @@ def whole(classifier, tmp_path_factory):
 
 
 def without_seconds(results):
-    lines = list(csv.DictReader(io.StringIO(tables.to_csv(tables.build(results)))))
+    lines = list(csv.DictReader(io.StringIO(table_text.to_csv(tables.build(results)))))
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
@@ -94,7 +103,7 @@ class Counted:
 
     def __init__(self, monkeypatch):
         self.explained, self.measured = [], []
-        explain, measure = benchmark_steps.batch.explain, benchmark_steps.measure
+        explain, measure = explain_batch.explain, benchmark_steps.measure
 
         def counted_explain(predict, images, *args, **kwargs):
             self.explained.extend(kwargs["ids"])
@@ -104,7 +113,7 @@ class Counted:
             self.measured.extend([metric.id] * len(scene.targets))
             return measure(metric, network, scene, **kwargs)
 
-        monkeypatch.setattr(benchmark_steps.batch, "explain", counted_explain)
+        monkeypatch.setattr(explain_batch, "explain", counted_explain)
         monkeypatch.setattr(benchmark_steps, "measure", counted_measure)
 
 
@@ -302,11 +311,11 @@ def test_a_place_that_cannot_be_made_is_a_sentence(classifier, tmp_path):
 
 def test_one_image_has_a_table_without_intervals(classifier, tmp_path):
     table = tables.build(run(classifier, plan(tmp_path, metrics=("energy",), limit=1)))
-    text = tables.markdown(table)
+    text = table_text.markdown(table)
     assert "1 image, 1 with a mask" in text
     assert " [" not in text.split("\n\n")[1]
     assert {row.cells["energy:mask"].verdict for row in table.rows} == {""}
-    tables.picture(table, "net").draw_without_rendering()
+    benchmark_figures.picture(table, "net").draw_without_rendering()
     benchmark_figures.quality_against_cost(table, "net").draw_without_rendering()
 
 
@@ -354,7 +363,7 @@ def test_what_a_network_cannot_have_is_a_note_and_the_rest_goes_on(classifier, t
     assert first.cost is None
     assert "attention" in first.notes[""]
     assert second.scores is not None
-    text = tables.markdown(tables.build(results))
+    text = table_text.markdown(tables.build(results))
     assert "| n/a |" in text
     assert "net, rollout not applicable: " in text
     assert benchmark_figures.map_grid(results, "net", 2) is not None
@@ -399,13 +408,19 @@ def test_a_plan_that_cannot_be_writes_nothing(classifier, tmp_path, given, messa
 def test_tables_and_figures_are_drawn(whole):
     table = tables.build(whole, "gradient")
     assert table.reference == "gradient"
-    text = tables.markdown(table)
-    assert text.startswith("## net\n\n| method | energy:mask ↑ |")
+    text = table_text.markdown(table)
+    head, below, first = (line.split("|") for line in text.splitlines()[2:5])
+    assert text.startswith("## net\n\n| method ")
+    assert head[2].strip() == "energy:mask ↑"
+    assert below[1].strip(":-") == below[2].strip(":-") == ""  # the line below the heads
+    assert below[1].startswith(":-")  # aligned left
+    assert below[2].endswith("-:")  # aligned right
+    assert first[1].strip() == MDM
     assert "**gradient**" in text
     for metric in table.metrics.values():
         assert f"- {metric.id}" in text
     for figure in (
-        tables.picture(table, "net"),
+        benchmark_figures.picture(table, "net"),
         benchmark_figures.quality_against_cost(table, "net"),
         benchmark_figures.map_grid(whole, "net", 3),
     ):
@@ -414,14 +429,28 @@ def test_tables_and_figures_are_drawn(whole):
 
 
 def test_numbers_are_short():
-    assert [tables.number(value) for value in (0.1234, -0.5, 1.0, 12.345, float("nan"))] == [
+    assert [
+        formatting.format_number(value) for value in (0.1234, -0.5, 1.0, 12.345, float("nan"))
+    ] == [
         ".123",
         "-.500",
         "1",
         "12.3",
         "NaN",
     ]
-    assert tables.span(statistics.Interval(0.0, 1.0)) == "[.000, 1]"
+    assert formatting.format_interval(statistics.Interval(0.0, 1.0)) == "[.000, 1]"
+
+
+def test_markdown_tables_are_those_written_by_hand():
+    heads, rows = ["method", "a|b", "s"], [["**mdm**", ".120 [.1, .2]", "1.50"], ["x", "", "007"]]
+    text = formatting.markdown_table(heads, rows, left_columns=("method",))
+    lines = [re.sub(" +", " ", line) for line in text.splitlines()]
+    by_hand = ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
+    assert lines[0] == by_hand[0].replace("a|b", "a\\|b")
+    assert re.fullmatch(r"\|:-+\|-+:\|-+:\|", lines[1])
+    assert lines[2:] == [re.sub(" +", " ", line) for line in by_hand[1:]]
+    assert len({len(line) for line in text.splitlines()}) == 1  # columns lie below each other
+    assert len(formatting.markdown_table(heads, []).splitlines()) == 2
 
 
 def test_what_is_no_method_is_a_sentence():
@@ -729,7 +758,9 @@ def test_an_image_without_explanation_in_a_chunk_of_its_own_is_counted_and_ends_
         assert entry.scores is not None
         assert entry.failures == {"CONSTANT": 1}
         assert entry.scores.summary()["energy:mask"].counted == 5
-        assert "for 1 images the activation was the same" in tables.markdown(tables.build(results))
+        assert "for 1 images the activation was the same" in table_text.markdown(
+            tables.build(results)
+        )
 
 
 def test_one_method_s_cost_has_room_on_its_axis(whole):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.stats
 from conftest import PATCH, patch_network
 
 from mdm_jax import InputError, explain
@@ -147,34 +148,62 @@ def test_a_metric_runs_the_method_again(images, maps):
 
 def test_reduction_of_the_whole_set():
     statistics = np.asarray([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
-    best = Metric(
-        "best",
-        "test",
-        lambda *_: None,
-        "higher",
-        reduce=lambda each: float(np.asarray(each).mean(axis=0).max()),
-    )
-    summary = Scores(
-        ("a", "b", "c", "d"), {"best:test": best}, {"best:test": Measured(statistics, np.arange(4))}
-    ).summary()
-    assert summary["best:test"].value == 0.75
-    assert summary["best:test"].interval == (0.5, 1.0)
+    for reduces_mean in (False, True):
+        best = Metric(
+            "best",
+            "test",
+            lambda *_: None,
+            "higher",
+            reduce=lambda each: float(np.asarray(each).mean(axis=0).max()),
+            reduces_mean=reduces_mean,
+        )
+        measured = {"best:test": Measured(statistics, np.arange(4))}
+        summary = Scores(("a", "b", "c", "d"), {"best:test": best}, measured).summary()
+        assert summary["best:test"].value == 0.75
+        assert summary["best:test"].interval == (0.5, 1.0)
 
 
 def test_resampling_by_means_is_resampling():
-    statistics = np.random.default_rng(0).uniform(size=(30, 7))
+    values = np.random.default_rng(0).uniform(size=(30, 7))
 
     def of_mean(each):
         return float(np.asarray(each).mean(axis=0).max())
 
-    def slow(each):  # sees more than the mean of single rows, so that no short cut is taken
-        return float(np.asarray(each).mean(axis=0).max() + (len(each) == 1))
-
-    np.testing.assert_allclose(
-        statistics.replicates(of_mean, statistics, resamples=50),
-        statistics.replicates(slow, statistics, resamples=50),
-        rtol=1e-12,
+    fast, slow = (
+        statistics.replicates(of_mean, values, reduces_mean=short_cut, resamples=50)
+        for short_cut in (True, False)
     )
+    np.testing.assert_allclose(fast, slow, rtol=1e-12)
+    assert not np.array_equal(fast, np.full(50, fast[0]))
+
+
+def test_a_nan_reaches_only_the_resamples_that_hold_its_image():
+    values = np.random.default_rng(0).uniform(size=(30, 7))
+    values[3] = np.nan
+
+    def of_mean(each):
+        return float(np.asarray(each).mean(axis=0).max())
+
+    drawn = statistics.replicates(of_mean, values, reduces_mean=True, resamples=200)
+    assert 0 < np.isnan(drawn).sum() < 200
+
+
+@pytest.mark.parametrize("size", [20, 400])
+def test_intervals_are_those_of_scipy_but_for_the_draws(size):
+    rng = np.random.default_rng(2)
+    ours, theirs = rng.normal(1.0, 2.0, size), rng.normal(0.5, 1.0, size)
+    measured = [Measured(each, np.arange(size)) for each in (ours, theirs)]
+    plain = Metric("x", "test", lambda *_: None, "higher")
+    apart = statistics.difference(plain, *measured, resamples=20_000)
+
+    def gap(first, second, axis):
+        return first.mean(axis=axis) - second.mean(axis=axis)
+
+    expected = scipy.stats.bootstrap(
+        (ours, theirs), gap, paired=True, n_resamples=20_000, method="percentile", rng=rng
+    ).confidence_interval
+    error = 0.03 * (expected.high - expected.low)  # 20,000 draws
+    assert apart.interval == pytest.approx(tuple(expected), abs=error)
 
 
 def test_interval_of_known_data():
@@ -199,9 +228,10 @@ def test_one_image_has_no_interval():
         Measured(np.asarray([1.0, 0.5]), np.arange(2)),
         Measured(np.asarray([0.0]), np.arange(1)),
     )
-    gap, unknown = statistics.difference(plain, ours, theirs)
+    gap, unknown, counted, verdict = statistics.difference(plain, ours, theirs)
     assert gap == 1.0
-    assert statistics.verdict("higher", unknown) == ""
+    assert counted == 1
+    assert verdict == statistics.verdict("higher", unknown) == ""
 
 
 def test_differences_are_paired_and_judged_by_direction():
@@ -209,9 +239,10 @@ def test_differences_are_paired_and_judged_by_direction():
     rows = np.arange(100)
     plain = Metric("x", "test", lambda *_: None, "higher")
     ours, theirs = Measured(noise + 0.5, rows), Measured(noise[:90], rows[:90])
-    value, apart = statistics.difference(plain, ours, theirs)
+    value, apart, counted, verdict = statistics.difference(plain, ours, theirs)
     assert value == pytest.approx(0.5)
     assert apart == pytest.approx((0.5, 0.5))
+    assert (counted, verdict) == (90, "better")
     assert statistics.verdict("higher", apart) == "better"
     assert statistics.verdict("lower", apart) == "worse"
     assert statistics.verdict("lower", Interval(-1.0, 0.0)) == "tied"
@@ -220,8 +251,34 @@ def test_differences_are_paired_and_judged_by_direction():
         == statistics.verdict("higher", Interval(np.nan, np.nan))
         == ""
     )
-    _, unpaired = statistics.difference(plain, ours, Measured(noise[::-1].copy(), rows))
+    unpaired = statistics.difference(plain, ours, Measured(noise[::-1].copy(), rows)).interval
     assert unpaired.low < 0 < unpaired.high
+
+
+def test_paired_differences_of_scores_take_short_names():
+    noise = np.random.default_rng(0).normal(0.0, 10.0, 100)
+    ids, rows = tuple(map(str, range(100))), np.arange(100)
+    metrics = {"x:a": Metric("x", "a", lambda *_: None, "lower")}
+    ours = Scores(ids, metrics, {"x:a": Measured(noise + 0.5, rows)})
+    theirs = Scores(ids, metrics, {"x:a": Measured(noise[:90], rows[:90])})
+    apart = ours.paired_difference(theirs, "x")
+    assert apart == ours.paired_difference(theirs, "x:a")
+    assert apart.value == pytest.approx(0.5)
+    assert apart.interval == pytest.approx((0.5, 0.5))
+    assert (apart.counted, apart.verdict) == (90, "worse")
+    assert theirs.paired_difference(ours, "x").verdict == "better"
+    np.testing.assert_array_equal(theirs.per_image("x"), theirs.per_image("x:a"))
+    with pytest.raises(InputError, match="unknown metric of these scores 'y'"):
+        ours.per_image("y")
+    with pytest.raises(InputError, match="scores are of different images"):
+        ours.paired_difference(Scores(ids[::-1], metrics, theirs.measured), "x")
+
+
+def test_a_short_name_of_two_protocols_is_refused():
+    metrics = {f"x:{each}": Metric("x", each, lambda *_: None, "lower") for each in "ab"}
+    measured = dict.fromkeys(metrics, Measured(np.zeros(2), np.arange(2)))
+    with pytest.raises(InputError, match="unknown metric of these scores 'x'"):
+        Scores(("a", "b"), metrics, measured).per_image("x")
 
 
 BAD = {

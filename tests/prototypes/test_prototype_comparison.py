@@ -17,7 +17,7 @@ from test_prototype_regions import brightness
 from mdm_jax import MDMConfig
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation import tables
+from mdm_jax.evaluation import table_text
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.protopnet import LARGEST, ProtoPNet, log_similarity
 from mdm_jax.models.reinitialize import named
@@ -198,14 +198,14 @@ def test_the_table_is_paired_and_written(compared):
     rows = {row.method: row for row in table.rows}
     assert rows["center"].cells["retention:gray"].verdict == "worse"
     assert rows["receptive_field"].cells["removal:gray"].verdict == "tied"
-    text = tables.markdown(table)
+    text = table_text.markdown(table)
     assert "3 pairs of an image and a prototype, 1 different prototypes" in text
     assert "| **cell** |" in text
     assert "sanity" not in text  # that was not asked for
     lines = list(
         csv.DictReader(
             io.StringIO(
-                tables.to_csv(
+                table_text.to_csv(
                     compared.table(
                         metrics=["object_overlap:5%", "object_overlap:20%", "removal:blur"]
                     )

@@ -103,9 +103,9 @@ def test_the_winner_is_a_file_that_config_takes(settings, base, tmp_path):
     text = path.read_text()
     assert text.startswith('# the "best"\n# of all\n# use it with --node logits\n')
     read = config_from_mapping(tomllib.loads(text), PRESETS["fast"])
-    assert export_preset._alike(read, one.config)
+    assert export_preset._is_same(read, one.config)
     assert read.objective == one.config.objective
-    assert not export_preset._alike(dataclasses.replace(read, learning_rate=0.123), one.config)
+    assert not export_preset._is_same(dataclasses.replace(read, learning_rate=0.123), one.config)
 
 
 def test_what_no_file_can_say_is_told():
@@ -116,4 +116,4 @@ def test_what_no_file_can_say_is_told():
     ):
         one = point({}, dataclasses.replace(BASE, **{name: value}), "probability")
         with pytest.raises(InputError, match=f"has a {name} that no file can say"):
-            export_preset.written(one)
+            export_preset.to_settings(one)

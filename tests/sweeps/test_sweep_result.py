@@ -12,10 +12,11 @@ from mdm_jax import InputError
 from mdm_jax.config import PRESETS
 from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.metrics import Metric
-from mdm_jax.sweeps import grid
-from mdm_jax.sweeps.point_result import DIAGNOSTICS, Outcome
+from mdm_jax.sweeps import export_preset, grid
+from mdm_jax.sweeps.point_result import DIAGNOSTICS, PointResult
 from mdm_jax.sweeps.points import point
 from mdm_jax.sweeps.result import Sweep
+from mdm_jax.views import sweep_figures
 
 
 def outcome(evaluations, gains, losses, forwards=0):
@@ -25,7 +26,7 @@ def outcome(evaluations, gains, losses, forwards=0):
         "forwards": np.full(4, forwards),
     }
     measured = {"gain:t": Measured(np.asarray(gains, float), np.arange(4))}
-    return Outcome(
+    return PointResult(
         diagnostics,
         measured | {"loss:t": Measured(np.asarray(losses, float), np.asarray([0, 2, 3]))},
     )
@@ -86,9 +87,9 @@ def test_quality_that_cannot_be(by_hand, quality, sentence):
 
 def test_points_that_no_place_or_number_has(by_hand, tmp_path):
     with pytest.raises(InputError, match="there is no point 9"):
-        by_hand.save_preset(tmp_path / "x.toml", 9)
+        export_preset.save_preset(by_hand, 9, tmp_path / "x.toml")
     with pytest.raises(InputError, match="there is no folder"):
-        by_hand.save_preset(tmp_path / "nowhere" / "x.toml", 0)
+        export_preset.save_preset(by_hand, 0, tmp_path / "nowhere" / "x.toml")
     with pytest.raises(InputError, match="give one or more, counted from 0"):
         by_hand.of_images([4])
 
@@ -110,7 +111,7 @@ def drawn():
         entries.append(point(settings, PRESETS["fast"], "probability"))
         gains = rng.uniform(0, 1, 4) + number * rng.uniform(0, 0.1)
         outcomes.append(outcome(4.0 + 2 * number, gains, rng.uniform(0, 1, 3)))
-    outcomes[-1] = Outcome(outcomes[-1].diagnostics, {}, {"": "the maps hold NaN"})
+    outcomes[-1] = PointResult(outcomes[-1].diagnostics, {}, {"": "the maps hold NaN"})
     asked = [Metric("gain", "t", print, "higher"), Metric("loss", "t", print, "lower")]
     return Sweep(
         tuple(entries), {each.id: each for each in asked}, tuple(outcomes), ("a", "b", "c", "d")
@@ -139,11 +140,7 @@ def boxes(figure, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["pareto", "parallel", "heatmap"])
 def test_no_text_of_a_figure_lies_on_another_or_outside(drawn, kind, monkeypatch):
-    figure = {
-        "pareto": drawn.plot_pareto,
-        "parallel": drawn.plot_parallel,
-        "heatmap": drawn.plot_heatmap,
-    }[kind]()
+    figure = getattr(sweep_figures, kind)(drawn)
     found = [
         (text, box)
         for text, box in boxes(figure, monkeypatch)
@@ -165,24 +162,38 @@ def test_no_text_of_a_figure_lies_on_another_or_outside(drawn, kind, monkeypatch
 
 
 def test_a_heat_map_shows_the_best_over_the_other_settings(drawn):
-    figure = drawn.plot_heatmap("objective.area", "learning_rate", {"gain": 1.0})
+    figure = sweep_figures.heatmap(drawn, "objective.area", "learning_rate", {"gain": 1.0})
     shown = figure.axes[0].images[0].get_array()
     values = drawn.values("gain").reshape(3, 3, 4)  # learning rate, area, the others
     np.testing.assert_allclose(shown, np.nanmax(values, axis=-1))
     assert figure.axes[0].get_xlabel() == "objective.area"
     with pytest.raises(InputError, match="unknown numeric setting that varies 'fill'"):
-        drawn.plot_heatmap("fill")
+        sweep_figures.heatmap(drawn, "fill")
 
 
 def test_figures_of_one_point_and_of_none_that_could_be_scored(by_hand):
     one = replace(by_hand, entries=by_hand.entries[:1], outcomes=by_hand.outcomes[:1])
-    for figure in (one.plot_pareto(), one.plot_parallel()):
+    for figure in (sweep_figures.pareto(one), sweep_figures.parallel(one)):
         FigureCanvasAgg(figure).draw()
     with pytest.raises(
         InputError, match="a heat map needs two numeric settings that vary: this sweep has none"
     ):
-        one.plot_heatmap()
-    none = replace(one, outcomes=(Outcome(one.outcomes[0].diagnostics, {}, {"": "no"}),))
-    for plot in (none.plot_pareto, none.plot_parallel):
+        sweep_figures.heatmap(one)
+    none = replace(one, outcomes=(PointResult(one.outcomes[0].diagnostics, {}, {"": "no"}),))
+    for plot in (sweep_figures.pareto, sweep_figures.parallel):
         with pytest.raises(InputError, match="no point of this sweep could be scored"):
-            plot()
+            plot(none)
+    with pytest.raises(InputError, match="no point of this sweep could be ranked"):
+        _ = none.best
+
+
+def test_methods_that_became_functions_still_work_and_say_so(by_hand, tmp_path):
+    with pytest.warns(DeprecationWarning, match=r"mdm_jax\.views\.sweep_figures\.pareto"):
+        assert by_hand.plot_pareto().axes
+    with pytest.warns(DeprecationWarning, match=r"mdm_jax\.sweeps\.export_preset\.save_preset"):
+        path = by_hand.save_preset(tmp_path / "x.toml", 0)
+    assert path.read_text() == export_preset.save_preset(by_hand, 0, path).read_text()
+
+
+def test_the_best_point(by_hand):
+    assert by_hand.best == by_hand.points[2] == {"learning_rate": 0.3}
