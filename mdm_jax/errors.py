@@ -1,21 +1,22 @@
-"""The exception for input that cannot be used: a sentence that says what is wrong and what to
-do."""
+"""The exceptions for input that cannot be used, and the warning for names that changed."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 class InputError(ValueError):
-    """Input that cannot be used. The command line prints it as one sentence and exits with code
-    2."""
+    """Input that cannot be used: one sentence that says what is wrong and what to do.
+
+    The command line prints it and exits with code 2.
+    """
 
 
 class NothingToExplain(InputError):
-    """No image of a batch could be explained; `explanation` holds what was found, a status for
-    each."""
+    """No image of a batch could be explained; `explanation` has a status for each."""
 
     def __init__(self, sentence: str, explanation: Any):
         super().__init__(sentence)
@@ -28,3 +29,22 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(str(name), choices, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(choices)}")
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn that a name of the library changed; the old one goes with the next version."""
+    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=3)
+
+
+def find_renamed(
+    module: str, name: str, renamed: Mapping[str, str], namespace: Mapping[str, Any]
+) -> Any:
+    """What a module's `__getattr__` returns: the thing under its new name, with a warning.
+
+    Raises AttributeError for a name that is not among the `renamed`.
+    """
+    if name not in renamed:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    new = renamed[name]
+    warnings.warn(f"{module}.{name} is now {module}.{new}", DeprecationWarning, stacklevel=3)
+    return namespace[new]

@@ -1,5 +1,9 @@
-"""Fills: what replaces the masked-out pixels. A fill is `fill(image, *, key) -> image`, on one
-image [h, w, c]."""
+"""Fills: what replaces the masked-out pixels.
+
+A fill is `fill(image, *, key) -> image`, on one image [h, w, c]. Several at once are two different
+things: a tuple of fills takes turns, one after the other from step to step (`resolve_turns`), while
+a `mixture` is a single fill that draws one of several at random.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, Num
 
 from mdm_jax import plugins
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.images import gaussian_blur
 from mdm_jax.types import Fill, Image, Scalar
 
@@ -27,19 +31,18 @@ def color(value: Num[Any, " c"] | float) -> Fill:
     return Partial(_given, jnp.asarray(value, jnp.float32))
 
 
-def given(array: Num[Any, "h w c"]) -> Fill:
-    """A given image."""
+def image(array: Num[Any, "h w c"]) -> Fill:
+    """A given image, the same for every image that is explained."""
     return Partial(_given, jnp.asarray(array, jnp.float32))
 
 
 def blur(sigma: Scalar = 10.0) -> Fill:
-    """The image, blurred by a Gaussian of `sigma` pixels: no edge is added, none is left."""
+    """The image, blurred by a Gaussian of `sigma` pixels: it adds no edge and leaves none."""
     return Partial(_blur, sigma=sigma)
 
 
 def noise(scale: Scalar = 0.2) -> Fill:
-    """Gaussian noise of standard deviation `scale` around the mean color, clipped to [0, 1]; drawn
-    from the key."""
+    """Gaussian noise of standard deviation `scale` around the mean color, clipped to [0, 1]."""
     return Partial(_noise, scale=scale)
 
 
@@ -48,11 +51,11 @@ def mixture(*choices: Any) -> Fill:
     return Partial(_mixture, tuple(map(resolve, choices)))
 
 
-def neutral(predict: Any, channels: int) -> Float[Array, " c"]:
-    """The color [c] that the network sees as zero: its preprocessing's mean where it has one (a
-    `Classifier`), else 0.5.
+def neutral_color(predict: Any, channels: int) -> Float[Array, " c"]:
+    """The color [c] that the network sees as zero.
 
-    What others mean by black, who set pixels to zero after the images were normalized.
+    It is the mean of the preprocessing where the network has one (a `Classifier`), else 0.5: the
+    black of those who set pixels to zero after the images were normalized.
     """
     mean_color = getattr(getattr(predict, "preprocessing", None), "mean", 0.5)
     return jnp.broadcast_to(jnp.asarray(mean_color, jnp.float32), (channels,))
@@ -73,22 +76,26 @@ def is_name(fill: Any) -> bool:
 
 
 def resolve(fill: Any) -> Fill:
-    """A fill from its name (or that of your own function, see `mdm_jax.plugins`), from an array (a
-    color [c] or an image [h, w, c]), or the function that it is.
+    """One fill, from its name, a color, an image, or the function that it is.
 
-    Several names or functions, in a tuple, are their `mixture`; several numbers are a color.
-
-    Raises InputError for anything else.
+    A name may be that of your own function, see `mdm_jax.plugins`. A color is a number, or [c] as
+    an array or a tuple of numbers; an image is [h, w, c]. Raises InputError for anything else.
     """
     if isinstance(fill, str):
-        if is_name(fill):
-            return FILLS[fill]() if fill in FILLS else plugins.find(fill, "fill")
+        if fill in FILLS:
+            return FILLS[fill]()
+        if plugins.is_name(fill):
+            return plugins.find(fill, "fill")
         raise unknown("fill", fill, FILLS)
+    if _takes_turns(fill):
+        raise InputError(
+            f"several fills, {fill!r}, take turns from step to step, and here one is needed: give"
+            " one, or fills.mixture(...) to draw one of them at random"
+        )
+    if isinstance(fill, tuple) and fill:
+        return resolve(np.asarray(fill, np.float32))
     if isinstance(fill, jax.Array | np.ndarray | float | int):
         return Partial(_given, jnp.asarray(fill, jnp.float32))
-    if isinstance(fill, tuple) and fill:
-        numbers = all(isinstance(each, float | int) for each in fill)
-        return resolve(np.asarray(fill, np.float32)) if numbers else mixture(*fill)
     if not callable(fill):
         raise InputError(
             f"fill is a {type(fill).__name__}: give a name, an array, or a function (image, *, key)"
@@ -97,22 +104,28 @@ def resolve(fill: Any) -> Fill:
     return fill
 
 
-def in_turn(fill: Any) -> tuple[Fill, ...]:
-    """The fills that take turns from step to step: several names or functions, each in its turn, or
-    the one there is."""
-    several = isinstance(fill, tuple) and not all(isinstance(each, float | int) for each in fill)
-    return tuple(map(resolve, fill)) if several else (resolve(fill),)
+def resolve_turns(fill: Any) -> tuple[Fill, ...]:
+    """The fills that take turns from step to step: those of a tuple in order, or the one fill."""
+    if _takes_turns(fill):
+        return tuple(map(resolve, fill))
+    return (resolve(fill),)
 
 
-def drawn(fill: Fill, image: Image, *, key: Key[Array, ""]) -> Image:
-    """A fill of an image. Raises InputError for a function that gives another shape."""
-    found = fill(image, key=key)
-    if jnp.shape(found) != image.shape:
+def draw(fill: Fill, image: Image, *, key: Key[Array, ""]) -> Image:
+    """The fill of an image. Raises InputError for a function that returns another shape."""
+    filled = fill(image, key=key)
+    if jnp.shape(filled) != image.shape:
         raise InputError(
-            f"the fill gives the shape {jnp.shape(found)} for an image {image.shape}: let it return"
-            " as large a one"
+            f"the fill returns the shape {jnp.shape(filled)} for an image {image.shape}: return an"
+            " image of the same shape"
         )
-    return found
+    return filled
+
+
+def _takes_turns(fill: Any) -> bool:
+    """Whether it is several fills; a tuple of numbers is one color."""
+    is_color = isinstance(fill, tuple) and all(isinstance(each, float | int) for each in fill)
+    return isinstance(fill, tuple) and not is_color
 
 
 def _mean(image: Image, *, key: Key[Array, ""]) -> Image:
@@ -130,9 +143,9 @@ def _given(value: Float[Array, "..."], image: Image, *, key: Key[Array, ""]) -> 
 
 
 def _mixture(choices: tuple[Fill, ...], image: Image, *, key: Key[Array, ""]) -> Image:
-    which, key = jax.random.split(key)
-    drawn = jnp.stack([fill(image, key=key) for fill in choices])
-    return drawn[jax.random.randint(which, (), 0, len(choices))]
+    choice_key, key = jax.random.split(key)
+    filled = jnp.stack([fill(image, key=key) for fill in choices])
+    return filled[jax.random.randint(choice_key, (), 0, len(choices))]
 
 
 def _blur(image: Image, *, key: Key[Array, ""], sigma: Scalar) -> Image:
@@ -141,5 +154,12 @@ def _blur(image: Image, *, key: Key[Array, ""], sigma: Scalar) -> Image:
 
 
 def _noise(image: Image, *, key: Key[Array, ""], scale: Scalar) -> Image:
-    drawn = image.mean(axis=(0, 1)) + scale * jax.random.normal(key, image.shape)
-    return jnp.clip(drawn, 0.0, 1.0)
+    noisy = image.mean(axis=(0, 1)) + scale * jax.random.normal(key, image.shape)
+    return jnp.clip(noisy, 0.0, 1.0)
+
+
+RENAMED = {"given": "image", "neutral": "neutral_color"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

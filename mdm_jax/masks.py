@@ -18,23 +18,29 @@ from mdm_jax.types import Scalar
 Size = tuple[int, int]
 Vectors = tuple[Float[Array, "_h _w"], ...]
 
-HIGHEST = (
-    jax.lax.Precision.HIGHEST
-)  # the matrices are tiny; TF32 or bfloat16 products would blur exact masks
+HIGHEST = jax.lax.Precision.HIGHEST
+"""the matrices are tiny, and products in TF32 or bfloat16 would blur exact masks"""
+
+
+SMALL_IMAGE = 112
+"""pixels of the short side, below which the default sizes are those of small images"""
+DEFAULT_CELLS_SMALL = (8, 16, 32)
+DEFAULT_CELLS = (7, 14, 28, 56)
+"""line up with the 16-pixel patches of a 224-pixel image"""
 
 
 def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -> tuple[Size, ...]:
-    """Sizes as (height, width) pairs: an integer is a square; None chooses by the image's short
-    side.
+    """Sizes as (height, width) pairs: an integer is a square, None the default of the image's size.
 
-    The default is 8, 16, 32 cells below 112 pixels and 7, 14, 28, 56 (which line up with 16-pixel
-    patches at 224) above: coarse masks find the object, and fine ones its strokes, without which a
-    map's peak falls beside them. The longer side of a non-square image gets cells in proportion.
-    Raises InputError outside 1 .. image size."""
+    By default coarse masks find the object, and fine ones its strokes, without which a map's peak
+    falls beside them. The longer side of a non-square image gets cells in proportion. Raises
+    InputError outside 1 .. image size.
+    """
     height, width = image_shape
     if sizes is None:
         short = min(height, width)
-        cells = [min(c, short) for c in ((8, 16, 32) if short < 112 else (7, 14, 28, 56))]
+        defaults = DEFAULT_CELLS_SMALL if short < SMALL_IMAGE else DEFAULT_CELLS
+        cells = [min(c, short) for c in defaults]
         return tuple((round(c * height / short), round(c * width / short)) for c in cells)
     sizes = (sizes,) if isinstance(sizes, int) else sizes
     pairs = tuple((s, s) if isinstance(s, int) else (int(s[0]), int(s[1])) for s in sizes)
@@ -49,12 +55,14 @@ def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -
 
 
 class Parametrization(NamedTuple):
-    """How free parameters become mask values in [0, 1]: `vector = decode(parameters)`, `project`
-    after every update."""
+    """How free parameters become mask values in [0, 1]."""
 
     decode: Callable[[Float[Array, "_h _w"]], Float[Array, "_h _w"]]
+    """mask vector of parameters"""
     encode: Callable[[Float[Array, "_h _w"]], Float[Array, "_h _w"]]
+    """parameters of a mask vector, the inverse"""
     project: Callable[[Any], Any]
+    """parameters after an update, back in the feasible set"""
 
 
 SIGMOID_MARGIN = 0.02
@@ -75,45 +83,42 @@ PARAMETRIZATIONS = {
 }
 
 
-def within_budget(parameters: Any, budget: Scalar, name: str, weights: Any = None) -> Any:
-    """Parameters shifted alike, P - s, by the least s >= 0 that keeps the mean mask value within
-    `budget`, found by bisection.
+def project_to_area(parameters: Any, budget: Scalar, name: str, weights: Any = None) -> Any:
+    """Parameters P - s, by the least s >= 0 that keeps the mean mask value within `budget`.
 
-    The mean is over all sizes, weighed as they are stacked. In units of the parametrization, so the
-    order of values stays."""
+    One s for all, found by bisection, so the order of mask values stays. The mean is over all
+    sizes, weighted as they are stacked.
+    """
     decode, project = PARAMETRIZATIONS[name].decode, PARAMETRIZATIONS[name].project
 
-    def shifted(shift: Array) -> Any:
+    def shift_by(shift: Array) -> Any:
         return project(jax.tree.map(lambda leaf: leaf - shift, parameters))
 
-    def mean(parameters: Any) -> Array:
+    def mean_area(parameters: Any) -> Array:
         means = jnp.stack([decode(leaf).mean() for leaf in jax.tree.leaves(parameters)])
-        return (
-            means.mean()
-            if weights is None
-            else jnp.average(means, weights=jnp.asarray(weights, means.dtype))
-        )
+        if weights is None:
+            return means.mean()
+        return jnp.average(means, weights=jnp.asarray(weights, means.dtype))
 
-    def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def bisect(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) / 2
-        kept = mean(shifted(middle))
-        return jnp.where(kept > budget, middle, low), jnp.where(kept > budget, high, middle)
+        area = mean_area(shift_by(middle))
+        return jnp.where(area > budget, middle, low), jnp.where(area > budget, high, middle)
 
-    kept = mean(parameters)
-    largest = (
-        jnp.max(jnp.stack([leaf.max() for leaf in jax.tree.leaves(parameters)])) + LOWEST[name]
-    )
-    _, shift = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros(()), largest))
+    area = mean_area(parameters)
+    greatest = jnp.max(jnp.stack([leaf.max() for leaf in jax.tree.leaves(parameters)]))
+    largest_shift = greatest + DEPTH_OF_ZERO[name]
+    _, shift = jax.lax.fori_loop(0, BISECTION_STEPS, bisect, (jnp.zeros(()), largest_shift))
     return jax.tree.map(
-        lambda leaf, moved: jnp.where(kept > budget, moved, leaf), parameters, shifted(shift)
+        lambda leaf, shifted: jnp.where(area > budget, shifted, leaf), parameters, shift_by(shift)
     )
 
 
-LOWEST = {"sigmoid": 16.0, "box": 0.0}
+DEPTH_OF_ZERO = {"sigmoid": 16.0, "box": 0.0}
 """parameters this far below zero are a mask of zeros"""
-HALVINGS = 24
-"""of a range of some tens: finer than float32 tells a mask value"""
+BISECTION_STEPS = 24
+"""of a range of some tens: finer than float32 resolves a mask value"""
 
 
 def parametrization(name: str) -> Parametrization:
@@ -124,16 +129,16 @@ def parametrization(name: str) -> Parametrization:
 
 
 STARTS = ("ones", "half", "random")
-"""names of a start; that of a baseline is another, see `mdm.warm_start`"""
+"""names of a start; a baseline's name is resolved before, see `mdm.warm_start`"""
 
 
 def start(
     kind: str | Num[Any, "..."] | float, sizes: Sequence[Size], *, key: Key[Array, ""]
 ) -> Vectors:
-    """First mask vectors: "ones" (everything kept), "half", "random" (uniform), a number, or a map
-    [h, w] to begin from.
+    """First mask vectors: one of `STARTS`, a number everywhere, or a map [h, w] to begin from.
 
-    A map (say, of Grad-CAM) is averaged down to every size. Raises InputError for another name.
+    "ones" keeps everything, "random" is uniform in [0, 1]. A map (say, of Grad-CAM) is averaged
+    down to every size. Raises InputError for another name.
     """
     if isinstance(kind, str):
         if kind == "random":
@@ -146,9 +151,13 @@ def start(
     kind = jnp.asarray(kind, jnp.float32)
     if kind.ndim == 0:
         return tuple(jnp.broadcast_to(kind, size) for size in sizes)
-    return tuple(
-        averaging(kind.shape[0], h) @ kind @ averaging(kind.shape[1], w).T for h, w in sizes
-    )
+    height, width = kind.shape
+    vectors = []
+    for cells_down, cells_across in sizes:
+        rows = area_average_matrix(height, cells_down)
+        columns = area_average_matrix(width, cells_across)
+        vectors.append(rows @ kind @ columns.T)
+    return tuple(vectors)
 
 
 def render(vector: Float[Array, "_h _w"], shape: Size) -> Float[Array, "H W"]:
@@ -156,24 +165,23 @@ def render(vector: Float[Array, "_h _w"], shape: Size) -> Float[Array, "H W"]:
 
     M = R_H V R_W^T, half-pixel centers, edges held (torch's `align_corners=False`). Rows of R sum
     to one, so values stay within those of V, and the gradient is the exact transpose."""
-    rows, columns = (interpolation(n, m) for n, m in zip(vector.shape, shape))
+    rows, columns = (bilinear_matrix(n, m) for n, m in zip(vector.shape, shape))
     return jnp.matmul(jnp.matmul(rows, vector, precision=HIGHEST), columns.T, precision=HIGHEST)
 
 
 @cache
-def interpolation(cells: int, pixels: int) -> np.ndarray:
-    """Bilinear interpolation matrix [pixels, cells]."""
+def bilinear_matrix(cells: int, pixels: int) -> Float[np.ndarray, "pixels cells"]:
+    """Bilinear interpolation from cells to pixels, along one axis."""
     centers = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
     distance = np.abs(centers[:, None] - np.arange(cells)[None, :])
     return np.maximum(0.0, 1.0 - distance).astype(np.float32)
 
 
-def averaging(pixels: int, cells: int) -> np.ndarray:
-    """Matrix [cells, pixels] that averages pixels over each cell, by the share of the pixel that
-    the cell covers."""
+def area_average_matrix(pixels: int, cells: int) -> Float[np.ndarray, "cells pixels"]:
+    """Averages pixels over each cell, by the part of the pixel that the cell covers."""
     edges = np.linspace(0.0, pixels, cells + 1)
-    at = np.arange(pixels)
-    covered = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)
+    left = np.arange(pixels)
+    covered = np.minimum(edges[1:, None], left + 1) - np.maximum(edges[:-1, None], left)
     return (np.maximum(covered, 0.0) * cells / pixels).astype(np.float32)
 
 
@@ -188,8 +196,9 @@ def stack(masks: Float[Array, "k h w"], weights: Any = None) -> Float[Array, "h 
 def resolve_weights(weights: Any, sizes: Sequence[Sequence[int]]) -> Any:
     """Stacking weights of masks of these sizes: those given, or (h w)^(p / 2) from one number p.
 
-    That is the cells a side to the power of p: None and 0 weigh all alike, with 1 twice the cells a
-    side count twice."""
+    That is the cells a side to the power of p: 0 weighs all alike, with 1 twice the cells a side
+    count twice. None stays None, equal weights.
+    """
     if weights is None or isinstance(weights, tuple | list) or np.ndim(weights) > 0:
         return weights
     cells = np.asarray([height * width for height, width in sizes], np.float32)
@@ -197,11 +206,12 @@ def resolve_weights(weights: Any, sizes: Sequence[Sequence[int]]) -> Any:
 
 
 def normalize(mask: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """Stretch a map to [0, 1]; a constant map, which prefers no pixel, becomes all zeros, and one
-    with a NaN all NaN."""
+    """Stretch a map to [0, 1].
+
+    A constant map, which prefers no pixel, becomes all zeros, and one with a NaN all NaN.
+    """
     low, high = mask.min(), mask.max()
     constant = high - low <= 1e-6 * jnp.maximum(jnp.abs(high), jnp.abs(low))
     stretched = jnp.where(constant, 0.0, (mask - low) / jnp.where(constant, 1.0, high - low))
-    return jnp.where(
-        jnp.isnan(mask).any(), jnp.nan, stretched
-    )  # XLA's min and max on CPU may pass over a NaN
+    # asked for itself, because XLA's min and max on CPU may pass over a NaN
+    return jnp.where(jnp.isnan(mask).any(), jnp.nan, stretched)

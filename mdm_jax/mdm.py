@@ -1,8 +1,7 @@
-"""Multiple Dynamic Masks: the method, assembled from masks, fills, nodes, objectives and the
-solver.
+"""Multiple Dynamic Masks (MDM), assembled from masks, fills, nodes, objectives and the solver.
 
-Reads top to bottom like the equations. For one image x, network f, node g and reference activation
-a = g(f(x)):
+Reads top to bottom like the equations. For one image x, network f, node g, fill b and reference
+activation a = g(f(x)):
 
     M_k = U_k(V_k)                                  rendered masks
     x_k = M_k * x + (1 - M_k) * b(x)                masked images
@@ -13,8 +12,9 @@ The schedule `independent` minimizes the mean of the L_k; `joint` has a single m
 through the stacked mask.
 
 Source: Peng, Yang, Liu, He, "Multiple Dynamic Masks", arXiv 2207.08046. Sizes, weights, optimizer,
-  steps, fill, parametrization and distance are not published there; ours are choices, see
-  `mdm_jax.config`."""
+steps, fill, parametrization and distance are not published there; ours are choices, see
+`mdm_jax.config`.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +35,19 @@ from mdm_jax.objectives import View
 from mdm_jax.problem import FORWARDS, Problem, activation, begin, blend, report
 from mdm_jax.types import Explanation, Image, Node, Predict, Scalar, Trace
 
-START = (
-    2**31
-)  # folded into keys for the start and for shifts; steps fold in their own numbers, from 0
+START = 2**31
+"""folded into the keys of the start and of shifts: out of reach of the step numbers, which count
+from 0"""
+
+
+class Cost(NamedTuple):
+    """Network evaluations of one image, with a gradient and without."""
+
+    evaluations: Int[Array, ""] | int = 0
+    forwards: Int[Array, ""] | int = 0
+
+
+NO_COST = Cost()
 
 
 def explain(
@@ -50,16 +60,16 @@ def explain(
     config: MDMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """Explain one image [h, w, c] in [0, 1]; pure, so `jit`, `vmap` over images and sweeps of the
-    config's leaves apply.
+    """Explain one image [h, w, c] in [0, 1].
 
-    `target` is the class to explain; None or a negative number means the network's own first
-    choice. With `trace` the trajectory is returned too. Raises InputError for a config that cannot
-    be."""
+    Pure, so `jit` and `vmap` over images, and sweeps of the config's leaves, apply. `target` is the
+    class to explain; None or a negative number means the network's own first choice. With `trace`
+    the trajectory is returned too. Raises InputError for a config that is not valid.
+    """
     config = PRESETS["fast"] if config is None else config
     config.check()
     objectives.check_node(config.objective, node)
-    config, spent = warm_start(predict, image, target, node=node, key=key, config=config)
+    config, start_cost = warm_start(predict, image, target, node=node, key=key, config=config)
     problem = begin(predict, image, target, node=node, key=key, fill=config.fill)
     run = solver.run_until if config.until_converged else solver.run_fixed
     state, records = run(
@@ -69,14 +79,7 @@ def explain(
         key=problem.key,
         record=trace,
     )
-    return finish(predict, problem, state, records, node=node, config=config, spent=spent)
-
-
-class Cost(NamedTuple):
-    """Network evaluations of one image, with a gradient and without."""
-
-    evaluations: Int[Array, ""] | int = 0
-    forwards: Int[Array, ""] | int = 0
+    return finish(predict, problem, state, records, node=node, config=config, start_cost=start_cost)
 
 
 def warm_start(
@@ -88,104 +91,132 @@ def warm_start(
     key: Key[Array, ""],
     config: MDMConfig,
 ) -> tuple[MDMConfig, Cost]:
-    """The config with a map to start from where its start is a baseline's name, and what that map
-    cost.
+    """The config with the map to start from, and the map's cost, where its start names a baseline.
 
-    The baseline explains the logit where MDM explains the probability, whose gradient vanishes when
-    the network is sure."""
-    from mdm_jax.baselines import BASELINES  # they build on the config too
+    Any other start is returned as it is.
+    """
+    from mdm_jax.baselines import BASELINES
 
     if not (isinstance(config.start, str) and config.start in BASELINES):
-        return config, Cost()
+        return config, NO_COST
     method, _ = BASELINES[config.start]
-    found = method(
+    start = method(
         predict,
         image,
         target,
+        # the gradient of the probability vanishes where the network is sure; that of the logit
+        # does not
         node="logit" if node == "probability" else node,
         key=jax.random.fold_in(key, START),
     )
-    return replace(config, start=found.saliency), Cost(
-        found.info.evaluations, found.info.forwards - FORWARDS
-    )
+    cost = Cost(start.info.evaluations, start.info.forwards - FORWARDS)
+    return replace(config, start=start.saliency), cost
 
 
 def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...]:
-    """Parameters of the first mask vectors. Raises InputError for a start that cannot be."""
+    """Parameters of the first mask vectors. Raises InputError for a start that is not valid."""
     sizes = masks.resolve_sizes(config.sizes, _size(problem.image))
     weights = config.stack_weights
-    if (isinstance(weights, tuple | list) or np.ndim(weights)) and len(weights) != len(sizes):
+    one_each = isinstance(weights, tuple | list) or np.ndim(weights)
+    if one_each and len(weights) != len(sizes):
         raise InputError(f"{len(weights)} stack_weights for {len(sizes)} sizes: give one each")
     vectors = masks.start(config.start, sizes, key=jax.random.fold_in(problem.key, START))
-    return tuple(map(masks.parametrization(config.parametrization).encode, vectors))
+    encode = masks.parametrization(config.parametrization).encode
+    return tuple(map(encode, vectors))
 
 
 def make_solver(
     predict: Predict, problem: Problem, *, node: str | Node, config: MDMConfig
 ) -> solver.Solver:
-    """The solver of a problem: `init(parameters)`, `step(state, key)`; see `evaluations_a_step` for
-    its cost."""
-    turns, parametrization = (
-        fills.in_turn(config.fill),
-        masks.parametrization(config.parametrization),
-    )
-    image, backdrop, target, reference, nothing, _ = problem
-    drawn_anew = config.redraw_fill or len(turns) > 1
-    needs_rest = any(term.needs_rest for term in config.objective)
+    """The solver of a problem: `init(parameters)`, `step(state, key)`.
+
+    A step costs `evaluations_per_step`.
+    """
+    image, target = problem.image, problem.target
+    parametrization = masks.parametrization(config.parametrization)
+    turns = fills.resolve_turns(config.fill)
+    redraw = config.redraw_fill or len(turns) > 1
+    needs_complement = _needs_complement(config)
+
+    def background_of_step(key: Key[Array, ""], step: Int[Array, ""]) -> Image:
+        if not redraw:
+            return problem.background
+        backgrounds = jnp.stack([fills.draw(fill, image, key=key) for fill in turns])
+        return backgrounds[step % len(turns)]
 
     def objective(
         parameters: Any, key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
-        seen = views(tuple(map(parametrization.decode, parameters)), _size(image), config)
-        behind = (
-            jnp.stack([fills.drawn(fill, image, key=key) for fill in turns])[step % len(turns)]
-            if drawn_anew
-            else backdrop
-        )
-        masked = blend(seen, image, behind)
-        shown = (
-            jnp.concatenate([masked, blend(1.0 - seen, image, behind)]) if needs_rest else masked
-        )
-        both = predict(shifted(shown, key, config.jitter) if config.jitter else shown)
-        outputs = jax.tree.map(lambda leaf: leaf[: len(seen)], both)
-        rest = jax.tree.map(lambda leaf: leaf[len(seen) :], both) if needs_rest else outputs
+        vectors = tuple(map(parametrization.decode, parameters))
+        view_masks = masks_of_views(vectors, _size(image), config)
+        background = background_of_step(key, step)
+        masked = blend(view_masks, image, background)
+        inputs = masked
+        if needs_complement:
+            complement = blend(1.0 - view_masks, image, background)
+            inputs = jnp.concatenate([masked, complement])
+        if config.jitter:
+            inputs = random_shift(inputs, key, config.jitter)
 
-        def score(
-            mask: Array, masked: Array, outputs: Any, rest: Any
+        # one call of the network for both halves: larger batches cost less an image
+        all_outputs = predict(inputs)
+        views = len(view_masks)
+        outputs = jax.tree.map(lambda leaf: leaf[:views], all_outputs)
+        complement_outputs = None
+        if needs_complement:
+            complement_outputs = jax.tree.map(lambda leaf: leaf[views:], all_outputs)
+
+        def weigh_terms(
+            mask: Array, masked: Array, outputs: Any, complement_outputs: Any
         ) -> tuple[Array, dict[str, Array]]:
-            left = activation(node, rest, target) if needs_rest else None
-            active, progress = activation(node, outputs, target), step / config.steps
+            complement_activation = None
+            if needs_complement:
+                complement_activation = activation(node, complement_outputs, target)
             view = View(
-                mask, active, reference, image, masked, outputs, target, nothing, progress, left
+                mask=mask,
+                activation=activation(node, outputs, target),
+                reference=problem.reference,
+                image=image,
+                masked=masked,
+                outputs=outputs,
+                target=target,
+                fill_activation=problem.fill_activation,
+                progress=step / config.steps,
+                complement_activation=complement_activation,
             )
             return objectives.total(config.objective, view)
 
-        return jax.tree.map(jnp.mean, jax.vmap(score)(seen, masked, outputs, rest))
+        of_views = jax.vmap(weigh_terms)(view_masks, masked, outputs, complement_outputs)
+        return jax.tree.map(jnp.mean, of_views)
 
-    optimizer = (
-        config.optimizer
-        if isinstance(config.optimizer, optax.GradientTransformation)
-        else config.optimizer(config.learning_rate)
-    )
-    if config.coarse_to_fine is not None:
-        optimizer = optax.chain(optimizer, joining(config.coarse_to_fine * config.steps))
-    if config.area_budget is not None:
-        optimizer = optax.chain(optimizer, bounded(config.area_budget, config))
+    optimizer = make_optimizer(config)
+    # no convergence before all sizes have joined
+    earliest = 0 if config.coarse_to_fine is None else config.coarse_to_fine * config.steps
     return solver.make(
         objective,
         optimizer,
         project=parametrization.project,
         tolerance=config.tolerance,
         patience=config.patience,
-        earliest=(
-            0 if config.coarse_to_fine is None else config.coarse_to_fine * config.steps
-        ),  # until all have joined
+        earliest=earliest,
     )
 
 
-def joining(steps: Scalar) -> optax.GradientTransformation:
-    """Updates of the first leaf from the start, of the last only after `steps`, of those between in
-    turn: coarse to fine."""
+def make_optimizer(config: MDMConfig) -> optax.GradientTransformation:
+    """The config's optimizer, then coarse to fine and the area budget where they are asked for."""
+    optimizer = config.optimizer
+    if not isinstance(optimizer, optax.GradientTransformation):
+        optimizer = optimizer(config.learning_rate)
+    if config.coarse_to_fine is not None:
+        schedule = coarse_to_fine(config.coarse_to_fine * config.steps)
+        optimizer = optax.chain(optimizer, schedule)
+    if config.area_budget is not None:
+        optimizer = optax.chain(optimizer, area_projection(config.area_budget, config))
+    return optimizer
+
+
+def coarse_to_fine(steps: Scalar) -> optax.GradientTransformation:
+    """Updates of the first leaf from the start, of the last after `steps`, of others in between."""
 
     def update(updates: Any, count: Array, parameters: Any = None) -> tuple[Any, Array]:
         del parameters
@@ -198,30 +229,30 @@ def joining(steps: Scalar) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda parameters: jnp.int32(0), update)
 
 
-def bounded(budget: Scalar, config: MDMConfig) -> optax.GradientTransformation:
-    """Updates that leave the mean mask value at most budget^(t / T) after step t of T: a tight
-    bound at once would hide all."""
+def area_projection(budget: Scalar, config: MDMConfig) -> optax.GradientTransformation:
+    """Updates that leave the mean mask value at most budget^(t / T) after step t of T.
+
+    The bound tightens step by step, because the tight one at once would hide the whole image.
+    """
+    project = masks.parametrization(config.parametrization).project
 
     def update(updates: Any, count: Array, parameters: Any = None) -> tuple[Any, Array]:
-        moved = masks.parametrization(config.parametrization).project(
-            optax.apply_updates(parameters, updates)
-        )
+        moved = project(optax.apply_updates(parameters, updates))
         weights = masks.resolve_weights(config.stack_weights, [leaf.shape for leaf in moved])
-        held = masks.within_budget(
-            moved, budget ** ((count + 1) / config.steps), config.parametrization, weights
-        )
-        return jax.tree.map(lambda new, old: new - old, held, parameters), count + 1
+        bound = budget ** ((count + 1) / config.steps)
+        projected = masks.project_to_area(moved, bound, config.parametrization, weights)
+        return jax.tree.map(lambda new, old: new - old, projected, parameters), count + 1
 
     return optax.GradientTransformation(lambda parameters: jnp.int32(0), update)
 
 
-def shifted(
-    images: Float[Array, "v h w c"], key: Key[Array, ""], most: int
+def random_shift(
+    images: Float[Array, "v h w c"], key: Key[Array, ""], max_pixels: int
 ) -> Float[Array, "v h w c"]:
-    """Images shifted alike by up to `most` pixels each way; what leaves at one border comes in at
-    the other."""
-    by = jax.random.randint(jax.random.fold_in(key, START), (2,), -most, most + 1)
-    return jnp.roll(images, by, axis=(1, 2))
+    """Images shifted alike by up to `max_pixels` each way, wrapped around at the borders."""
+    shift_key = jax.random.fold_in(key, START)
+    offset = jax.random.randint(shift_key, (2,), -max_pixels, max_pixels + 1)
+    return jnp.roll(images, offset, axis=(1, 2))
 
 
 def finish(
@@ -232,68 +263,68 @@ def finish(
     *,
     node: str | Node,
     config: MDMConfig,
-    spent: Cost = Cost(),  # noqa: B008 (a tuple)
+    start_cost: Cost = NO_COST,
 ) -> Explanation:
-    """The explanation that a solved problem's state holds (one forward evaluation: the image
-    through its mask).
+    """The explanation of a solver's last state (one forward evaluation: the masked image).
 
-    `spent` is what the start cost, see `warm_start`.
+    `start_cost` is what `warm_start` spent.
     """
     decode = masks.parametrization(config.parametrization).decode
     vectors = tuple(map(decode, state.parameters))
-    mask = stacked(vectors, _size(problem.image), config)
+    mask = stacked_mask(vectors, _size(problem.image), config)
+    evaluations = state.evaluations * evaluations_per_step(config, len(vectors))
     info = report(
         predict,
         problem,
         mask,
         node=node,
         status=state.status,
-        evaluations=state.evaluations * evaluations_a_step(config, len(vectors))
-        + spent.evaluations,
-        forwards=spent.forwards,
+        evaluations=evaluations + start_cost.evaluations,
+        forwards=start_cost.forwards,
         objective=state.last.objective,
         terms=state.last.terms,
         steps=state.steps,
     )
     trace = None
     if records is not None:
-        trace = Trace(tuple(map(decode, records.parameters)), records.objective, records.terms)
-    smooth = (
-        mask
-        if config.smoothing is None
-        else gaussian_blur(mask[..., None], config.smoothing)[..., 0]
-    )
-    return Explanation(masks.normalize(smooth), vectors, info, trace)
+        trajectory = tuple(map(decode, records.parameters))
+        trace = Trace(trajectory, records.objective, records.terms)
+    if config.smoothing is not None:
+        mask = gaussian_blur(mask[..., None], config.smoothing)[..., 0]
+    return Explanation(masks.normalize(mask), vectors, info, trace)
 
 
-def evaluations_a_step(config: MDMConfig, sizes: int) -> int:
-    """Network evaluations of one step: one for each masked image, and one for its rest where a term
-    asks for it."""
-    seen = 1 if config.schedule == "joint" else sizes
-    return seen * (2 if any(term.needs_rest for term in config.objective) else 1)
+def evaluations_per_step(config: MDMConfig, sizes: int) -> int:
+    """Network evaluations of one step: one per masked image, and one per complement if needed."""
+    views = 1 if config.schedule == "joint" else sizes
+    return 2 * views if _needs_complement(config) else views
 
 
-def views(vectors: masks.Vectors, shape: masks.Size, config: MDMConfig) -> Float[Array, "v h w"]:
-    """The masks that the image is seen through: the stacked one (joint), or every size's own
-    (independent)."""
-    return (
-        _rendered(vectors, shape)
-        if config.schedule == "independent"
-        else stacked(vectors, shape, config)[None]
-    )
+def masks_of_views(
+    vectors: masks.Vectors, shape: masks.Size, config: MDMConfig
+) -> Float[Array, "v h w"]:
+    """The masks that the image is seen through: the stacked one (joint), or one per size."""
+    if config.schedule == "independent":
+        return _rendered_masks(vectors, shape)
+    return stacked_mask(vectors, shape, config)[None]
 
 
-def stacked(vectors: masks.Vectors, shape: masks.Size, config: MDMConfig) -> Float[Array, "h w"]:
-    """The stacked mask, sum_k w_k M_k / sum_k w_k."""
-    return masks.stack(
-        _rendered(vectors, shape),
-        masks.resolve_weights(config.stack_weights, [vector.shape for vector in vectors]),
-    )
+def stacked_mask(
+    vectors: masks.Vectors, shape: masks.Size, config: MDMConfig
+) -> Float[Array, "h w"]:
+    """sum_k w_k M_k / sum_k w_k."""
+    rendered = _rendered_masks(vectors, shape)
+    sizes = [vector.shape for vector in vectors]
+    return masks.stack(rendered, masks.resolve_weights(config.stack_weights, sizes))
+
+
+def _rendered_masks(vectors: masks.Vectors, shape: masks.Size) -> Float[Array, "k h w"]:
+    return jnp.stack([masks.render(vector, shape) for vector in vectors])
+
+
+def _needs_complement(config: MDMConfig) -> bool:
+    return any(term.needs_rest for term in config.objective)
 
 
 def _size(image: Image) -> masks.Size:
     return image.shape[0], image.shape[1]
-
-
-def _rendered(vectors: masks.Vectors, shape: masks.Size) -> Float[Array, "k h w"]:
-    return jnp.stack([masks.render(vector, shape) for vector in vectors])

@@ -17,17 +17,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdm_jax import plugins
-from mdm_jax.errors import InputError, unknown
-from mdm_jax.types import Image, Mask, Scalar
+from mdm_jax.errors import InputError, find_renamed, unknown, warn_renamed
+from mdm_jax.types import STATIC, Image, Mask, Scalar
 
 EPSILON = 1e-6
-LEAST = 0.3
-"""share of the activation that a range between image and fill is taken to be at least, in
-`lost_share`"""
+LEAST_RANGE = 0.3
+"""of `relative_drop`: a range between image and fill counts as at least this part of the
+activation"""
 
 
 class View(NamedTuple):
-    """One masked image and what the network says of it: everything that a term may use."""
+    """One masked image and the network's outputs on it: everything that a term may use."""
 
     mask: Mask
     """rendered mask in [0, 1]"""
@@ -42,13 +42,25 @@ class View(NamedTuple):
     outputs: Any
     """the network's outputs on the masked image"""
     target: Int[Array, ""]
-    nothing: Float[Array, "..."]
+    fill_activation: Float[Array, "..."]
     """node on the fill alone; on the first one, where several take turns or are drawn anew"""
     progress: Float[Array, ""]
-    """share of the steps that are done, in [0, 1): for terms that come and go (with
+    """fraction of the steps that are done, in [0, 1): for terms that come and go (with
     `until_converged`, of the most steps)"""
-    rest: Float[Array, "..."] | None = None
-    """node on the rest, (1 - mask) * image + mask * fill, where a term asks for it"""
+    complement_activation: Float[Array, "..."] | None = None
+    """node on the complement, (1 - mask) * image + mask * fill, where a term needs it"""
+
+    @property
+    def nothing(self) -> Float[Array, "..."]:
+        """Deprecated: now `fill_activation`."""
+        warn_renamed("View.nothing", "View.fill_activation")
+        return self.fill_activation
+
+    @property
+    def rest(self) -> Float[Array, "..."] | None:
+        """Deprecated: now `complement_activation`."""
+        warn_renamed("View.rest", "View.complement_activation")
+        return self.complement_activation
 
 
 @jax.tree_util.register_dataclass
@@ -57,10 +69,11 @@ class Term:
     """One weighted term; the weight is a pytree leaf, so a sweep over it compiles once."""
 
     weight: Any  # a Scalar; Any, because JAX rebuilds pytrees with leaves of its own
-    name: str = field(metadata={"static": True})
-    function: Callable[[View], Float[Array, ""]] = field(metadata={"static": True})
-    needs_rest: bool = field(default=False, metadata={"static": True})
-    """whether it looks at `View.rest`, which costs one more evaluation a view and step"""
+    name: str = field(metadata=STATIC)
+    function: Callable[[View], Float[Array, ""]] = field(metadata=STATIC)
+    needs_rest: bool = field(default=False, metadata=STATIC)
+    """whether it reads `View.complement_activation`, which costs one more evaluation a view and
+    step"""
 
 
 def absolute(view: View) -> Float[Array, ""]:
@@ -80,96 +93,101 @@ def relative(view: View) -> Float[Array, ""]:
     )
 
 
-def share(view: View) -> Float[Array, ""]:
+def relative_change(view: View) -> Float[Array, ""]:
     """|g - a| / |a - n|, averaged over the node's elements, where n is the node on the fill alone.
 
     Free of the node's unit and zero: 0 for the original's activation and 1 for the fill's, of a
-    similarity or a distance."""
+    similarity or a distance.
+    """
     return jnp.mean(jnp.abs(view.activation - view.reference) / _range(view))
 
 
-def lost_share(view: View) -> Float[Array, ""]:
-    """max(0, (a - g) sign(a - n)) / max(|a - n|, 0.3 |a|), averaged over the node's elements; n is
-    the node on the fill alone.
+def relative_drop(view: View) -> Float[Array, ""]:
+    """max(0, (a - g) sign(a - n)) / max(|a - n|, 0.3 |a|), averaged over the node's elements.
 
-    As `share`, but to go beyond the original costs nothing: 0 where nothing of the activation is
-    lost. Where the fill says nearly what the image says, as to a network without training, every
-    trifle would else be worth keeping (`LEAST`)."""
-    lost = (view.reference - view.activation) * jnp.sign(view.reference - view.nothing)
-    return jnp.mean(
-        jnp.maximum(lost, 0.0) / jnp.maximum(_range(view), LEAST * jnp.abs(view.reference))
-    )
+    n is the node on the fill alone. As `relative_change`, but to exceed the original costs nothing:
+    0 where the activation does not drop. Where the network says nearly the same of the fill as of
+    the image, as without training, a tiny change would else count as a large drop (`LEAST_RANGE`).
+    """
+    drop = (view.reference - view.activation) * jnp.sign(view.reference - view.fill_activation)
+    drop = jnp.maximum(drop, 0.0)
+    return jnp.mean(drop / jnp.maximum(_range(view), LEAST_RANGE * jnp.abs(view.reference)))
 
 
 def shortfall(view: View) -> Float[Array, ""]:
-    """max(0, a - g), averaged over the node's elements: to activate the node more than the original
-    does costs nothing."""
+    """max(0, a - g), averaged over the node's elements: to exceed the original costs nothing."""
     return jnp.mean(jnp.maximum(view.reference - view.activation, 0.0))
 
 
 def kl(view: View) -> Float[Array, ""]:
-    """KL(p || q) of the original's distribution p and the masked image's q, in nats: cross-entropy
-    minus entropy.
+    """KL(p || q) of the original's distribution p and the masked image's q, in nats.
 
-    A vector node is read as logits (softmax), a scalar node as a probability (Bernoulli).
+    Cross-entropy minus entropy. A vector node is read as logits (softmax), a scalar node as a
+    probability (Bernoulli).
     """
     p, log_p, log_q = _distributions(view)
     return jnp.sum(p * (log_p - log_q))
 
 
 def cross_entropy(view: View) -> Float[Array, ""]:
-    """-sum p log q of the original's distribution p and the masked image's q, in nats; read as in
-    `kl`."""
+    """-sum p log q of the distributions p and q of `kl`, in nats."""
     p, _, log_q = _distributions(view)
     return -jnp.sum(p * log_q)
 
 
-def surprise(view: View) -> Float[Array, ""]:
-    """-log g of a probability g in [0, 1], in nats: it should be as high as it can be, whatever the
-    original's is."""
+def negative_log_likelihood(view: View) -> Float[Array, ""]:
+    """-log g of a probability g in [0, 1], in nats, whatever the original's probability is."""
     return -jnp.mean(jnp.log(jnp.clip(view.activation, EPSILON, 1.0)))
 
 
 def mask_area(view: View) -> Float[Array, ""]:
-    """mean(M): the share of the image that is kept."""
+    """mean(M): the fraction of the image that is kept."""
     return jnp.mean(view.mask)
 
 
 def late_area(view: View) -> Float[Array, ""]:
-    """t mean(M), where t in [0, 1) is the share of the steps that are done: first find the object,
-    then make it small."""
+    """t mean(M), where t in [0, 1) is the fraction of the steps that are done.
+
+    The mask first finds the object and then shrinks.
+    """
     return view.progress * jnp.mean(view.mask)
 
 
 def mask_variation(view: View) -> Float[Array, ""]:
     """Anisotropic total variation per pixel, mean |dM/dy| + mean |dM/dx|."""
-    return jnp.mean(jnp.abs(jnp.diff(view.mask, axis=0))) + jnp.mean(
-        jnp.abs(jnp.diff(view.mask, axis=1))
-    )
+    down = jnp.mean(jnp.abs(jnp.diff(view.mask, axis=0)))
+    across = jnp.mean(jnp.abs(jnp.diff(view.mask, axis=1)))
+    return down + across
 
 
-def rest_share(view: View) -> Float[Array, ""]:
-    """max(0, (g' - n) / (a - n)), averaged over the node's elements, with g' on the rest: what the
-    mask has left outside.
+def complement_activity(view: View) -> Float[Array, ""]:
+    """max(0, (g' - n) / (a - n)), averaged over the node's elements, with g' on the complement.
 
-    1 where the rest activates the node as the original does, 0 where it does so no more than the
-    fill."""
-    if view.rest is None:
-        raise InputError("this view has no rest: mark the term that looks at it by needs_rest=True")
-    towards = (view.rest - view.nothing) * jnp.sign(view.reference - view.nothing)
-    return jnp.mean(jnp.maximum(towards, 0.0) / _range(view))
+    What the mask has missed: 1 where the complement activates the node as the original does, 0
+    where no more than the fill does.
+    """
+    if view.complement_activation is None:
+        raise InputError(
+            "this view has no complement_activation: mark the term that reads it by needs_rest=True"
+        )
+    activity = view.complement_activation - view.fill_activation
+    activity = activity * jnp.sign(view.reference - view.fill_activation)
+    return jnp.mean(jnp.maximum(activity, 0.0) / _range(view))
 
 
 def _range(view: View) -> Array:
-    return jnp.maximum(jnp.abs(view.reference - view.nothing), EPSILON)
+    return jnp.maximum(jnp.abs(view.reference - view.fill_activation), EPSILON)
 
 
+# These names are settings in files and columns of stored results ("term_lost_share"). A run that
+# goes on must write the columns that it began with, and names also order the terms of a compiled
+# program, so they stay where a function gets a better name.
 DISTANCES: dict[str, Callable[[View], Float[Array, ""]]] = {
     "absolute": absolute,
     "squared": squared,
     "relative": relative,
-    "share": share,
-    "lost_share": lost_share,
+    "share": relative_change,
+    "lost_share": relative_drop,
     "shortfall": shortfall,
     "kl": kl,
     "cross_entropy": cross_entropy,
@@ -177,11 +195,11 @@ DISTANCES: dict[str, Callable[[View], Float[Array, ""]]] = {
 TERMS = DISTANCES | {
     "area": mask_area,
     "late_area": late_area,
-    "surprise": surprise,
+    "surprise": negative_log_likelihood,
     "total_variation": mask_variation,
-    "removal": rest_share,
+    "removal": complement_activity,
 }
-OF_REST = frozenset({rest_share})
+COMPLEMENT_TERMS = frozenset({"removal"})
 
 
 def consistency(distance: str = "lost_share", weight: Scalar = 1.0) -> Term:
@@ -202,9 +220,8 @@ def total_variation(weight: Scalar = 0.1) -> Term:
 
 
 def removal(weight: Scalar = 1.0) -> Term:
-    """Nothing that activates the node may be left outside the mask; costs a second evaluation a
-    step."""
-    return Term(weight, "removal", rest_share, needs_rest=True)
+    """The complement must not activate the node; costs a second evaluation a step."""
+    return Term(weight, "removal", complement_activity, needs_rest=True)
 
 
 def term(
@@ -214,41 +231,39 @@ def term(
     *,
     needs_rest: bool = False,
 ) -> Term:
-    """A term of your own: any function of a `View` that returns a scalar to be made small."""
+    """A term of your own: any function of a `View` that returns a scalar to minimize."""
     return Term(weight, name or str(getattr(function, "__name__", "term")), function, needs_rest)
 
 
 def from_mapping(weights: Mapping[str, Any]) -> tuple[Term, ...]:
-    """Terms from names and weights, as a config file writes them. Raises InputError for an unknown
-    name.
+    """Terms from names and weights, as a config file writes them.
 
     A name may be that of your own function (`mdm_jax.plugins`), such as "my_terms.py:edges"; one
-    that looks at `View.rest` says so by an attribute of its own, `edges.needs_rest = True`."""
-    return tuple(Term(float(weight), name, *_named(name)) for name, weight in weights.items())
+    that reads `View.complement_activation` says so by its attribute `edges.needs_rest = True`. Raises InputError for an unknown name.
+    """
+    return tuple(_from_name(name, float(weight)) for name, weight in weights.items())
 
 
-def _named(name: str) -> tuple[Callable[[View], Float[Array, ""]], bool]:
-    """A term's function, and whether it needs the rest."""
+def _from_name(name: str, weight: float) -> Term:
     if name in TERMS:
-        return TERMS[name], TERMS[name] in OF_REST
+        return Term(weight, name, TERMS[name], name in COMPLEMENT_TERMS)
     if not plugins.is_name(name):
         raise unknown("objective term", name, TERMS)
     function = plugins.find(name, "objective term")
-    return function, bool(getattr(function, "needs_rest", False))
+    return Term(weight, name, function, bool(getattr(function, "needs_rest", False)))
 
 
 def check(terms: Sequence[Term]) -> None:
-    """Raises InputError for no terms, two of one name, or a weight that is negative or not
-    finite."""
+    """Raises InputError for no terms, two of one name, or a weight below 0 or not finite."""
     if not terms:
         raise InputError("the objective has no terms: give for example (consistency(), area(30.0))")
     names = [each.name for each in terms]
     if len(set(names)) < len(names):
         raise InputError(f"two objective terms are named alike in {names}: give each its own name")
     for each in terms:
-        if not isinstance(each.weight, jax.core.Tracer) and not (
-            np.isfinite(each.weight) and each.weight >= 0
-        ):
+        if isinstance(each.weight, jax.core.Tracer):
+            continue
+        if not (np.isfinite(each.weight) and each.weight >= 0):
             raise InputError(
                 f"the weight of {each.name!r} is {each.weight}: give a finite number that is not"
                 " negative"
@@ -256,8 +271,7 @@ def check(terms: Sequence[Term]) -> None:
 
 
 def check_node(terms: Sequence[Term], node: Any) -> None:
-    """Raises InputError for a divergence on a node that is neither a probability nor a vector of
-    logits."""
+    """Raises InputError for a divergence on a node that is no probability and no logits."""
     unfit = [each.name for each in terms if each.function in (kl, cross_entropy)]
     if unfit and node in ("logit", "log_odds"):
         raise InputError(
@@ -280,15 +294,30 @@ def total(
                 f"the objective term {name!r} has the shape {shape}: return one number, such as its"
                 " mean"
             )
-    return sum((each.weight * values[each.name] for each in terms), jnp.zeros(())), values
+    weighted = (each.weight * values[each.name] for each in terms)
+    return sum(weighted, jnp.zeros(())), values
 
 
 def _distributions(view: View) -> tuple[Array, Array, Array]:
-    """p, log p and log q along the last axis, for vector (logits) and scalar (probability)
-    nodes."""
+    """p, log p and log q along the last axis, of vector (logits) or scalar (probability) nodes."""
     if view.reference.ndim:
-        log_p, log_q = jax.nn.log_softmax(view.reference), jax.nn.log_softmax(view.activation)
+        log_p = jax.nn.log_softmax(view.reference)
+        log_q = jax.nn.log_softmax(view.activation)
     else:
-        p, q = (jnp.clip(a, EPSILON, 1 - EPSILON) for a in (view.reference, view.activation))
-        log_p, log_q = jnp.log(jnp.stack([p, 1 - p])), jnp.log(jnp.stack([q, 1 - q]))
+        p = jnp.clip(view.reference, EPSILON, 1 - EPSILON)
+        q = jnp.clip(view.activation, EPSILON, 1 - EPSILON)
+        log_p = jnp.log(jnp.stack([p, 1 - p]))
+        log_q = jnp.log(jnp.stack([q, 1 - q]))
     return jnp.exp(log_p), log_p, log_q
+
+
+RENAMED = {
+    "lost_share": "relative_drop",
+    "share": "relative_change",
+    "surprise": "negative_log_likelihood",
+    "rest_share": "complement_activity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

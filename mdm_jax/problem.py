@@ -22,13 +22,13 @@ class Problem(NamedTuple):
     """One image's problem: all that stays the same while it is solved."""
 
     image: Image
-    backdrop: Image
+    background: Image
     """the fill, drawn once"""
     target: Int[Array, ""]
     reference: Float[Array, "..."]
     """node on the original image"""
-    nothing: Float[Array, "..."]
-    """node on the backdrop alone"""
+    fill_activation: Float[Array, "..."]
+    """node on the background alone"""
     key: Key[Array, ""]
 
 
@@ -41,22 +41,21 @@ def begin(
     key: Key[Array, ""],
     fill: Any = "mean",
 ) -> Problem:
-    """State the problem: draw the fill (of several the first), choose the target and take the
-    reference activation.
+    """State the problem: draw the fill, choose the target, evaluate the reference activation.
 
-    Two forward evaluations.
+    Of several fills the first is drawn. Two forward evaluations.
     """
     fill_key, key = jax.random.split(key)
-    backdrop = fills.drawn(fills.in_turn(fill)[0], image, key=fill_key)
-    whole, nothing = _unstack(predict(jnp.stack([image, backdrop])))
-    target = choose_target(node, whole, target)
+    background = fills.draw(fills.resolve_turns(fill)[0], image, key=fill_key)
+    image_outputs, fill_outputs = _unstack(predict(jnp.stack([image, background])))
+    target = choose_target(node, image_outputs, target)
     return Problem(
-        image,
-        backdrop,
-        target,
-        activation(node, whole, target),
-        activation(node, nothing, target),
-        key,
+        image=image,
+        background=background,
+        target=target,
+        reference=activation(node, image_outputs, target),
+        fill_activation=activation(node, fill_outputs, target),
+        key=key,
     )
 
 
@@ -71,20 +70,22 @@ def report(
     forwards: Int[Array, ""] | int = 0,
     **solved: Any,
 ) -> Info:
-    """The diagnostics of an answer, whose `mask` in [0, 1] is what is kept (one forward
-    evaluation).
+    """The diagnostics of an answer, whose `mask` in [0, 1] is what is kept.
 
-    `evaluations` and `forwards` are the method's own; the `FORWARDS` of this report are added.
-    `solved` holds the objective, the terms and the steps of a method that optimizes."""
-    image, backdrop, target, reference, nothing, _ = problem
-    (through,) = _unstack(predict(blend(mask[None], image, backdrop)))
-    masked = activation(node, through, target)
-    constant = _same(reference, masked) & _same(reference, nothing)
+    One forward evaluation. `evaluations` and `forwards` are the method's own; the `FORWARDS` of
+    this report are added. `solved` holds the objective, the terms and the steps of a method that
+    optimizes.
+    """
+    background, target = problem.background, problem.target
+    reference, fill_activation = problem.reference, problem.fill_activation
+    (outputs,) = _unstack(predict(blend(mask[None], problem.image, background)))
+    masked_activation = activation(node, outputs, target)
+    constant = _is_same(reference, masked_activation) & _is_same(reference, fill_activation)
     return Info(
         target=target,
         activation=reference,
-        activation_masked=masked,
-        activation_fill=nothing,
+        activation_masked=masked_activation,
+        activation_fill=fill_activation,
         kept_area=mask.mean(),
         evaluations=jnp.int32(evaluations),
         forwards=jnp.int32(forwards) + FORWARDS,
@@ -97,41 +98,50 @@ def activation(node: str | Node, outputs: Any, target: Int[Array, ""]) -> Float[
     """The node's activation in float32, NaN where the network's own output is not finite.
 
     The outputs themselves are looked at, because XLA's softmax on CPU can turn NaN logits into
-    ordinary numbers."""
+    ordinary numbers.
+    """
     head = nodes.logits_of(outputs) if nodes.has_logits(outputs) else outputs
     inexact = [leaf for leaf in jax.tree.leaves(head) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in inexact])) if inexact else True
+    finite: Any = True
+    if inexact:
+        finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in inexact]))
     return jnp.where(finite, nodes.resolve(node)(outputs, target).astype(jnp.float32), jnp.nan)
 
 
-def blend(seen: Float[Array, "v h w"], image: Image, backdrop: Image) -> Float[Array, "v h w c"]:
+def blend(masks: Float[Array, "v h w"], image: Image, background: Image) -> Float[Array, "v h w c"]:
     """Masked images, M * x + (1 - M) * b."""
-    return seen[..., None] * image + (1.0 - seen[..., None]) * backdrop
+    return masks[..., None] * image + (1.0 - masks[..., None]) * background
 
 
 def choose_target(
     node: str | Node, outputs: Any, target: Int[Array, ""] | int | None
 ) -> Int[Array, ""]:
-    """The target to explain: `target`, or the network's (or the node's own) first choice where it
-    is None or negative."""
+    """The target to explain: `target`, or the first choice where it is None or negative.
+
+    The first choice is the network's class, or the node's own.
+    """
     count = nodes.targets_of(node, outputs)
     if target is not None and count is None:
         return jnp.int32(target)
     if isinstance(target, int | np.integer) and count is not None and target >= count:
         raise out_of_range(node, int(target), count)
     first = nodes.first_target(node, outputs)
-    return first if target is None else jnp.where(target < 0, first, target).astype(jnp.int32)
+    if target is None:
+        return first
+    return jnp.where(target < 0, first, target).astype(jnp.int32)
 
 
 def check_targets(
     targets: Any, n: int, outputs: Any, node: str | Node = "probability"
 ) -> np.ndarray:
-    """Targets [n] as int32, -1 for the first choice. Raises InputError outside the classes or for
-    another length."""
+    """Targets [n] as int32, -1 for the first choice.
+
+    Raises InputError for a target outside the classes, or another number of targets.
+    """
     count = nodes.targets_of(node, outputs)
     if targets is None:
         if count is None:
-            nodes.logits_of(outputs)
+            nodes.logits_of(outputs)  # raises: a first choice needs logits
         return np.full(n, -1, np.int32)
     chosen = np.asarray(targets)
     if not np.issubdtype(chosen.dtype, np.integer) or chosen.shape not in {(), (n,)}:
@@ -162,5 +172,5 @@ def _unstack(outputs: Any) -> list[Any]:
     return [jax.tree.map(lambda leaf: leaf[i], outputs) for i in range(n)]  # noqa: B023 (used at once)
 
 
-def _same(a: Float[Array, "..."], b: Float[Array, "..."]) -> Array:
+def _is_same(a: Float[Array, "..."], b: Float[Array, "..."]) -> Array:
     return jnp.all(jnp.abs(a - b) <= 1e-6 * jnp.abs(a))

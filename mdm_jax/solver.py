@@ -2,7 +2,8 @@
 
 `make(...)` returns a pair of pure functions, `init(parameters) -> State` and `step(state, key) ->
 (State, Record)`; `run_fixed` and `run_until` drive them. All are written for ONE problem: `vmap`
-solves many, and what happens to one leaves the others untouched."""
+solves many, and what happens to one leaves the others untouched.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +31,11 @@ class State(NamedTuple):
 
     parameters: PyTree
     optimizer: optax.OptState
-    first: Float[Array, ""]
+    first_value: Float[Array, ""]
     """objective at the start, the scale of the tolerance"""
-    mark: Float[Array, ""]
+    reference_value: Float[Array, ""]
     """objective when it last improved by the tolerance"""
-    stale: Int[Array, ""]
-    """steps since then"""
+    steps_without_improvement: Int[Array, ""]
     steps: Int[Array, ""]
     evaluations: Int[Array, ""]
     """objective-and-gradient evaluations, those of a line search included"""
@@ -70,34 +70,35 @@ def make(
     patience: int = 5,
     earliest: Scalar = 0,
 ) -> Solver:
-    """A solver of one problem by any optax optimizer; `project` maps parameters back to the
-    feasible set.
+    """A solver of one problem by any optax optimizer.
 
-    A step that meets a NaN or infinity keeps the parameters and sets `Status.NOT_FINITE` for good.
-    A problem has converged when for `patience` steps after step `earliest` the objective has not
-    fallen by `tolerance` times its value at the start."""
+    `project` maps parameters back to the feasible set. A step that meets a NaN or infinity keeps
+    the parameters and sets `Status.NOT_FINITE` for good. A problem has converged when for
+    `patience` steps after step `earliest` the objective has not fallen by `tolerance` times its
+    value at the start.
+    """
     optimizer = optax.with_extra_args_support(optimizer)
     value_and_gradient = canonical(jax.value_and_grad(objective, has_aux=True))
 
     def init(parameters: PyTree) -> State:
         shapes = jax.eval_shape(objective, parameters, jax.random.key(0), jnp.int32(0))
-        nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
+        not_evaluated = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
         return State(
             parameters=parameters,
             optimizer=optimizer.init(parameters),
-            first=jnp.inf * jnp.ones(()),
-            mark=jnp.inf * jnp.ones(()),
-            stale=jnp.int32(0),
+            first_value=jnp.inf * jnp.ones(()),
+            reference_value=jnp.inf * jnp.ones(()),
+            steps_without_improvement=jnp.int32(0),
             steps=jnp.int32(0),
             evaluations=jnp.int32(0),
             status=jnp.int32(Status.OUT_OF_STEPS),
-            last=Record(parameters, *nothing),
-            best=Record(parameters, *nothing),
+            last=Record(parameters, *not_evaluated),
+            best=Record(parameters, *not_evaluated),
         )
 
     def step(state: State, key: Key[Array, ""]) -> tuple[State, Record]:
         (value, terms), gradient = value_and_gradient(state.parameters, key, state.steps)
-        updates, moved = optimizer.update(
+        updates, optimizer_state = optimizer.update(
             gradient,
             state.optimizer,
             state.parameters,
@@ -108,29 +109,33 @@ def make(
         parameters = project(optax.apply_updates(state.parameters, updates))
         record = Record(state.parameters, value, terms)
 
-        first = jnp.where(state.steps == 0, value, state.first)
-        improved = (state.steps <= earliest) | (value < state.mark - tolerance * jnp.abs(first))
-        stale = jnp.where(improved, 0, state.stale + 1)
-        converged = jnp.where(
-            stale >= patience, jnp.int32(Status.CONVERGED), jnp.int32(Status.OUT_OF_STEPS)
+        first_value = jnp.where(state.steps == 0, value, state.first_value)
+        is_early = state.steps <= earliest
+        enough = state.reference_value - tolerance * jnp.abs(first_value)
+        improved = is_early | (value < enough)
+        steps_without = jnp.where(improved, 0, state.steps_without_improvement + 1)
+        status = jnp.where(
+            steps_without >= patience, jnp.int32(Status.CONVERGED), jnp.int32(Status.OUT_OF_STEPS)
         )
         after = State(
             parameters=parameters,
-            optimizer=moved,
-            first=first,
-            mark=jnp.where(improved, value, state.mark),
-            stale=stale,
+            optimizer=optimizer_state,
+            first_value=first_value,
+            reference_value=jnp.where(improved, value, state.reference_value),
+            steps_without_improvement=steps_without,
             steps=state.steps + 1,
-            evaluations=state.evaluations + 1 + _line_search_evaluations(moved),
-            status=converged,
+            evaluations=state.evaluations + 1 + _line_search_evaluations(optimizer_state),
+            status=status,
             last=record,
-            best=choose((state.steps == 0) | (value < state.best.objective), record, state.best),
+            best=select((state.steps == 0) | (value < state.best.objective), record, state.best),
         )
         failed = state._replace(
             status=jnp.int32(Status.NOT_FINITE), evaluations=state.evaluations + 1
         )
-        sound = _all_finite((value, gradient, parameters)) & (state.status != Status.NOT_FINITE)
-        return choose(sound, after, failed), record
+        # a problem that failed once stays failed, even if its next value is finite again
+        is_finite = _all_finite((value, gradient, parameters))
+        succeeded = is_finite & (state.status != Status.NOT_FINITE)
+        return select(succeeded, after, failed), record
 
     return Solver(init, step)
 
@@ -138,8 +143,10 @@ def make(
 def run_fixed(
     solver: Solver, parameters: PyTree, *, steps: int, key: Key[Array, ""], record: bool = False
 ) -> tuple[State, Record | None]:
-    """Exactly `steps` steps by `lax.scan`; with `record`, every step's `Record`, stacked along a
-    leading axis."""
+    """Exactly `steps` steps by `lax.scan`.
+
+    With `record`, every step's `Record` too, stacked along a leading axis.
+    """
 
     def body(state: State, step_key: Key[Array, ""]) -> tuple[State, Record | None]:
         state, each = solver.step(state, step_key)
@@ -151,47 +158,47 @@ def run_fixed(
 def run_until(
     solver: Solver, parameters: PyTree, *, steps: int, key: Key[Array, ""], record: bool = False
 ) -> tuple[State, Record | None]:
-    """Until converged or not finite, at most `steps` steps; ends at the lowest objective that was
-    met on the way.
+    """Until converged or not finite, at most `steps` steps; ends at the lowest objective met.
 
     Runs in `lax.while_loop`, or, where a record is wanted, in `lax.scan`: entries after the last
-    step repeat it."""
+    step repeat it.
+    """
     keys = step_keys(key, steps)
 
-    def recorded(state: State, step_key: Key[Array, ""]) -> tuple[State, Record]:
-        after = choose(going_on(state, steps), solver.step(state, step_key)[0], state)
+    def step_and_record(state: State, step_key: Key[Array, ""]) -> tuple[State, Record]:
+        continues = should_continue(state, steps)
+        after = select(continues, solver.step(state, step_key)[0], state)
         return after, after.last
 
     state = solver.init(parameters)
     if record:
-        state, records = jax.lax.scan(recorded, state, keys)
+        state, records = jax.lax.scan(step_and_record, state, keys)
     else:
         state = jax.lax.while_loop(
-            lambda state: going_on(state, steps),
+            lambda state: should_continue(state, steps),
             lambda state: solver.step(state, keys[state.steps])[0],
             state,
         )
         records = None
-    return at_best(state), records
+    return restore_best(state), records
 
 
-def going_on(state: State, steps: int, *, until_converged: bool = True) -> Bool[Array, ""]:
+def should_continue(state: State, steps: int, *, until_converged: bool = True) -> Bool[Array, ""]:
     """Whether a problem is neither out of steps nor failed nor, where that ends it, converged."""
-    open_ended = (
-        state.status == Status.OUT_OF_STEPS
-        if until_converged
-        else state.status != Status.NOT_FINITE
-    )
-    return open_ended & (state.steps < steps)
+    if until_converged:
+        unfinished = state.status == Status.OUT_OF_STEPS
+    else:
+        unfinished = state.status != Status.NOT_FINITE
+    return unfinished & (state.steps < steps)
 
 
-def choose(condition: Bool[Array, ""], yes: Tree, no: Tree) -> Tree:
-    """One of two pytrees, by a condition that is known only in the program."""
+def select(condition: Bool[Array, ""], yes: Tree, no: Tree) -> Tree:
+    """One of two pytrees, by a condition that is traced."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def at_best(state: State) -> State:
-    """The state at the lowest objective that was met on the way."""
+def restore_best(state: State) -> State:
+    """The state with the parameters of the lowest objective met."""
     return state._replace(parameters=state.best.parameters, last=state.best)
 
 
@@ -200,7 +207,6 @@ def _all_finite(tree: PyTree) -> Bool[Array, ""]:
 
 
 def _line_search_evaluations(state: optax.OptState) -> Int[Array, ""] | int:
-    """What a line search (as in `optax.lbfgs`) spent on the step, read from its state; zero for
-    other optimizers."""
-    spent = optax.tree.get_all_with_path(state, "num_linesearch_steps")
-    return sum((count for _, count in spent), jnp.int32(0))
+    """Evaluations of the step's line search (as of `optax.lbfgs`), zero for other optimizers."""
+    counts = optax.tree.get_all_with_path(state, "num_linesearch_steps")
+    return sum((count for _, count in counts), jnp.int32(0))

@@ -65,7 +65,7 @@ def main(config: Config) -> None:
     ]
     shape = (image.shape[0], image.shape[1])
     stacked = np.stack(
-        [mdm.stacked(tuple(map(jnp.asarray, each)), shape, settings) for each in vectors]
+        [mdm.stacked_mask(tuple(map(jnp.asarray, each)), shape, settings) for each in vectors]
     )
     problem = begin(
         network,
@@ -75,11 +75,11 @@ def main(config: Config) -> None:
         key=jax.random.fold_in(key, config.number),
         fill=settings.fill,
     )
-    outputs = network(blend(jnp.asarray(stacked), image, problem.backdrop))
+    outputs = network(blend(jnp.asarray(stacked), image, problem.background))
     kept = np.asarray(
         jax.vmap(lambda each: activation("probability", each, problem.target))(outputs)
     )
-    figure = draw(config, example, found, masks, stacked, np.asarray(problem.backdrop), kept)
+    figure = draw(config, example, found, masks, stacked, np.asarray(problem.background), kept)
     steps, (before, after) = (
         len(stacked) - 1,
         (float(found.info.activation), float(found.info.activation_masked)),
@@ -104,7 +104,7 @@ def states(found: Explanation) -> list[tuple[np.ndarray, ...]]:
     ]
 
 
-def draw(config, example, found: Explanation, masks, stacked, backdrop, kept) -> Figure:
+def draw(config, example, found: Explanation, masks, stacked, background, kept) -> Figure:
     steps, scales = len(stacked) - 1, len(found.mask_vectors)
     chosen = sorted({round(steps * share) for share in np.linspace(0, 1, config.columns) ** 1.7})
     figure = look.begin(
@@ -120,7 +120,7 @@ def draw(config, example, found: Explanation, masks, stacked, backdrop, kept) ->
     look.show(
         whole, image, above="image", below=f"p(“{int(info.target)}”) = {float(info.activation):.2f}"
     )
-    look.show(behind, backdrop, above="fill", below=f"p = {float(info.activation_fill):.2f}")
+    look.show(behind, background, above="fill", below=f"p = {float(info.activation_fill):.2f}")
     look.heat(result, image, found.saliency, example.mask, above="saliency", below="digit outlined")
 
     grid = middle.subplots(scales + 2, len(chosen), squeeze=False)
@@ -128,7 +128,7 @@ def draw(config, example, found: Explanation, masks, stacked, backdrop, kept) ->
         name = "start" if step == 0 else f"after step {step}" if column == 1 else f"step {step}"
         for row, (line, mask) in enumerate(zip(grid[:, column], [*masks[step], stacked[step]])):
             look.show(line, mask, above=name if row == 0 else "")
-        seen = stacked[step][..., None] * image + (1 - stacked[step][..., None]) * backdrop
+        seen = stacked[step][..., None] * image + (1 - stacked[step][..., None]) * background
         look.show(
             grid[-1, column],
             np.clip(seen, 0, 1),

@@ -145,7 +145,7 @@ def exchanged(
 
     The mask is the one that the saliency map is stretched from.
     """
-    kept, fill = {}, fills.in_turn(settings.fill)[0]
+    kept, fill = {}, fills.resolve_turns(settings.fill)[0]
     behind = np.stack(
         [
             fill(jnp.asarray(image), key=jax.random.key(number))
@@ -170,7 +170,9 @@ def probability(network: Any, images: Any, labels: Any) -> Any:
 
 def through(vectors: Any, shape: tuple[int, int], settings: MDMConfig) -> np.ndarray:
     """The stacked masks [n, h, w] that the images are seen through."""
-    return np.asarray(jax.jit(jax.vmap(lambda each: mdm.stacked(each, shape, settings)))(vectors))
+    return np.asarray(
+        jax.jit(jax.vmap(lambda each: mdm.stacked_mask(each, shape, settings)))(vectors)
+    )
 
 
 def report(own: Any, between: Any, seen: Any, count: int, config: Config) -> None:

@@ -38,7 +38,7 @@ from experiments.figures import figure_look as look
 from mdm_jax import prototypes
 from mdm_jax.data.network_input import spread
 from mdm_jax.evaluation.statistics import Interval, estimate
-from mdm_jax.fills import neutral
+from mdm_jax.fills import neutral_color
 from mdm_jax.metrics.metric import mean
 from mdm_jax.models.pretrained import EMBEDDED
 from mdm_jax.prototypes.boxes import top_share
@@ -108,7 +108,7 @@ def search(name: str, config: Config) -> Found:
     found = prototypes.find(
         network, images, numbers, regions=regions, key=config.seed, ids=numbers.tolist()
     )
-    gray = np.asarray(neutral(network, images.shape[-1]))
+    gray = np.asarray(neutral_color(network, images.shape[-1]))
     region = jax.jit(jax.vmap(lambda saliency: top_share(saliency, config.share)))
     whole, nothing = (
         similar(network, each, numbers) for each in (images, np.broadcast_to(gray, images.shape))

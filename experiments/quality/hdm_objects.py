@@ -66,7 +66,7 @@ from mdm_jax import explain, load_model
 from mdm_jax.cli.console import Report
 from mdm_jax.data.digits import Digits
 from mdm_jax.data.network_input import spread
-from mdm_jax.hdm import HDMConfig, rendered
+from mdm_jax.hdm import HDMConfig, superposed_mask
 from mdm_jax.metrics.localization import box_mask
 from mdm_jax.metrics.objects import MOST, object_masks, which_found
 from mdm_jax.storage.atomic import check_writable
@@ -158,7 +158,7 @@ def drawn(model: str, count: int, config: HDMConfig) -> Figure:
             panels.append(
                 (
                     f"round {r + 1}, weight {weight:.2f}",
-                    np.asarray(rendered(vectors, images.shape[1:3])),
+                    np.asarray(superposed_mask(vectors, images.shape[1:3])),
                 )
             )
         panels.append((f"HDM ({cost['HDM']})", hdm.saliency[row]))

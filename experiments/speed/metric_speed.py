@@ -163,7 +163,7 @@ def seconds(function: Callable[[], Any], repeats: int) -> tuple[float, Any]:
 
 def main(config: Config) -> None:
     predict, rng = load_model(config.network), np.random.default_rng(0)
-    neutral = np.asarray(fills.neutral(predict, 3))
+    neutral = np.asarray(fills.neutral_color(predict, 3))
     noise = rng.normal(size=(2, config.images, config.side, config.side, 3))
     images = np.clip(0.5 + scipy.ndimage.gaussian_filter(noise[0], (0, 3, 3, 0)) * 3, 0, 1).astype(
         np.float32

@@ -18,11 +18,11 @@ ZERO = "zero"
 def absence(predict: Predict, image: Image, baseline: Any, *, key: Key[Array, ""]) -> Image:
     """The baseline x' [h, w, c] in [0, 1] of one image.
 
-    "zero" is the color that the network sees as zero (`fills.neutral`): what others obtain who set
+    "zero" is the color that the network sees as zero (`fills.neutral_color`): what others obtain who set
     pixels to zero after the images were normalized. Otherwise a fill of `mdm_jax.fills`: "black",
     "blur", ..., a color, an image or a function."""
     if isinstance(baseline, str) and baseline == ZERO:
-        return jnp.broadcast_to(fills.neutral(predict, image.shape[-1]), image.shape).astype(
+        return jnp.broadcast_to(fills.neutral_color(predict, image.shape[-1]), image.shape).astype(
             image.dtype
         )
     return fills.resolve(baseline)(image, key=key)

@@ -114,7 +114,7 @@ def explain(
     config that cannot be."""
     config = config or ExtremalPerturbationConfig()
     config.check()
-    pyramid = blurred(image, fills.neutral(predict, image.shape[-1]), config)
+    pyramid = blurred(image, fills.neutral_color(predict, image.shape[-1]), config)
     problem = begin(predict, image, target, node=node, key=key, fill=pyramid[0])
     scale = scale_of(image)
     smooth = smoother(

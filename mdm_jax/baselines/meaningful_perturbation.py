@@ -103,8 +103,8 @@ def explain(
         mask: Float[Array, "_h _w"], key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Array, dict[str, Array]]:
         del step
-        whole, backdrop = _shifted(image, key, jitter), _shifted(problem.backdrop, key, jitter)
-        outputs = predict(blend(rendered(mask, image, config)[None], whole, backdrop))
+        whole, background = _shifted(image, key, jitter), _shifted(problem.background, key, jitter)
+        outputs = predict(blend(rendered(mask, image, config)[None], whole, background))
         terms = {
             "score": (
                 activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target).sum()
@@ -155,14 +155,14 @@ def first_mask(
 
     Of all circles the first for which (g_r - g_last) / (g_0 - g_last) < threshold, else the
     largest."""
-    image, backdrop, target, *_ = problem
+    image, background, target, *_ = problem
     cells = [round(config.cells * side / min(image.shape[:2])) for side in image.shape[:2]]
     if config.start == "ones":
         return jnp.ones(cells), 0
     circles = 1.0 - _circles((image.shape[0], image.shape[1]), scale_of(image))
 
     def score(circle: Float[Array, "h w"]) -> Array:
-        outputs = predict(blend(circle[None], image, backdrop))
+        outputs = predict(blend(circle[None], image, background))
         return activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), target).sum()
 
     scores = jax.lax.map(canonical(score), jnp.asarray(circles), batch_size=5)

@@ -77,14 +77,14 @@ def explain(
     config = config or OcclusionConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
-    backdrop = absence(predict, image, config.baseline, key=stated.key)
+    background = absence(predict, image, config.baseline, key=stated.key)
     shape = (image.shape[0], image.shape[1])
     window, stride = resolve(config, shape)
     corners = positions(shape, window, stride)
 
     def drop(corner: Int[Array, "2"]) -> Array:
         inside = covered(corner, window, shape)
-        outputs = predict(jnp.where(inside[..., None], backdrop, image)[None])
+        outputs = predict(jnp.where(inside[..., None], background, image)[None])
         score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), stated.target)
         return (stated.reference - score).sum() * inside
 

@@ -78,12 +78,12 @@ def explain(
             f"cells is {config.cells}: give at most the image's {min(height, width)} pixels"
         )
     stated = begin(predict, image, target, node=node, key=key)
-    backdrop_key, key = jax.random.split(stated.key)
-    backdrop = absence(predict, image, config.baseline, key=backdrop_key)
+    background_key, key = jax.random.split(stated.key)
+    background = absence(predict, image, config.baseline, key=background_key)
 
     def weighed(own: Key[Array, ""]) -> tuple[Array, Array]:
         mask = draw(config.cells, config.kept, (height, width), key=own)
-        outputs = predict(blend(mask[None], image, backdrop))
+        outputs = predict(blend(mask[None], image, background))
         score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), stated.target)
         return score.sum() * mask, mask
 

@@ -65,12 +65,12 @@ def explain(
     channel and one for the maps.
 
     H_k is channel k resized to the image and stretched to [0, 1]; b is the network's neutral
-    color, what zero is once images are normalized (`fills.neutral`). A constant channel has no H_k
+    color, what zero is once images are normalized (`fills.neutral_color`). A constant channel has no H_k
     and weighs nothing. Image [h, w, c] in [0, 1]. Raises InputError for a network without the
     layer."""
     config = config or ScoreCAMConfig()
     config.check()
-    neutral = fills.neutral(predict, image.shape[-1])
+    neutral = fills.neutral_color(predict, image.shape[-1])
     stated = begin(predict, image, target, node=node, key=key, fill=neutral)
     program = intermediates.trace(predict, image.shape)
     layer = config.layer or intermediates.default_layer(program, image.shape)
@@ -90,7 +90,9 @@ def explain(
         weights = jax.nn.softmax(scores)
     else:
         weights = jnp.where(
-            varies, scores - (stated.nothing.sum() if config.variant == "paper" else 0.0), 0.0
+            varies,
+            scores - (stated.fill_activation.sum() if config.variant == "paper" else 0.0),
+            0.0,
         )
     cam = jnp.tensordot(weights, maps, axes=1, precision=jax.lax.Precision.HIGHEST)
     if config.variant == "original":  # resizing is linear: only the place of the relu differs
@@ -110,13 +112,13 @@ def channel_scores(
 ) -> tuple[Float[Array, " k"], Array]:
     """The node on the image seen through each map, and whether the map varies at all: k forward
     evaluations."""
-    image, backdrop, target, *_ = stated
+    image, background, target, *_ = stated
 
     def one(channel: Float[Array, "gh gw"]) -> tuple[Array, Array]:
         fine = resized(channel, image)
         low, high = fine.min(), fine.max()
         seen = jnp.where(high > low, (fine - low) / jnp.where(high > low, high - low, 1.0), 0.0)
-        outputs = predict(blend(seen[None], image, backdrop))
+        outputs = predict(blend(seen[None], image, background))
         return (
             activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), target).sum(),
             high > low,

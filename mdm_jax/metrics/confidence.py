@@ -59,7 +59,7 @@ def through(
 ) -> Float[Array, "h w c"]:
     """E = M x + (1 - M) n, the image through the map, n the color that the network sees as
     zero."""
-    neutral = jnp.broadcast_to(fills.neutral(predict, image.shape[-1]), image.shape)
+    neutral = jnp.broadcast_to(fills.neutral_color(predict, image.shape[-1]), image.shape)
     return blend(jnp.asarray(kept)[None], jnp.asarray(image), neutral)[0]
 
 

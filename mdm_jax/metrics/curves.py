@@ -60,7 +60,7 @@ def insertion_curve(
     (the network's zero)."""
     if start not in STARTS:
         raise unknown("start", start, STARTS)
-    neutral = fills.neutral(predict, image.shape[-1])
+    neutral = fills.neutral_color(predict, image.shape[-1])
     begin = rise_blur(image, neutral) if start == "blur" else neutral
     return curve(predict, begin, image, saliency, target, steps=steps, node=node, chunk=chunk)
 
@@ -77,7 +77,7 @@ def deletion_curve(
 ) -> Float[Array, " scores"]:
     """p_0 .. p_K as the most salient pixels turn first into the color that the network sees as
     zero."""
-    neutral = fills.neutral(predict, image.shape[-1])
+    neutral = fills.neutral_color(predict, image.shape[-1])
     return curve(predict, image, neutral, saliency, target, steps=steps, node=node, chunk=chunk)
 
 

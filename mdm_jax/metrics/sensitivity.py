@@ -64,7 +64,7 @@ def sensitivity_n(
             f"sizes are {counts.tolist()} and subsets {subsets}: give sizes from 1 to below the"
             f" {height * width} pixels, and at least 2 subsets of each"
         )
-    neutral = fills.neutral(predict, channels)
+    neutral = fills.neutral_color(predict, channels)
     # every set of a size has as many pixels, so to take the mean off R moves all its sums alike:
     # what is left is what varies
     centerd = jnp.asarray(attribution) - attribution.mean()

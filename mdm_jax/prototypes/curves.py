@@ -75,7 +75,7 @@ def curves(
     """
     image, saliency = jnp.asarray(image), jnp.asarray(saliency)
     place = ranks(saliency)
-    backdrops = jnp.stack(
+    backgrounds = jnp.stack(
         [
             fills_.resolve(fill)(image, key=jax.random.fold_in(key, i))
             for i, fill in enumerate(fills)
@@ -88,7 +88,7 @@ def curves(
     def of_one(which: tuple[Array, Array]) -> Response:
         fill, rung = which
         seen = (place < counts[rung]) == stays[rung]
-        outputs = predict(jnp.where(seen[..., None], image, backdrops[fill])[None])
+        outputs = predict(jnp.where(seen[..., None], image, backgrounds[fill])[None])
         outputs = jax.tree.map(lambda leaf: leaf[0], outputs)
         return Response(*(activation(node, outputs, jnp.asarray(prototype)) for node in NODES))
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.masks import HIGHEST, Size, interpolation
+from mdm_jax.masks import HIGHEST, Size, bilinear_matrix
 from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
@@ -47,7 +47,7 @@ def cubic(cells: int, pixels: int) -> np.ndarray:
 
 INTERPOLATIONS: dict[str, Callable[[int, int], np.ndarray]] = {
     "cubic": cubic,
-    "bilinear": interpolation,
+    "bilinear": bilinear_matrix,
 }
 
 

@@ -48,7 +48,7 @@ class Slot(NamedTuple):
     problem: Problem
     state: solver.State
     chosen: Chosen
-    spent: mdm.Cost
+    start_cost: mdm.Cost
     """by the start"""
 
 
@@ -175,7 +175,7 @@ def _begun(recipe: Recipe, arrays: list[Array], key: Key[Array, ""], questions: 
         chosen = choose(parts.network, question, recipe.ranks)
         own = jax.random.fold_in(key, question.number)
         asked: dict[str, Any] = {"node": parts.node, "key": own}
-        started, spent = mdm.warm_start(
+        started, start_cost = mdm.warm_start(
             parts.network, question.image, chosen.target, config=config, **asked
         )
         problem = begin(parts.network, question.image, chosen.target, fill=config.fill, **asked)
@@ -184,7 +184,7 @@ def _begun(recipe: Recipe, arrays: list[Array], key: Key[Array, ""], questions: 
             problem,
             method.init(mdm.first_parameters(problem, started)),
             chosen,
-            jax.tree.map(jnp.int32, spent),
+            jax.tree.map(jnp.int32, start_cost),
         )
 
     return jax.vmap(one)(questions)
@@ -227,22 +227,24 @@ def advance(
         parts = recipe.parts(arrays)
         config = _config(parts)
 
-        def going_on(state: solver.State) -> Bool[Array, ""]:
-            return solver.going_on(state, config.steps, until_converged=config.until_converged)
+        def should_continue(state: solver.State) -> Bool[Array, ""]:
+            return solver.should_continue(
+                state, config.steps, until_converged=config.until_converged
+            )
 
         def step(problem: Problem, state: solver.State) -> solver.State:
             method = mdm.make_solver(parts.network, problem, node=parts.node, config=config)
             after, _ = method.step(state, step_key(problem.key, state.steps))
-            return solver.choose(going_on(state), after, state)
+            return solver.select(should_continue(state), after, state)
 
         def needed(states: solver.State) -> Bool[Array, ""]:
-            active = jax.vmap(going_on)(states)
+            active = jax.vmap(should_continue)(states)
             return active.any() & ((~active).sum() < quorum[0])
 
         states = jax.lax.while_loop(
             needed, lambda states: jax.vmap(step)(slots.problem, states), slots.state
         )
-        return slots._replace(state=states), ~jax.vmap(going_on)(states)
+        return slots._replace(state=states), ~jax.vmap(should_continue)(states)
 
     return recipe.over_devices(of_device, EVERYWHERE, SPLIT, SPLIT)(arrays, slots, quorum)
 
@@ -256,9 +258,14 @@ def leave(recipe: Recipe, arrays: list[Array], slots: Slot, places: Int[Array, "
         config = _config(parts)
 
         def one(slot: Slot) -> Answer:
-            state = solver.at_best(slot.state) if config.until_converged else slot.state
+            state = solver.restore_best(slot.state) if config.until_converged else slot.state
             explanation = mdm.finish(
-                parts.network, slot.problem, state, node=parts.node, config=config, spent=slot.spent
+                parts.network,
+                slot.problem,
+                state,
+                node=parts.node,
+                config=config,
+                start_cost=slot.start_cost,
             )
             return answer(recipe, explanation, slot.chosen)
 

@@ -41,7 +41,7 @@ def test_the_smooth_mask_and_the_energy_are_those_that_torch_computes(fixture):
         config = ExtremalPerturbationConfig(
             areas=(0.2, 0.5), variant=variant, levels=4, max_blur=3.0 / scale, flip=False
         )
-        pyramid = extremal.blurred(image, fills.neutral(predict, 3), config)
+        pyramid = extremal.blurred(image, fills.neutral_color(predict, 3), config)
         problem = begin(predict, image, int(fixture["targets"][0]), node="logit", key=KEY)
 
         def energy(parameters, pyramid=pyramid, problem=problem, config=config):

@@ -27,7 +27,7 @@ def test_mean_and_colors(image, key):
         fills.resolve(np.array([0.1, 0.2, 0.3]))(image, key=key)[0, 0], [0.1, 0.2, 0.3], rtol=1e-6
     )
     np.testing.assert_allclose(fills.resolve(0.25)(image, key=key), 0.25)
-    np.testing.assert_allclose(fills.given(image / 2)(image, key=key), image / 2)
+    np.testing.assert_allclose(fills.image(image / 2)(image, key=key), image / 2)
 
 
 @pytest.mark.parametrize("sigma", [0.7, 2.0])
@@ -47,7 +47,7 @@ def test_noise_depends_on_its_key(image):
 
 
 def test_a_mixture_draws_one_of_its_fills(image):
-    fill = fills.resolve(("black", 1.0))
+    fill = fills.mixture("black", 1.0)
     drawn = [float(fill(image, key=jax.random.key(seed)).mean()) for seed in range(12)]
     assert set(drawn) == {0.0, 1.0}
     np.testing.assert_array_equal(
@@ -58,7 +58,18 @@ def test_a_mixture_draws_one_of_its_fills(image):
         fills.resolve((1.0, 0.0, 0.0))(image, key=jax.random.key(0))[3, 4], [1.0, 0.0, 0.0]
     )
     with pytest.raises(InputError, match="did you mean 'blur'"):
-        fills.resolve(("black", "blurr"))
+        fills.mixture("black", "blurr")
+
+
+def test_a_tuple_takes_turns(image, key):
+    first, second = fills.resolve_turns(("black", 1.0))
+    assert float(first(image, key=key).mean()) == 0.0
+    assert float(second(image, key=key).mean()) == 1.0
+    assert len(fills.resolve_turns("blur")) == len(fills.resolve_turns((1.0, 0.0, 0.0))) == 1
+    with pytest.raises(InputError, match="did you mean 'blur'"):
+        fills.resolve_turns(("black", "blurr"))
+    with pytest.raises(InputError, match="take turns from step to step, and here one is needed"):
+        fills.resolve(("black", 1.0, "blur"))
 
 
 def test_any_function_is_a_fill(image, key):

@@ -123,12 +123,12 @@ def test_large_masks_start_from_the_small_ones(images, key):
 
 
 def test_what_is_erased_and_what_a_find_weighs():
-    image, backdrop = jnp.ones((2, 2, 1)), jnp.zeros((2, 2, 1))
+    image, background = jnp.ones((2, 2, 1)), jnp.zeros((2, 2, 1))
     mask = jnp.array([[0.8, 0.4], [0.2, 0.0]])
     np.testing.assert_allclose(
-        hdm.erased(image, mask, backdrop, 2.0)[..., 0], [[0.0, 0.0], [0.5, 1.0]], atol=1e-6
+        hdm.erase(image, mask, background, 2.0)[..., 0], [[0.0, 0.0], [0.5, 1.0]], atol=1e-6
     )
-    weights = hdm.weights_of(jnp.array([0.0, 0.9, 0.05]), jnp.array([1.0, 0.5, 0.9]), 0.1)
+    weights = hdm.region_weights(jnp.array([0.0, 0.9, 0.05]), jnp.array([1.0, 0.5, 0.9]), 0.1)
     np.testing.assert_allclose(weights, [1.0, 0.5, 0.0], atol=1e-6)
 
 

@@ -16,7 +16,7 @@ UNIT = st.floats(0, 1, width=32)
 def test_interpolation_follows_jax_image_resize(cells, pixels):
     vector = np.random.default_rng(0).uniform(size=(cells, 2)).astype(np.float32)
     expected = jax.image.resize(vector, (pixels, 2), "linear", antialias=False)
-    np.testing.assert_allclose(masks.interpolation(cells, pixels) @ vector, expected, atol=1e-6)
+    np.testing.assert_allclose(masks.bilinear_matrix(cells, pixels) @ vector, expected, atol=1e-6)
 
 
 def test_render_of_known_vector():

@@ -45,12 +45,12 @@ def test_a_budget_is_held_and_keeps_the_order(name):
     )
     decode, encode, _ = masks.PARAMETRIZATIONS[name]
     parameters = tuple(map(encode, values))
-    kept = jax.jit(masks.within_budget, static_argnums=2)(parameters, 0.2, name)
+    kept = jax.jit(masks.project_to_area, static_argnums=2)(parameters, 0.2, name)
     assert np.mean([decode(each).mean() for each in kept]) == pytest.approx(0.2, abs=1e-4)
     for before, after in zip(values, map(decode, kept)):
         order = np.argsort(before.ravel())
         assert np.all(np.diff(np.asarray(after).ravel()[order]) >= 0)
-    roomy = masks.within_budget(parameters, 0.95, name)
+    roomy = masks.project_to_area(parameters, 0.95, name)
     jax.tree.map(np.testing.assert_array_equal, roomy, parameters)
 
 
@@ -89,7 +89,7 @@ def test_a_warm_start_is_the_baselines_map_and_is_paid_for(tiny, images, key):
 
 def test_the_images_are_shifted_anew_at_every_step(images, key):
     shown = jnp.asarray(images[:2])
-    drawn = [mdm.shifted(shown, jax.random.fold_in(key, t), 3) for t in range(8)]
+    drawn = [mdm.random_shift(shown, jax.random.fold_in(key, t), 3) for t in range(8)]
     offsets = set()
     for each in drawn:
         found = [

@@ -7,13 +7,13 @@ from jax.test_util import check_grads
 from mdm_jax import InputError, objectives
 
 
-def view(activation, reference, mask=None, nothing=0.0, rest=None):
+def view(activation, reference, mask=None, fill_activation=0.0, complement=None):
     mask = jnp.ones((4, 4)) if mask is None else mask
     image = jnp.zeros((*mask.shape, 3))
-    activation, reference, nothing = (
-        jnp.asarray(value) for value in (activation, reference, nothing)
+    activation, reference, fill_activation = (
+        jnp.asarray(value) for value in (activation, reference, fill_activation)
     )
-    rest = None if rest is None else jnp.asarray(rest)
+    complement = None if complement is None else jnp.asarray(complement)
     return objectives.View(
         mask,
         activation,
@@ -22,9 +22,9 @@ def view(activation, reference, mask=None, nothing=0.0, rest=None):
         image,
         None,
         jnp.int32(0),
-        nothing,
+        fill_activation,
         jnp.float32(0.5),
-        rest,
+        complement,
     )
 
 
@@ -47,25 +47,29 @@ def test_scalar_distances():
 
 
 def test_shares_are_the_same_for_a_similarity_and_a_distance():
-    similarity = view(0.6, 0.8, nothing=0.3, rest=0.4)
-    distance = view(3.0, 1.0, nothing=6.0, rest=5.0)  # small where the image fits
-    assert objectives.share(similarity) == pytest.approx(0.2 / 0.5)
-    assert objectives.share(distance) == pytest.approx(2 / 5)
-    assert objectives.lost_share(similarity) == objectives.share(similarity)
-    assert objectives.lost_share(distance) == objectives.share(distance)
-    assert objectives.lost_share(view(0.76, 0.8, nothing=0.79)) == pytest.approx(
+    similarity = view(0.6, 0.8, fill_activation=0.3, complement=0.4)
+    distance = view(3.0, 1.0, fill_activation=6.0, complement=5.0)  # small where the image fits
+    assert objectives.relative_change(similarity) == pytest.approx(0.2 / 0.5)
+    assert objectives.relative_change(distance) == pytest.approx(2 / 5)
+    assert objectives.relative_drop(similarity) == objectives.relative_change(similarity)
+    assert objectives.relative_drop(distance) == objectives.relative_change(distance)
+    assert objectives.relative_drop(view(0.76, 0.8, fill_activation=0.79)) == pytest.approx(
         0.04 / 0.24, rel=1e-4
     )  # and not 4
-    assert objectives.lost_share(view(0.9, 0.8, nothing=0.3)) == 0  # more similar than the original
-    assert objectives.lost_share(view(0.5, 1.0, nothing=6.0)) == 0  # nearer than the original
-    assert objectives.rest_share(similarity) == pytest.approx(0.1 / 0.5)
-    assert objectives.rest_share(distance) == pytest.approx(1 / 5)
     assert (
-        objectives.rest_share(view(0.6, 0.8, nothing=0.3, rest=0.2)) == 0
-    )  # less than the fill is nothing left
-    assert objectives.rest_share(view(3.0, 1.0, nothing=6.0, rest=7.0)) == 0
+        objectives.relative_drop(view(0.9, 0.8, fill_activation=0.3)) == 0
+    )  # more similar than the original
+    assert (
+        objectives.relative_drop(view(0.5, 1.0, fill_activation=6.0)) == 0
+    )  # nearer than the original
+    assert objectives.complement_activity(similarity) == pytest.approx(0.1 / 0.5)
+    assert objectives.complement_activity(distance) == pytest.approx(1 / 5)
+    assert (
+        objectives.complement_activity(view(0.6, 0.8, fill_activation=0.3, complement=0.2)) == 0
+    )  # less than the fill is nothing missed
+    assert objectives.complement_activity(view(3.0, 1.0, fill_activation=6.0, complement=7.0)) == 0
     with pytest.raises(InputError, match="needs_rest=True"):
-        objectives.rest_share(view(0.6, 0.8))
+        objectives.complement_activity(view(0.6, 0.8))
 
 
 def test_to_activate_more_than_the_original_costs_no_shortfall():
@@ -73,14 +77,14 @@ def test_to_activate_more_than_the_original_costs_no_shortfall():
     assert objectives.shortfall(view([0.5, 3.0], [1.0, 1.0])) == pytest.approx(0.25)
 
 
-def test_surprise_falls_with_the_probability_whatever_the_original_says():
+def test_negative_log_likelihood_falls_with_the_probability_whatever_the_original_says():
     assert (
-        objectives.surprise(view(0.5, 0.8))
-        == objectives.surprise(view(0.5, 0.1))
+        objectives.negative_log_likelihood(view(0.5, 0.8))
+        == objectives.negative_log_likelihood(view(0.5, 0.1))
         == pytest.approx(np.log(2))
     )
-    assert objectives.surprise(view(1.0, 0.8)) == 0
-    assert jnp.isfinite(objectives.surprise(view(0.0, 0.8)))
+    assert objectives.negative_log_likelihood(view(1.0, 0.8)) == 0
+    assert jnp.isfinite(objectives.negative_log_likelihood(view(0.0, 0.8)))
 
 
 def test_late_area_grows_with_the_progress():
@@ -172,3 +176,15 @@ def test_terms_from_a_file():
         objectives.from_mapping({"are": 1.0})
     with pytest.raises(InputError, match="did you mean 'absolute'"):
         objectives.consistency("absolut")
+
+
+def test_names_of_before_are_accepted_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="lost_share is now .*relative_drop"):
+        assert objectives.lost_share is objectives.relative_drop
+    seen = view(0.5, 0.8, fill_activation=0.3, complement=0.4)
+    with pytest.warns(DeprecationWarning, match="View.nothing is now View.fill_activation"):
+        assert seen.nothing == seen.fill_activation
+    with pytest.warns(DeprecationWarning, match="View.rest is now View.complement_activation"):
+        assert seen.rest == seen.complement_activation
+    with pytest.raises(AttributeError, match="no attribute 'share_of'"):
+        objectives.share_of  # noqa: B018

@@ -73,7 +73,7 @@ def test_curves_of_a_linear_network_in_closed_form():
 
 def test_ends_of_the_curves(images):
     neutral = np.full_like(images[0], 0.5)
-    blurred = curves.rise_blur(images[0], fills.neutral(patch_network, 3))
+    blurred = curves.rise_blur(images[0], fills.neutral_color(patch_network, 3))
     whole, gray, soft = jax.nn.softmax(patch_network(jnp.stack([images[0], neutral, blurred])))[
         :, 0
     ]
@@ -190,5 +190,5 @@ def test_adcc_of_known_maps():
 
 
 def test_neutral_is_what_the_network_sees_as_zero():
-    np.testing.assert_allclose(fills.neutral(network(captum()), 3), (0.45, 0.5, 0.4))
-    np.testing.assert_allclose(fills.neutral(patch_network, 3), (0.5, 0.5, 0.5))
+    np.testing.assert_allclose(fills.neutral_color(network(captum()), 3), (0.45, 0.5, 0.4))
+    np.testing.assert_allclose(fills.neutral_color(patch_network, 3), (0.5, 0.5, 0.5))

@@ -41,7 +41,11 @@ def reduced(maps: Float[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n _h _w"]:
     maps = np.ascontiguousarray(maps, np.float32)
     if (height, width) == maps.shape[1:]:
         return maps
-    return masks.averaging(maps.shape[1], height) @ maps @ masks.averaging(maps.shape[2], width).T
+    return (
+        masks.area_average_matrix(maps.shape[1], height)
+        @ maps
+        @ masks.area_average_matrix(maps.shape[2], width).T
+    )
 
 
 def reduced_size(shape: tuple[int, int]) -> tuple[int, int]:
@@ -60,8 +64,8 @@ def stacked(
     total = np.zeros((len(vectors[0]), *shape), np.float32)
     for vector, share in zip(vectors, shares / shares.sum()):
         rows, columns = (
-            masks.interpolation(vector.shape[1], shape[0]),
-            masks.interpolation(vector.shape[2], shape[1]),
+            masks.bilinear_matrix(vector.shape[1], shape[0]),
+            masks.bilinear_matrix(vector.shape[2], shape[1]),
         )
         total += np.float32(share) * (rows @ vector.astype(np.float32) @ columns.T)
     return total
