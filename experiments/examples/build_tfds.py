@@ -1,5 +1,4 @@
-"""Turn a folder of images, with its boxes and masks, into a tfds data set in array_record files;
-needs no TensorFlow.
+"""Turn a folder of images into a tfds data set in array_record files; needs no TensorFlow.
 
     python experiments/examples/build_tfds.py --folder photos --name my_photos --data-dir tfds
 
@@ -8,8 +7,6 @@ of every image are kept, so that the data set gives the same examples as the fol
 large files instead of many small ones:
 
     TFDS_DATA_DIR=tfds mdm train config.toml      with  source = "tfds:my_photos"  below  [data]
-
-Measured on 2 CPU cores: 10,000 JPEG files of 64x64 in 3.3 s, 692 of 160x160 with masks in 0.3 s.
 """
 
 from __future__ import annotations

@@ -1,19 +1,15 @@
-"""MDM beside all baselines on the same images: the maps, how each scores on this image, and what it
-cost.
+"""MDM beside all baselines on the same images: the maps, how each scores, and what it cost.
 
-    python experiments/figures/figure_baselines.py                  # figures/baselines.png, the
-      embedded ResNet
-    python experiments/figures/figure_baselines.py --model vit --out baselines_vit.png     # with
-      the methods of attention
+    python experiments/figures/figure_baselines.py              # docs/images/baselines.png
+    python experiments/figures/figure_baselines.py --model vit --out baselines_vit.png
 
 Under a map: insertion (higher is better) / deletion (lower is better) on that image, the best of an
-image in bold. Under a
-name: the network evaluations of a map in forward passes (one with a gradient counts as three). The
-  images are not chosen but spread evenly over the test split. Methods that a network cannot have
-  are left out and named. RISE takes 1000 masks, not 4000, and the extremal perturbation plays with
-  no flipped copy, as in `benchmark_digits.py`. Takes 80 s of processor time on 2 CPU cores (jax
-  0.10.2), half of it the extremal perturbation; prints means over the images drawn, which are too
-  few to compare by."""
+image in bold. Under a name: the network evaluations of a map in forward passes (one with a gradient
+counts as three). The images are not chosen but spread evenly over the test split. Methods that a
+network cannot have are left out and named. RISE takes 1000 masks, not 4000, and the extremal
+perturbation plays with no flipped copy, as in `benchmark_digits.py`. The means that it prints are
+over the images drawn, which are too few to compare by, so they are not among the results.
+"""
 
 from __future__ import annotations
 

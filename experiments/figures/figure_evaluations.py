@@ -1,50 +1,16 @@
-"""Quality against network evaluations: MDM at several numbers of steps and its presets, and the
-baselines at several costs.
+r"""Quality against network evaluations: MDM at several numbers of steps, and the baselines.
 
-    python experiments/figures/figure_evaluations.py                # figures/evaluations.png and
-      the table, 48 digits
-    python experiments/figures/figure_evaluations.py --count 300 --model vit --out
-      evaluations_vit.png
+    python experiments/figures/figure_evaluations.py            # docs/images/evaluations.png
+    python experiments/figures/figure_evaluations.py --count 300 --model vit \
+        --out evaluations_vit.png --results figure_evaluations_vit
 
 Cost: network evaluations of a map in forward passes, one with a gradient counts as three; the three
-  forwards with which every method reports on its map are in it. Intervals are the 95 % bootstrap's
-  over images, which all methods share: differences between methods are known better than the
-  intervals of each (see `mdm benchmark`, which pairs them). Measured on 2 CPU cores, Python 3.11,
-  jax 0.10.2, with `--count 32`:
+forwards with which every method reports on its map are in it. Intervals are the 95 % bootstrap's
+over images, which all methods share: differences between methods are known better than the
+intervals of each (see `mdm benchmark`, which pairs them).
 
-                                      forward passes             insertion              deletion
-                                      energy
-    MDM, 3 steps                                  12    0.548 [0.462, 0.639]    0.229 [0.168, 0.297]
-    0.166 [0.098, 0.239] MDM, 8 steps                                  27    0.896 [0.860, 0.925]
-    0.126 [0.095, 0.159]    0.567 [0.527, 0.604] MDM, 15 steps                                 48
-    0.897 [0.860, 0.927]    0.122 [0.093, 0.156]    0.677 [0.628, 0.723] MDM, 30 steps
-    93    0.886 [0.842, 0.919]    0.121 [0.095, 0.151]    0.740 [0.692, 0.786] MDM, preset best
-    453    0.877 [0.839, 0.909]    0.107 [0.087, 0.133]    0.797 [0.766, 0.828] MDM, preset paper
-    903    0.897 [0.864, 0.923]    0.098 [0.085, 0.114]    0.614 [0.577, 0.651] rise:samples=30
-    33    0.817 [0.774, 0.856]    0.117 [0.095, 0.146]    0.092 [0.083, 0.102] rise:samples=100
-    103    0.884 [0.855, 0.906]    0.097 [0.083, 0.115]    0.111 [0.101, 0.121] rise:samples=300
-    303    0.893 [0.866, 0.914]    0.092 [0.079, 0.111]    0.139 [0.126, 0.154] rise:samples=1000
-    1003    0.891 [0.863, 0.913]    0.090 [0.079, 0.106]    0.172 [0.157, 0.186]
-    smoothgrad:samples=5                          18    0.731 [0.680, 0.781]    0.121 [0.088, 0.156]
-    0.119 [0.104, 0.135] smoothgrad:samples=15                         48    0.775 [0.728, 0.818]
-    0.124 [0.090, 0.162]    0.133 [0.119, 0.147] smoothgrad:samples=50                        153
-    0.827 [0.783, 0.864]    0.122 [0.086, 0.162]    0.154 [0.139, 0.169]
-    integrated_gradients:steps=5                  18    0.856 [0.802, 0.903]    0.149 [0.080, 0.234]
-    0.512 [0.467, 0.555] integrated_gradients:steps=15                 48    0.870 [0.819, 0.911]
-    0.150 [0.080, 0.235]    0.526 [0.482, 0.568] integrated_gradients:steps=50                153
-    0.879 [0.831, 0.916]    0.156 [0.085, 0.239]    0.527 [0.484, 0.568]
-    occlusion:window=12,stride=6                 103    0.890 [0.864, 0.910]    0.080 [0.068, 0.098]
-    0.414 [0.385, 0.441] occlusion:window=8,stride=4                  228    0.910 [0.887, 0.928]
-    0.078 [0.064, 0.099]    0.572 [0.534, 0.608] occlusion                                    844
-    0.910 [0.886, 0.929]    0.081 [0.067, 0.098]    0.570 [0.531, 0.606] grad_cam
-    6    0.859 [0.827, 0.887]    0.088 [0.076, 0.105]    0.342 [0.315, 0.372] gradient
-    6    0.831 [0.787, 0.867]    0.128 [0.092, 0.168]    0.254 [0.226, 0.281] random
-    3    0.545 [0.474, 0.619]    0.188 [0.123, 0.259]    0.059 [0.052, 0.067]
-
-In energy MDM is first from 15 steps on, and more steps add to it. In insertion the default is level
-with `paper` and RISE and .013 below occlusion, at a fifth to a twentieth of their cost. In deletion
-it is not first: occlusion and RISE delete better at a higher cost, and Grad-CAM at the lowest. On
-these digits `paper` too deletes better (.098, .122), which others did not show (ablation.py)."""
+Results: `experiments/results/figure_evaluations.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What the five figures of the method share: their width, text, colors, and a picture without
-axes.
+"""What the figures of the method share: width, text, colors, and a picture without axes.
 
 8.4 inches are about the width of a README; text of 7.5 points is then still 10 pixels high. The
-  colors are Okabe and Ito's, which people who see few colors tell apart; heat is
-  `mdm_jax.views.explanation_figures.HEAT`, which grows lighter with its value."""
+colors are Okabe and Ito's, which people who see few colors tell apart; heat is
+`mdm_jax.views.explanation_figures.HEAT`, which grows lighter with its value.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
-"""The method on one image: every mask over the steps, what the network sees through them, the
-terms, the activation kept.
+"""The method on one image: masks over the steps, what the network sees, the terms, what is kept.
 
-    python experiments/figures/figure_method.py                     # figures/method.png
-    python experiments/figures/figure_method.py --preset paper --number 3 --model vit
+    python experiments/figures/figure_method.py                 # docs/images/method.png
+    python experiments/figures/figure_method.py --preset paper --number 3 --model vit --results ""
 
 The stacked mask is the mean of the scales; below it the image as the network sees it, with the fill
-where the mask is dark. Measured on 2 CPU cores (12 s of processor time, jax 0.10.2):
+where the mask is dark.
 
-    15 evaluations with a gradient and 3 without, in 15 steps
-    probability 0.937 of the image, 0.898 through the mask, which keeps 2.9%
+Results: `experiments/results/figure_method.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

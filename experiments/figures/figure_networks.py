@@ -1,35 +1,14 @@
-"""What CNNs and Transformers look at: the same digits through ResNet, DenseNet and ViT, explained
-by MDM, with numbers.
+"""What CNNs and Transformers look at: the same digits through ResNet, DenseNet and ViT.
 
-    python experiments/figures/figure_networks.py                   # figures/networks.png and the
-      table
+    python experiments/figures/figure_networks.py               # docs/images/networks.png
     python experiments/figures/figure_networks.py --count 500
 
 Only images count that all three networks classify correctly, so that all explain the same class;
 they are spread evenly over the test split, and those drawn are the first. Intervals are the 95 %
-bootstrap's over images. Measured on 2 CPU cores (50 s of processor time, jax 0.10.2):
+bootstrap's over images.
 
-    126 digits that all three networks get right, 95 % intervals
-                                        ResNet                DenseNet              ViT
-     area kept                          0.024 [0.022, 0.025]  0.032 [0.030, 0.033]  0.019 [0.018,
-     0.021] saliency on the digit              0.732 [0.712, 0.751]  0.638 [0.621, 0.655]  0.718
-     [0.692, 0.743] on its rim                         0.192 [0.179, 0.206]  0.313 [0.300, 0.325]
-     0.195 [0.179, 0.210] elsewhere                          0.075 [0.063, 0.089]  0.049 [0.036,
-     0.066]  0.087 [0.068, 0.109] peak on the digit                  0.968 [0.937, 0.992]  0.937
-     [0.889, 0.976]  0.960 [0.921, 0.992] probability kept                   0.978 [0.964, 0.994]
-     0.965 [0.929, 0.999]  0.962 [0.926, 0.992] sees through the mask of ResNet    0.978 [0.964,
-     0.994]  0.264 [0.209, 0.321]  0.814 [0.756, 0.868] sees through the mask of DenseNet  0.711
-     [0.665, 0.763]  0.965 [0.929, 0.999]  0.823 [0.767, 0.878] sees through the mask of ViT
-     0.353 [0.308, 0.398]  0.162 [0.119, 0.209]  0.962 [0.926, 0.992]
-    ResNet and DenseNet: IoU 0.483 [0.462, 0.505], rank correlation 0.483 [0.466, 0.499]
-    ResNet and ViT: IoU 0.495 [0.475, 0.515], rank correlation 0.452 [0.434, 0.470]
-    DenseNet and ViT: IoU 0.454 [0.435, 0.472], rank correlation 0.447 [0.428, 0.467]
-    IoU: of the 5% most salient pixels; two random regions have 0.026
-
-The CNNs and the Transformer look at the same strokes, with an overlap far above chance, but not at
-the same pixels of them. DenseNet needs more around the digit: its masks are larger, more of them
-lies on the rim, and through the masks of the others it rarely sees the digit, while the Transformer
-keeps most of its probability through the CNNs' masks."""
+Results: `experiments/results/figure_networks.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

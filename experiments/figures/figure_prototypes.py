@@ -1,8 +1,6 @@
-"""Prototypes before and after: the region by the network's own activation map, and by MDM at the
-prototype's node.
+"""Prototypes before and after: the network's own activation map, and MDM at the prototype's node.
 
-    python experiments/figures/figure_prototypes.py                 #
-      figures/prototypes_before_after.png and the numbers
+    python experiments/figures/figure_prototypes.py    # docs/images/prototypes_before_after.png
 
 Each prototype on the training image that it was pushed to. Outlined: the most salient 5 % of the
 image. Below: how much of the similarity is left when only this region stays, on gray; both regions
@@ -10,15 +8,9 @@ have the same area. ProtoPNet's similarity is a logarithm and on these images at
 that the last hundredth of the way to the prototype is most of it; therefore also the share of the
 way: from the distance of a gray image to that of the whole one. ProtoPNet shows an activation map,
 XProtoNet an occurrence map. The prototypes drawn are spread over all, not chosen; the numbers are
-of all, with 95 % bootstrap intervals. Measured on 2 CPU cores (37 s of processor time, jax 0.10.2):
+of all, with 95 % bootstrap intervals.
 
-    ProtoPNet, 50 prototypes, 5% of the image
-      similarity: activation map keeps 0.01 [0.01, 0.01], MDM 0.20 [0.16, 0.25], more by 0.19 [0.15,
-        0.24]
-      way: activation map keeps 0.08 [0.05, 0.11], MDM 0.91 [0.87, 0.95], more by 0.83 [0.78, 0.89]
-    XProtoNet, 50 prototypes, 5% of the image
-      similarity: occurrence map keeps -0.10 [-0.20, 0.02], MDM 0.95 [0.92, 0.97], more by 1.05
-        [0.91, 1.16]
+Results: `experiments/results/figure_prototypes.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

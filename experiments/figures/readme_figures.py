@@ -1,13 +1,11 @@
 """The README's figures, and the energy inside the digit that it quotes.
 
-    python experiments/figures/readme_figures.py
+    python experiments/figures/readme_figures.py                # a minute on 2 CPU cores
 
-Explains the first 200 test digits with the default preset; writes figures/demo.png,
-figures/learning.gif and figures/results.json (every row of the table), and prints the means. On 2
-shared CPU cores, about 1 minute:
+Explains the first 200 test digits with the default preset, writes docs/images/demo.png and
+learning.gif, and prints the means.
 
-    first 16 digits: mean energy 0.703 200 digits: mean energy 0.720 (chance 0.059), 194 of 200
-    predictions right, 0.10 s an image (busy)
+Results: `experiments/results/readme_figures.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The README's picture of `mdm report`: MDM and Grad-CAM on digits side by side, photographed in
-headless Chromium.
+"""The README's picture of `mdm report`: MDM and Grad-CAM on digits side by side.
 
-python experiments/figures/report_figure.py                    # a minute on 2 CPU cores; needs
-  chromium on the path
-python experiments/figures/report_figure.py --out elsewhere.png
+    python experiments/figures/report_figure.py                 # a minute on 2 CPU cores
+    python experiments/figures/report_figure.py --out elsewhere.png
+
+Photographed in headless Chromium, which must be on the path.
 """
 
 from __future__ import annotations

@@ -1,79 +1,14 @@
-"""What each choice of MDM is worth: one row a choice, against the default preset, tuned on one half
-and reported on the other.
+r"""What each choice of MDM is worth: one row a choice, against the default preset.
 
-    python experiments/quality/ablation.py                                      # 96 digits, the
-      embedded ResNet
+    python experiments/quality/ablation.py                     # 96 digits, the embedded ResNet
     python experiments/quality/ablation.py --model vit --choices fill "area weight"
-    python experiments/quality/ablation.py --annotated imagenet_val300 --model vit_tiny_patch16_224
-      --weights WEIGHTS --limit 24
+    python experiments/quality/ablation.py --annotated imagenet_val300 --limit 24 \
+        --model vit_tiny_patch16_224 --weights WEIGHTS --results ablation_photographs
 
-The tables stand in `ablation_results.txt`, with the command of each: 80 rows on the ResNet, some of
-them on the DenseNet, the Transformer, 24 photographs and 64-pixel images. No benchmark looks at
-these images. Values are of the half that did not tune; + better,
-- worse, = tied with the default by the 95 % interval of the paired difference; F+B: evaluations
-  with a gradient; tuned: insertion - deletion + energy on the other half, by which settings are
-  chosen.
+One half of the images tunes (insertion - deletion + energy, the column "tuned"), the other half is
+reported. No benchmark looks at these images. The same command goes on where it was stopped.
 
-The presets, `--choices presets --limit 128`, on the ResNet, the DenseNet and the Transformer (2 CPU
-cores, jax 0.10.2):
-
-                preset     insert  delete  energy   point    pxap  F+B   tuned
-    resnet      fast       0.915   0.110   0.708   1.000   0.770    15  1.494
-                best       0.900-  0.127-  0.806+  1.000=  0.789=  150  1.563
-                paper      0.914=  0.119=  0.633-  0.984=  0.816+  300  1.403
-    densenet    fast       0.933   0.108   0.629   0.922   0.712    15  1.436
-                best       0.925-  0.138-  0.781+  0.969=  0.766+  150  1.560
-                paper      0.931-  0.125=  0.630=  0.984+  0.781+  300  1.422
-    vit         fast       0.907   0.115   0.717   0.969   0.690    15  1.496
-                best       0.906=  0.136=  0.819+  0.984=  0.739=  150  1.617
-                paper      0.907=  0.132=  0.606-  0.953=  0.703=  300  1.427
-
-What it says. On digits, with 15 evaluations, `fast` is not below the 300 of `paper` in insertion,
-deletion or energy on any of the three networks: better or tied in all, energy apart on two (tied on
-the DenseNet), insertion apart on the DenseNet. It is below in PxAP on the CNNs, and in pointing on
-the DenseNet. On 12 photographs it is far above `paper`, which takes 400 there (insertion .871 and
-.785, energy .767 and .718, deletion tied), and on 64-pixel images apart in energy (.763 and .645).
-Why each choice is what it is:
-
-- joint: three times fewer evaluations than independent masks with the same steps, and more energy.
-- sizes: without the 32 cells energy and PxAP fall; 64 cells cost PxAP; 4 cells cost energy; without
-  the 8 PxAP falls.
-- sigmoid: the box parametrization is as good at its best learning rate, and far below at another.
-- start 0.9: from ones 15 steps are not enough; from lower starts insertion falls. A map of Grad-CAM
-  gains nothing on the CNNs and misleads on the Transformer, and not every network has one.
-- coarse to fine over half of the steps gains insertion and deletion on the ResNet at a cost in
-  energy, everything on the DenseNet (insertion .812 to .929, energy .462 to .649), energy and PxAP
-  on the Transformer (.323 to .694). Looked at (`figure_method.py`), the coarsest mask mostly falls
-  evenly before the others join: it is a later start of the finer ones. A quarter of the steps has
-  more energy on photographs (.812, .767), but fails on the DenseNet (PxAP .543).
-- distance: what is lost, as a share. On digits, where the network is sure, all distances are near
-  one another (squared, KL and shortfall have more energy on the ResNet, squared and KL less on the
-  DenseNet). On photographs, where it is not, those that let the activation rise keep insertion:
-  .871 for the lost share, .870 shortfall, .875 surprise, .851 absolute, .842 share, .836 squared.
-  Surprise is as good and leaves the method's question: what the network says, not what it could
-  say.
-- node: being a share, the same weight of area does for the logit and the log-odds, nearly as well
-  as for the probability.
-- area weight 30: 20 and less cost energy on the CNNs; 40 gains some on the ResNet. On photographs
-  it hardly matters from 5 to
-  40.
-- area in time: raised step by step it gains insertion and costs energy; a bound on the area fails
-  with Adam, whose steps have one size for all cells.
-- total variation gains little (.3 to 3 alike), the removal term costs energy at the same
-  evaluations.
-- fill: near one another on digits (noise costs energy); on photographs blur is far better in
-  insertion (.871; mean .820, gray .812), while several fills in turn have the better deletion
-  (.078).
-- more steps buy energy and sell insertion. `best` takes 150 under three fills in turn: of all rows
-  up to 300 evaluations on digits whose PxAP does not fall, none has a higher tuned mean over the
-  three networks by more than .01. 5 steps are too few, 10 lose little. More steps also come nearer
-  to the optimum, which gives up evidence that is large: on the photographs `best` is tied with
-  `fast`; on 64-pixel images, where the object fills half of the image, its insertion is .337 for
-  .547, and area 5 or 10 is better than 30.
-- final smoothing gains PxAP and costs energy; jitter and other stacking weights change little.
-- Adam: nadam is as good, lion trades deletion for energy; momentum, at the one learning rate tried,
-  leaves the map broad: by far the highest insertion (.952) and hardly any energy. L-BFGS spends its
-  evaluations on line searches.
+Results: `experiments/results/ablation_*.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

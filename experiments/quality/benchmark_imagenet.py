@@ -1,9 +1,9 @@
-"""Every method on ImageNet validation images with boxes, by default with ViT-Ti/16.
+r"""Every method on ImageNet validation images with boxes, by default with ViT-Ti/16.
 
-    python experiments/quality/benchmark_imagenet.py --annotated imagenet_val300 --models
-      vit_tiny_patch16_224=WEIGHTS
-    python experiments/quality/benchmark_imagenet.py --data folder:photos --split val --models
-      resnet50 densenet121
+    python experiments/quality/benchmark_imagenet.py --annotated imagenet_val300 \
+        --models vit_tiny_patch16_224=WEIGHTS
+    python experiments/quality/benchmark_imagenet.py --data folder:photos --split val \
+        --models resnet50 densenet121
 
 `--annotated` is a folder with images/ and annotations.json: {file: {"label": index of the ImageNet
 class, "boxes_xyxy": [[x0, y0, x1, y1], ...] in pixels}}. WEIGHTS is a hub id, a folder with
@@ -11,45 +11,8 @@ config.json and model.safetensors, or a file. Any network of timm's ResNets, Den
 Transformers will do, and any folder of images that `mdm benchmark` reads; its classes are matched
 with the network's by name, or by number where they are called by one.
 
-Measured on every tenth image of imagenet_val300 (30; all 300 would take hours on this machine),
-with --limit 30 and the metrics and methods shown. Behind a value, against MDM, by the 95 % interval
-of the paired difference: + better, - worse, = tied. F+B: evaluations with a gradient; F: forwards;
-s: seconds an image on 2 busy CPU cores (jax 0.10.2).
-
-    vit_tiny_patch16_224            insertion  deletion    energy  pointing maxboxacc      pxap
-    average_d   F+B     F      s
-    mdm                                0.718     0.091     0.708     0.900     0.533     0.632
-      0.822     15     3   1.98 gradient                           0.594-    0.130-    0.578-
-      0.700=    0.489=    0.621=    0.999-     1     3   0.29 input_x_gradient
-      0.681=    0.050+    0.619-    0.767=    0.411-    0.572=    0.999-     1     3   0.24
-      smoothgrad:samples=20              0.642-    0.069=    0.663-    0.933=    0.644=    0.723+
-      0.959-    20     3   2.53 integrated_gradients:steps=20      0.712=    0.033+    0.639-
-      0.833=    0.511=    0.598=    1.000-    20     3   2.55 grad_cam
-      0.596-    0.231-    0.605-    0.867=    0.522=    0.585=    0.811=     1     3   0.16
-      grad_cam_pp                        0.562-    0.256-    0.543-    0.667-    0.500=    0.542=
-      0.755=     1     3   0.17 layer_cam                          0.622-    0.178-    0.669=
-      0.867=    0.278-    0.587=    0.985-     1     3   0.15 rollout
-      0.619-    0.156-    0.616-    0.667-    0.544=    0.651=    0.431+     0     4   0.49 chefer
-      0.694=    0.102=    0.695=    0.900=    0.600=    0.748+    0.560+     1     3   0.88 random
-      0.515-    0.189-    0.534-    0.633-    0.600=    0.534-    0.704=     0     3   0.10 center
-      0.662=    0.248-    0.663=    0.900=    0.578=    0.715+    0.257+     0     3   0.10 sobel
-      0.598-    0.262-    0.570-    0.600-    0.611=    0.533-    0.896=     0     3   0.11 n = 30
-
-What it says. MDM is first in insertion (integrated gradients, Chefer, input x gradient and the
-center tie) and in energy (Chefer, LayerCAM and the center tie). Pointing (15 px allowed) and
-MaxBoxAccV2 are tied with most; in PxAP SmoothGrad, Chefer and a Gaussian in the center are better:
-a sparse map does not fill a box. It loses deletion to gradients that are fine to the pixel (.033,
-.050), and average drop to maps that keep most of the image: a sparse map multiplied in leaves the
-picture dark.
-
-Looked at one by one, with an earlier default on 50 images: the maps. The ten of least energy
-(`--worst energy`), and why: a dung beetle (.20; the map also marks the rim of its hole, outside a
-very small box), a tennis ball (.21; two spots on the ball, many faint ones on the fence), a cash
-machine taken for a grocery store (.35; the shelves), a boar taken for a beaver (.41; reeds and
-water), an acorn (.43; its twig and leaf), a cabbage butterfly (.49; the flowers beside it), ibexes
-(.52; two of the herd are boxed), rain barrels (.55; around the lid), a washbasin taken for a
-bathtub (.60; the tap), a black swan (.62; its reflection). Three explain a wrong answer, two have
-boxes that leave out part of what is there, five see the object together with what surrounds it."""
+Results: `experiments/results/benchmark_imagenet.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""`mdm benchmark` with the methods and metrics of a whole comparison: what four experiments
-share."""
+"""`mdm benchmark` with all methods and metrics: what the benchmark scripts share."""
 
 from __future__ import annotations
 

@@ -1,53 +1,18 @@
-"""How many of several objects of one class does a map show? HDM against MDM and others.
+r"""How many of several objects of one class does a map show? HDM against MDM and others.
 
-    python experiments/quality/hdm_objects.py                                     # two digits of
-      one class, 3 networks
-    python experiments/quality/hdm_objects.py --models vit --limit 4 --methods mdm --figure
-      docs/images/hdm.png
-    python experiments/quality/hdm_objects.py --data digits --limit 100           # one digit: what
-      HDM costs where there is one object
-    python experiments/quality/hdm_objects.py --annotated imagenet_val300 --models
-      vit_tiny_patch16_224=WEIGHTS
+    python experiments/quality/hdm_objects.py                  # two digits of one class, 3 networks
+    python experiments/quality/hdm_objects.py --models vit --limit 4 --methods mdm \
+        --results "" --figure docs/images/hdm.png
+    python experiments/quality/hdm_objects.py --data digits    # what HDM costs with one object
+    python experiments/quality/hdm_objects.py --annotated imagenet_val300 \
+        --models vit_tiny_patch16_224=WEIGHTS
 
 An object counts as found when at least half of its pixels are among the most salient ones: as many
 as all objects have together (1x), or twice as many (2x), a protocol fixed before anything was
 measured (`mdm_jax.metrics.objects`).
 
-Measured on 100 test images of two digits of one class, those that the network gets right, with
-`--methods hdm mdm mdm:steps=40 grad_cam integrated_gradients:steps=20 random` on 2 CPU cores (jax
-0.10.2; six minutes beside other work). Value [95 % interval]; + better, - worse, = tied with MDM by
-the paired difference; F+B: evaluations with a gradient.
-
-                                objects found, 1x      objects found, 2x      energy      insertion
-                                F+B
-    resnet    hdm               .960 [.929, .985]+     1.00 [1.00, 1.00]+     .729-       .969=
-    40
-              mdm               .793 [.742, .838]      .980 [.960, .995]      .760        .970
-                15 mdm, 40 steps     .813+                  .970=                  .822+       .965=
-                40 grad_cam          .545-                  .960=                  .352-       .926-
-                1 integrated grad.  .354-                  .818-                  .627-       .911-
-                20
-    densenet  hdm               .847 [.801, .888]+     .969 [.944, .990]+     .602-       .963=
-    40
-              mdm               .617 [.577, .658]      .893 [.852, .929]      .631        .962
-                15 mdm, 40 steps     .633=                  .893=                  .716+       .957-
-                40 grad_cam          .418-                  .765-                  .237-       .917-
-                1 integrated grad.  .801+                  .974+                  .662+       .971+
-                20
-    vit       hdm               .840 [.794, .887]+     .969 [.943, .990]+     .688-       .937=
-    40
-              mdm               .562 [.531, .598]      .773 [.722, .825]      .737        .927
-                15 mdm, 40 steps     .552=                  .763=                  .850+       .920=
-                40 grad_cam          .211-                  .474-                  .258-       .790-
-                1 integrated grad.  .490-                  .701=                  .709=       .933=
-                20
-
-What it says. At 1x HDM finds 17, 23 and 28 points more of the objects than MDM, for 40 evaluations
-instead of 15, and MDM with 40 finds two points more at most. At 2x it gains 2, 8 and 20 points:
-there MDM already has nearly all on the CNNs, also because twice as many pixels reach far into the
-faintest ones of its map. The price is energy, 3 to 5 points, since the second find is marked as
-broadly as the first; insertion is tied. Integrated gradients mark both digits of the DenseNet
-nearly as well."""
+Results: `experiments/results/hdm_objects.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

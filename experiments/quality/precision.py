@@ -1,27 +1,16 @@
-"""Do maps in bfloat16 agree with those in float32? Spearman's rank correlation of the two maps of
-each image.
+r"""Do maps in bfloat16 agree with those in float32? Spearman's correlation of the two maps.
 
-    python experiments/quality/precision.py                                                # the
-      embedded digits networks
-    python experiments/quality/precision.py --models vit_tiny_patch16_224=WEIGHTS --photos FOLDER
-      --count 16
+    python experiments/quality/precision.py                    # the embedded digits networks
+    python experiments/quality/precision.py --models vit_tiny_patch16_224=WEIGHTS \
+        --photos FOLDER --count 16 --results precision_photographs
 
 WEIGHTS is a hub id, a folder with config.json and model.safetensors, or a file; FOLDER holds
 photographs. Only the network computes in bfloat16; masks, fills, the softmax of the node and the
 optimizer are float32 in both. For comparison the map in float32 of the image with noise, uniform
-within half a level of 255: what the rounding of a file's pixels does. Measured on 2 CPU cores (72 s
-of processor time, jax 0.10.2), 32 digits, with the default preset of 15 steps:
+within half a level of 255: what the rounding of a file's pixels does.
 
-    network   median  5 %    change of p  with noise: median  5 %    with --smoothing 1: median
-    resnet    0.974   0.946  0.004        0.982               0.936  0.984
-    densenet  0.975   0.955  0.009        0.990               0.973  0.983
-    vit       0.982   0.933  0.003        0.995               0.962  0.986
-
-The goal of 0.98 on the median image is missed by .006 and .005 on the two CNNs. A final smoothing
-by one pixel reaches it on all three, but costs energy (`ablation_results.txt`), so it is no
-default. Nor is a map in float32 certain to the last
-digit: on the ResNet half a level of noise in the pixels changes it nearly as much. On 16
-  photographs seen by ViT-Ti at 224 px the median is 0.997 (5 %: 0.977): there the goal is met."""
+Results: `experiments/results/precision*.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

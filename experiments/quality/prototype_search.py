@@ -1,85 +1,18 @@
-"""Which region is a prototype's? Every region of a trained prototype network, compared at equal
-area.
+"""Which region is a prototype's? Every region of a trained network, compared at equal area.
 
     mdm train experiments/configs/digits_protopnet.toml --out digits-protopnet
-    python experiments/quality/prototype_search.py digits-protopnet
-      # 500 test items of digits
+    python experiments/quality/prototype_search.py digits-protopnet     # 500 test digits
     python experiments/quality/prototype_search.py digits-protopnet --pairs source --checks
-      # the prototypes' own images
     python experiments/quality/prototype_search.py tiles --data folder:magnetic-tile --split test
 
 A pair is an image and the prototype of the predicted class that is most similar to it (one pair an
 image, so that the bootstrap over pairs is one over images), or a prototype and the training image
-that it was pushed to. Written to the folder of `--out`: `table.md`, `table.csv` (every measure),
-and `worst.png`, the pairs where MDM loses most against the map that the network shows.
+that it was pushed to (`--pairs source`). Written to the folder of `--out`: `table.md`, `table.csv`
+(every measure), and `worst.png`, the pairs where MDM loses most against the map that the network
+shows.
 
-Measured on 2 CPU cores that were shared with other work (jax 0.10.2), the networks of
-`train_prototypes.py`; MDM by default, whose settings were chosen on training digits. Value [95 %
-interval]; * : the paired difference from MDM is apart from 0.
-
-200 test digits, `--limit 200 --skip 3000 --checks`   (23 prototypes of the ProtoPNet, 24 of the
-XProtoNet)
-
-    ProtoPNet             activation map       cell                 Grad-CAM             MDM
-    retention, gray       .558 [.496, .616]*   .721 [.689, .753]*   .321 [.274, .371]*   .928 [.897,
-    .961] retention, blur       .565 [.505, .621]*   .723 [.690, .754]*   .320 [.274, .369]*   .932
-    [.908, .958] removal, gray         .077 [.061, .104]*   .080 [.071, .091]*   .485 [.420, .548]*
-    .058 [.046, .073] removal, blur         .063 [.056, .072]    .079 [.070, .090]*   .487 [.422,
-    .551]*   .054 [.044, .067] removal, distance     .328 [.309, .348]*   .264 [.247, .282]*   .612
-    [.562, .661]*   .293 [.276, .311]   the cell wins least area, similarity .609 [.552, .668]*
-    .210 [.195, .225]*   .628 [.577, .677]*   .100 [.075, .128] least area, distance  .259 [.214,
-    .307]*   .139 [.130, .150]*   .549 [.495, .602]*   .030 [.026, .038] IoU with the digit    .333
-    [.317, .350]*   .284 [.268, .301]*   .148 [.126, .170]*   .611 [.598, .625]
-
-    the same, 500 digits, `--regions activation_map grad_cam mdm`; 500 regions by MDM took 99 s
-    retention, gray       .546 [.507, .583]*                        .317 [.288, .348]*   .930 [.912,
-    .949] retention, blur       .562 [.522, .600]*                        .320 [.290, .350]*   .937
-    [.920, .953] removal, gray         .074 [.065, .086]*                        .480 [.441, .518]*
-    .057 [.050, .064] removal, blur         .065 [.060, .070]*                        .477 [.439,
-    .515]*   .055 [.049, .062] least area, similarity .608 [.571, .646]*                       .630
-    [.599, .662]*   .084 [.072, .098] least area, distance  .277 [.246, .309]*
-    .556 [.521, .591]*   .030 [.027, .033]
-
-    XProtoNet             occurrence map                            Grad-CAM             MDM
-    retention, gray       .620 [.579, .657]*                        .290 [.229, .350]*   .928 [.918,
-    .936] retention, blur       .630 [.588, .669]*                        .286 [.221, .348]*   .940
-    [.933, .946] removal, gray         -.117 [-.157, -.078]*                     .128 [.063, .191]*
-    -.162 [-.202, -.123] removal, blur         -.141 [-.186, -.097]*                     .112 [.046,
-    .175]*   -.196 [-.241, -.151] least area, similarity .199 [.178, .222]*
-    .459 [.414, .502]*   .028 [.026, .030] least area, distance  .194 [.173, .216]*
-    .461 [.417, .504]*   .033 [.027, .042] IoU with the digit    .282 [.265, .299]*
-    .184 [.167, .201]*   .633 [.622, .646]
-
-60 test tiles, Transformers of 10x10 tokens, `--data folder:magnetic_tile --limit 60 --checks`
-
-    ProtoPNet             activation map       Grad-CAM             MDM
-    retention, gray       .338 [.296, .387]*   .524 [.461, .592]    .522 [.468, .578]
-    retention, blur       .451 [.390, .513]*   .539 [.468, .615]*   .695 [.645, .743]
-    removal, gray         .219 [.191, .248]*   .566 [.506, .626]*   .523 [.466, .586]   the map wins
-    removal, blur         .490 [.427, .559]*   .670 [.616, .727]*   .622 [.570, .678]   the map wins
-    least area, similarity .632 [.513, .753]*  .664 [.545, .778]*   .553 [.435, .661]   not half
-    IoU with the defect   .069 [.036, .104]*   .130 [.059, .219]    .190 [.137, .249]
-
-    XProtoNet             occurrence map       Grad-CAM             MDM
-    retention, gray       .117 [.038, .198]*   .112 [.029, .197]*   .214 [.132, .295]
-    retention, blur       .242 [.149, .331]*   .175 [.079, .269]*   .539 [.475, .604]
-    removal, gray         .253 [.178, .330]    .308 [.223, .388]*   .237 [.167, .311]
-    removal, blur         .482 [.407, .560]*   .517 [.428, .601]*   .365 [.299, .431]
-    least area, similarity .911 [.849, .962]   .945 [.898, .982]    .924 [.877, .963]   not half
-    IoU with the defect   .107 [.054, .170]*   .089 [.035, .157]*   .223 [.168, .282]
-
-Looked at: on tiles the ProtoPNet's nearest token is mostly one in a corner, where the Transformer
-keeps what it knows of the whole image. Nothing is to be seen there, but the similarity falls at
-once when corners go, so the map of corners wins removal; and no region is needed to keep the
-similarity, because a gray tile has most of it (a disc in the middle: .602). A `removal` term in the
-objective did not help (20 training tiles: .462 instead of .477). On digits MDM fails where another
-composition of clutter satisfies the maximum at another place (retention .02 in the worst pair of
-200; with the position frozen .77).
-
-Checks, 50 digits (`--limit 50`): regions under noise overlap (IoU at 10 %) .860 for MDM, .864 for
-the activation map; under permuted prototypes .466 and .407; under a fresh backbone .210 and .068
-(chance .05). XProtoNet's occurrence map is the same whatever its prototype is (1.000 under permuted
-prototypes, MDM .664): it says where to look, not what was found."""
+Results: `experiments/results/prototype_search_*.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

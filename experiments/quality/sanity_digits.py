@@ -1,30 +1,15 @@
-"""Sanity of the maps: do they follow the weights, and do they stay when only the random key
-changes?
+"""Do maps follow the weights, and do they stay when only the random key changes?
 
     python experiments/quality/sanity_digits.py
     python experiments/quality/sanity_digits.py --model vit --methods mdm chefer --count 32
 
 The parts of an embedded network get fresh weights from the logits down (Adebayo et al., arXiv
-1810.03292); shown is the mean Spearman correlation of the maps with the original ones. `sobel` sees
-no weights: a method like it would stay at 1. Last, the correlation of maps under three random keys,
-for MDM also with a start and a fill that are drawn.
+1810.03292); measured is the mean Spearman correlation of the maps with the original ones. `sobel`
+sees no weights: a method like it would stay at 1. Last, the correlation of maps under three random
+keys, for MDM also with a start and a fill that are drawn.
 
-Measured with the default settings (ResNet, 16 digits, jax 0.10.2, CPU):
-
-    randomized down to    mdm   gradient  grad_cam  sobel        other keys fc
-    .556      .566      .113      1         mdm                                  1 layer4
-    .477      .406      .112      1         mdm:start=random                  .466 layer3
-    .437      .295      .202      1         mdm:fill=noise,redraw_fill=true   .677 layer2
-    .359      .218      .193      1         smoothgrad                        .628 layer1
-    .238      .222      .116      1         rise:samples=500                  .499 conv1
-    .164      .137      .036      1
-
-MDM's maps leave the original step by step and end where the gradient's do. (The distance
-`lost_share` counts what is lost against three tenths of the activation at least: without that .290
-were left here when all weights are random, because such a network too tells an image from its fill
-where there is contrast, by very little.) The default draws nothing, so its maps do not depend on
-the key at all; where the fill is noise that is drawn anew at each step, or the start is random,
-they do, much as SmoothGrad's. (Most of a map's ranks are those of pixels that hardly matter.)"""
+Results: `experiments/results/sanity_digits.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""What else than its image decides an image's masks: chunks, order, micro-batch, slots, devices,
-processes, threads.
+"""What else than its image decides an image's masks? Chunks, order, devices, processes, threads.
 
-    python experiments/robustness/run_independence.py                  # 64 digits, embedded ResNet
-      and Transformer: 8 minutes
+    python experiments/robustness/run_independence.py       # 64 digits, 2 networks: 8 minutes
     python experiments/robustness/run_independence.py --networks vit --images 16
 
 Every setting is a run; its mask vectors are compared, image by image, with those of the first one
@@ -10,22 +8,8 @@ Every setting is a run; its mask vectors are compared, image by image, with thos
 the fewest that XLA takes for 8 devices, but for the one setting that asks what their number
 changes. Devices are simulated ones of the CPU.
 
-Measured on 2 CPU cores with others at work on them, Python 3.11, jax 0.10.2, 20 steps, of 64
-digits: the largest difference of a mask's value, and the images with one of more than 1e-4:
-
-                                           ResNet               Transformer
-    chunks, order, devices, processes,
-      one slot: all ten runs               0, same bits         0, same bits
-    2 threads in place of 8                5e-2, 3 images       0, same bits
-    slots, 7 on the device                 1e-1, 6 images       1e-2, 2 images
-    micro-batch 7                          1e-1, 6 images       1e-2, 2 images
-    micro-batch 7, order reversed          1e-1, 6 images       1e-2, 2 images
-    micro-batch 64                         2e-1, 4 images       3e-1, 1 image
-
-So what is compiled for other shapes agrees within 1e-4 for 58 of 64 images or more, not for all:
-over 20 steps a difference in the last bit grows where two ways are almost equally good. A network
-without kinks is not spared, and neither a squared consistency nor a larger epsilon of Adam (1e-5,
-1e-4) cured it in a trial. On CPU the default is one problem at a time."""
+Results: `experiments/results/run_independence.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

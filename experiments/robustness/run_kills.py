@@ -1,10 +1,8 @@
-"""Twenty SIGKILLs at random moments, each followed by the same command: is the store that of an
-undisturbed run, what is lost?
+r"""Twenty SIGKILLs at random moments, each followed by the same command: what is lost?
 
-    python experiments/robustness/run_kills.py                   # one process: 5 minutes on a busy
-      machine
-    python experiments/robustness/run_kills.py --processes 2     # two shares at once, killed in
-      turn: 7 minutes
+    python experiments/robustness/run_kills.py              # one process: 5 minutes
+    python experiments/robustness/run_kills.py --processes 2 --seed 1 \
+        --results run_kills_2_processes                     # two shares at once: 7 minutes
 
 Starts `mdm run` on digits, kills a process at a random moment (one kill in four in the seconds in
 which it starts, the others while it computes), starts the same command again, and so on; where a
@@ -19,20 +17,8 @@ A chunk is written while the next one is computed, so where writing is slower th
 two chunks can be lost (8 rows of chunks of 4 in a trial with half a second added to every write).
 On a local disk writing takes less than a row.
 
-Measured on 2 CPU cores with others at work on them, Python 3.11, jax 0.10.2, 300 images in chunks
-of 8:
-
-                                     1 process    2 processes (--seed 1)
-    kills                            20           20
-    before anything was computed     2            3
-    files equal byte by byte         158 of 158   158 of 158
-    rows                             each once    each once
-    faults found by verify           0            0
-    lost at most, computed           7            7
-    lost at most, on the device      2            2
-
-Of 20 further kills with two processes one fell between the last row of a chunk and its commit, and
-lost all 8."""
+Results: `experiments/results/run_kills*.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

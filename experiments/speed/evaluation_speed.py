@@ -1,30 +1,16 @@
-"""What one evaluation costs, the unit in which MDM's time is spent: (forward + input gradient) /
-forward, by network.
+r"""What one evaluation costs, the unit of MDM's time: (forward + input gradient) / forward.
 
-    python experiments/speed/evaluation_speed.py                                    # CPU, batch of
-      8, 224 px, float32
-    python experiments/speed/evaluation_speed.py --batch 256 --dtypes float32 bfloat16 --peak 67 989
-      \\
-        --networks resnet50 densenet121 vit_base_patch16_224                  # a GPU; its peaks in
-          TFLOP/s, one per dtype
+    python experiments/speed/evaluation_speed.py     # CPU, batch of 8, 224 px, float32
+    python experiments/speed/evaluation_speed.py --batch 256 --dtypes float32 bfloat16 \
+        --peak 67 989 --networks resnet50 densenet121 vit_base_patch16_224   # a GPU, its TFLOP/s
 
 Random weights, folded batch norms (`--no-fold` keeps them). Gradient: of the probability of one
 class with respect to the images. Evaluations per second count pairs of a forward and a backward
 pass. The share of the peak counts the operations that XLA counts. Times are medians of functions
 taken in turn; ratios carry over to other machines, times do not.
 
-Measured on 2 CPU cores, Python 3.11, jax 0.10.2, batch of 8, 224 px, float32:
-
-    network                  forward ms   evaluation ms   ratio   norms kept: evaluation ms, ratio
-    resnet18                        176             386    2.20
-    resnet50                        388             858    2.21   763, 2.15
-    densenet121                     345             766    2.22   822, 2.42
-    vit_tiny_patch16_224            109             366    3.35
-    vit_small_patch16_224           331             845    2.55
-    vit_base_patch16_224            993            2162    2.18
-
-Before the first convolution had its own gradient (mdm_jax/models/stem.py) ResNet-50's ratio was
-2.43. No GPU was at hand. """
+Results: `experiments/results/evaluation_speed.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""What the metrics of faithfulness cost for a batch of images: ours, ours one image at a time, and
-as others compute them.
+"""What the metrics of faithfulness cost for a batch of images: ours, and as others compute them.
 
-    python experiments/speed/metric_speed.py                 # 64 images of 64x64, the embedded
-      digits ResNet, CPU: a few minutes
+    python experiments/speed/metric_speed.py    # 64 digits, the embedded ResNet, CPU: a few minutes
     python experiments/speed/metric_speed.py --images 8 --others 2
 
 Insertion and deletion (28 steps each: 29 evaluations) and ROAD (9 percentages in both orders).
@@ -13,14 +11,7 @@ pass a step, blurring and changing pixels in NumPy, and for ROAD an assembled sp
 and the time is scaled to all. All three must agree: the largest difference of an image's score is
 shown (ROAD adds noise, left out here).
 
-Measured with the default settings (jax 0.10.2, 2 idle CPU cores), seconds for 64 images; a run
-before gave 4.03 and 18.19 in all:
-
-    metric       ours   one by one   others   others / ours   difference
-    insertion    1.24         1.24     1.90             1.5        1e-07
-    deletion     1.20         1.21     1.82             1.5        1e-07
-    road         1.49         1.52    13.83             9.3        4e-07
-    all          3.93         3.97    17.54             4.5
+Results: `experiments/results/metric_speed.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

@@ -1,23 +1,14 @@
-"""Does the memory of a run grow with the data: peak of 4000 images against 400, and what stays on
-the device.
+"""Does the memory of a run grow with the data? The peak of 4000 images against 400.
 
-    python experiments/speed/run_memory.py             # 400 and 4000 digits, the embedded network,
-      2 steps: 2 minutes
-    python experiments/speed/run_memory.py --slots --micro-batch 4
+    python experiments/speed/run_memory.py      # the embedded network, 2 steps: 2 minutes
+    python experiments/speed/run_memory.py --slots --micro-batch 4 --results run_memory_slots
 
 Every number of images is a run in a process of its own, whose peak is that of resident memory as
 the kernel keeps it (VmHWM of /proc/self/status). At the end of every chunk the arrays that JAX
 keeps alive are counted, with their bytes; shown are the most of the first 3 chunks and of all later
 ones.
 
-Measured on 2 CPU cores with others at work on them, Python 3.11, jax 0.10.2 (most of the peak is
-compilation):
-
-                           images   peak, MB   against 400   arrays alive   kB alive
-    one at a time          400      686.2      1             75, 75         2470.3, 2470.3
-                           4000     688.1      1.003         75, 75         2470.3, 2470.3
-    slots, 4 on a device   400      724.6      1             95, 95         2965.9, 2965.9
-                           4000     708.8      0.978         95, 95         2965.9, 2965.9
+Results: `experiments/results/run_memory*.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

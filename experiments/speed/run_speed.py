@@ -1,7 +1,7 @@
-"""What a run costs beside the compiled step: how long the devices wait, and what slots gain.
+r"""What a run costs beside the compiled step: how long devices wait, and what slots gain.
 
-    python experiments/speed/run_speed.py starvation --model vit_tiny_patch16_224 --weights WEIGHTS
-      --data files:photos
+    python experiments/speed/run_speed.py starvation --model vit_tiny_patch16_224 \
+        --weights WEIGHTS --data files:photos
     python experiments/speed/run_speed.py slots
 
 `starvation` runs MDM over images and times the bare compiled program, before and after, on as many:
@@ -11,21 +11,8 @@ the share of the run's wall time (compilation not counted) that the bare program
 with fixed numbers of steps; the fixed number that reaches the same mean objective is what the slots
 are compared with.
 
-Measured on 2 CPU cores, Python 3.11, jax 0.10.2. `starvation` with ViT-Ti at 224 px and 48
-photographs, 5 steps (fewer than usual, so that there is less to hide the reading and the writing
-behind): 0.427 s an image, the bare program 0.414 s, share
-0.970. `slots` with `--digits 64 --repeats 1` on an idle machine (two of the settings were not
-  measured like that):
-
-    settings                objective  steps  fixed steps  slots/s  batches/s  fixed/s  slots/fixed
-    slots/batches fast                       0.1703  125.9          151     3.80       2.66     3.38
-    1.12           1.43 fast, rate 1               0.2001   71.8           82     6.04       5.08
-    5.77         1.05           1.19 paper, joint, rate 0.3     0.0708   25.5           32    15.64
-    10.14    15.47         1.01           1.54
-
-So slots gain a fifth to a half over batches that wait for their slowest, but little over the best
-fixed number of steps, which one has to know beforehand: digits differ little in how many steps they
-need."""
+Results: `experiments/results/run_speed_*.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

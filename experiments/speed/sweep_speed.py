@@ -1,8 +1,6 @@
-"""A sweep of 64 numeric settings on 32 digits against 64 command-line runs of one setting each:
-wall time and compilations.
+"""A sweep of 64 numeric settings against 64 command-line runs of one setting each.
 
-    python experiments/speed/sweep_speed.py                 # all of the sweep, 4 of the 64 runs,
-      scaled
+    python experiments/speed/sweep_speed.py                 # 4 of the 64 runs, scaled
     python experiments/speed/sweep_speed.py --runs 64       # every run, nothing scaled
 
 Both are whole processes, from the start of Python to the last file: `mdm sweep` of a grid, and `mdm
@@ -11,17 +9,8 @@ grid; half of them is timed before the sweep and half after it, because other wo
 comes and goes. A setting's values must be the same in both. The compiled programs are counted in
 the sweep's own process by what JAX reports.
 
-Measured on 2 idle CPU cores, Python 3.11, jax 0.10.2; 15 steps an image:
-
-                         wall s   processor s
-    a run, mean of 4       10.9          14.8
-    64 runs, scaled       696.6         944.8
-    the sweep             207.8         332.3
-    ratio                 0.298         0.352
-
-Beside other work, whose load came and went, it was 0.359 of the wall time and 0.301 of the
-processor time. Values of both: the same to the last bit. Compiled: one program that explains, one
-for each of the three metrics."""
+Results: `experiments/results/sweep_speed.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,27 +1,17 @@
-"""What MDM costs beyond the network itself: step against bare gradient, batching, memory,
-compilation.
+r"""What MDM costs beyond the network: step against bare gradient, batching, memory, compilation.
 
-    python experiments/speed/throughput.py                       # the embedded network, 64 px
-    python experiments/speed/throughput.py --network resnet18    # ResNet-18's widths and depths, 64
-      px, random weights
-    python experiments/speed/throughput.py --network wide --batch 256 --micro-batches 1 16 64 256
-      # for a GPU
+    python experiments/speed/throughput.py                  # the embedded network, 64 px
+    python experiments/speed/throughput.py --network resnet18 --batch 8 \
+        --results throughput_resnet18                       # ResNet-18's widths, random weights
+    python experiments/speed/throughput.py --network wide --batch 256 \
+        --micro-batches 1 16 64 256                         # for a GPU
 
 Prints, from one run: (a) one MDM step on B masked images / a bare value-and-gradient with respect
 to the input of the same network on the same batch, both alone and inside `lax.scan`; (b) images per
 second of `explain` for several micro-batches against one image at a time; (c) peak memory against
 the number of images. Ratios carry over, absolute times do not.
 
-Measured on 2 shared CPU cores, Python 3.11, jax 0.10.2:
-
-    quantity                            digits, 64 px, batch 16    resnet18, 64 px, batch 8
-    step / gradient                     1.050                      1.060
-    step in scan / gradient             1.008                      1.016
-    plain gradient in scan / gradient   4.197                      2.215
-    explain, largest / smallest batch   1.61x (16 against 1)       1.21x (8 against 1)
-    masks that rounding changed         12 %                       not counted
-    peak memory, most / fewest images   1.030 (64 against 16)      1.009 (16 against 8)
-    compilation                         4.7 s                      4.8 s
+Results: `experiments/results/throughput*.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

@@ -1,35 +1,19 @@
-"""What a GPU makes of MDM: images and evaluations per second of whole networks, the share of its
-peak, the time for a data set.
+"""What a GPU makes of MDM: images and evaluations per second, and the share of its peak.
 
-    python experiments/speed/throughput_networks.py               # ResNet-50, DenseNet-121,
-      ViT-B/16, 224 px, bfloat16: for a GPU
-    python experiments/speed/throughput_networks.py --small       # the embedded digits networks, 64
-      px, float32: any machine
+    python experiments/speed/throughput_networks.py           # whole networks, 224 px: for a GPU
+    python experiments/speed/throughput_networks.py --small   # embedded networks: any machine
 
 Random weights (the embedded networks have their own), the default preset. By network, taken in one
 run: seconds of a bare gradient with respect to a batch of images and of an MDM step on the same
-batch, alone and inside `lax.scan`, in turn (goal on a
-GPU: step / gradient <= 1.05); images per second of `explain`, batched against one by one (goal on a
-  GPU: 20x); steps with 4096 masks in flight (an image has a mask of every size); and what 50,000
-  images would take. Evaluations are pairs of a forward and a backward pass. The share of the peak
-  counts the operations of the network alone, as JAX counts them before XLA rewrites the program,
-  over the time of the MDM step; peaks are those of the maker's data sheets for dense bfloat16.
-  Memory is the highest so far, of all networks before.
+batch, alone and inside `lax.scan`, in turn (goal on a GPU: step / gradient <= 1.05); images per
+second of `explain`, batched against one by one (goal on a GPU: 20x); steps with 4096 masks in
+flight (an image has a mask of every size); and what 50,000 images would take. Evaluations are pairs
+of a forward and a backward pass. The share of the peak counts the operations of the network alone,
+as JAX counts them before XLA rewrites the program, over the time of the MDM step; peaks are those
+of the maker's data sheets for dense bfloat16. Memory is the highest so far, of all networks before.
+Not run on a GPU yet.
 
-Not run on a GPU yet. `--small` on 2 very busy CPU cores, Python 3.11, jax 0.10.2, with the former
-default of 20 steps: times are many times too long and ratios uncertain (on a quiet machine
-`throughput.py` found step / gradient 1.05):
-
-    quantity                 resnet                densenet              vit
-    images/s                 2.93                  2.02                  5.25
-    evaluations/s            58.6                  40.3                  104.9
-    GFLOP an evaluation      0.25                  0.16                  0.16
-    step / gradient          1.164                 1.008                 1.153
-    step in scan / gradient  1.767                 1.155                 0.959
-    batched / one by one     3.44x (16 against 1)  0.58x (16 against 1)  2.52x (16 against 1)
-    4098 masks in flight     28.8 evaluations/s    14.3 evaluations/s    8.4 evaluations/s
-    peak memory so far       7.97 GB               7.97 GB               7.97 GB
-    50,000 images            4.74 h                6.89 h                2.65 h
+Results: `experiments/results/throughput_networks*.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

@@ -1,26 +1,13 @@
-"""ResNet, DenseNet and ViT on photographs of magnetic tiles, 160 px: five kinds of defect, and
-tiles that are free of them.
+"""ResNet, DenseNet and ViT on photographs of magnetic tiles: five kinds of defect, and none.
 
-    python experiments/training/train_magnetic_tile.py --data folder:magnetic_tile           #
-      reduced networks, CPU
-    python experiments/training/train_magnetic_tile.py --data folder:magnetic_tile --full    #
-      ResNet-18, DenseNet-121, ViT, GPU
+    python experiments/training/train_magnetic_tile.py --data folder:magnetic_tile    # reduced, CPU
+    python experiments/training/train_magnetic_tile.py --data folder:magnetic_tile --full     # GPU
 
 The folder holds images/, masks/ and labels.csv (file, label, split); point it at your own data of
-that layout. Always answering `free` would be right for 72 of the 164 test tiles (0.439).
-`--networks vit_tiny --start-from timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k` tunes a
-Transformer that has seen more than these 528 photographs.
+that layout. `--networks vit_tiny --start-from timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k` tunes
+a Transformer that has seen more than these 528 photographs.
 
-Accuracy on the 164 test tiles, reduced networks, measured on 2 shared CPU cores, jax 0.10.2 (the
-networks of --full were not
-trained: no GPU was at hand). Some minutes on 528 photographs are too few for networks that start
-  from nothing:
-
-    network     parameters   epochs   accuracy   seconds
-    resnet          0.31 M       30      0.585       392
-    densenet        0.31 M       30      0.543       431
-    vit             0.41 M       30      0.439       165   (learned nothing)
-    vit_tiny        5.51 M        4      0.921       116   (starts from ImageNet weights)
+Results: `experiments/results/train_magnetic_tile.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Trains several networks on one data set by `mdm_jax.training` and prints their accuracies: what
-two experiments share."""
+"""Trains several networks on one data set: what two experiments share."""
 
 from __future__ import annotations
 

@@ -1,29 +1,16 @@
-"""ProtoPNet and XProtoNet on digits and on photographs of magnetic tiles: accuracy before the push,
-behind it, and at the end.
+r"""ProtoPNet and XProtoNet on digits and on tiles: accuracy before the push, behind it, at the end.
 
-    python experiments/training/train_prototypes.py                                        # digits,
-      from the embedded ResNet
-    python experiments/training/train_prototypes.py --embed                                # and put
-      them into the package
-    python experiments/training/train_prototypes.py --data tiles --source folder:magnetic_tile
-      --start-from runs/vit_tiny
+    python experiments/training/train_prototypes.py           # digits, from the embedded ResNet
+    python experiments/training/train_prototypes.py --embed   # and put them into the package
+    python experiments/training/train_prototypes.py --data tiles --source folder:magnetic_tile \
+        --start-from runs/vit_tiny
 
 Trainings lie in runs/, and the same command goes on where it stopped. The tiles start from the
 Transformer that `train_magnetic_tile.py --networks vit_tiny` makes. The settings are
 experiments/configs/{digits,tiles}_*.toml.
 
-Accuracy on the first 1000 test digits (the plain ResNet: .977) and on the 164 test tiles (the plain
-Transformer: .921), measured on 2 CPU cores that were shared with other work, jax 0.10.2:
-
-    data     network     prototypes   last joint pass   behind the push   last layer   seconds
-    digits   protopnet           50             0.979             0.975        0.981       579
-    digits   xprotonet           50             0.972             0.978        0.979       720
-    tiles    protopnet           30             0.835             0.854        0.909       251
-    tiles    xprotonet           30             0.921             0.945        0.951       599
-
-After the push every prototype is the recorded patch (or pooled feature) to 3e-6. Of the digits'
-ProtoPNet only some prototypes of a class are near its images before the push (squared distances
-from .004 to 12.7), so 10 of 50 become a patch that another has become."""
+Results: `experiments/results/train_prototypes_*.json`, shown in `docs/measurements.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,23 +1,14 @@
-"""ResNet, DenseNet and ViT on small natural images of 64 px (made for 20 classes of Tiny-ImageNet,
-450 images each).
+"""ResNet, DenseNet and ViT on small natural images of 64 px.
 
-    python experiments/training/train_tiny_imagenet.py --data folder:tiny_imagenet20           #
-      reduced networks, CPU
-    python experiments/training/train_tiny_imagenet.py --data folder:tiny_imagenet20 --full    #
-      ResNet-18, DenseNet-121, ViT, GPU
+    python experiments/training/train_tiny_imagenet.py --data folder:tiny_imagenet20  # reduced, CPU
+    python experiments/training/train_tiny_imagenet.py --data folder:tiny_imagenet20 --full   # GPU
 
-The folder holds train/<class>/ and val/<class>/; point it at your own. `--networks vit_tiny
---start-from timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k` tunes a Transformer that knows
-ImageNet, and so these classes already.
+Made for 20 classes of Tiny-ImageNet, 450 images each. The folder holds train/<class>/ and
+val/<class>/; point it at your own. `--networks vit_tiny --start-from
+timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k` tunes a Transformer that knows ImageNet, and so
+these classes already.
 
-Accuracy on 1000 held-out images of those 20 classes, reduced networks, measured on 2 shared CPU
-cores, jax 0.10.2 (the networks of --full were not trained: no GPU was at hand):
-
-    network     parameters   epochs   accuracy   seconds
-    resnet          0.70 M        8      0.696       439
-    densenet        0.34 M        6      0.656       538
-    vit             0.41 M        8      0.664       857
-    vit_tiny        5.50 M        4      0.856       286   (starts from ImageNet weights)
+Results: `experiments/results/train_tiny_imagenet.json`, shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations
