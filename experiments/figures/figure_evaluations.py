@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 import mdm_jax
 from experiments.figures import figure_look as look
+from experiments.record_results import Value, write
 from mdm_jax import methods
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.data.network_input import spread
@@ -79,6 +80,8 @@ class Config:
     presets: tuple[str, ...] = tuple(name for name in PRESETS if name != "fast")
     seed: int = 0
     out: Path = look.FIGURES / "evaluations.png"
+    results: str = "figure_evaluations"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 class Point(NamedTuple):
@@ -118,6 +121,18 @@ def main(config: Config) -> None:
         )
         print(f"{label:34s}{cost:14.0f}{cells}", flush=True)
     look.write(draw(config, points), config.out)
+    if config.results:
+        write(config.results, [value for point in points for value in recorded(point, config)])
+
+
+def recorded(point: Point, config: Config) -> list[Value]:
+    """A point's cost and metrics, for the results."""
+    what = {"method": point.label, "images": config.count}
+    values: list[Value] = [what | {"metric": "forward passes", "value": point.cost}]
+    for name, summary in point.summary.items():
+        low, high = summary.interval
+        values.append(what | {"metric": name, "value": summary.value, "low": low, "high": high})
+    return values
 
 
 def asked(config: Config) -> list[tuple[str, str, str, Any]]:

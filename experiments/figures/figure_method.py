@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 import mdm_jax
 from experiments.figures import figure_look as look
+from experiments.record_results import write
 from mdm_jax import PRESETS, mdm
 from mdm_jax.problem import activation, begin, blend
 from mdm_jax.types import Explanation
@@ -43,6 +44,8 @@ class Config:
     """states shown: the start, the end, and some between"""
     seed: int = 0
     out: Path = look.FIGURES / "method.png"
+    results: str = "figure_method"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def main(config: Config) -> None:
@@ -91,6 +94,16 @@ def main(config: Config) -> None:
         f" {float(found.info.kept_area):.1%}"
     )
     look.write(figure, config.out)
+    if config.results:
+        quantities = {
+            "evaluations with a gradient": int(found.info.evaluations),
+            "evaluations without a gradient": int(found.info.forwards),
+            "steps": steps,
+            "probability of the image": before,
+            "probability through the mask": after,
+            "area of the mask": float(found.info.kept_area),
+        }
+        write(config.results, [{"quantity": q, "value": v} for q, v in quantities.items()])
 
 
 def states(found: Explanation) -> list[tuple[np.ndarray, ...]]:

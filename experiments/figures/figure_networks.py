@@ -29,6 +29,7 @@ from rich.table import Table
 
 import mdm_jax
 from experiments.figures import figure_look as look
+from experiments.record_results import Value, write
 from mdm_jax import fills, mdm, nodes
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.data.network_input import spread
@@ -60,6 +61,8 @@ class Config:
     """of the image, the most salient pixels, whose overlap between networks is measured"""
     seed: int = 0
     out: Path = look.FIGURES / "networks.png"
+    results: str = "figure_networks"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def main(config: Config) -> None:
@@ -87,6 +90,32 @@ def main(config: Config) -> None:
     seen = exchanged(networks, found, images, labels, settings, numbers)
     report(own, between, seen, len(images), config)
     look.write(draw(config, images, masks, labels, found, own, between, seen), config.out)
+    if config.results:
+        write(config.results, recorded(own, between, seen, len(images), config))
+
+
+def recorded(own: Any, between: Any, seen: Any, count: int, config: Config) -> list[Value]:
+    """All figures with their intervals, for the results."""
+    measures = {
+        (quantity, NETWORKS[name][0]): measure
+        for name, quantities in own.items()
+        for quantity, measure in quantities.items()
+    }
+    for (theirs, ours), measure in seen.items():
+        quantity = f"sees through the mask of {NETWORKS[theirs][0]}"
+        measures[quantity, NETWORKS[ours][0]] = measure
+    values: list[Value] = []
+    for (quantity, network), (value, (low, high)) in measures.items():
+        what = {"quantity": quantity, "network": network, "images": count}
+        values.append(what | {"value": value, "low": low, "high": high})
+    for pair, quantities in between.items():
+        networks = " and ".join(NETWORKS[name][0] for name in pair)
+        for quantity, (value, (low, high)) in quantities.items():
+            what = {"quantity": quantity, "networks": networks, "images": count}
+            values.append(what | {"value": value, "low": low, "high": high})
+    chance = config.share / (2 - config.share)
+    values.append({"quantity": "IoU by chance", "networks": "any", "value": chance})
+    return values
 
 
 def localization(found: Explanation, masks: np.ndarray, config: Config) -> dict[str, Measure]:

@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 
 import mdm_jax
 from experiments.figures import figure_look as look
+from experiments.record_results import Value, write
 from mdm_jax import prototypes
 from mdm_jax.data.network_input import spread
 from mdm_jax.evaluation.statistics import Interval, estimate
@@ -57,6 +58,8 @@ class Config:
     """of the image that a region covers"""
     seed: int = 0
     out: Path = look.FIGURES / "prototypes_before_after.png"
+    results: str = "figure_prototypes"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 class Found(NamedTuple):
@@ -73,14 +76,24 @@ class Found(NamedTuple):
 
 def main(config: Config) -> None:
     networks = {name: search(name, config) for name in config.models}
+    recorded: list[Value] = []
     for name, found in networks.items():
         (own, before), (_, after) = found.kept.items()
         print(f"{NAMES[name]}, {len(found.labels)} prototypes, {config.share:.0%} of the image")
         for number, what in enumerate(LEFT[: before.shape[1]]):
             values = (before[:, number], after[:, number], after[:, number] - before[:, number])
-            first, second, more = (written(estimate(mean, value)) for value in values)
+            measures = [estimate(mean, value) for value in values]
+            for region, (value, (low, high)) in zip(
+                (own.replace("_", " "), "MDM", "MDM more by"), measures
+            ):
+                it = {"network": NAMES[name], "quantity": what, "region": region}
+                count = {"prototypes": len(found.labels)}
+                recorded.append(it | {"value": value, "low": low, "high": high} | count)
+            first, second, more = (written(measure) for measure in measures)
             print(f"  {what}: {own.replace('_', ' ')} keeps {first}, MDM {second}, more by {more}")
     look.write(draw(config, networks), config.out)
+    if config.results:
+        write(config.results, recorded)
 
 
 def search(name: str, config: Config) -> Found:

@@ -1,7 +1,7 @@
 """The README's picture of a decision by prototypes: the embedded XProtoNet on a test digit.
 
-    python experiments/figures/prototype_figure.py              # half a minute on 2 CPU cores
-    python experiments/figures/prototype_figure.py --number 3 --out elsewhere.png
+python experiments/figures/prototype_figure.py              # half a minute on 2 CPU cores
+python experiments/figures/prototype_figure.py --number 3 --out elsewhere.png
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from experiments.record_results import write
 from mdm_jax import PRESETS
 from mdm_jax.cli import explain
 
@@ -28,6 +29,8 @@ class Config:
     preset: str = "fast"
     seed: int = 0
     out: Path = Path(__file__).parents[2] / "docs" / "images"
+    results: str = "readme_figures"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def main(config: Config) -> None:
@@ -37,6 +40,20 @@ def main(config: Config) -> None:
     first = np.mean([row["energy"] for row in result.rows[:16]])
     print(f"first 16 digits: mean energy {first:.3f}")
     print(result.summary)
+    if config.results:
+        energies = [row["energy"] for row in result.rows]
+        right = sum(row["prediction"] == row["label"] for row in result.rows)
+        seconds = np.mean([row["seconds"] for row in result.rows])
+        everything = {"images": len(energies)}
+        write(
+            config.results,
+            [
+                {"images": 16, "quantity": "energy", "value": first},
+                everything | {"quantity": "energy", "value": np.mean(energies)},
+                everything | {"quantity": "right predictions", "value": right},
+                everything | {"quantity": "seconds an image", "value": seconds},
+            ],
+        )
 
 
 if __name__ == "__main__":

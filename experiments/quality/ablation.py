@@ -26,6 +26,7 @@ from rich.table import Table
 
 import mdm_jax
 from experiments.quality.benchmark_imagenet import laid_out
+from experiments.record_results import Value, write
 from mdm_jax import load_model
 from mdm_jax.data import open_source
 from mdm_jax.data.network_input import Framed, frames, spread
@@ -126,6 +127,9 @@ class Config:
     metrics: tuple[str, ...] = METRICS
     out: Path = Path("ablation")
     """keeps every point: the same command goes on where it was stopped"""
+    results: str | None = None
+    """name of the file in experiments/results that is written, by default with the network's; none
+    when empty"""
 
 
 def images_of(config: Config, classifier: Any) -> list[Framed]:
@@ -166,9 +170,13 @@ def swept(config: Config) -> tuple[Sweep, list[tuple[str, int]]]:
     return sweep, rows
 
 
-def report(sweep: Sweep, rows: Sequence[tuple[str, int]], title: str) -> Table:
-    """The rows on the images that did not tune; + - = against the default, by the 95 % interval of
-    the paired difference."""
+def report(
+    sweep: Sweep, rows: Sequence[tuple[str, int]], network: str
+) -> tuple[Table, list[Value]]:
+    """The rows on the images that did not tune, as a table and as values for the results.
+
+    + - = against the default, by the 95 % interval of the paired difference.
+    """
     count = len(sweep.ids)
     tuned, held = sweep.of_images(range(0, count, 2)), sweep.of_images(range(1, count, 2))
     quality = tuned.quality(QUALITY)
@@ -178,20 +186,24 @@ def report(sweep: Sweep, rows: Sequence[tuple[str, int]], title: str) -> Table:
         *(name.split(":")[0] for name in held.metrics),
         "F+B",
         "tuned on",
-        title=title,
+        title=f"{network}, {count} images",
     )
+    recorded: list[Value] = []
     default = held.outcomes[0].measured
     values: Mapping[str, Any] = {name: held.values(name) for name in held.metrics}
     for choice, i in rows:
         cells = []
+        row = {"network": network, "choice": choice, "settings": label(sweep.points[i])}
         for name, metric in held.metrics.items():
             ours = held.outcomes[i].measured.get(name)
-            mark = (
-                ""
-                if ours is None or i == 0
-                else MARKS[verdict(metric.better, difference(metric, ours, default[name])[1])]
-            )
-            cells.append(f"{values[name][i]:.3f}{mark}")
+            against = ""
+            if ours is not None and i > 0:
+                against = verdict(metric.better, difference(metric, ours, default[name])[1])
+            cells.append(f"{values[name][i]:.3f}{MARKS[against]}")
+            value = {"metric": name, "value": values[name][i], "verdict": against}
+            recorded.append(row | value | {"images": len(held.ids)})
+        recorded.append(row | {"metric": "evaluations", "value": held.evaluations[i]})
+        recorded.append(row | {"metric": "tuned", "value": quality[i]})
         table.add_row(
             choice,
             label(sweep.points[i]),
@@ -199,13 +211,17 @@ def report(sweep: Sweep, rows: Sequence[tuple[str, int]], title: str) -> Table:
             f"{held.evaluations[i]:.0f}",
             f"{quality[i]:.3f}",
         )
-    return table
+    return table, recorded
 
 
 def main(config: Config) -> int:
     try:
         sweep, rows = swept(config)
-        table = report(sweep, rows, f"{config.model}, {len(sweep.ids)} images")
+        network = Path(config.model).name
+        table, values = report(sweep, rows, network)
+        name = f"ablation_{network}" if config.results is None else config.results
+        if name:
+            write(name, values)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

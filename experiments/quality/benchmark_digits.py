@@ -25,6 +25,7 @@ class Digits(Config):
     split: str = "test"
     limit: int | None = 500
     out: Path = Path("benchmark-digits")
+    results: str = "benchmark_digits"
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class ImageNet(Config):
     """folder:PATH or tfds:NAME"""
     split: str = "val"
     out: Path = Path("benchmark-imagenet")
+    results: str = "benchmark_imagenet"
 
     def run(self, report: Report) -> None:
         if (self.annotated is None) == (not self.data):

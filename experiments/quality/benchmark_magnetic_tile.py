@@ -35,6 +35,7 @@ class MagneticTile(Config):
     )
     """names or ids; the data have masks and no boxes"""
     out: Path = Path("benchmark-magnetic-tile")
+    results: str = "benchmark_magnetic_tile"
 
 
 if __name__ == "__main__":

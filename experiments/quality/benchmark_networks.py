@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
+from experiments.record_results import Value, write
 from mdm_jax.cli.console import Report
 from mdm_jax.cli.evaluate import Benchmark
 from mdm_jax.cli.progress_bar import ProgressBar
@@ -43,6 +46,8 @@ class Config(Benchmark):
     metrics: tuple[str, ...] = (*FAITHFULNESS, *LOCALIZATION, *SIMPLICITY)
     """names or ids; sensitivity_n takes thousands of evaluations an image, max_sensitivity and
     spread run the method again"""
+    results: str = ""
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 class LoggedBar(ProgressBar):
@@ -78,6 +83,8 @@ def main(config: Config) -> int:
     interrupted."""
     try:
         config.run(Logged(config.json))
+        if config.results:
+            write(config.results, read_table(config.out / "table.csv"))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -85,6 +92,26 @@ def main(config: Config) -> int:
         print("interrupted: the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def read_table(path: Path) -> list[Value]:
+    """The values of a benchmark's `table.csv`: the metrics of each method, and its costs once."""
+    values: list[Value] = []
+    previous = None
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            method = {"network": row["model"], "method": row["method"]}
+            if method != previous:
+                for cost in ("evaluations", "forwards", "seconds"):
+                    if row[cost]:
+                        values.append(method | {"metric": cost, "value": float(row[cost])})
+                previous = method
+            if row["value"]:
+                metric = {"metric": f"{row['metric']}:{row['protocol']}"}
+                numbers = {key: float(row[key]) for key in ("value", "low", "high")}
+                images = {"images": int(row["counted"]), "verdict": row["verdict"]}
+                values.append(method | metric | images | numbers)
+    return values
 
 
 def parsed(kind: type[Config], description: str | None) -> Config:

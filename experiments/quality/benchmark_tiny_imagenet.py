@@ -27,6 +27,7 @@ class TinyImageNet(Config):
     split: str = "val"
     limit: int | None = 300
     out: Path = Path("benchmark-tiny-imagenet")
+    results: str = "benchmark_tiny_imagenet"
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ class Objects(Config):
     """folder with images/ and annotations.json, see benchmark_imagenet.py, in place of --data: its
     images with several boxes that cover up to a third together"""
     out: Path = Path("hdm-objects")
+    results: str = "hdm_objects"
     figure: Path | None = None
     """where the figure of HDM's rounds on two digits goes; none is drawn when not given"""
 

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mdm_jax
+from experiments.record_results import write
 from mdm_jax.data import Digits
 from mdm_jax.data.network_input import spread
 from mdm_jax.images import read
@@ -48,6 +49,8 @@ class Config:
     only_weights: bool = False
     """round the weights to bfloat16 and compute in float32"""
     seed: int = 0
+    results: str = "precision"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def main(config: Config) -> None:
@@ -55,6 +58,7 @@ def main(config: Config) -> None:
     table = Table(
         "network", "images", "median", "5 %", "change of p", "with noise: median", "5 %", box=None
     )
+    recorded = []
     for written in config.models:
         name, _, weights = written.partition("=")
         full, half = (
@@ -78,16 +82,21 @@ def main(config: Config) -> None:
         noisy = mdm_jax.explain(full, np.clip(images + noise, 0, 1), exact.info.target, **how)
         same, other = (np.asarray(alike(exact.saliency, each.saliency)) for each in (rough, noisy))
         change = np.abs(exact.info.activation - rough.info.activation).max()
-        values = (
-            np.median(same),
-            np.percentile(same, 5),
-            change,
-            np.median(other),
-            np.percentile(other, 5),
-        )
-        table.add_row(name, str(len(images)), *(f"{value:.3f}" for value in values))
+        values = {
+            "median": np.median(same),
+            "5 %": np.percentile(same, 5),
+            "change of p": change,
+            "with noise: median": np.median(other),
+            "with noise: 5 %": np.percentile(other, 5),
+        }
+        table.add_row(name, str(len(images)), *(f"{value:.3f}" for value in values.values()))
+        for quantity, value in values.items():
+            what = {"network": name, "quantity": quantity, "images": len(images)}
+            recorded.append(what | {"value": value})
         print(name, f"median {np.median(same):.4f}, least {same.min():.3f}", flush=True)
     Console(width=120, highlight=False).print(table)
+    if config.results:
+        write(config.results, recorded)
 
 
 def pictures(config: Config, network: mdm_jax.Classifier) -> tuple[np.ndarray, list[int]]:

@@ -27,6 +27,7 @@ import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from experiments.record_results import Value, write
 from mdm_jax import load_model
 from mdm_jax.data import open_source
 from mdm_jax.data.network_input import Framed, frames, spread
@@ -62,6 +63,9 @@ class Config:
     """noise, prototypes, backbone; each costs every region once more"""
     seed: int = 0
     out: Path = Path("prototype-search")
+    results: str | None = None
+    """name of the file in experiments/results that is written, by default with the network's; none
+    when empty"""
 
 
 def main(config: Config) -> int:
@@ -90,7 +94,29 @@ def main(config: Config) -> int:
     (config.out / "table.csv").write_text(table_text.to_csv(compared.table(metrics=list(METRICS))))
     worst(compared, images).savefig(config.out / "worst.png", dpi=120)
     report(console, compared, table)
+    network = config.model.name.replace("-", "_")
+    name = f"prototype_search_{network}" if config.results is None else config.results
+    if name:
+        write(name, measured(table, network))
     return 0
+
+
+def measured(table: tables.Table, network: str) -> list[Value]:
+    """The table's values for the results; verdicts are against MDM's region."""
+    return [
+        {
+            "network": network,
+            "region": row.method,
+            "measure": name,
+            "value": cell.summary.value,
+            "low": cell.summary.interval.low,
+            "high": cell.summary.interval.high,
+            "verdict": cell.verdict,
+            "pairs": cell.summary.counted,
+        }
+        for row in table.rows
+        for name, cell in row.cells.items()
+    ]
 
 
 def chosen(config: Config, classifier: Any) -> tuple[list[Framed], np.ndarray]:

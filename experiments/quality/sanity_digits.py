@@ -21,6 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
 from mdm_jax import evaluate, load_model, methods
 from mdm_jax.data.digits import Digits
 from mdm_jax.metrics.sanity import cascade
@@ -42,17 +43,23 @@ class Config:
     """what is run with three keys"""
     count: int = 16
     """test digits"""
+    results: str = "sanity_digits"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def main(config: Config) -> int:
     classifier, source = load_model(config.model), Digits("test")
     examples = [source[i] for i in range(config.count)]
     images, ids = np.stack([each.image for each in examples]), [each.id for each in examples]
-    columns, parts = [], []
+    columns, parts, recorded = [], [], []
     for text in config.methods:
         chosen = methods.choose(text)
         stages = cascade(classifier, images, method=chosen.name, config=chosen.config, ids=ids)
-        columns.append([f"{float(np.mean(stage.similarity['spearman'])):.3f}" for stage in stages])
+        alike = {stage.part: float(np.mean(stage.similarity["spearman"])) for stage in stages}
+        columns.append([f"{value:.3f}" for value in alike.values()])
+        for part, value in alike.items():
+            what = {"quantity": "randomized down to", "part": part, "method": text}
+            recorded.append(what | {"value": value})
         parts = [stage.part for stage in stages]
     title = f"{config.model}, {config.count} digits"
     table = Table(
@@ -74,8 +81,12 @@ def main(config: Config) -> int:
             config=chosen.config,
             ids=ids,
         )
-        table.add_row(text, f"{scores.summary()['spread:seeds'].value:.3f}")
+        value = scores.summary()["spread:seeds"].value
+        table.add_row(text, f"{value:.3f}")
+        recorded.append({"quantity": "under other keys", "method": text, "value": value})
     Console(width=140).print(table)
+    if config.results:
+        write(config.results, recorded)
     return 0
 
 

@@ -27,6 +27,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
+
 THREADS = 8
 TOLERANCE = 1e-4
 
@@ -37,6 +39,8 @@ class Config:
 
     networks: tuple[str, ...] = ("resnet", "vit")
     images: int = 64
+    results: str = "run_independence"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def in_processes(network: str, images: int, folder: Path) -> list[Path]:
 
 
 def main(config: Config) -> None:
-    console = Console(width=120)
+    console, recorded = Console(width=120), []
     for network in config.networks:
         table = Table(box=None, title=f"{network}, {config.images} digits")
         for column in ("run", "largest difference", f"images beyond {TOLERANCE:g}", "same bits"):
@@ -167,6 +171,10 @@ def main(config: Config) -> None:
                 assert found.keys() == first.keys()
                 differences = np.asarray([np.abs(found[id] - first[id]).max() for id in first])
                 beyond = f"{(differences > TOLERANCE).sum()}"
+                what = {"network": network, "run": setting.label, "images": len(first)}
+                largest, count = differences.max(), (differences > TOLERANCE).sum()
+                recorded.append(what | {"quantity": "largest difference", "value": largest})
+                recorded.append(what | {"quantity": f"images beyond {TOLERANCE:g}", "value": count})
                 table.add_row(
                     setting.label,
                     f"{differences.max():.1e}",
@@ -174,6 +182,8 @@ def main(config: Config) -> None:
                     "no" if differences.any() else "yes",
                 )
         console.print(table)
+    if config.results:
+        write(config.results, recorded)
 
 
 if __name__ == "__main__":

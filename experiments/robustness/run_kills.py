@@ -40,6 +40,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
+
 HANDED, BACK = b"h", b"b"
 EARLY = 0.25
 """share of the kills that fall into the start of a process"""
@@ -58,6 +60,8 @@ class Config:
     """images"""
     chunk: int = 8
     seed: int = 0
+    results: str = "run_kills"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 @dataclass(frozen=True)
@@ -260,10 +264,12 @@ def main(config: Config) -> None:
             rng, starting, 1.5 * computing / (1 - EARLY) / config.kills
         )  # three quarters of a run, all together
         names = (f"run{number}" for number in itertools.count())
+        comparisons = []
         while len(kills) < config.kills:
             name = next(names)
             kills += killed_run(runs, name, moments, config.kills - len(kills))
-            print(compared(runs, name))
+            comparisons.append(compared(runs, name))
+            print(comparisons[-1])
     table = Table(box=None, title="rows at each kill, after seconds")
     for column in (
         "kill",
@@ -288,10 +294,46 @@ def main(config: Config) -> None:
         f"{len(kills)} kills, {early} of them before anything was computed; lost at most {computed}"
         f" rows computed (a chunk is {config.chunk}) and {device} on the device"
     )
+    if config.results:
+        quantities = {
+            "kills": len(kills),
+            "before anything was computed": early,
+            "files equal byte by byte": min(each.same for each in comparisons),
+            "files compared": comparisons[0].files,
+            "files that an undisturbed run has not": max(each.others for each in comparisons),
+            "runs with every row once": sum(each.complete for each in comparisons),
+            "faults found by verify": sum(each.faults for each in comparisons),
+            "lost at most, computed": computed,
+            "lost at most, on the device": device,
+        }
+        write(config.results, [{"quantity": q, "value": v} for q, v in quantities.items()])
 
 
-def compared(runs: Runs, name: str) -> str:
-    """What a run is, beside the undisturbed one."""
+class Compared(NamedTuple):
+    """A run beside the undisturbed one."""
+
+    name: str
+    same: int
+    """files equal byte by byte"""
+    files: int
+    """files of the undisturbed run"""
+    others: int
+    """files that only this run has"""
+    complete: bool
+    """every row is there, each once"""
+    faults: int
+    """found by `mdm run verify`"""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.same} of {self.files} files equal byte by byte,"
+            f" {self.others} others; rows {'' if self.complete else 'NOT '}complete, each once;"
+            f" {self.faults} faults found by verify"
+        )
+
+
+def compared(runs: Runs, name: str) -> Compared:
+    """A run compared with the undisturbed one."""
     import mdm_jax
     from mdm_jax.runs.store import open_store
     from mdm_jax.runs.verify import check
@@ -299,12 +341,13 @@ def compared(runs: Runs, name: str) -> str:
     whole, files = runs.files("whole"), runs.files(name)
     same = sum(files.get(key) == content for key, content in whole.items())
     rows = mdm_jax.open_run(runs.place / name).records["row"].to_pylist()
-    complete = rows == list(range(runs.config.limit))
-    return (
-        f"{name}: {same} of {len(whole)} files equal byte by byte,"
-        f" {len(files.keys() - whole.keys())} others; rows"
-        f" {'complete, each once' if complete else 'NOT complete, each once'};"
-        f" {len(check(open_store(runs.place / name)))} faults found by verify"
+    return Compared(
+        name,
+        same,
+        len(whole),
+        len(files.keys() - whole.keys()),
+        rows == list(range(runs.config.limit)),
+        len(check(open_store(runs.place / name))),
     )
 
 

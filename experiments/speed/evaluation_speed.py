@@ -27,6 +27,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
 from experiments.speed.throughput import alternate
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import shapes
@@ -57,6 +58,8 @@ class Config:
     remat: bool = False
     """compute a Transformer's blocks again in the backward pass"""
     repeats: int = 7
+    results: str = "evaluation_speed"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def random_network(name: str, config: Config, dtype: str) -> Any:
@@ -128,6 +131,7 @@ def main(config: Config) -> None:
         table.add_column(
             column, justify="left" if column in ("network", "dtype") else "right", no_wrap=True
         )
+    recorded = []
     for name in config.networks:
         for i, dtype in enumerate(config.dtypes):
             got = measure(name, dtype, config)
@@ -139,7 +143,17 @@ def main(config: Config) -> None:
                 f"{config.batch / got['evaluation']:.1f}",
             )
             table.add_row(name, dtype, *numbers, ratio, each, f"{rate:.3f}", share)
+            quantities = {
+                "forward ms": got["forward"] * 1e3,
+                "evaluation ms": got["evaluation"] * 1e3,
+                "ratio": got["evaluation"] / got["forward"],
+            }
+            for quantity, value in quantities.items():
+                what = {"network": name, "dtype": dtype, "quantity": quantity}
+                recorded.append(what | {"value": value})
     Console(width=140).print(table)
+    if config.results:
+        write(config.results, recorded)
 
 
 if __name__ == "__main__":

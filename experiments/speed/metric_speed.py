@@ -32,6 +32,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import Value, write
 from mdm_jax import fills, load_model
 from mdm_jax.metrics import curves, road
 
@@ -49,6 +50,8 @@ class Config:
     others: int = 4
     """images measured in the others' way"""
     repeats: int = 3
+    results: str = "metric_speed"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def ours(
@@ -171,7 +174,7 @@ def main(config: Config) -> None:
     table = Table(title=title)
     for column in ("metric", "ours", "ours, one by one", "others", "others / ours", "difference"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
-    total = np.zeros(3)
+    total, recorded = np.zeros(3), []
     for metric in ("insertion", "deletion", "road"):
         single = jax.jit(partial(ours, metric))
         batched = jax.jit(partial(all_images, metric))
@@ -205,8 +208,25 @@ def main(config: Config) -> None:
         total += (together, alone, other)
         row = [f"{value:.2f}" for value in (together, alone, other)]
         table.add_row(metric, *row, f"{other / together:.1f}", f"{difference:.1e}")
+        recorded += seconds_of(metric, (together, alone, other))
+        recorded.append({"metric": metric, "quantity": "difference", "value": float(difference)})
     table.add_row("all", *[f"{value:.2f}" for value in total], f"{total[2] / total[0]:.1f}", "")
+    recorded += seconds_of("all", tuple(total))
     Console(width=120).print(table)
+    if config.results:
+        write(config.results, recorded)
+
+
+def seconds_of(metric: str, seconds: tuple[float, ...]) -> list[Value]:
+    """The seconds of a metric by the three ways, for the results."""
+    together, alone, other = seconds
+    quantities = {
+        "ours": together,
+        "one by one": alone,
+        "others": other,
+        "others / ours": other / together,
+    }
+    return [{"metric": metric, "quantity": q, "value": value} for q, value in quantities.items()]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
+
 
 @dataclass(frozen=True)
 class Config:
@@ -36,6 +38,8 @@ class Config:
     chunk: int = 32
     micro_batch: int = 1
     slots: bool = False
+    results: str = "run_memory"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def measured(config: Config, count: int) -> dict[str, Any]:
@@ -93,7 +97,7 @@ def main(config: Config) -> None:
         "seconds",
     ):
         table.add_column(column, justify="right")
-    fewest = 0
+    fewest, recorded = 0, []
     for count in sorted(config.counts):
         text = json.dumps({"config": asdict(config), "count": count})
         done = subprocess.run(
@@ -114,7 +118,19 @@ def main(config: Config) -> None:
             ", ".join(f"{size / 1e3:.1f}" for size in sizes),
             f"{found['seconds']:.0f}",
         )
+        quantities = {
+            "peak, MB": found["peak"] / 1e6,
+            "peak against the fewest": found["peak"] / fewest,
+            "arrays alive, first chunks": arrays[0],
+            "arrays alive, later chunks": arrays[1],
+            "kB alive, first chunks": sizes[0] / 1e3,
+            "kB alive, later chunks": sizes[1] / 1e3,
+        }
+        for quantity, value in quantities.items():
+            recorded.append({"images": count, "quantity": quantity, "value": value})
     Console(width=120).print(table)
+    if config.results:
+        write(config.results, recorded)
 
 
 if __name__ == "__main__":

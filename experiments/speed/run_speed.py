@@ -29,6 +29,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
 from mdm_jax import MDMConfig, RunConfig, explain, load_model
 from mdm_jax.config import PRESETS
 from mdm_jax.data import open_source
@@ -54,6 +55,8 @@ class Starvation:
     steps: int = 5
     """of MDM; the fewer, the less there is to hide the reading and the writing behind"""
     chunk: int = 8
+    results: str = "run_speed_starvation"
+    """name of the file in experiments/results that is written; none when empty"""
 
     def run(self, console: Console) -> None:
         asked = RunConfig(config=MDMConfig(steps=self.steps), limit=self.limit, chunk=self.chunk)
@@ -71,6 +74,13 @@ class Starvation:
             "share of the wall time inside the compiled step:"
             f" {bare * ended.rows / ended.timing.running:.3f}"
         )
+        if self.results:
+            quantities = {
+                "seconds an image": ended.timing.running / ended.rows,
+                "seconds an image, bare program": bare,
+                "share": bare * ended.rows / ended.timing.running,
+            }
+            write(self.results, [{"quantity": q, "value": v} for q, v in quantities.items()])
 
 
 def bare_seconds(job: Job, repeats: int = 12) -> float:
@@ -123,6 +133,8 @@ class SlotGain:
     digits: int = 64
     micro_batch: int = 8
     repeats: int = 2
+    results: str = "run_speed_slots"
+    """name of the file in experiments/results that is written; none when empty"""
 
     def run(self, console: Console) -> None:
         source, classifier = Digits("test"), load_model()
@@ -137,7 +149,7 @@ class SlotGain:
             "slots/fixed",
             "slots/batches",
         )
-        table = Table("settings", *columns, box=None)
+        table, recorded = Table("settings", *columns, box=None), []
         for case in cases():
             objective, steps = 0.0, 0.0
 
@@ -165,7 +177,13 @@ class SlotGain:
             found = f"{wanted:.4f}", f"{reached:.1f}", f"{number}" if len(enough) else f">{number}"
             rates = (slots, batches, fixed, slots / fixed, slots / batches)
             table.add_row(case.name, *found, *(f"{rate:.2f}" for rate in rates))
+            values = (wanted, reached, number if len(enough) else None, *rates)
+            for quantity, value in zip(columns, values):
+                what = {"settings": case.name, "quantity": quantity}
+                recorded.append(what | {"value": value})
         Console(width=130).print(table)
+        if self.results:
+            write(self.results, recorded)
 
     def speed(
         self,

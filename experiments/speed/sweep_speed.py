@@ -30,6 +30,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
 from mdm_jax.config import PRESETS
 from mdm_jax.sweeps import export_preset, grid
 from mdm_jax.sweeps.points import point
@@ -60,6 +61,8 @@ class Config:
     runs: int = 4
     """separate runs that are timed; the time of all is theirs in proportion"""
     metrics: tuple[str, ...] = ("insertion", "deletion", "energy")
+    results: str = "sweep_speed"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def timed(arguments: list[str]) -> tuple[float, float]:
@@ -163,6 +166,19 @@ def main(config: Config) -> None:
         "ratio (goal 0.35)", f"{together[0] / wall:.3f}", f"{together[1] / processor:.3f}"
     )
     Console(width=100).print(table)
+    if config.results:
+        measured = {
+            f"a run, mean of {len(alone)}": (wall / len(points), processor / len(points)),
+            f"{len(points)} runs, scaled": (wall, processor),
+            "the sweep": together,
+            "ratio": (together[0] / wall, together[1] / processor),
+        }
+        recorded = [
+            {"what": what, "quantity": quantity, "value": value}
+            for what, pair in measured.items()
+            for quantity, value in zip(("wall seconds", "processor seconds"), pair)
+        ]
+        write(config.results, recorded)
     large = {
         name: count
         for name, count in compiled.items()

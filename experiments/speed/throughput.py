@@ -31,6 +31,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
 from mdm_jax import PRESETS, explain_batch, mdm, solver
 from mdm_jax.data import Digits
 from mdm_jax.execution.network import as_network, residual_bytes
@@ -58,6 +59,8 @@ class Config:
     counts: tuple[int, ...] = (16, 32, 64)
     """numbers of images whose peak memory is compared"""
     repeats: int = 7
+    results: str = "throughput"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def build(config: Config) -> Callable[..., Any]:
@@ -222,6 +225,16 @@ def main(config: Config) -> None:
             f"{peak / 1e6:.0f} MB, {peak / memory[0][1]:.3f}x",
         )
     console.print(table)
+    if config.results:
+        quantities = {name: value for name, value in costs.items() if "/" in name}
+        most = max(speeds, key=lambda row: row[0])
+        quantities |= {
+            "images per second, largest / smallest micro-batch": most[1] / speeds[0][1],
+            "share of masks that rounding changed": most[3],
+            "peak memory, most / fewest images": memory[-1][1] / memory[0][1],
+            "compilation, seconds": speeds[0][2],
+        }
+        write(config.results, [{"quantity": q, "value": v} for q, v in quantities.items()])
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import write
 from experiments.speed.evaluation_speed import Config as Weights
 from experiments.speed.evaluation_speed import evaluation, random_network
 from experiments.speed.throughput import peak_memory, step_against_gradient
@@ -80,6 +81,9 @@ class Config:
     flight_steps: int | None = None
     """steps that these masks take; the default's, or 2 with `--small`"""
     repeats: int = 5
+    results: str | None = None
+    """name of the file in experiments/results that is written, by default throughput_networks or
+    throughput_networks_small; none when empty"""
 
     def filled(self) -> tuple[tuple[str, ...], int, str, int]:
         """Networks, side, dtype and batch."""
@@ -151,8 +155,8 @@ def in_flight(network: Any, images: np.ndarray, config: Config) -> tuple[int, fl
     )
 
 
-def measure(name: str, config: Config) -> dict[str, str]:
-    """All figures of one network, written."""
+def measure(name: str, config: Config) -> tuple[dict[str, str], dict[str, float]]:
+    """All figures of one network, as text and as numbers."""
     _, side, dtype, size = config.filled()
     device = jax.local_devices()[0]
     network, _ = as_network(build(name, side, dtype), (side, side, 3))
@@ -163,7 +167,20 @@ def measure(name: str, config: Config) -> dict[str, str]:
     flying, rate, at_once = in_flight(network, images, config)
     flops, peak = operations(network, jnp.asarray(images[:2])), peak_of(device, dtype)
     achieved = flops * size / costs["step in scan"] / 1e12
-    return {
+    numbers = {
+        "images/s": together,
+        "evaluations/s": together * evaluations,
+        "GFLOP an evaluation": flops / 1e9,
+        "step / gradient": costs["step / gradient"],
+        "step in scan / gradient": costs["step in scan / gradient"],
+        "batched / one by one": together / alone,
+        f"evaluations/s, {flying} masks in flight": rate,
+        "peak memory so far, GB": peak_memory() / 1e9,
+        f"hours for {DATA_SET:,} images": DATA_SET / together / 3600,
+    }
+    if peak is not None:
+        numbers["share of peak"] = achieved / peak
+    texts = {
         "images/s": f"{together:.2f}",
         "evaluations/s": f"{together * evaluations:.1f}",
         "GFLOP an evaluation": f"{flops / 1e9:.2f}",
@@ -177,14 +194,17 @@ def measure(name: str, config: Config) -> dict[str, str]:
         "peak memory so far": f"{peak_memory() / 1e9:.2f} GB",
         f"{DATA_SET:,} images": f"{DATA_SET / together / 3600:.2f} h",
     }
+    return texts, numbers
 
 
 def main(config: Config) -> None:
     names, side, dtype, size = config.filled()
-    device, found = jax.local_devices()[0], {}
+    device, found, recorded = jax.local_devices()[0], {}, []
     for name in names:
-        found[name] = measure(name, config)
+        found[name], numbers = measure(name, config)
         print(name, found[name], flush=True)
+        for quantity, value in numbers.items():
+            recorded.append({"network": name, "quantity": quantity, "value": value})
     title = (
         f"{device.device_kind}, jax {jax.__version__}, {side} px, {dtype}, batch {size},"
         f" {PRESETS['fast'].steps} steps"
@@ -193,6 +213,10 @@ def main(config: Config) -> None:
     for quantity in next(iter(found.values())):
         table.add_row(quantity, *(each[quantity] for each in found.values()))
     Console(width=140, highlight=False).print(table)
+    default = "throughput_networks_small" if config.small else "throughput_networks"
+    result = default if config.results is None else config.results
+    if result:
+        write(result, recorded)
 
 
 if __name__ == "__main__":

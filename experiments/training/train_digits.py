@@ -24,6 +24,7 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import track
 
+from experiments.record_results import write
 from mdm_jax.data.digits import CLASS_NAMES, Digits
 from mdm_jax.models import weights
 from mdm_jax.models.resnet import ResNet
@@ -43,6 +44,8 @@ class Config:
     weight_decay: float = 5e-3
     seed: int = 0
     out: Path = PACKAGE_WEIGHTS
+    results: str = "train_digits"
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def arrays(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +101,7 @@ def main(config: Config) -> None:
     optimizer = nnx.Optimizer(
         model, optax.adamw(schedule, weight_decay=config.weight_decay), wrt=nnx.Param
     )
-    rng = np.random.default_rng(config.seed)
+    rng, recorded = np.random.default_rng(config.seed), []
     for epoch in range(config.epochs):
         order = rng.permutation(config.items)[: config.items // config.batch * config.batch]
         losses = [
@@ -106,6 +109,8 @@ def main(config: Config) -> None:
             for chosen in track(order.reshape(-1, config.batch), f"epoch {epoch + 1}")
         ]
         score = accuracy(model, test_images, test_labels)
+        what = {"network": "resnet", "quantity": f"accuracy after epoch {epoch + 1}"}
+        recorded.append(what | {"value": score})
         console.print(
             f"epoch {epoch + 1}: loss {np.mean(losses):.3f}, test accuracy {score:.3f},"
             f" {time.perf_counter() - start:.0f} s"
@@ -127,6 +132,11 @@ def main(config: Config) -> None:
     }
     (config.out / "config.json").write_text(json.dumps(description, indent=2) + "\n")
     console.print(f"wrote {config.out}")
+    if config.results:
+        minutes = (time.perf_counter() - start) / 60
+        recorded.append({"network": "resnet", "quantity": "accuracy", "value": score})
+        recorded.append({"network": "resnet", "quantity": "minutes", "value": minutes})
+        write(config.results, recorded)
 
 
 if __name__ == "__main__":

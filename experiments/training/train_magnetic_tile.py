@@ -13,6 +13,7 @@ Results: `experiments/results/train_magnetic_tile.json`, shown in `docs/measurem
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import tyro
 
@@ -73,9 +74,16 @@ FULL: dict[str, Settings] = {
 }
 
 
-def main(config: Config) -> int:
+@dataclass(frozen=True, kw_only=True)
+class MagneticTile(Config):
+    results: str = "train_magnetic_tile"
+
+
+def main(config: MagneticTile) -> int:
     return train_all(config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 160 px")
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))))
+    sys.exit(
+        main(tyro.cli(MagneticTile, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+    )

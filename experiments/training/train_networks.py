@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.record_results import Value, write
 from mdm_jax.cli.progress_bar import TrainingBar, stoppable
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.progress import Stopped
@@ -52,6 +53,8 @@ class Config:
     seed: int = 0
     out: Path = Path("runs")
     """folder of the runs; the same command again goes on"""
+    results: str = ""
+    """name of the file in experiments/results that is written; none when empty"""
 
 
 def train_all(
@@ -62,7 +65,10 @@ def train_all(
     Returns the exit code: 0, 2 for input that cannot be used, 130 when stopped; a sentence says
     why."""
     try:
-        Console(width=100).print(_trained(config, common, networks, title))
+        table, recorded = _trained(config, common, networks, title)
+        Console(width=100).print(table)
+        if config.results:
+            write(config.results, recorded)
     except (InputError, Stopped, KeyboardInterrupt) as error:
         print(
             f"error: {error}" if isinstance(error, InputError) else str(error) or "interrupted",
@@ -74,7 +80,8 @@ def train_all(
 
 def _trained(
     config: Config, common: Settings, networks: Mapping[str, Settings], title: str
-) -> Table:
+) -> tuple[Table, list[Value]]:
+    recorded: list[Value] = []
     if config.start_from:
         networks = dict(networks) | {
             "vit_tiny": _merged(FINE_TUNED, {"model": {"start_from": config.start_from}})
@@ -103,8 +110,17 @@ def _trained(
             else ("not known", "not known")
         )
         row = (f"{size:.2f} M", str(len(accuracies)), last, best)
-        table.add_row(name, *row, f"{time.perf_counter() - start:.0f}")
-    return table
+        seconds = time.perf_counter() - start
+        table.add_row(name, *row, f"{seconds:.0f}")
+        quantities = {
+            "million parameters": size,
+            "epochs": len(accuracies),
+            "accuracy": accuracies[-1] if accuracies else None,
+            "seconds": seconds,
+        }
+        for quantity, value in quantities.items():
+            recorded.append({"network": name, "quantity": quantity, "value": value})
+    return table, recorded
 
 
 def _merged(below: Settings, above: Settings) -> Settings:

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mdm_jax.models
+from experiments.record_results import Value, write
 from mdm_jax.cli.progress_bar import TrainingBar, stoppable
 from mdm_jax.errors import InputError
 from mdm_jax.progress import Stopped
@@ -52,6 +53,9 @@ class Config:
     """folder of the runs; the same command again goes on"""
     embed: bool = False
     """put the digits' networks into the package"""
+    results: str | None = None
+    """name of the file in experiments/results that is written, by default with the data's; none
+    when empty"""
 
 
 def main(config: Config) -> int:
@@ -65,9 +69,15 @@ def main(config: Config) -> int:
         "seconds",
     ):
         table.add_column(column, justify="left" if column == "network" else "right")
+    recorded: list[Value] = []
     try:
         for name in config.networks:
-            table.add_row(name, *_trained(config, name))
+            measured = _trained(config, name)
+            for quantity, value in measured.items():
+                recorded.append({"network": name, "quantity": quantity, "value": value})
+            prototypes, *accuracies, seconds = measured.values()
+            shown = (f"{accuracy:.3f}" for accuracy in accuracies)
+            table.add_row(name, f"{prototypes:.0f}", *shown, f"{seconds:.0f}")
     except (InputError, Stopped, KeyboardInterrupt) as error:
         print(
             f"error: {error}" if isinstance(error, InputError) else str(error) or "interrupted",
@@ -75,11 +85,14 @@ def main(config: Config) -> int:
         )
         return 2 if isinstance(error, InputError) else 130
     Console(width=100).print(table)
+    result = f"train_prototypes_{config.data}" if config.results is None else config.results
+    if result:
+        write(result, recorded)
     return 0
 
 
-def _trained(config: Config, name: str) -> tuple[str, ...]:
-    """The row of one network, trained now or before."""
+def _trained(config: Config, name: str) -> dict[str, float]:
+    """The figures of one network, trained now or before."""
     settings = read_config(CONFIGS / f"{config.data}_{name}.toml")
     given: dict[str, Any] = {"out": str(config.out / f"{config.data}_{name}")}
     given |= {"data.source": config.source, "model.start_from": config.start_from}
@@ -92,8 +105,13 @@ def _trained(config: Config, name: str) -> tuple[str, ...]:
             shutil.copyfile(trained.run.folder / file, target / file)
     last = {line["stage"]: line for line in trained.metrics}
     pushed = json.loads((trained.run.folder / "prototypes.json").read_text())["pushed"]
-    stages = [f"{last[stage]['eval_accuracy']:.3f}" for stage in ("joint", "push", "last layer")]
-    return str(len(pushed)), *stages, f"{trained.metrics[-1]['seconds']:.0f}"
+    return {
+        "prototypes": len(pushed),
+        "accuracy, last joint pass": last["joint"]["eval_accuracy"],
+        "accuracy behind the push": last["push"]["eval_accuracy"],
+        "accuracy": last["last layer"]["eval_accuracy"],
+        "seconds": trained.metrics[-1]["seconds"],
+    }
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ Results: `experiments/results/train_tiny_imagenet.json`, shown in `docs/measurem
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import tyro
 
@@ -74,9 +75,16 @@ FULL: dict[str, Settings] = {
 }
 
 
-def main(config: Config) -> int:
+@dataclass(frozen=True, kw_only=True)
+class TinyImageNet(Config):
+    results: str = "train_tiny_imagenet"
+
+
+def main(config: TinyImageNet) -> int:
     return train_all(config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 64 px")
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))))
+    sys.exit(
+        main(tyro.cli(TinyImageNet, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+    )
