@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 import mdm_jax
 from experiments.figures import figure_look as look
 from mdm_jax import methods
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.errors import InputError
 from mdm_jax.types import Explanation
 
@@ -74,7 +74,7 @@ class Config:
 
 def main(config: Config) -> None:
     network = mdm_jax.load_model(config.model)
-    numbers = spread(10_000, config.count)
+    numbers = evenly_spaced(10_000, config.count)
     images, masks, _ = look.stacked(look.digits(numbers))
     found: dict[str, Explanation] = {}
     scores: dict[str, np.ndarray] = {}

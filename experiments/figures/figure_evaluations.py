@@ -30,7 +30,7 @@ from experiments.figures import figure_look as look
 from experiments.record_results import Value, write
 from mdm_jax import methods
 from mdm_jax.config import PRESETS, MDMConfig
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.evaluation.benchmark import Cost
 from mdm_jax.evaluation.formatting import ARROWS
 from mdm_jax.evaluation.statistics import Summary
@@ -95,7 +95,7 @@ class Point(NamedTuple):
 
 
 def main(config: Config) -> None:
-    network, numbers = mdm_jax.load_model(config.model), spread(10_000, config.count)
+    network, numbers = mdm_jax.load_model(config.model), evenly_spaced(10_000, config.count)
     images, masks, _ = look.stacked(look.digits(numbers))
     points = []
     print(f"{'':34s}{'forward passes':>14s}" + "".join(f"{name:>22s}" for name in METRICS))

@@ -32,7 +32,7 @@ from experiments.figures import figure_look as look
 from experiments.record_results import Value, write
 from mdm_jax import fills, mdm, nodes
 from mdm_jax.config import PRESETS, MDMConfig
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.evaluation.statistics import Interval, estimate
 from mdm_jax.metrics.metric import mean
 from mdm_jax.metrics.similarity import spearman
@@ -66,7 +66,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    numbers = np.asarray(spread(10_000, config.count))
+    numbers = np.asarray(evenly_spaced(10_000, config.count))
     images, masks, labels = look.stacked(look.digits(numbers))
     networks = {name: mdm_jax.load_model(name) for name in NETWORKS}
     correct = np.all(

@@ -29,7 +29,7 @@ import mdm_jax
 from experiments.figures import figure_look as look
 from experiments.record_results import Value, write
 from mdm_jax import prototypes
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.evaluation.statistics import Interval, estimate
 from mdm_jax.fills import neutral_color
 from mdm_jax.metrics.metric import mean
@@ -161,7 +161,7 @@ def draw(config: Config, networks: dict[str, Found]) -> Figure:
             f" {after}."
         )
         part.suptitle(head, fontsize=look.TEXT, color=look.INK, x=0.01, ha="left")
-        chosen = spread(len(found.labels), config.columns)
+        chosen = evenly_spaced(len(found.labels), config.columns)
         grid = part.subplots(3, len(chosen), squeeze=False)
         for column, i in enumerate(chosen):
             look.show(grid[0, column], found.images[i], above=f"“{found.labels[i]}”")

@@ -29,7 +29,7 @@ from experiments.quality.benchmark_imagenet import laid_out
 from experiments.record_results import Value, write
 from mdm_jax import load_model
 from mdm_jax.data import open_source
-from mdm_jax.data.network_input import Framed, frames, spread
+from mdm_jax.data.network_input import PreparedExample, evenly_spaced, prepare_examples
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation.statistics import difference, verdict
 from mdm_jax.sweeps import Sweep
@@ -132,16 +132,20 @@ class Config:
     when empty"""
 
 
-def images_of(config: Config, classifier: Any) -> list[Framed]:
+def images_of(config: Config, classifier: Any) -> list[PreparedExample]:
     data, split = config.data, config.split
     if config.annotated is not None:
         data, split = f"folder:{config.out / 'data'}", "val"
         laid_out(config.annotated, config.out / "data", split)
     source = open_source(data, split)
     odd = [
-        2 * i + 1 for i in spread(len(source) // 2, config.limit)
+        2 * i + 1 for i in evenly_spaced(len(source) // 2, config.limit)
     ]  # the benchmarks look at even ones
-    return [one for one in frames(source, odd, classifier.preprocessing) if isinstance(one, Framed)]
+    return [
+        one
+        for one in prepare_examples(source, odd, classifier.preprocessing)
+        if isinstance(one, PreparedExample)
+    ]
 
 
 def swept(config: Config) -> tuple[Sweep, list[tuple[str, int]]]:

@@ -30,7 +30,7 @@ from experiments.quality.benchmark_networks import Config, main, parsed
 from mdm_jax import explain, load_model
 from mdm_jax.cli.console import Report
 from mdm_jax.data.digits import Digits
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.hdm import HDMConfig, superposed_mask
 from mdm_jax.metrics.localization import box_mask
 from mdm_jax.metrics.objects import MOST, object_masks, which_found
@@ -101,7 +101,7 @@ def drawn(model: str, count: int, config: HDMConfig) -> Figure:
     """A row an image: the image, MDM's map, every round's find alone with its weight, and HDM's
     map; found objects are outlined in full, others dotted."""
     source, classifier = Digits("test", objects=2), load_model(model)
-    examples = [source[i] for i in spread(len(source), count)]
+    examples = [source[i] for i in evenly_spaced(len(source), count)]
     images, labels = (
         np.stack([each.image for each in examples]),
         np.asarray([each.label for each in examples]),

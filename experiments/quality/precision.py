@@ -28,7 +28,7 @@ from rich.table import Table
 import mdm_jax
 from experiments.record_results import write
 from mdm_jax.data import Digits
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.images import read
 from mdm_jax.metrics.similarity import spearman
 
@@ -103,10 +103,10 @@ def pictures(config: Config, network: mdm_jax.Classifier) -> tuple[np.ndarray, l
     """Images and their numbers, spread evenly over the test digits or the folder."""
     if config.photos is None:
         source = Digits("test")
-        numbers = spread(len(source), config.count)
+        numbers = evenly_spaced(len(source), config.count)
         return np.stack([source[number].image for number in numbers]), numbers
     files = sorted(file for file in config.photos.iterdir() if file.is_file())
-    numbers = spread(len(files), config.count)
+    numbers = evenly_spaced(len(files), config.count)
     return np.stack([network.preprocessing.fit(read(files[number])) for number in numbers]), numbers
 
 

@@ -30,7 +30,7 @@ from rich.console import Console
 from experiments.record_results import Value, write
 from mdm_jax import load_model
 from mdm_jax.data import open_source
-from mdm_jax.data.network_input import Framed, frames, spread
+from mdm_jax.data.network_input import PreparedExample, evenly_spaced, prepare_examples
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation import table_text, tables
 from mdm_jax.evaluation.formatting import format_estimate
@@ -119,7 +119,7 @@ def measured(table: tables.Table, network: str) -> list[Value]:
     ]
 
 
-def chosen(config: Config, classifier: Any) -> tuple[list[Framed], np.ndarray]:
+def chosen(config: Config, classifier: Any) -> tuple[list[PreparedExample], np.ndarray]:
     """The images of the pairs and their prototypes."""
     if config.pairs == "source":
         found = record.read(config.model)
@@ -129,21 +129,23 @@ def chosen(config: Config, classifier: Any) -> tuple[list[Framed], np.ndarray]:
                 " images"
             )
         pushed = [each for each in found.pushed if each.item is not None]
-        pushed = [pushed[i] for i in spread(len(pushed), config.limit)]
+        pushed = [pushed[i] for i in evenly_spaced(len(pushed), config.limit)]
         source = open_source(config.data, found.split)
         return _framed(source, [each.item for each in pushed], classifier), np.asarray(
             [each.prototype for each in pushed]
         )
     source = open_source(config.data, config.split)
-    items = [config.skip + item for item in spread(len(source) - config.skip, config.limit)]
+    items = [config.skip + item for item in evenly_spaced(len(source) - config.skip, config.limit)]
     framed = _framed(source, items, classifier)
     seen = search.activations(classifier, np.stack([each.image for each in framed]))
     return framed, search.strongest(seen, search.prototype_classes(classifier))[:, 0]
 
 
-def _framed(source: Any, items: Sequence[Any], classifier: Any) -> list[Framed]:
+def _framed(source: Any, items: Sequence[Any], classifier: Any) -> list[PreparedExample]:
     framed = [
-        each for each in frames(source, items, classifier.preprocessing) if isinstance(each, Framed)
+        each
+        for each in prepare_examples(source, items, classifier.preprocessing)
+        if isinstance(each, PreparedExample)
     ]
     if len(framed) < len(items):
         raise InputError(

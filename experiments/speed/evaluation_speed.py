@@ -30,8 +30,8 @@ from rich.table import Table
 from experiments.record_results import write
 from experiments.speed.throughput import alternate
 from mdm_jax.models import weights
-from mdm_jax.models.architectures import shapes
-from mdm_jax.models.fold_batch_norm import fold
+from mdm_jax.models.architectures import build_shapes
+from mdm_jax.models.fold_batch_norm import fold_batch_norms
 
 NETWORKS = (
     "resnet18",
@@ -68,7 +68,7 @@ def random_network(name: str, config: Config, dtype: str) -> Any:
         {"remat": True} if config.remat and name.startswith(("vit", "deit")) else {}
     )
 
-    blank = shapes(name, num_classes=1000, size=(config.side, config.side), **arguments)
+    blank = build_shapes(name, num_classes=1000, size=(config.side, config.side), **arguments)
     rng, arrays = np.random.default_rng(0), {}
     for entry, (path, leaf) in weights.places(blank).items():
         shape = weights.torch_shape(leaf.shape, path[-1])
@@ -78,7 +78,7 @@ def random_network(name: str, config: Config, dtype: str) -> Any:
             1 + 0.1 * np.abs(noise) if positive else noise / math.sqrt(math.prod(shape[1:]))
         )
     network = weights.fill(blank, arrays)
-    network = fold(network) if config.fold else network
+    network = fold_batch_norms(network) if config.fold else network
     network = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), network)
     return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
 

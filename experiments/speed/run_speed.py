@@ -34,7 +34,7 @@ from mdm_jax import MDMConfig, RunConfig, explain, load_model
 from mdm_jax.config import PRESETS
 from mdm_jax.data import open_source
 from mdm_jax.data.digits import Digits
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.progress import NullProgress
 from mdm_jax.runs.batching import Row, arrived, stacked
 from mdm_jax.runs.compiled import Question
@@ -138,7 +138,7 @@ class SlotGain:
 
     def run(self, console: Console) -> None:
         source, classifier = Digits("test"), load_model()
-        images = np.stack([source[i].image for i in spread(len(source), self.digits)])
+        images = np.stack([source[i].image for i in evenly_spaced(len(source), self.digits)])
         columns = (
             "objective",
             "steps",

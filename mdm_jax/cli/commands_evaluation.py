@@ -20,7 +20,7 @@ from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation import benchmark, saved_maps, table_text, tables
 from mdm_jax.evaluation.benchmark_config import TARGETS, Plan
 from mdm_jax.evaluation.evaluate import evaluate
-from mdm_jax.models.architectures import known
+from mdm_jax.models.architectures import is_known
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.pretrained import load_model
@@ -146,13 +146,17 @@ def model_loaders(
     loaders: dict[str, Callable[[], Classifier]] = {}
     for text in models:
         label, given, place = text.partition("=")
-        if not given and ("/" in text or Path(text).exists()) and not known(text.partition(".")[0]):
+        if (
+            not given
+            and ("/" in text or Path(text).exists())
+            and not is_known(text.partition(".")[0])
+        ):
             label, place = "-".join(Path(text).parts[-2:]), text
         if label in loaders:
             raise InputError(
                 f"two models are called {label}: write LABEL={place or text} to tell them apart"
             )
-        name = label if known(label.partition(".")[0]) or not place else None
+        name = label if is_known(label.partition(".")[0]) or not place else None
         loaders[label] = partial(load_model, name, weights=place or None, image_size=image_size)
     if not loaders:
         raise InputError("no models: give one or more, such as resnet vit")

@@ -13,8 +13,8 @@ from mdm_jax.cli.explain import Result, finite
 from mdm_jax.config import MDMConfig
 from mdm_jax.data import open_source
 from mdm_jax.data.fingerprint import source_fingerprint
-from mdm_jax.data.network_input import spread
-from mdm_jax.data.source import Source, picture
+from mdm_jax.data.network_input import evenly_spaced
+from mdm_jax.data.source import Source, read_image
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.models.classifier import Classifier
@@ -110,7 +110,9 @@ def prototypes(request: Request, progress: Progress) -> Result:
             "settings": settings,
         }
         found, notes = origins(classifier, album, told, out, **asked, progress=progress)
-        items = [Item(TEST, index) for index in spread(len(album.sources[TEST]), request.images)]
+        items = [
+            Item(TEST, index) for index in evenly_spaced(len(album.sources[TEST]), request.images)
+        ]
         decisions, unread = decide(classifier, album, items, rows=request.top, progress=progress)
         kept, configs = {}, {}
         for name in names:
@@ -235,7 +237,7 @@ def _check_record(
 def _id_of(source: Source, item: int) -> str | None:
     """None for an item that cannot be read, which is said where it is drawn."""
     try:
-        return picture(source, item).id
+        return read_image(source, item).id
     except InputError:
         return None
 

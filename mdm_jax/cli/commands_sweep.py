@@ -16,7 +16,7 @@ from mdm_jax import images
 from mdm_jax.cli.explain import Result, finite
 from mdm_jax.data import open_source
 from mdm_jax.data.class_mapping import class_number, class_numbers
-from mdm_jax.data.network_input import Framed, frames, spread
+from mdm_jax.data.network_input import PreparedExample, evenly_spaced, prepare_examples
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.formatting import format_estimate
 from mdm_jax.models.classifier import Classifier
@@ -100,10 +100,12 @@ def chosen_share(count: int, share: float) -> list[int]:
 
 def _images(
     config: SweepConfig, classifier: Classifier, source: Any
-) -> tuple[list[Framed], list[str]]:
-    read = list(frames(source, spread(len(source), config.limit), classifier.preprocessing))
-    used = [each for each in read if isinstance(each, Framed)]
-    skipped = [each.reason for each in read if not isinstance(each, Framed)]
+) -> tuple[list[PreparedExample], list[str]]:
+    read = list(
+        prepare_examples(source, evenly_spaced(len(source), config.limit), classifier.preprocessing)
+    )
+    used = [each for each in read if isinstance(each, PreparedExample)]
+    skipped = [each.reason for each in read if not isinstance(each, PreparedExample)]
     if not used:
         raise InputError(
             f"{source.name} gives no image that can be used{': ' + skipped[0] if skipped else ''}:"
@@ -113,7 +115,7 @@ def _images(
 
 
 def _targets(
-    config: SweepConfig, classifier: Classifier, source: Any, used: Sequence[Framed]
+    config: SweepConfig, classifier: Classifier, source: Any, used: Sequence[PreparedExample]
 ) -> np.ndarray | None:
     if config.targets == "prediction":
         return None

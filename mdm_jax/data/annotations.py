@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float, Float32
 from mdm_jax.errors import InputError
 
 
-def mask_of(drawn: PIL.Image.Image, image: PIL.Image.Image, shown: str) -> Bool[np.ndarray, "h w"]:
+def mask_from_image(
+    drawn: PIL.Image.Image, image: PIL.Image.Image, shown: str
+) -> Bool[np.ndarray, "h w"]:
     """The pixels of `image` that its mask file marks, values above 127; none marked means that
     nothing is there.
 
@@ -29,7 +31,7 @@ def mask_of(drawn: PIL.Image.Image, image: PIL.Image.Image, shown: str) -> Bool[
     return values > 127
 
 
-def boxes_of(
+def clip_boxes(
     boxes: Float[np.ndarray, "k 4"], image: PIL.Image.Image, shown: str
 ) -> Float32[np.ndarray, "k 4"]:
     """Boxes (x0, y0, x1, y1) clipped to their image, in hundredths of a pixel. Raises InputError

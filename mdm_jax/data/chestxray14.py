@@ -18,8 +18,8 @@ from jaxtyping import Float32
 
 from mdm_jax import images
 from mdm_jax.data import folder_listing
-from mdm_jax.data.annotations import boxes_of
-from mdm_jax.data.source import ALL, UNKNOWN, Example, Picture, find_split
+from mdm_jax.data.annotations import clip_boxes
+from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
 
 FINDINGS = (
@@ -73,26 +73,26 @@ class ChestXray14:
     def __len__(self) -> int:
         return len(self.files)
 
-    def picture(self, index: int) -> Picture:
+    def read_image(self, index: int) -> ImageItem:
         """Image and labels of an item, without its boxes. Raises InputError for a file that cannot
         be read."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         image = images.read(self.root / self.paths[index])
-        return Picture(
+        return ImageItem(
             images.printable(self.files[index]), image, self.labels[index], self.multi_hot[index]
         )
 
-    def boxed(self, index: int) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]:
-        """As `picture`, and the item's boxes. Raises InputError for one that is empty."""
-        picture, boxes = self.picture(index), self.boxes.get(self.files[index])
+    def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
+        """As `read_image`, and the item's boxes. Raises InputError for one that is empty."""
+        picture, boxes = self.read_image(index), self.boxes.get(self.files[index])
         scale = [picture.image.width / SIDE, picture.image.height / SIDE] * 2
         return picture, (
-            None if boxes is None else boxes_of(boxes * scale, picture.image, picture.id)
+            None if boxes is None else clip_boxes(boxes * scale, picture.image, picture.id)
         )
 
     def __getitem__(self, index: int) -> Example:
-        (id, image, label, labels), boxes = self.boxed(index)
+        (id, image, label, labels), boxes = self.read_boxes(index)
         return Example(id, images.to_array(image), label, None, boxes, labels)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mdm_jax import images
-from mdm_jax.data.source import Boxed, Example, Picture, Source, as_picture
+from mdm_jax.data.source import Example, HasBoxes, ImageItem, Source, to_image_item
 from mdm_jax.errors import InputError
 
 CHANGE = "cropped"
@@ -55,12 +55,12 @@ class Cropped:
     def __len__(self) -> int:
         return len(self.source)
 
-    def picture(self, index: int) -> Picture:
+    def read_image(self, index: int) -> ImageItem:
         """Image and label of an item, without the rest of its truth. Raises InputError as
         `source[index]` does."""
-        if not isinstance(self.source, Boxed):
-            return as_picture(self[index])
-        picture, boxes = self.source.boxed(index)
+        if not isinstance(self.source, HasBoxes):
+            return to_image_item(self[index])
+        picture, boxes = self.source.read_boxes(index)
         return picture._replace(
             image=picture.image.crop(_around(boxes, picture.image.size, picture.id))
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mdm_jax import images
 from mdm_jax.data import folder_listing
-from mdm_jax.data.source import ALL, UNKNOWN, Example, Picture
+from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem
 from mdm_jax.errors import InputError
 
 
@@ -31,15 +31,15 @@ class Files:
     def __len__(self) -> int:
         return len(self.files)
 
-    def picture(self, index: int) -> Picture:
+    def read_image(self, index: int) -> ImageItem:
         """An item. Raises InputError for a file that cannot be read."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         file = self.files[index]
-        return Picture(images.printable(file), images.read(self.root / file), UNKNOWN)
+        return ImageItem(images.printable(file), images.read(self.root / file), UNKNOWN)
 
     def __getitem__(self, index: int) -> Example:
-        picture = self.picture(index)
+        picture = self.read_image(index)
         return Example(picture.id, images.to_array(picture.image), UNKNOWN, None, None)
 
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from mdm_jax.data.source import Listed, Source, checksum
+from mdm_jax.data.source import HasFiles, Source, checksum
 
 
 def source_fingerprint(source: Source) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def source_fingerprint(source: Source) -> dict[str, Any]:
     root = getattr(source, "root", None)
     sizes = (
         [_size(Path(root) / file) for file in source.files]
-        if root and isinstance(source, Listed)
+        if root and isinstance(source, HasFiles)
         else []
     )
     digest = hashlib.sha256(f"{checksum(source)} {sizes}".encode())

@@ -15,8 +15,8 @@ from jaxtyping import Float32
 
 from mdm_jax import images
 from mdm_jax.data import folder_listing
-from mdm_jax.data.annotations import boxes_of, mask_of
-from mdm_jax.data.source import ALL, Example, Picture, find_split
+from mdm_jax.data.annotations import clip_boxes, mask_from_image
+from mdm_jax.data.source import ALL, Example, ImageItem, find_split
 from mdm_jax.errors import InputError
 
 
@@ -42,23 +42,25 @@ class Folder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def picture(self, index: int) -> Picture:
+    def read_image(self, index: int) -> ImageItem:
         """Image and label of an item, without its truth. Raises InputError for a file that cannot
         be read."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         file = self.files[index]
-        return Picture(images.printable(file), images.read(self.root / file), self.labels[index])
+        return ImageItem(images.printable(file), images.read(self.root / file), self.labels[index])
 
-    def boxed(self, index: int) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]:
-        """As `picture`, and the item's boxes. Raises InputError for one that is empty."""
-        picture, boxes = self.picture(index), self.boxes.get(self.files[index])
-        return picture, None if boxes is None else boxes_of(boxes, picture.image, picture.id)
+    def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
+        """As `read_image`, and the item's boxes. Raises InputError for one that is empty."""
+        picture, boxes = self.read_image(index), self.boxes.get(self.files[index])
+        return picture, None if boxes is None else clip_boxes(boxes, picture.image, picture.id)
 
     def __getitem__(self, index: int) -> Example:
-        (picture, boxes), file, mask = self.boxed(index), self.files[index], None
+        (picture, boxes), file, mask = self.read_boxes(index), self.files[index], None
         if file in self.masks:
-            mask = mask_of(images.read(self.root / self.masks[file]), picture.image, picture.id)
+            mask = mask_from_image(
+                images.read(self.root / self.masks[file]), picture.image, picture.id
+            )
         array = images.to_array(picture.image)
         return Example(picture.id, array, picture.label, mask, boxes, parts=self.parts.get(file))
 

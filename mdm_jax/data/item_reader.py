@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from mdm_jax.data.loader import Fit
 from mdm_jax.data.prefetch import read_ahead
-from mdm_jax.data.source import Listed, Source, picture
+from mdm_jax.data.source import HasFiles, Source, read_image
 from mdm_jax.errors import InputError
 from mdm_jax.images import check_image, printable
 
@@ -34,7 +34,7 @@ DIED = (
 )
 
 
-class Read(NamedTuple):
+class ReadResult(NamedTuple):
     """An item that was read, or could not be."""
 
     item: int
@@ -57,7 +57,7 @@ def read_items(
     *,
     shape: tuple[int, ...] | None = None,
     threads: int | None = None,
-) -> Generator[Read, None, None]:
+) -> Generator[ReadResult, None, None]:
     """The items, each (item, index in the source), in order and a bounded number ahead; their
     reading never fails.
 
@@ -84,8 +84,8 @@ def read_items(
 
 
 def _one_by_one(
-    groups: Generator[list[Read], None, None], name: str
-) -> Generator[Read, None, None]:
+    groups: Generator[list[ReadResult], None, None], name: str
+) -> Generator[ReadResult, None, None]:
     try:
         for group in groups:
             yield from group
@@ -111,14 +111,14 @@ class _Reader:
     shape: tuple[int, ...] | None
     group: int
 
-    def __call__(self, number: int) -> list[Read]:
+    def __call__(self, number: int) -> list[ReadResult]:
         group = self.items[number * self.group : (number + 1) * self.group]
         return [self._read(int(item), int(index)) for item, index in group]
 
-    def _read(self, item: int, index: int) -> Read:
+    def _read(self, item: int, index: int) -> ReadResult:
         id, label = _known(self.source, index)
         try:
-            found: Any = self.source[index] if self.fit is None else picture(self.source, index)
+            found: Any = self.source[index] if self.fit is None else read_image(self.source, index)
             id, label = printable(str(found.id)), _number(found.label)
             image = check_image(found.image if self.fit is None else self.fit(found.image), id)
             if self.shape is not None and image.shape != tuple(self.shape):
@@ -126,15 +126,15 @@ class _Reader:
                     f"{id} has shape {image.shape}, not {tuple(self.shape)}: bring all images to"
                     " one size"
                 )
-            return Read(item, index, id, image, label, "")
+            return ReadResult(item, index, id, image, label, "")
         except BaseException as error:  # a stranger's source, which may even ask to exit; Ctrl-C reaches the main thread alone
-            return Read(item, index, id, None, label, _reason(error))
+            return ReadResult(item, index, id, None, label, _reason(error))
 
 
 def _known(source: Source, index: int) -> tuple[str, int]:
     """Name and label of an item as far as they are known without opening it."""
     with suppress(Exception):
-        if isinstance(source, Listed):
+        if isinstance(source, HasFiles):
             return printable(source.files[index]), _number(source.labels[index])
     return printable(f"{getattr(source, 'name', type(source).__name__)}/{index:06d}"), -1
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from mdm_jax.data.augment import Augment
 from mdm_jax.data.prefetch import read_ahead
-from mdm_jax.data.source import UNKNOWN, MultiLabel, Source, picture
+from mdm_jax.data.source import UNKNOWN, MultiLabel, Source, read_image
 from mdm_jax.errors import InputError
 
 Fit = Callable[[PIL.Image.Image], np.ndarray]
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Loading:
+class LoaderConfig:
     """How batches are read; the numbers of workers and threads never change what is in them."""
 
     batch: int = 64
@@ -72,7 +72,7 @@ class Loading:
             raise InputError(f"limit is {self.limit}: give at least 1 item, or leave it out")
 
 
-def batches_per_epoch(source: Source, loading: Loading) -> int:
+def batches_per_epoch(source: Source, loading: LoaderConfig) -> int:
     """Training batches in an epoch; the incomplete last one is dropped. Raises InputError when that
     leaves none."""
     loading.check()
@@ -86,7 +86,12 @@ def batches_per_epoch(source: Source, loading: Loading) -> int:
 
 
 def train_batches(
-    source: Source, loading: Loading, fit: Fit, augment: Augment | None = None, *, start: int = 0
+    source: Source,
+    loading: LoaderConfig,
+    fit: Fit,
+    augment: Augment | None = None,
+    *,
+    start: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches from number `start` on (counted over epochs from 0), reshuffled each epoch,
     augmented, fitted.
@@ -112,7 +117,7 @@ def train_batches(
     return _read(batches[start:], loading)
 
 
-def eval_batches(source: Source, loading: Loading, fit: Fit) -> Iterator[Batch]:
+def eval_batches(source: Source, loading: LoaderConfig, fit: Fit) -> Iterator[Batch]:
     """Every item once, in order, fitted; the last batch is padded with `valid` False.
 
     Items that cannot be read are skipped and named. Raises InputError at the call for settings out
@@ -146,7 +151,7 @@ class _Prepare:
 
     def __call__(self, index: int, rng: np.random.Generator | None = None) -> _Slot:
         try:
-            item = picture(self.source, index * len(self.source) // self.count)
+            item = read_image(self.source, index * len(self.source) // self.count)
             label = item.label if item.labels is None else item.labels
             if item.labels is None and label == UNKNOWN:
                 raise InputError(f"{item.id} has no label: choose a split that is labeled")
@@ -172,7 +177,7 @@ def _stack(blank: _Slot, size: int, slots: Sequence[_Slot]) -> Batch:
     )
 
 
-def _items(source: Source, loading: Loading) -> int:
+def _items(source: Source, loading: LoaderConfig) -> int:
     return len(source) if loading.limit is None else min(loading.limit, len(source))
 
 
@@ -187,7 +192,7 @@ def _blank(source: Source, fit: Fit) -> _Slot:
     return _Slot(np.zeros_like(fit(PIL.Image.new("RGB", (64, 64)))), label, "")
 
 
-def _read(batches: grain.MapDataset, loading: Loading) -> Iterator[Batch]:
+def _read(batches: grain.MapDataset, loading: LoaderConfig) -> Iterator[Batch]:
     threads = 1 if loading.workers else min(16, os.cpu_count() or 1)
     buffer = threads + 1  # in batches: grain's 500 fill the memory
     return read_ahead(batches, threads=threads, buffer=buffer, workers=loading.workers, died=DIED)

@@ -16,7 +16,7 @@ from mdm_jax.data.source import Example, Source
 from mdm_jax.errors import InputError
 
 
-class Framed(NamedTuple):
+class PreparedExample(NamedTuple):
     """One labeled image in the network's frame."""
 
     id: str
@@ -43,13 +43,13 @@ class Framed(NamedTuple):
         )
 
 
-class Skipped(NamedTuple):
+class SkippedExample(NamedTuple):
     """An item that could not be read."""
 
     reason: str
 
 
-def frame(example: Example, preprocessing: Preprocessing) -> Framed:
+def prepare_example(example: Example, preprocessing: Preprocessing) -> PreparedExample:
     """An example as the network sees it; the mask goes the way of the pixels, by the nearest one,
     the boxes exactly."""
     photograph = PIL.Image.fromarray(images.to_uint8(example.image))
@@ -64,8 +64,8 @@ def frame(example: Example, preprocessing: Preprocessing) -> Framed:
         )
         mask = np.asarray(fitted) > 127
     elif boxes is not None:
-        mask = covered(boxes, preprocessing.size)
-    return Framed(
+        mask = boxes_to_mask(boxes, preprocessing.size)
+    return PreparedExample(
         example.id,
         preprocessing.fit(photograph),
         example.label,
@@ -113,7 +113,9 @@ def _seen(points: Float[np.ndarray, "k 2"], size: tuple[int, int]) -> Float32[np
     return np.where(inside, points, np.nan).astype(np.float32)
 
 
-def covered(boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+def boxes_to_mask(
+    boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]
+) -> Bool[np.ndarray, "h w"]:
     """The pixels whose centers lie in a box."""
     y, x = (np.arange(side) + 0.5 for side in shape)
     x0, y0, x1, y1 = (corner[:, None] for corner in boxes.T)
@@ -121,19 +123,19 @@ def covered(boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]) -> Bool[np.
     return (rows[:, :, None] & columns[:, None, :]).any(axis=0)
 
 
-def spread(length: int, limit: int | None) -> list[int]:
+def evenly_spaced(length: int, limit: int | None) -> list[int]:
     """Which items are used: all, or `limit` of them spread evenly over the source, as in
     training."""
     count = length if limit is None else min(limit, length)
     return [number * length // count for number in range(count)]
 
 
-def frames(
+def prepare_examples(
     source: Source, indices: Iterable[int], preprocessing: Preprocessing
-) -> Iterator[Framed | Skipped]:
+) -> Iterator[PreparedExample | SkippedExample]:
     """The items one by one; one that is damaged is a sentence that names it."""
     for index in indices:
         try:
-            yield frame(source[index], preprocessing)
+            yield prepare_example(source[index], preprocessing)
         except InputError as error:
-            yield Skipped(str(error))
+            yield SkippedExample(str(error))

@@ -42,7 +42,7 @@ class Example(NamedTuple):
     seen"""
 
 
-class Picture(NamedTuple):
+class ImageItem(NamedTuple):
     """What training needs of an item: its image as 8-bit RGB and its label, without the truth."""
 
     id: str
@@ -68,33 +68,35 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class Pictures(Protocol):
+class HasImages(Protocol):
     """A source that reads an image without its masks and boxes, which is quicker."""
 
-    def picture(self, index: int, /) -> Picture: ...
+    def read_image(self, index: int, /) -> ImageItem: ...
 
 
 @runtime_checkable
-class Boxed(Protocol):
+class HasBoxes(Protocol):
     """A source that reads an image with its boxes but without its mask, which is quicker."""
 
-    def boxed(self, index: int, /) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]: ...
+    def read_boxes(self, index: int, /) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]: ...
 
 
-def picture(source: Source, index: int) -> Picture:
+def read_image(source: Source, index: int) -> ImageItem:
     """Item `index` as training sees it. Raises InputError for an item that is damaged or no image
     in [0, 1]."""
-    return source.picture(index) if isinstance(source, Pictures) else as_picture(source[index])
+    return (
+        source.read_image(index) if isinstance(source, HasImages) else to_image_item(source[index])
+    )
 
 
-def as_picture(example: Example) -> Picture:
+def to_image_item(example: Example) -> ImageItem:
     """An example as training sees it. Raises InputError for what is no RGB image in [0, 1]."""
     image = images.check_image(example.image, str(example.id))
     if image.shape[2] != 3:
         raise InputError(
             f"{example.id} has {image.shape[2]} channels: a source gives RGB, [height, width, 3]"
         )
-    return Picture(
+    return ImageItem(
         example.id, PIL.Image.fromarray(images.to_uint8(image)), example.label, example.labels
     )
 
@@ -111,7 +113,7 @@ class MultiLabel(Protocol):
 
 
 @runtime_checkable
-class Listed(Protocol):
+class HasFiles(Protocol):
     """A source that knows the files and labels of its items without opening them."""
 
     @property
@@ -122,7 +124,7 @@ class Listed(Protocol):
 
 
 @runtime_checkable
-class Changed(Protocol):
+class WrappedSource(Protocol):
     """A source that gives the items of another, each changed in the way that `change` names."""
 
     @property
@@ -139,9 +141,9 @@ def checksum(*sources: Source) -> str:
 
 
 def _contents(source: Source) -> object:
-    if isinstance(source, Changed):
+    if isinstance(source, WrappedSource):
         return source.change, _contents(source.source)
-    if not isinstance(source, Listed):
+    if not isinstance(source, HasFiles):
         return source.name, len(source)
     if isinstance(source, MultiLabel):
         return source.files, source.labels, hashlib.sha256(source.multi_hot.tobytes()).hexdigest()

@@ -19,8 +19,8 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32
 
 from mdm_jax import images
-from mdm_jax.data.annotations import boxes_of, mask_of
-from mdm_jax.data.source import ALL, UNKNOWN, Example, Picture, find_split
+from mdm_jax.data.annotations import clip_boxes, mask_from_image
+from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
 
 WRITTEN = re.compile(r"(?P<name>[\w/.-]+(:\d+\.\d+\.\d+)?)(:(?P<split>\D.*))?")
@@ -42,13 +42,13 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self.records)
 
-    def picture(self, index: int) -> Picture:
+    def read_image(self, index: int) -> ImageItem:
         """Image and label of an item, without its truth. Raises InputError for a record that cannot
         be read."""
         return self._picture(index, self._record(index))
 
-    def boxed(self, index: int) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]:
-        """As `picture`, and the item's boxes. Raises InputError for one that is empty."""
+    def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
+        """As `read_image`, and the item's boxes. Raises InputError for one that is empty."""
         return self._boxed(index, self._record(index))
 
     def __getitem__(self, index: int) -> Example:
@@ -56,7 +56,7 @@ class TfdsSource:
         (id, image, label, _), boxes = self._boxed(index, record)
         drawn = next((record[key] for key in MASKS if key in record), None)
         if drawn is not None and record.get("has_mask", True):
-            mask = mask_of(images.decode(io.BytesIO(drawn), f"the mask of {id}"), image, id)
+            mask = mask_from_image(images.decode(io.BytesIO(drawn), f"the mask of {id}"), image, id)
         return Example(id, images.to_array(image), label, mask, boxes)
 
     def _record(self, index: int) -> Mapping[str, Any]:
@@ -71,16 +71,16 @@ class TfdsSource:
 
     def _boxed(
         self, index: int, record: Mapping[str, Any]
-    ) -> tuple[Picture, Float32[np.ndarray, "k 4"] | None]:
+    ) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
         picture, corners = self._picture(index, record), _corners(record).astype(np.float64)
         size = [picture.image.width, picture.image.height] * 2
         return picture, (
-            boxes_of(corners[:, [1, 0, 3, 2]] * size, picture.image, picture.id)
+            clip_boxes(corners[:, [1, 0, 3, 2]] * size, picture.image, picture.id)
             if len(corners)
             else None
         )
 
-    def _picture(self, index: int, record: Mapping[str, Any]) -> Picture:
+    def _picture(self, index: int, record: Mapping[str, Any]) -> ImageItem:
         file = record.get("file")
         id = (
             file.decode("utf-8", "replace")
@@ -95,7 +95,7 @@ class TfdsSource:
                 f"{id} has the label {label}, which is no class of {self.name}: prepare the data"
                 " set anew"
             )
-        return Picture(id, images.decode(io.BytesIO(record["image"]), id), label)
+        return ImageItem(id, images.decode(io.BytesIO(record["image"]), id), label)
 
 
 def open_tfds(text: str, split: str) -> TfdsSource:
@@ -139,11 +139,11 @@ def open_tfds(text: str, split: str) -> TfdsSource:
         raise InputError(f"the split {chosen} of tfds:{parts['name']} has no items: choose another")
     source = TfdsSource(f"tfds:{text}", chosen, records, class_names)
     try:
-        source.picture(0)
+        source.read_image(0)
     except (
         InputError
     ):  # one record, or all of them: a file that is missing or cut off shows at its last record too
-        source.picture(count - 1)
+        source.read_image(count - 1)
     return source
 
 

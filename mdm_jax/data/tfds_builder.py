@@ -121,7 +121,7 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         source = self.sources[split]
         for index, file in enumerate(source.files):
             try:
-                id, image, label, _ = source.picture(index)
+                id, image, label, _ = source.read_image(index)
             except InputError as error:
                 self.left_out.append(str(error))
                 continue

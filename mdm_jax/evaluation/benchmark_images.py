@@ -9,7 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mdm_jax.data.class_mapping import class_number, class_numbers
-from mdm_jax.data.network_input import Framed, Skipped, frames, spread
+from mdm_jax.data.network_input import (
+    PreparedExample,
+    SkippedExample,
+    evenly_spaced,
+    prepare_examples,
+)
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.benchmark_config import Plan
@@ -22,7 +27,7 @@ from mdm_jax.storage import workspace
 class Item(NamedTuple):
     """An image that is used, with what the network says of it."""
 
-    framed: Framed
+    framed: PreparedExample
     label: int
     """the network's number of the true class, -1 where it has none"""
     prediction: int
@@ -39,12 +44,14 @@ def used_items(
     path = place / "items.npz"
     known = workspace.read_arrays(path) if path.exists() and not workspace.empty(place) else {}
     before = {id: row for row, id in enumerate(known["ids"].tolist())} if known else {}
-    indices = spread(len(source), plan.limit)
-    framed: list[Framed] = []
-    skipped: list[Skipped] = []
+    indices = evenly_spaced(len(source), plan.limit)
+    framed: list[PreparedExample] = []
+    skipped: list[SkippedExample] = []
     with task(progress, f"{name}: reading", len(indices)) as done:
-        for count, each in enumerate(frames(source, indices, classifier.preprocessing), 1):
-            if isinstance(each, Skipped):
+        for count, each in enumerate(
+            prepare_examples(source, indices, classifier.preprocessing), 1
+        ):
+            if isinstance(each, SkippedExample):
                 skipped.append(each)
             else:
                 framed.append(each)
@@ -89,7 +96,7 @@ def used_items(
 
 
 def _used(
-    plan: Plan, items: list[Item], skipped: list[Skipped], source: Source
+    plan: Plan, items: list[Item], skipped: list[SkippedExample], source: Source
 ) -> tuple[list[Item], str]:
     right, labeled = sum(i.label == i.prediction for i in items), sum(i.label >= 0 for i in items)
     used = [i for i in items if not plan.only_correct or i.label == i.prediction]

@@ -307,9 +307,9 @@ def checked_truth(
     masks are given."""
     drawn, framed = check_masks(masks, n, shape), check_boxes(boxes, n, shape)
     if masks is None:
-        from mdm_jax.data.network_input import covered
+        from mdm_jax.data.network_input import boxes_to_mask
 
-        drawn = [None if each is None else covered(each, shape) for each in framed]
+        drawn = [None if each is None else boxes_to_mask(each, shape) for each in framed]
     return drawn, framed
 
 

@@ -13,9 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mdm_jax.data.network_input import Framed, Skipped, frames, spread
+from mdm_jax.data.network_input import (
+    PreparedExample,
+    SkippedExample,
+    evenly_spaced,
+    prepare_examples,
+)
 from mdm_jax.data.preprocessing import Preprocessing
-from mdm_jax.data.source import Listed, Source
+from mdm_jax.data.source import HasFiles, Source
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.runs.reader import open_run
@@ -108,7 +113,7 @@ def _arrays(path: Path, shown: str) -> dict[str, np.ndarray]:
 
 def matched(
     found: Saved, source: Source, preprocessing: Preprocessing, limit: int | None, path: Path
-) -> tuple[list[Framed], list[str]]:
+) -> tuple[list[PreparedExample], list[str]]:
     """The image of each map in the network's frame, and sentences for the items that could not be
     read.
 
@@ -116,22 +121,22 @@ def matched(
     items in order (with `limit` of those that it spreads). Raises InputError for a map without its
     image."""
     shown = printable(path)
-    indices = spread(len(source), limit)
+    indices = evenly_spaced(len(source), limit)
     if found.ids is None:
         if len(found.saliency) != len(indices):
             raise InputError(
                 f"{shown} holds {len(found.saliency)} maps without ids for {len(indices)} images:"
                 " save `ids` with them, or choose the same images with --limit"
             )
-        read_items = list(frames(source, indices, preprocessing))
+        read_items = list(prepare_examples(source, indices, preprocessing))
         for each in read_items:
-            if isinstance(each, Skipped):
+            if isinstance(each, SkippedExample):
                 raise InputError(
                     f"an image of a map cannot be read: {each.reason}; save `ids` with the maps of"
                     " the others"
                 )
-        return [each for each in read_items if isinstance(each, Framed)], []
-    if isinstance(source, Listed):  # only those that are needed are opened
+        return [each for each in read_items if isinstance(each, PreparedExample)], []
+    if isinstance(source, HasFiles):  # only those that are needed are opened
         wanted = {*found.ids, *map(_stem, found.ids)}
         indices = [
             i for i in indices if source.files[i] in wanted or _stem(source.files[i]) in wanted
@@ -139,12 +144,12 @@ def matched(
     elif (
         limit is None
     ):  # where maps are of a benchmark with a limit, those that it spread come first
-        indices = list(dict.fromkeys([*spread(len(source), len(found.ids)), *indices]))
-    by_id: dict[str, Framed] = {}
-    by_stem: dict[str, list[Framed]] = {}
+        indices = list(dict.fromkeys([*evenly_spaced(len(source), len(found.ids)), *indices]))
+    by_id: dict[str, PreparedExample] = {}
+    by_stem: dict[str, list[PreparedExample]] = {}
     skipped = []
-    for each in frames(source, indices, preprocessing):
-        if isinstance(each, Skipped):
+    for each in prepare_examples(source, indices, preprocessing):
+        if isinstance(each, SkippedExample):
             skipped.append(each.reason)
             continue
         by_id[each.id] = each
@@ -156,12 +161,12 @@ def matched(
 
 def _one(
     id: str,
-    by_id: dict[str, Framed],
-    by_stem: dict[str, list[Framed]],
+    by_id: dict[str, PreparedExample],
+    by_stem: dict[str, list[PreparedExample]],
     shown: str,
     data: str,
     skipped: Sequence[str],
-) -> Framed:
+) -> PreparedExample:
     if id in by_id:
         return by_id[id]
     near = by_stem.get(_stem(id), [])

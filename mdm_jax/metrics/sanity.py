@@ -24,7 +24,7 @@ from mdm_jax.errors import InputError, unknown
 from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.metrics.similarity import hog_spearman, spearman, ssim
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.models.reinitialize import fresh, like, named
+from mdm_jax.models.reinitialize import copy_weights, named_weights, reinitialize
 from mdm_jax.types import AnyArray
 
 MODES = ("cascading", "independent")
@@ -63,7 +63,7 @@ def parts(network: Any, shape: tuple[int, int, int], depth: int = 2) -> dict[str
 
     A part is all weights whose names share their first `depth` words, such as "layer4.0" or "fc".
     The order is that in which the network's own program uses them."""
-    names = [name for name, _ in named(network)]
+    names = [name for name, _ in named_weights(network)]
     leaves, tree = jax.tree.flatten(network)
     images = jnp.zeros((1, *shape))
     program = jax.make_jaxpr(lambda leaves: jax.tree.unflatten(tree, leaves)(images))(leaves).jaxpr
@@ -116,8 +116,10 @@ def randomized(
         if not isinstance(classifier, Classifier):
             raise InputError("a module does not tell its images: give their shape (h, w, c)")
         shape = (*classifier.preprocessing.size, classifier.preprocessing.channels)
-    drawn = dict(named(fresh(network, seed) if twin is None else like(network, twin)))
-    weights = dict(named(network))
+    drawn = dict(
+        named_weights(reinitialize(network, seed) if twin is None else copy_weights(network, twin))
+    )
+    weights = dict(named_weights(network))
     for part, names in parts(network, shape, depth).items():
         changed = weights | {name: drawn[name] for name in names}
         if mode == "cascading":

@@ -83,7 +83,7 @@ STANDARD: dict[str, tuple[str, dict[str, Any]]] = (
 in `..._patch16_224`."""
 
 
-def known(name: str) -> bool:
+def is_known(name: str) -> bool:
     """Whether a network of that name is ours."""
     return name in FAMILIES or _without_size(name) in STANDARD
 
@@ -99,7 +99,7 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
     if name in FAMILIES:
         return name, {}
     plain = _without_size(name)
-    if not known(name):
+    if not is_known(name):
         near = difflib.get_close_matches(name, [*FAMILIES, *STANDARD], n=3, cutoff=0.5)
         raise InputError(
             f"unknown architecture {name!r}: did you mean"
@@ -121,7 +121,7 @@ class _OneKey(nnx.Rngs):
         return self.key
 
 
-def shapes(name: str, **arguments: Any) -> nnx.Module:
+def build_shapes(name: str, **arguments: Any) -> nnx.Module:
     """What `build` gives, of shapes only and without weights: what `weights.fill` fills. Raises as
     `build` does."""
     return nnx.eval_shape(lambda: build(name, rngs=_OneKey(), **arguments))

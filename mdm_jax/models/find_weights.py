@@ -22,7 +22,7 @@ PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl"}
 HUB_ID = r"(?:hf-hub:|hf_hub:)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?"
 
 
-class Found(NamedTuple):
+class StoredWeights(NamedTuple):
     """Weights as they lie there, with what their config.json says; None for a file that has none
     beside it."""
 
@@ -33,7 +33,7 @@ class Found(NamedTuple):
     """what to call the config in a message"""
 
 
-def find(place: str | Path) -> Found:
+def find_weights(place: str | Path) -> StoredWeights:
     """Read the weights at a place, and the config.json beside them.
 
     `place` is a safetensors file, a folder with config.json and model.safetensors, the folder of a
@@ -50,7 +50,7 @@ def find(place: str | Path) -> Found:
         )
     if os.path.isfile(path):
         config = path.with_name("config.json")
-        return Found(
+        return StoredWeights(
             weights.read(path),
             _read_config(config) if config.is_file() else None,
             path.stem,
@@ -65,7 +65,7 @@ def find(place: str | Path) -> Found:
     )
 
 
-def _in_folder(folder: Path) -> Found:
+def _in_folder(folder: Path) -> StoredWeights:
     shown = printable(folder)
     inside = folder.name == "checkpoints" and not (folder / "model.safetensors").is_file()
     run = folder.parent if inside else folder
@@ -88,10 +88,10 @@ def _in_folder(folder: Path) -> Found:
             f"{printable(config)} does not exist: weights in a folder need a config.json beside"
             " them"
         )
-    return Found(arrays, _read_config(config), run.resolve().name, printable(config))
+    return StoredWeights(arrays, _read_config(config), run.resolve().name, printable(config))
 
 
-def _on_hub(repository: str, revision: str | None) -> Found:
+def _on_hub(repository: str, revision: str | None) -> StoredWeights:
     try:
         config, file = (
             _downloaded(repository, name, revision) for name in ("config.json", "model.safetensors")
@@ -125,7 +125,9 @@ def _on_hub(repository: str, revision: str | None) -> Found:
             " model.safetensors elsewhere and give their folder"
         ) from error
     name = f"{repository}@{revision}" if revision else repository
-    return Found(weights.read(file), _read_config(config), name, f"config.json of {repository}")
+    return StoredWeights(
+        weights.read(file), _read_config(config), name, f"config.json of {repository}"
+    )
 
 
 def _downloaded(repository: str, name: str, revision: str | None) -> Path:

@@ -13,7 +13,7 @@ from mdm_jax.models.layers import Affine, Identity
 Module = TypeVar("Module", bound=nnx.Module)
 
 
-def fold(network: Module) -> Module:
+def fold_batch_norms(network: Module) -> Module:
     """The same network for inference only, without batch norms.
 
     With `s = scale / sqrt(var + eps)`, a norm behind a convolution becomes part of it, `kernel * s`

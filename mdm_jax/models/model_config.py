@@ -14,7 +14,7 @@ import numpy as np
 from mdm_jax.data.preprocessing import PUBLISHED, TORCHVISION, Preprocessing, from_config
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.models.architectures import FAMILIES, PROTOTYPES, STANDARD, resolve
-from mdm_jax.models.find_weights import Found
+from mdm_jax.models.find_weights import StoredWeights
 from mdm_jax.models.vit import PATCH
 from mdm_jax.models.weight_names import timm_names
 
@@ -22,7 +22,7 @@ HEADS = {"resnet": "fc", "densenet": "classifier", "vit": "head"}
 FIRST = {"resnet": "conv1", "densenet": "features.conv0", "vit": "patch_embed.proj"}
 
 
-class Description(NamedTuple):
+class ModelConfig(NamedTuple):
     """What a network is, without its weights."""
 
     architecture: str
@@ -32,7 +32,7 @@ class Description(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def describe(found: Found, name: str | None) -> Description:
+def find_config(found: StoredWeights, name: str | None) -> ModelConfig:
     """The description of weights that were found, of the network `name` where that was given.
 
     Raises InputError where the two disagree, where neither tells the network, and for configs of
@@ -49,7 +49,7 @@ def describe(found: Found, name: str | None) -> Description:
                 " backbone"
             )
         arrays = timm_names(found.arrays)
-        return Description(
+        return ModelConfig(
             name,
             {},
             _published(name, arrays, found.arrays),
@@ -70,7 +70,7 @@ def _same(architecture: str) -> tuple[str, str]:
     return family, repr(arguments) if arguments else ""
 
 
-def _from_config(found: Found) -> Description:
+def _from_config(found: StoredWeights) -> ModelConfig:
     """What the config tells."""
     config = found.config
     assert config is not None
@@ -91,7 +91,7 @@ def _from_config(found: Found) -> Description:
     try:
         arguments = dict(config.get("model_args") or {})
         names = _class_names(config, config["num_classes"])
-        return Description(architecture, arguments, from_config(config["pretrained_cfg"]), names)
+        return ModelConfig(architecture, arguments, from_config(config["pretrained_cfg"]), names)
     except InputError:
         raise
     except KeyError as error:
@@ -162,7 +162,7 @@ def _classes(name: str, arrays: Mapping[str, np.ndarray]) -> int:
     return len(arrays[head])
 
 
-def grid_size(told: Description, arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
+def trained_size(told: ModelConfig, arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
     """The input size that a Transformer's position embeddings were learned for; the config's for
     all other networks.
 

@@ -14,10 +14,10 @@ from flax import nnx
 
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.models import find_weights
-from mdm_jax.models.architectures import FAMILIES, known, resolve, shapes
+from mdm_jax.models.architectures import FAMILIES, build_shapes, is_known, resolve
 from mdm_jax.models.classifier import DTYPES, Classifier
-from mdm_jax.models.fold_batch_norm import fold as fold_norms
-from mdm_jax.models.model_config import Description, describe, grid_size
+from mdm_jax.models.fold_batch_norm import fold_batch_norms as fold_norms
+from mdm_jax.models.model_config import ModelConfig, find_config, trained_size
 from mdm_jax.models.vit import ViT
 from mdm_jax.models.weights import fill
 
@@ -52,7 +52,7 @@ def load_model(
     `load_model()`, `load_model("vit")`: the embedded digits networks `resnet`, `densenet`, `vit`.
     `load_model("resnet50")`: a published network with its usual weights, from the hugging face hub
     or its local cache. `load_model("timm/resnet50.tv_in1k")`, `load_model("resnet50",
-    weights="timm/resnet50.tv_in1k")`, `load_model(weights= "folder")`: see `locate.find` for what
+    weights="timm/resnet50.tv_in1k")`, `load_model(weights= "folder")`: see `find_weights` for what
     weights may be. A safetensors file without a config.json needs the name, and gets the
     preprocessing of the family's published weights. `image_size` (a side or (height, width),
     pixels) replaces the config's; `dtype` is what the network computes in; `fold` folds batch norms
@@ -61,8 +61,8 @@ def load_model(
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     name, place = _named(name, weights)
-    found = find_weights.find(place)
-    told = describe(found, name)
+    found = find_weights.find_weights(place)
+    told = find_config(found, name)
     blank = _shapes(told, found, remat=remat)
     try:
         network = fill(blank, found.arrays)
@@ -76,7 +76,7 @@ def load_model(
     return classifier
 
 
-def _shapes(told: Description, found: find_weights.Found, *, remat: bool) -> nnx.Module:
+def _shapes(told: ModelConfig, found: find_weights.StoredWeights, *, remat: bool) -> nnx.Module:
     """The network that was told of, of shapes only. Raises InputError for arguments that it cannot
     take."""
     arguments = told.arguments | (
@@ -84,11 +84,11 @@ def _shapes(told: Description, found: find_weights.Found, *, remat: bool) -> nnx
     )
     channels, classes = told.preprocessing.channels, len(told.class_names)
     try:
-        return shapes(
+        return build_shapes(
             told.architecture,
             num_classes=classes,
             channels=channels,
-            size=grid_size(told, found.arrays),
+            size=trained_size(told, found.arrays),
             **arguments,
         )
     except InputError:
@@ -121,7 +121,7 @@ def _named(name: str | Path | None, place: str | Path | None) -> tuple[str | Non
         isinstance(name, Path)
         or "/" in text
         or Path(text).suffix.lower() in FILES
-        or (not known(architecture) and os.path.exists(text))
+        or (not is_known(architecture) and os.path.exists(text))
     )
     if place is None and is_path:
         return None, name

@@ -23,10 +23,10 @@ from jaxtyping import Array, Float
 from mdm_jax.models.layers import Outputs
 from mdm_jax.models.prototype_layers import (
     add_on_layers,
-    classes_of,
+    apply_layers,
+    assign_classes,
     feature_map,
     last_layer,
-    through,
 )
 
 EPSILON = 1e-4
@@ -62,7 +62,9 @@ class ProtoPNet(nnx.Module):
         add_on: str = "regular",
         rngs: nnx.Rngs,
     ):
-        self.prototype_classes = classes_of(num_classes, prototypes_per_class, prototype_classes)
+        self.prototype_classes = assign_classes(
+            num_classes, prototypes_per_class, prototype_classes
+        )
         self.num_classes, self.add_on_kind = num_classes, add_on
         self.backbone = backbone
         self.add_on = add_on_layers(add_on, backbone.width, width, rngs=rngs)
@@ -88,7 +90,7 @@ class ProtoPNet(nnx.Module):
 
     def __call__(self, images: Float[Array, "n h w c"]) -> Outputs:
         features, out = feature_map(self.backbone, images)
-        patches = out["patches"] = jax.nn.sigmoid(through(self.add_on, features))
+        patches = out["patches"] = jax.nn.sigmoid(apply_layers(self.add_on, features))
         distances = out["distance_maps"] = squared_distances(patches, self.prototypes[...])
         maps = out["similarity_maps"] = log_similarity(distances)
         out["distances"] = jnp.min(distances, axis=(1, 2))

@@ -31,7 +31,7 @@ def feature_map(
     return features, out
 
 
-def classes_of(
+def assign_classes(
     num_classes: int,
     prototypes_per_class: int | Sequence[int],
     prototype_classes: Sequence[int] | None,
@@ -79,7 +79,7 @@ def add_on_layers(kind: str, inputs: int, width: int, *, rngs: nnx.Rngs) -> Any:
     return nnx.List(layers)
 
 
-def through(layers: Any, x: Float[Array, "n gh gw c"]) -> Float[Array, "n gh gw d"]:
+def apply_layers(layers: Any, x: Float[Array, "n gh gw c"]) -> Float[Array, "n gh gw d"]:
     """Convolutions with a ReLU between each two, none after the last."""
     for index, layer in enumerate(layers):
         x = layer(jax.nn.relu(x) if index else x)

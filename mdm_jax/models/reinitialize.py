@@ -10,7 +10,7 @@ from flax import nnx
 
 from mdm_jax.errors import InputError
 from mdm_jax.models.densenet import DenseNet
-from mdm_jax.models.fold_batch_norm import fold
+from mdm_jax.models.fold_batch_norm import fold_batch_norms
 from mdm_jax.models.protopnet import ProtoPNet
 from mdm_jax.models.resnet import Bottleneck, ResNet
 from mdm_jax.models.stem import STEMS
@@ -18,26 +18,26 @@ from mdm_jax.models.vit import ViT
 from mdm_jax.models.xprotonet import XProtoNet
 
 
-def fresh(network: Any, seed: int) -> Any:
+def reinitialize(network: Any, seed: int) -> Any:
     """A network of the same architecture, number formats and shapes as `network` with the first
     weights that `seed` gives.
 
     Folded networks get fresh weights with fresh norms folded in. Raises InputError for a network of
     no family of ours."""
     twin = _twin(network, nnx.Rngs(seed))
-    if shapes(twin) != shapes(network):
-        twin = fold(twin)
-    return like(network, twin)
+    if weight_shapes(twin) != weight_shapes(network):
+        twin = fold_batch_norms(twin)
+    return copy_weights(network, twin)
 
 
 def _twin(network: Any, rngs: nnx.Rngs) -> Any:
     if isinstance(network, ProtoPNet | XProtoNet):
         return type(network)(_twin(network.backbone, rngs), **network.arguments, rngs=rngs)
-    family, arguments = architecture(network)
+    family, arguments = constructor_arguments(network)
     return family(**arguments, rngs=rngs)
 
 
-def architecture(network: Any) -> tuple[Any, dict[str, Any]]:
+def constructor_arguments(network: Any) -> tuple[Any, dict[str, Any]]:
     """The family of a network and the arguments that it was made with. Raises InputError for one of
     no family of ours."""
     if isinstance(network, ResNet):
@@ -52,29 +52,31 @@ def architecture(network: Any) -> tuple[Any, dict[str, Any]]:
     )
 
 
-def like(network: Any, twin: Any) -> Any:
+def copy_weights(network: Any, twin: Any) -> Any:
     """The weights of `twin`, in the number formats of `network`, in a network that is otherwise
     `network` itself.
 
     Raises InputError where their weights differ in name or shape.
     """
-    wanted, given = shapes(network), shapes(twin)
+    wanted, given = weight_shapes(network), weight_shapes(twin)
     if wanted != given:
         differs = sorted(
             name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name)
         )
         raise InputError(f"the fresh network is of another architecture: {differs[0]} differs")
-    leaves = dict(named(twin))
-    found = [jax.numpy.asarray(leaves[name]).astype(leaf.dtype) for name, leaf in named(network)]
+    leaves = dict(named_weights(twin))
+    found = [
+        jax.numpy.asarray(leaves[name]).astype(leaf.dtype) for name, leaf in named_weights(network)
+    ]
     return jax.tree.unflatten(jax.tree.structure(network), found)
 
 
-def shapes(network: Any) -> dict[str, tuple[int, ...]]:
+def weight_shapes(network: Any) -> dict[str, tuple[int, ...]]:
     """The shape of every weight by name."""
-    return {name: leaf.shape for name, leaf in named(network)}
+    return {name: leaf.shape for name, leaf in named_weights(network)}
 
 
-def named(network: Any) -> list[tuple[str, Any]]:
+def named_weights(network: Any) -> list[tuple[str, Any]]:
     """Every weight with its name, such as "layer1.0.conv1.kernel", in the order of
     `jax.tree.leaves`."""
     return [

@@ -23,8 +23,8 @@ PER_CLASS = {"prototypes", "last_layer", "occurrence"}
 BACKBONE = "backbone."
 
 
-def start_from(module: Module, place: str | Path) -> Module:
-    """A fresh module with the weights that lie at a place (see `locate.find`), of the same network.
+def initialize_from(module: Module, place: str | Path) -> Module:
+    """A fresh module with the weights that lie at a place (see `find_weights`), of the same network.
 
     A head of another number of classes stays fresh; position embeddings of another input size are
     interpolated. A prototype network takes the weights of a plain classifier into its backbone, all
@@ -32,7 +32,7 @@ def start_from(module: Module, place: str | Path) -> Module:
     network."""
     own, given = (
         weights.entries(module),
-        timm_names(find_weights.find(EMBEDDED.get(str(place), place)).arrays),
+        timm_names(find_weights.find_weights(EMBEDDED.get(str(place), place)).arrays),
     )
     below: Any = getattr(module, "backbone", None)
     if below is not None and not any(name.startswith(BACKBONE) for name in given):

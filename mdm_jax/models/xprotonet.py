@@ -30,10 +30,10 @@ from mdm_jax.errors import unknown
 from mdm_jax.models.layers import Outputs, pointwise
 from mdm_jax.models.prototype_layers import (
     add_on_layers,
-    classes_of,
+    apply_layers,
+    assign_classes,
     feature_map,
     last_layer,
-    through,
 )
 
 OCCURRENCES = {"abs": jnp.abs, "sigmoid": jax.nn.sigmoid}
@@ -74,7 +74,9 @@ class XProtoNet(nnx.Module):
             raise unknown("occurrence", occurrence, OCCURRENCES)
         if pool not in POOLS:
             raise unknown("pool", pool, POOLS)
-        self.prototype_classes = classes_of(num_classes, prototypes_per_class, prototype_classes)
+        self.prototype_classes = assign_classes(
+            num_classes, prototypes_per_class, prototype_classes
+        )
         self.options = (
             ("occurrence", occurrence),
             ("pool", pool),
@@ -108,9 +110,9 @@ class XProtoNet(nnx.Module):
     def __call__(self, images: Float[Array, "n h w c"]) -> Outputs:
         options: dict[str, Any] = dict(self.options)
         features, out = feature_map(self.backbone, images)
-        patches = out["patches"] = through(self.add_on, features)
+        patches = out["patches"] = apply_layers(self.add_on, features)
         maps = out["occurrence_maps"] = OCCURRENCES[options["occurrence"]](
-            through(self.occurrence, features)
+            apply_layers(self.occurrence, features)
         )
         pooled = out["pooled"] = pooled_features(patches, maps, options["pool"])
         cosines = cosine_similarity(pooled, self.prototypes[...])

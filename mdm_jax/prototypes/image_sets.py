@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mdm_jax.data.class_mapping import class_number, class_numbers
-from mdm_jax.data.source import UNKNOWN, Source, picture
+from mdm_jax.data.source import UNKNOWN, Source, read_image
 from mdm_jax.errors import InputError
 from mdm_jax.models.classifier import Classifier
 
@@ -67,7 +67,7 @@ class Album:
     def read(self, item: Item) -> Seen:
         """An image in 8 bits, as the push saw it too, in the network's frame. Raises InputError for
         one that is damaged."""
-        given = picture(self.sources[item.part], item.number)
+        given = read_image(self.sources[item.part], item.number)
         image = self.preprocessing.fit(given.image)
         if given.labels is None and given.label == UNKNOWN:
             return Seen(given.id, image, None)

@@ -15,7 +15,7 @@ from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.protopnet import ProtoPNet
-from mdm_jax.models.reinitialize import architecture, fresh, named
+from mdm_jax.models.reinitialize import constructor_arguments, named_weights, reinitialize
 from mdm_jax.models.xprotonet import XProtoNet
 from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.types import AnyArray, Image, Scalar
@@ -67,14 +67,16 @@ def check_change(classifier: Any, what: str) -> None:
             f"the {what} of a {type(classifier).__name__} cannot be changed: give a Classifier, see"
             " load_model"
         )
-    if not any(name.partition(".")[0] == what for name, _ in named(classifier.network)):
+    if not any(name.partition(".")[0] == what for name, _ in named_weights(classifier.network)):
         raise InputError(
             f"{classifier.name} has no weights under the name {what!r}: ours have prototypes and"
             " backbone.*"
         )
     if what == "backbone":
         network = classifier.network
-        architecture(network.backbone if isinstance(network, ProtoPNet | XProtoNet) else network)
+        constructor_arguments(
+            network.backbone if isinstance(network, ProtoPNet | XProtoNet) else network
+        )
 
 
 def changed(classifier: Classifier, what: str, *, seed: int = 1) -> Classifier:
@@ -84,8 +86,10 @@ def changed(classifier: Classifier, what: str, *, seed: int = 1) -> Classifier:
     `backbone.*`, as the network's own initializers draw them. Raises InputError for anything else,
     and for a network that has no such weights or is none of ours."""
     check_change(classifier, what)
-    weights = named(classifier.network)
-    drawn = dict(named(fresh(classifier.network, seed))) if what == "backbone" else {}
+    weights = named_weights(classifier.network)
+    drawn = (
+        dict(named_weights(reinitialize(classifier.network, seed))) if what == "backbone" else {}
+    )
 
     def anew(name: str, leaf: Any) -> Any:
         if what == "backbone":

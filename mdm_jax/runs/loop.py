@@ -75,7 +75,7 @@ def run(
 
     Args:
       predict: the network, as `mdm_jax.explain` takes it.
-      source: labeled images with random access (`data.sources.Source`), or a name such as
+      source: labeled images with random access (`mdm_jax.data.Source`), or a name such as
         "folder:photos" (its test split).
       out: a folder, or a URL with gs:// or s3://.
       config: what is explained and how.

@@ -20,9 +20,9 @@ import numpy as np
 from mdm_jax import masks, methods, nodes, plugins
 from mdm_jax.data.class_mapping import class_numbers
 from mdm_jax.data.fingerprint import source_fingerprint
-from mdm_jax.data.item_reader import Read, read_items
+from mdm_jax.data.item_reader import ReadResult, read_items
 from mdm_jax.data.loader import Fit
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import as_key
@@ -68,7 +68,7 @@ class Job:
     @cached_property
     def indices(self) -> list[int]:
         """The items of the source that are used."""
-        return spread(len(self.source), self.asked.limit)
+        return evenly_spaced(len(self.source), self.asked.limit)
 
     @cached_property
     def layout(self) -> Layout:
@@ -137,7 +137,7 @@ class Job:
         pools = [kind(program, self.micro_batch) for program in self.programs]
         return pools[0] if len(pools) == 1 else SideBySide(pools)
 
-    def items(self, chunks: Sequence[int]) -> Generator[Read, None, None]:
+    def items(self, chunks: Sequence[int]) -> Generator[ReadResult, None, None]:
         """The items of some chunks, read ahead."""
         wanted = [
             (item, self.indices[item]) for chunk in chunks for item in self.layout.items_of(chunk)

@@ -17,7 +17,7 @@ import dacite
 from mdm_jax import images
 from mdm_jax.data.augment import Augment
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.models.architectures import PROTOTYPES, known, resolve
+from mdm_jax.models.architectures import PROTOTYPES, is_known, resolve
 from mdm_jax.training.prototypes.config import PrototypeConfig
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -125,7 +125,9 @@ class TrainConfig:
     def has_prototypes(self) -> bool:
         """Whether the network is one of prototypes, which `[prototypes]` trains in stages and not
         `[optimizer]`."""
-        return known(self.model.architecture) and resolve(self.model.architecture)[0] in PROTOTYPES
+        return (
+            is_known(self.model.architecture) and resolve(self.model.architecture)[0] in PROTOTYPES
+        )
 
     def check(self) -> None:
         """Raises InputError naming the first setting whose value cannot be."""

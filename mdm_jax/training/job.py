@@ -14,12 +14,12 @@ import numpy as np
 from flax import nnx
 
 from mdm_jax.data import open_source
-from mdm_jax.data.loader import Loading, batches_per_epoch
+from mdm_jax.data.loader import LoaderConfig, batches_per_epoch
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.models.architectures import build
-from mdm_jax.models.transfer import start_from
+from mdm_jax.models.transfer import initialize_from
 from mdm_jax.training import stages
 from mdm_jax.training.config import TrainConfig
 
@@ -79,16 +79,16 @@ class Job:
         return self.timeline.steps
 
     @property
-    def training(self) -> Loading:
+    def training(self) -> LoaderConfig:
         data = self.config.data
-        return Loading(
+        return LoaderConfig(
             batch=data.batch, workers=data.workers, seed=self.config.seed, limit=data.train_items
         )
 
     @property
-    def evaluation(self) -> Loading:
+    def evaluation(self) -> LoaderConfig:
         """In threads: processes would take seconds to start, after every epoch."""
-        return Loading(
+        return LoaderConfig(
             batch=self.config.data.batch,
             seed=self.config.seed,
             limit=self.config.data.evaluate_items,
@@ -150,4 +150,4 @@ def first_network(job: Job) -> nnx.Module:
     """The network that a training begins with: random weights, or those of
     `config.model.start_from`."""
     network, place = job.construct(), job.config.model.start_from
-    return start_from(network, place) if place else network
+    return initialize_from(network, place) if place else network

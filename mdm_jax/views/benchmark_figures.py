@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mdm_jax.data.network_input import Framed, covered, spread
+from mdm_jax.data.network_input import PreparedExample, boxes_to_mask, evenly_spaced
 from mdm_jax.evaluation.benchmark import Results, maps_of
 from mdm_jax.evaluation.formatting import ARROWS, MARKS, format_interval, format_number
 from mdm_jax.evaluation.table_text import COST_HEADS, format_cost
@@ -192,7 +192,7 @@ def map_grid(
         )
         places = [int(i) for i in order[: min(count, int(np.isfinite(scores).sum()))]]
     else:
-        places = [int(i) for i in spread(len(items), count)]
+        places = [int(i) for i in evenly_spaced(len(items), count)]
     chosen = [items[i] for i in places]
     ids = [item.framed.id for item in chosen]
     labels = [
@@ -242,10 +242,12 @@ def _scores(results: Results, model: str, method: str, metric: str) -> np.ndarra
     return None
 
 
-def _outline(ax: Axes, framed: Framed) -> None:
+def _outline(ax: Axes, framed: PreparedExample) -> None:
     """The mask's contour, or the boxes where these are what is known."""
     mask, boxes = framed.mask, framed.boxes
-    if boxes is not None and (mask is None or np.array_equal(mask, covered(boxes, mask.shape))):
+    if boxes is not None and (
+        mask is None or np.array_equal(mask, boxes_to_mask(boxes, mask.shape))
+    ):
         for x0, y0, x1, y1 in boxes:
             ax.add_patch(
                 Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, color=TRUTH, lw=0.5)

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mdm_jax import masks
-from mdm_jax.data.digits import Example
+from mdm_jax.data.source import Example
 from mdm_jax.images import to_uint8
 from mdm_jax.storage.atomic import write_whole
 from mdm_jax.types import Explanation, Trace

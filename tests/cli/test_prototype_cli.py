@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from mdm_jax.cli.main import main
 from mdm_jax.data import open_source
-from mdm_jax.data.source import picture
+from mdm_jax.data.source import read_image
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import build
 from mdm_jax.models.pretrained import load_model
@@ -180,7 +180,7 @@ def assert_similarities(place, told):
         for pair in [each["source"], *each["nearest"]]:
             if pair is not None:
                 _, out = classifier(
-                    classifier.preprocessing.fit(picture(train, pair["item"]).image)[None]
+                    classifier.preprocessing.fit(read_image(train, pair["item"]).image)[None]
                 )
                 np.testing.assert_allclose(
                     pair["similarity"], out["similarities"][0, each["prototype"]], rtol=1e-4

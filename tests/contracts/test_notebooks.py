@@ -123,8 +123,8 @@ def test_a_data_set_is_explained_on_eight_devices(tmp_path):
     found = ran(
         "dataset_on_tpu",
         tmp_path,
-        "from mdm_jax.data.network_input import spread\ndigits = [source[i].mask for i in"
-        " spread(len(source), LIMIT)]\nmaps = run.saliency_of(range(len(run)))\nfound = {'rows':"
+        "from mdm_jax.data.network_input import evenly_spaced\ndigits = [source[i].mask for i in"
+        " evenly_spaced(len(source), LIMIT)]\nmaps = run.saliency_of(range(len(run)))\nfound = {'rows':"
         " len(run), 'faults': len(faults), 'before': ended.before, 'new': ended.rows, 'failed':"
         " ended.failed,\n         'batches': batches, 'chance': float(np.mean(digits)), 'pictures':"
         " sum(written.pictures),\n         'energy': float(np.mean([each[digit].sum() / each.sum()"

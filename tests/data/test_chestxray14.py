@@ -14,8 +14,8 @@ from mdm_jax.cli.main import main
 from mdm_jax.data import Augment, open_source
 from mdm_jax.data.chestxray14 import FINDINGS
 from mdm_jax.data.item_reader import read_items
-from mdm_jax.data.loader import Loading, eval_batches, train_batches
-from mdm_jax.data.source import UNKNOWN, Listed, MultiLabel, checksum, picture
+from mdm_jax.data.loader import LoaderConfig, eval_batches, train_batches
+from mdm_jax.data.source import UNKNOWN, HasFiles, MultiLabel, checksum, read_image
 from mdm_jax.images import fit, to_array
 from mdm_jax.training.loop import train
 from mdm_jax.training.prototypes.record import read
@@ -49,7 +49,7 @@ def test_the_published_layout(published):
     assert train.class_names == test.class_names == FINDINGS
     assert (*train.files, *test.files) == tuple(synthetic_folders.X_RAYS)
     assert isinstance(train, MultiLabel)
-    assert isinstance(train, Listed)
+    assert isinstance(train, HasFiles)
     for source in (train, test):
         assert source.multi_hot.shape == (len(source), 14)
         for index, file in enumerate(source.files):
@@ -58,7 +58,7 @@ def test_the_published_layout(published):
             assert example.image.shape == (64, 64, 3)
             assert (
                 findings(example.labels)
-                == findings(picture(source, index).labels)
+                == findings(read_image(source, index).labels)
                 == expected(file)
             )
             sole = [FINDINGS.index(each) for each in expected(file)]
@@ -91,23 +91,23 @@ def test_boxes_are_of_published_pixels_and_of_one_finding_each_in_their_split(pu
 
 def test_batches_have_a_row_of_classes_for_each_image(published):
     train = pickle.loads(pickle.dumps(open_source(f"chestxray14:{published}", "train")))
-    (batch,) = eval_batches(train, Loading(batch=6), small)
+    (batch,) = eval_batches(train, LoaderConfig(batch=6), small)
     assert (batch.labels.dtype, batch.labels.shape) == (np.float32, (6, 14))
     assert batch.valid.tolist() == [True] * 5 + [
         False
     ]  # an image without findings is an item like others
     np.testing.assert_array_equal(batch.labels[:5], train.multi_hot)
-    batches = train_batches(train, Loading(batch=2, seed=1), small, Augment(crop=0.8))
+    batches = train_batches(train, LoaderConfig(batch=2, seed=1), small, Augment(crop=0.8))
     assert [next(batches).labels.shape for _ in range(3)] == [(2, 14)] * 3
     batches.close()
-    (batch,) = eval_batches(open_source("digits", "test"), Loading(batch=2, limit=2), small)
+    (batch,) = eval_batches(open_source("digits", "test"), LoaderConfig(batch=2, limit=2), small)
     assert (batch.labels.dtype, batch.labels.shape) == (np.int32, (2,))
 
 
 def test_a_batch_of_which_nothing_can_be_read_keeps_its_shape(own):
     for file in own.glob("images_*/images/*.png"):
         file.write_bytes(b"no image")
-    (batch,) = eval_batches(open_source(f"chestxray14:{own}", "test"), Loading(batch=3), small)
+    (batch,) = eval_batches(open_source(f"chestxray14:{own}", "test"), LoaderConfig(batch=3), small)
     assert (batch.labels.dtype, batch.labels.shape, batch.valid.any()) == (
         np.float32,
         (3, 14),

@@ -13,10 +13,10 @@ from mdm_jax import InputError, load_model
 from mdm_jax.data import Augment, open_source
 from mdm_jax.data.class_mapping import class_numbers
 from mdm_jax.data.cropped import Cropped, crop_to_boxes
-from mdm_jax.data.loader import Loading, eval_batches
-from mdm_jax.data.network_input import frame
+from mdm_jax.data.loader import LoaderConfig, eval_batches
+from mdm_jax.data.network_input import prepare_example
 from mdm_jax.data.preprocessing import Preprocessing
-from mdm_jax.data.source import Changed, Example, Listed, MultiLabel, checksum, picture
+from mdm_jax.data.source import Example, HasFiles, MultiLabel, WrappedSource, checksum, read_image
 from mdm_jax.data.tfds import TfdsSource
 from mdm_jax.images import fit, to_array
 from mdm_jax.training.config import read_config, train_config
@@ -143,7 +143,7 @@ def test_cropping_cuts_image_mask_box_and_parts_alike(published):
         np.testing.assert_array_equal(after.mask, before.mask[y0:y1, x0:x1])
         np.testing.assert_array_equal(after.parts + np.float32([x0, y0]), before.parts)
         np.testing.assert_array_equal(
-            np.asarray(picture(cut, index).image), np.round(after.image * 255)
+            np.asarray(read_image(cut, index).image), np.round(after.image * 255)
         )
 
 
@@ -160,7 +160,7 @@ def test_truth_goes_into_the_frame_of_the_network(published, mode, crop):
                 continue
             dot = np.zeros_like(example.image)
             dot[int(y), int(x)] = 1
-            framed = frame(
+            framed = prepare_example(
                 example._replace(image=dot, parts=np.float32([[int(x) + 0.5, int(y) + 0.5]])),
                 preprocessing,
             )
@@ -171,7 +171,7 @@ def test_truth_goes_into_the_frame_of_the_network(published, mode, crop):
                 framed.parts[0], [columns.mean() + 0.5, rows.mean() + 0.5], atol=0.6
             )
             seen += 1
-        framed = frame(example, preprocessing)
+        framed = prepare_example(example, preprocessing)
         if mode == "squash":
             assert framed.boxes.tolist() == [[0, 0, 64, 64]]
     assert seen > 15
@@ -194,7 +194,7 @@ def test_records_as_tfds_prepares_the_birds_give_the_same_crops(published):
     numbers as classes."""
     folder, records = open_source(f"cub:{published}", "train"), []
     for index in range(len(folder)):
-        image, file = picture(folder, index).image, folder.files[index]
+        image, file = read_image(folder, index).image, folder.files[index]
         x0, y0, x1, y1 = np.float32(folder.boxes[file][0] / ([image.width, image.height] * 2))
         files = {"image": published / file, "segmentation_mask": published / folder.masks[file]}
         record = {name: path.read_bytes() for name, path in files.items()}
@@ -262,14 +262,16 @@ def test_what_cannot_be_cropped_is_said(published, tmp_path):
 
 def test_a_cropped_source_is_one_like_others(published):
     digits = open_source("cropped:digits", "test")
-    assert isinstance(digits, Changed)
-    assert not isinstance(digits, Listed)
+    assert isinstance(digits, WrappedSource)
+    assert not isinstance(digits, HasFiles)
     birds = pickle.loads(pickle.dumps(open_source(f"cropped:cub:{published}", "test")))
-    assert isinstance(birds, Listed)
+    assert isinstance(birds, HasFiles)
     assert not isinstance(birds, MultiLabel)
     whole = open_source(f"cub:{published}", "test")
     assert checksum(birds) != checksum(whole) != checksum(open_source(f"cub:{published}", "train"))
-    (batch,) = eval_batches(birds, Loading(batch=3), lambda image: to_array(fit(image, (16, 16))))
+    (batch,) = eval_batches(
+        birds, LoaderConfig(batch=3), lambda image: to_array(fit(image, (16, 16)))
+    )
     assert batch.valid.all()
     assert batch.labels.tolist() == list(birds.labels)
     assert np.ptp(batch.images, axis=(1, 2)).max() == 0  # nothing but the bird's color

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mdm_jax import InputError, images
 from mdm_jax.data import Augment, Example, open_source
-from mdm_jax.data.loader import Loading, batches_per_epoch, eval_batches, train_batches
+from mdm_jax.data.loader import LoaderConfig, batches_per_epoch, eval_batches, train_batches
 
 SIDE = 8
 
@@ -76,7 +76,7 @@ def assert_same(batches, others):
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(1, 40), size=st.integers(1, 9), limit=st.none() | st.integers(1, 50))
 def test_evaluation_sees_every_item_once_in_order(count, size, limit):
-    batches = list(eval_batches(Numbers(count), Loading(batch=size, limit=limit), fit))
+    batches = list(eval_batches(Numbers(count), LoaderConfig(batch=size, limit=limit), fit))
     labels = np.concatenate([batch.labels[batch.valid] for batch in batches])
     used = min(count, limit or count)
     assert len(batches) == -(-used // size)
@@ -90,7 +90,7 @@ def test_evaluation_sees_every_item_once_in_order(count, size, limit):
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(3, 40), size=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_an_epoch_of_training_sees_no_item_twice_and_epochs_differ(count, size, seed):
-    source, loading = Numbers(count), Loading(batch=size, seed=seed)
+    source, loading = Numbers(count), LoaderConfig(batch=size, seed=seed)
     each = batches_per_epoch(source, loading)
     assert each == count // size
     batches = take(2 * each, source, loading, fit)
@@ -108,19 +108,19 @@ def test_same_seed_same_batches_and_resuming_is_exact():
         open_source("digits", "train"),
         Augment(crop=0.5, flip=True, color=0.3, shift=0.1),
     )
-    loading = Loading(batch=3, limit=10, seed=7)
+    loading = LoaderConfig(batch=3, limit=10, seed=7)
     batches = take(7, source, loading, fit, augment)
     assert_same(batches, take(7, source, loading, fit, augment))
     for start in (1, 3, 5):  # within and beyond the first epoch of 3 batches
         assert_same(batches[start:], take(7 - start, source, loading, fit, augment, start=start))
-    other = take(7, source, Loading(batch=3, limit=10, seed=8), fit, augment)
+    other = take(7, source, LoaderConfig(batch=3, limit=10, seed=8), fit, augment)
     assert not np.array_equal(batches[0].images, other[0].images)
     assert not np.array_equal(batches[0].images, take(1, source, loading, fit)[0].images)
 
 
 def test_an_item_is_augmented_anew_in_each_epoch():
     source = open_source("digits", "train")
-    batches = take(3, source, Loading(batch=1, limit=1), fit, Augment(crop=0.5))
+    batches = take(3, source, LoaderConfig(batch=1, limit=1), fit, Augment(crop=0.5))
     assert not np.array_equal(batches[0].images, batches[1].images)
     assert not np.array_equal(batches[1].images, batches[2].images)
 
@@ -137,13 +137,14 @@ def test_processes_give_the_same_batches_and_end(tmp_path):
         (tmp_path / name).rename(tmp_path / "train" / name)
     source, augment = open_source(f"folder:{tmp_path}", "train"), Augment(crop=0.5, flip=True)
     threads, processes = (
-        take(6, source, Loading(batch=3, workers=workers), fit, augment, start=1)
+        take(6, source, LoaderConfig(batch=3, workers=workers), fit, augment, start=1)
         for workers in (0, 1)
     )
     assert_same(threads, processes)
     assert any(batch.skipped for batch in processes)
     evaluated = [
-        list(eval_batches(source, Loading(batch=3, workers=workers), fit)) for workers in (0, 1)
+        list(eval_batches(source, LoaderConfig(batch=3, workers=workers), fit))
+        for workers in (0, 1)
     ]
     assert_same(*evaluated)
     assert not multiprocessing.active_children()
@@ -161,7 +162,7 @@ def test_processes_ignore_ctrl_c_and_one_that_dies_is_a_sentence():
 
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
-    batches = train_batches(open_source("digits", "train"), Loading(batch=2, workers=1), fit)
+    batches = train_batches(open_source("digits", "train"), LoaderConfig(batch=2, workers=1), fit)
     assert next(batches).valid.all()
     thread.join()
     os.kill(interrupted[0].pid, signal.SIGINT)
@@ -210,7 +211,7 @@ def test_threads_end_when_the_consumer_stops():
         return {thread for thread in threading.enumerate() if "grain" in thread.name}
 
     others = readers()
-    for _ in train_batches(Numbers(20), Loading(batch=2), fit):
+    for _ in train_batches(Numbers(20), LoaderConfig(batch=2), fit):
         ours = readers() - others
         assert ours
         break
@@ -233,7 +234,7 @@ def test_a_program_that_leaves_an_iterator_open_ends():
 
 def test_damaged_items_are_skipped_and_repeat_another_image():
     source = Numbers(9, damaged={2, 5})
-    batches = take(6, source, Loading(batch=3), fit)
+    batches = take(6, source, LoaderConfig(batch=3), fit)
     for epoch in (batches[:3], batches[3:]):
         sentences = [sentence for batch in epoch for sentence in batch.skipped]
         assert sorted(sentences) == ["item 2 is damaged", "item 5 is damaged"]
@@ -243,7 +244,7 @@ def test_damaged_items_are_skipped_and_repeat_another_image():
             seen(batch), batch.labels
         )  # a slot that repeats has that image's label
         assert set(seen(batch)[~batch.valid]) <= set(seen(batch)[batch.valid])
-    evaluated = list(eval_batches(source, Loading(batch=4), fit))
+    evaluated = list(eval_batches(source, LoaderConfig(batch=4), fit))
     np.testing.assert_array_equal(
         np.concatenate([b.labels[b.valid] for b in evaluated]), [0, 1, 3, 4, 6, 7, 8]
     )
@@ -253,8 +254,8 @@ def test_damaged_items_are_skipped_and_repeat_another_image():
 def test_a_batch_of_which_nothing_can_be_read_is_black_and_invalid():
     source = Numbers(4, damaged=range(4))
     for batch in [
-        *take(3, source, Loading(batch=2), fit),
-        *eval_batches(source, Loading(batch=3), fit),
+        *take(3, source, LoaderConfig(batch=2), fit),
+        *eval_batches(source, LoaderConfig(batch=3), fit),
     ]:
         assert not batch.valid.any()
         assert batch.images.shape[1:] == (SIDE, SIDE, 3)
@@ -268,7 +269,7 @@ def test_only_input_errors_are_skipped():
             raise KeyError("a bug")
 
     with pytest.raises(KeyError, match="a bug"):
-        take(1, Broken(4), Loading(batch=2), fit)
+        take(1, Broken(4), LoaderConfig(batch=2), fit)
 
 
 def test_a_fit_that_cannot_work_fails_at_the_call():
@@ -276,11 +277,11 @@ def test_a_fit_that_cannot_work_fails_at_the_call():
         raise InputError("the network takes 5 channels")
 
     with pytest.raises(InputError, match="5 channels"):
-        train_batches(Numbers(4), Loading(batch=2), five_channels)
+        train_batches(Numbers(4), LoaderConfig(batch=2), five_channels)
 
 
 def test_gray_networks_get_one_channel():
-    (batch,) = take(1, Numbers(4), Loading(batch=2), lambda image: fit(image.convert("L")))
+    (batch,) = take(1, Numbers(4), LoaderConfig(batch=2), lambda image: fit(image.convert("L")))
     assert batch.images.shape == (2, SIDE, SIDE, 1)
 
 
@@ -288,16 +289,16 @@ def test_gray_networks_get_one_channel():
     ("loading", "start", "sentence"),
     [
         (
-            Loading(batch=9),
+            LoaderConfig(batch=9),
             0,
             "numbers gives 4 items, less than one batch of 9: give a smaller batch",
         ),
-        (Loading(batch=4, limit=3), 0, "gives 3 items"),
-        (Loading(batch=0), 0, "batch is 0"),
-        (Loading(batch=2, workers=-1), 0, "workers is -1"),
-        (Loading(batch=2, seed=-1), 0, "seed is -1"),
-        (Loading(batch=2, limit=0), 0, "limit is 0"),
-        (Loading(batch=2), -1, "start is -1"),
+        (LoaderConfig(batch=4, limit=3), 0, "gives 3 items"),
+        (LoaderConfig(batch=0), 0, "batch is 0"),
+        (LoaderConfig(batch=2, workers=-1), 0, "workers is -1"),
+        (LoaderConfig(batch=2, seed=-1), 0, "seed is -1"),
+        (LoaderConfig(batch=2, limit=0), 0, "limit is 0"),
+        (LoaderConfig(batch=2), -1, "start is -1"),
     ],
 )
 def test_requests_out_of_range(loading, start, sentence):
@@ -307,6 +308,6 @@ def test_requests_out_of_range(loading, start, sentence):
 
 def test_an_empty_source_and_bad_augmentation_are_refused():
     with pytest.raises(InputError, match="numbers has no items"):
-        eval_batches(Numbers(0), Loading(), fit)
+        eval_batches(Numbers(0), LoaderConfig(), fit)
     with pytest.raises(InputError, match="crop is 2"):
-        train_batches(Numbers(4), Loading(batch=2), fit, Augment(crop=2.0))
+        train_batches(Numbers(4), LoaderConfig(batch=2), fit, Augment(crop=2.0))

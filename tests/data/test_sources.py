@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from mdm_jax import InputError, images
 from mdm_jax.data import open_source
-from mdm_jax.data.annotations import boxes_of, mask_of
+from mdm_jax.data.annotations import clip_boxes, mask_from_image
 from mdm_jax.data.open_source import KINDS
-from mdm_jax.data.source import UNKNOWN, checksum, find_split, picture
+from mdm_jax.data.source import UNKNOWN, checksum, find_split, read_image
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(
@@ -102,9 +102,9 @@ def test_damaged_truth_and_images_are_named(split_folder):
         train[2]
     with pytest.raises(InputError, match=r"the mask of val/dog/d.png is 9x9 for an image of 20x16"):
         val[0]
-    assert picture(train, 2).label == 1  # training does not need the truth
+    assert read_image(train, 2).label == 1  # training does not need the truth
     (split_folder / "train/cat/a.png").write_bytes(b"not an image at all")
-    for read in (lambda: train[0], lambda: picture(train, 0)):
+    for read in (lambda: train[0], lambda: read_image(train, 0)):
         with pytest.raises(InputError, match=r"cat/a.png is not an image in a known format"):
             read()
     for index in (3, -1):
@@ -132,7 +132,7 @@ def test_an_image_with_damaged_exif_is_read(tmp_path, tag):
         pytest.raises((TypeError, struct.error)),
     ):
         PIL.ImageOps.exif_transpose(opened)
-    assert picture(open_source(f"folder:{tmp_path}", "train"), 0).image.getpixel((5, 5))[0] > 200
+    assert read_image(open_source(f"folder:{tmp_path}", "train"), 0).image.getpixel((5, 5))[0] > 200
 
 
 def test_classes_of_one_name_are_told_apart(split_folder):
@@ -320,8 +320,8 @@ def test_a_mask_of_zeros_and_ones_is_not_taken_for_an_empty_one():
     with pytest.raises(
         InputError, match="the mask of it has values from 1 to 1: draw the object in 255 on 0"
     ):
-        mask_of(ones, image, "it")
-    assert mask_of(PIL.Image.new("L", (20, 16), 128), image, "it").all()
+        mask_from_image(ones, image, "it")
+    assert mask_from_image(PIL.Image.new("L", (20, 16), 128), image, "it").all()
 
 
 @settings(max_examples=50, deadline=None)
@@ -329,7 +329,7 @@ def test_a_mask_of_zeros_and_ones_is_not_taken_for_an_empty_one():
 def test_boxes_lie_within_their_image_or_are_refused(corners):
     image = PIL.Image.new("RGB", (20, 16))
     try:
-        ((x0, y0, x1, y1),) = boxes_of(np.asarray([corners]), image, "it")
+        ((x0, y0, x1, y1),) = clip_boxes(np.asarray([corners]), image, "it")
     except InputError:
         x0, y0, x1, y1 = np.clip(np.round(corners, 2), 0, [20, 16, 20, 16])
         assert x0 >= x1 or y0 >= y1

@@ -14,7 +14,7 @@ from test_sources import split_folder as split_folder  # a fixture
 
 from mdm_jax import InputError
 from mdm_jax.data import open_source
-from mdm_jax.data.loader import Loading, eval_batches
+from mdm_jax.data.loader import LoaderConfig, eval_batches
 from mdm_jax.data.source import UNKNOWN
 from mdm_jax.data.tfds import TfdsSource
 
@@ -151,12 +151,14 @@ def test_an_item_without_label_is_kept_but_not_trained_on():
     PIL.Image.new("RGB", (16, 16)).save(file, "PNG")
     records = [{"image": file.getvalue(), "label": label} for label in (-1, 2, 0)]
     source = TfdsSource("tfds:pets", "test", records, ("cat", "dog"))
-    assert source.picture(0).label == UNKNOWN
+    assert source.read_image(0).label == UNKNOWN
     with pytest.raises(
         InputError, match="tfds:pets/test/000001 has the label 2, which is no class of tfds:pets"
     ):
-        source.picture(1)
-    (batch,) = eval_batches(source, Loading(batch=3), lambda image: np.zeros((4, 4, 3), np.float32))
+        source.read_image(1)
+    (batch,) = eval_batches(
+        source, LoaderConfig(batch=3), lambda image: np.zeros((4, 4, 3), np.float32)
+    )
     assert batch.valid.tolist() == [False, False, True]
     assert "tfds:pets/test/000000 has no label" in batch.skipped[0]
 

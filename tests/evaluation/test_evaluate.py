@@ -13,7 +13,14 @@ from mdm_jax import InputError, explain
 from mdm_jax.baselines.rise import RISEConfig
 from mdm_jax.data import Example
 from mdm_jax.data.class_mapping import class_numbers
-from mdm_jax.data.network_input import Framed, Skipped, covered, frame, frames, spread
+from mdm_jax.data.network_input import (
+    PreparedExample,
+    SkippedExample,
+    boxes_to_mask,
+    evenly_spaced,
+    prepare_example,
+    prepare_examples,
+)
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.evaluation import evaluate, statistics
 from mdm_jax.evaluation.evaluate import Scene, measure
@@ -368,14 +375,14 @@ def preprocessing(size, crop=1.0):
 def test_boxes_and_masks_go_the_way_of_the_pixels(original, size, crop):
     height, width = original
     box = np.asarray([[0.3 * width, 0.42 * height, 0.72 * width, 0.7 * height]], np.float32).round()
-    mask = covered(box, original)
+    mask = boxes_to_mask(box, original)
     image = np.repeat(mask[..., None].astype(np.float32), 3, axis=-1)
-    framed = frame(Example("a", image, 0, mask, box), preprocessing(size, crop))
+    framed = prepare_example(Example("a", image, 0, mask, box), preprocessing(size, crop))
     assert framed.image.shape == (*size, 3)
     bright = framed.image[..., 0] > 0.5
     assert 0 < bright.mean() < 1
     assert (framed.mask != bright).mean() < 0.06
-    assert (covered(framed.boxes, size) != bright).mean() < 0.06
+    assert (boxes_to_mask(framed.boxes, size) != bright).mean() < 0.06
     expected = fit(PIL.Image.fromarray((image * 255).astype(np.uint8)), size, crop=crop)
     np.testing.assert_array_equal(framed.image, to_array(expected))
 
@@ -385,11 +392,11 @@ def test_truth_outside_of_the_frame_is_no_truth():
     corner = np.zeros((32, 64), bool)
     corner[:4, :4] = True
     boxes = np.asarray([[0.0, 0.0, 4.0, 4.0]], np.float32)
-    lost = frame(Example("a", image, 0, corner, boxes), preprocessing((16, 16)))
+    lost = prepare_example(Example("a", image, 0, corner, boxes), preprocessing((16, 16)))
     assert lost.mask is None
     assert lost.boxes is None
     two = np.concatenate([boxes, [[20.0, 8.0, 36.0, 24.0]]]).astype(np.float32)
-    kept = frame(Example("a", image, 0, None, two), preprocessing((16, 16)))
+    kept = prepare_example(Example("a", image, 0, None, two), preprocessing((16, 16)))
     np.testing.assert_allclose(kept.boxes, [[2.0, 4.0, 10.0, 12.0]])
     assert kept.mask.sum() == 64
     assert kept.digest != lost.digest
@@ -407,15 +414,15 @@ def test_a_damaged_item_is_named_and_the_rest_goes_on():
                 raise InputError("b.png is damaged")
             return Example(str(index), np.zeros((16, 16, 3), np.float32), 0, None, None)
 
-    found = list(frames(Damaged(), range(3), preprocessing((16, 16))))
-    assert [type(each) for each in found] == [Framed, Skipped, Framed]
+    found = list(prepare_examples(Damaged(), range(3), preprocessing((16, 16))))
+    assert [type(each) for each in found] == [PreparedExample, SkippedExample, PreparedExample]
     assert found[1].reason == "b.png is damaged"
 
 
 def test_a_limit_spreads_over_the_items():
-    assert spread(10, None) == list(range(10))
-    assert spread(10, 4) == [0, 2, 5, 7]
-    assert spread(3, 9) == [0, 1, 2]
+    assert evenly_spaced(10, None) == list(range(10))
+    assert evenly_spaced(10, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(3, 9) == [0, 1, 2]
 
 
 def test_classes_are_matched_by_name():

@@ -14,8 +14,14 @@ from mdm_jax.data.digits import Digits
 from mdm_jax.metrics import METRICS, Sample, sanity, similarity
 from mdm_jax.models import architectures
 from mdm_jax.models.densenet import DenseNet
-from mdm_jax.models.fold_batch_norm import fold
-from mdm_jax.models.reinitialize import architecture, fresh, like, named, shapes
+from mdm_jax.models.fold_batch_norm import fold_batch_norms
+from mdm_jax.models.reinitialize import (
+    constructor_arguments,
+    copy_weights,
+    named_weights,
+    reinitialize,
+    weight_shapes,
+)
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.vit import ViT
 
@@ -110,29 +116,35 @@ def test_an_architecture_is_read_off_a_network(name):
     if name in SMALL:
         network = nnx.eval_shape(lambda: SMALL[name](nnx.Rngs(0)))
     else:
-        network = architectures.shapes(name, num_classes=5, size=(224, 224))
-    family, arguments = architecture(network)
+        network = architectures.build_shapes(name, num_classes=5, size=(224, 224))
+    family, arguments = constructor_arguments(network)
     again = nnx.eval_shape(lambda: family(**arguments, rngs=nnx.Rngs(0)))
     assert type(again) is type(network)
-    assert shapes(again) == shapes(network)
+    assert weight_shapes(again) == weight_shapes(network)
 
 
 def test_a_fresh_network_is_what_its_constructor_gives():
     expected = SMALL["bottleneck"](nnx.Rngs(7))
     network = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(1), expected)
-    changed = fresh(network, 7)
-    jax.tree.map(np.testing.assert_array_equal, dict(named(changed)), dict(named(expected)))
+    changed = reinitialize(network, 7)
+    jax.tree.map(
+        np.testing.assert_array_equal, dict(named_weights(changed)), dict(named_weights(expected))
+    )
     assert jax.tree.structure(changed) == jax.tree.structure(network)
-    folded = fresh(fold(network), 7)
-    jax.tree.map(np.testing.assert_array_equal, dict(named(folded)), dict(named(fold(expected))))
+    folded = reinitialize(fold_batch_norms(network), 7)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        dict(named_weights(folded)),
+        dict(named_weights(fold_batch_norms(expected))),
+    )
 
 
 def test_weights_of_another_architecture_are_refused():
     network = nnx.eval_shape(lambda: SMALL["resnet"](nnx.Rngs(0)))
     with pytest.raises(InputError, match="is of another architecture"):
-        like(network, nnx.eval_shape(lambda: SMALL["bottleneck"](nnx.Rngs(0))))
+        copy_weights(network, nnx.eval_shape(lambda: SMALL["bottleneck"](nnx.Rngs(0))))
     with pytest.raises(InputError, match="Linear cannot be built anew"):
-        fresh(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), 0)
+        reinitialize(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), 0)
 
 
 @pytest.mark.parametrize(
@@ -156,13 +168,13 @@ def test_parts_run_from_the_logits_down(name, shape, expected):
     found = sanity.parts(network, shape)
     assert list(found)[: len(expected)] == expected
     assert sorted(name for names in found.values() for name in names) == sorted(
-        name for name, _ in named(network)
+        name for name, _ in named_weights(network)
     )
     assert "layer2" in sanity.parts(network, shape, depth=1) or name != "resnet"
 
 
 def weights_changed(before, after):
-    before, after = dict(named(before)), dict(named(after))
+    before, after = dict(named_weights(before)), dict(named_weights(after))
     return {name for name, leaf in before.items() if not np.array_equal(leaf, after[name])}
 
 
@@ -170,7 +182,7 @@ def test_cascading_keeps_what_it_randomized_and_independent_does_not(tiny):
     stages = list(sanity.randomized(tiny, shape=(32, 32, 3)))
     alone = list(sanity.randomized(tiny, shape=(32, 32, 3), mode="independent"))
     kernels = {
-        name for name, _ in named(tiny) if name.endswith("kernel")
+        name for name, _ in named_weights(tiny) if name.endswith("kernel")
     }  # fresh norms and biases are as they were
     seen: set[str] = set()
     for (part, network), (same, single) in zip(stages, alone, strict=True):

@@ -10,8 +10,8 @@ from flax import nnx
 
 from mdm_jax import InputError, MDMConfig, explain
 from mdm_jax.models import weights
-from mdm_jax.models.architectures import STANDARD, build, resolve, shapes
-from mdm_jax.models.fold_batch_norm import fold
+from mdm_jax.models.architectures import STANDARD, build, build_shapes, resolve
+from mdm_jax.models.fold_batch_norm import fold_batch_norms
 from mdm_jax.models.vit import ViT, interpolate
 
 SMALL = {
@@ -111,7 +111,7 @@ def test_inference_sees_each_image_alone(name, batch):
 @pytest.mark.parametrize("name", SMALL)
 def test_folding_changes_nothing_but_the_work(name, batch):
     network = small(name)
-    folded = inference(fold(network))
+    folded = inference(fold_batch_norms(network))
     expected, out = run(network, batch)
     logits, folded_out = run(folded, batch)
     assert np.linalg.norm(logits - expected) <= 1e-4 * np.linalg.norm(expected)
@@ -149,7 +149,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_published_networks_have_the_published_number_of_parameters(name):
-    network = shapes(name, num_classes=1000, size=(224, 224))
+    network = build_shapes(name, num_classes=1000, size=(224, 224))
     assert (
         sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
         == PARAMETERS[name]
@@ -161,7 +161,7 @@ def test_every_published_name_can_be_built():
         family, _ = resolve(name)
         assert family in ("resnet", "densenet", "vit")
         if name not in PARAMETERS:  # those are built above
-            shapes(name, num_classes=2, size=(64, 64))
+            build_shapes(name, num_classes=2, size=(64, 64))
 
 
 @pytest.mark.parametrize(

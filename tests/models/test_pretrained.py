@@ -20,10 +20,10 @@ from safetensors.numpy import load_file, save_file
 from mdm_jax import InputError, load_model
 from mdm_jax.data import Digits
 from mdm_jax.models import weights
-from mdm_jax.models.architectures import PROTOTYPES, build, shapes
+from mdm_jax.models.architectures import PROTOTYPES, build, build_shapes
 from mdm_jax.models.model_config import FIRST
 from mdm_jax.models.pretrained import EMBEDDED
-from mdm_jax.models.transfer import start_from
+from mdm_jax.models.transfer import initialize_from
 from mdm_jax.models.vit import interpolate
 from mdm_jax.models.weight_names import timm_name
 from mdm_jax.storage import checkpoints
@@ -51,7 +51,7 @@ def tiny_resnet():
 
 def random_arrays(architecture, *, classes, size, seed=0, **arguments):
     """Arrays for a network without initializing it: numpy noise in its shapes."""
-    network = shapes(architecture, num_classes=classes, size=size, **arguments)
+    network = build_shapes(architecture, num_classes=classes, size=size, **arguments)
     rng = np.random.default_rng(seed)
     arrays = {}
     for name, (path, leaf) in weights.places(network).items():
@@ -500,14 +500,14 @@ def test_starting_from_another_number_of_classes(folder):
     fresh = build(
         "resnet", num_classes=5, size=(32, 48), widths=(4, 8), depths=(1, 2), rngs=nnx.Rngs(9)
     )
-    started = weights.entries(start_from(fresh, folder))
+    started = weights.entries(initialize_from(fresh, folder))
     np.testing.assert_array_equal(started["conv1.weight"], arrays["conv1.weight"])
     np.testing.assert_array_equal(started["fc.weight"], weights.entries(fresh)["fc.weight"])
     other = build(
         "resnet", num_classes=5, size=(32, 48), widths=(4, 16), depths=(1, 2), rngs=nnx.Rngs(9)
     )
     with pytest.raises(InputError, match="this network needs"):
-        start_from(other, folder)
+        initialize_from(other, folder)
 
 
 def test_starting_from_another_input_size(tmp_path):
@@ -516,7 +516,7 @@ def test_starting_from_another_input_size(tmp_path):
         random_arrays("vit", classes=3, size=(32, 32), **arguments), tmp_path / "small.safetensors"
     )
     fresh = build("vit", num_classes=3, size=(64, 32), rngs=nnx.Rngs(0), **arguments)
-    started = start_from(fresh, tmp_path / "small.safetensors")
+    started = initialize_from(fresh, tmp_path / "small.safetensors")
     expected = interpolate(
         jnp.asarray(load_file(tmp_path / "small.safetensors")["pos_embed"]), 1, (4, 4), (8, 4)
     )

@@ -19,8 +19,8 @@ from mdm_jax.errors import InputError
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import build
 from mdm_jax.models.protopnet import EPSILON, LARGEST, log_similarity, squared_distances
-from mdm_jax.models.prototype_layers import add_on_layers, classes_of, through
-from mdm_jax.models.reinitialize import fresh, named
+from mdm_jax.models.prototype_layers import add_on_layers, apply_layers, assign_classes
+from mdm_jax.models.reinitialize import named_weights, reinitialize
 from mdm_jax.models.xprotonet import cosine_similarity, pooled_features
 
 SMALL = {"widths": (4, 8), "depths": (1, 1)}
@@ -164,15 +164,15 @@ def test_options_of_xprotonet(images):
 
 
 def test_numbers_of_prototypes():
-    assert classes_of(3, 1, None) == (0, 1, 2)
-    assert classes_of(3, [2, 1, 1], None) == (0, 0, 1, 2)
-    assert classes_of(3, 5, [2, 0]) == (2, 0)
+    assert assign_classes(3, 1, None) == (0, 1, 2)
+    assert assign_classes(3, [2, 1, 1], None) == (0, 0, 1, 2)
+    assert assign_classes(3, 5, [2, 0]) == (2, 0)
     assert network("protopnet", prototype_classes=[0, 1, 1, 2]).prototypes.shape == (4, 6)
     for wrong in (0, True, [1, 1], [1, 0, 1]):
         with pytest.raises(InputError, match="prototypes_per_class"):
-            classes_of(3, wrong, None)
+            assign_classes(3, wrong, None)
     with pytest.raises(InputError, match="prototype_classes"):
-        classes_of(3, 1, [0, 3])
+        assign_classes(3, 1, [0, 3])
 
 
 def test_bottleneck_halves_the_channels():
@@ -183,7 +183,7 @@ def test_bottleneck_halves_the_channels():
         (16, 8),
         (8, 8),
     ]
-    assert through(layers, jnp.ones((1, 2, 2, 32))).shape == (1, 2, 2, 8)
+    assert apply_layers(layers, jnp.ones((1, 2, 2, 32))).shape == (1, 2, 2, 8)
     assert len(add_on_layers("bottleneck", 8, 8, rngs=nnx.Rngs(0))) == 2
 
 
@@ -239,8 +239,8 @@ def test_saved_weights_load_by_name(family, images, tmp_path):
 
 def test_a_fresh_twin_has_other_weights_and_the_same_shapes():
     built = network("protopnet")
-    twin = fresh(built, 1)
-    assert [name for name, _ in named(twin)] == [name for name, _ in named(built)]
+    twin = reinitialize(built, 1)
+    assert [name for name, _ in named_weights(twin)] == [name for name, _ in named_weights(built)]
     assert not np.allclose(twin.prototypes[...], built.prototypes[...])
     np.testing.assert_array_equal(twin.last_layer.kernel[...], built.last_layer.kernel[...])
 

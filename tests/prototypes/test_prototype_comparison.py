@@ -20,7 +20,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.evaluation import table_text
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.protopnet import LARGEST, ProtoPNet, log_similarity
-from mdm_jax.models.reinitialize import named
+from mdm_jax.models.reinitialize import named_weights
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.prototypes import metrics, parts, perturbations
 from mdm_jax.prototypes.comparison import CHECKS, compare, possible_checks
@@ -352,8 +352,8 @@ def test_changed_networks():
     backbone = ResNet(num_classes=0, widths=(4,), depths=(1,), rngs=nnx.Rngs(0))
     network = ProtoPNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
     classifier = Classifier(network, "tiny", ("a", "b", "c"), SEEN)
-    before = dict(named(network))
-    permuted = dict(named(perturbations.changed(classifier, "prototypes").network))
+    before = dict(named_weights(network))
+    permuted = dict(named_weights(perturbations.changed(classifier, "prototypes").network))
     assert [name for name in before if not np.array_equal(before[name], permuted[name])] == [
         "prototypes"
     ]
@@ -362,7 +362,7 @@ def test_changed_networks():
     ).sum(-1)
     assert (np.sort(distances.argmin(axis=0)) == np.arange(6)).all()
     assert (distances.argmin(axis=0) != np.arange(6)).all()  # none stays where it was
-    drawn = dict(named(perturbations.changed(classifier, "backbone").network))
+    drawn = dict(named_weights(perturbations.changed(classifier, "backbone").network))
     assert {
         name.partition(".")[0] for name in before if not np.array_equal(before[name], drawn[name])
     } == {"backbone"}

@@ -252,10 +252,10 @@ def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
     features = out["layer2"]
     # the gradient of the similarity by hand, through the add-on layers alone
     from mdm_jax.models.protopnet import squared_distances
-    from mdm_jax.models.prototype_layers import through
+    from mdm_jax.models.prototype_layers import apply_layers
 
     def node(features):
-        patches = jax.nn.sigmoid(through(predict.add_on, features))
+        patches = jax.nn.sigmoid(apply_layers(predict.add_on, features))
         return log_similarity(squared_distances(patches, predict.prototypes[...]))[0, ..., 3].max()
 
     weights = jax.jit(jax.grad(node))(features).mean(axis=(1, 2), keepdims=True)

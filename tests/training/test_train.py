@@ -309,10 +309,10 @@ def test_evaluation_of_a_padded_batch_is_that_of_all_items(settings):
     trained = train(replace(train_config(settings), epochs=1))
     classifier = load_model(trained.run.folder)
     from mdm_jax.data import open_source
-    from mdm_jax.data.loader import Loading, eval_batches
+    from mdm_jax.data.loader import LoaderConfig, eval_batches
 
     source = open_source(settings["data"]["source"], "val")
-    (batch,) = eval_batches(source, Loading(batch=15), classifier.preprocessing.fit)
+    (batch,) = eval_batches(source, LoaderConfig(batch=15), classifier.preprocessing.fit)
     losses = cross_entropy(classifier(jnp.asarray(batch.images))[0], jnp.asarray(batch.labels), 0.0)
     assert trained.metrics[0]["eval_loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
 

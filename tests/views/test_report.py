@@ -21,7 +21,7 @@ from mdm_jax import images, masks
 from mdm_jax.cli.commands_report import report
 from mdm_jax.cli.report import ReportRuns
 from mdm_jax.data.preprocessing import Preprocessing
-from mdm_jax.data.source import Example, Picture
+from mdm_jax.data.source import Example, ImageItem
 from mdm_jax.errors import InputError
 from mdm_jax.metrics import energy_pointing
 from mdm_jax.progress import NullProgress
@@ -322,9 +322,9 @@ def test_a_damaged_mask_costs_the_outline_alone():
         def __getitem__(self, index):
             raise InputError("its mask is damaged")
 
-        def picture(self, index):
+        def read_image(self, index):
             example = self.shapes[index]
-            return Picture(
+            return ImageItem(
                 example.id, PIL.Image.fromarray(images.to_uint8(example.image)), example.label
             )
 

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from mdm_jax.data.loader import Loading, eval_batches
-from mdm_jax.data.source import Source, picture
+from mdm_jax.data.loader import LoaderConfig, eval_batches
+from mdm_jax.data.source import Source, read_image
 from mdm_jax.errors import InputError
 from mdm_jax.training.prototypes.ownership import own_prototypes
 from mdm_jax.training.prototypes.record import Pushed
@@ -85,7 +85,7 @@ def nearest(
     classes = prototype_classes(classifier)
     if k < 1:
         raise InputError(f"k is {k}: give the number of nearest images, from 1")
-    loading = Loading(batch=batch, workers=workers, limit=limit)
+    loading = LoaderConfig(batch=batch, workers=workers, limit=limit)
     count = len(source) if limit is None else min(limit, len(source))
     best: _Best | None = None
     grid, done, skipped = (1, 1), 0, []
@@ -138,7 +138,7 @@ def pushed(
             records.append(Pushed(j, class_index, None, "", -1, None, None, reason))
             continue
         if item not in ids:
-            ids[item] = str(picture(source, item).id)
+            ids[item] = str(read_image(source, item).id)
         place = (int(position[0]), int(position[1])) if position[0] >= 0 else None
         label, distance = int(found.labels[j, 0]), float(found.distances[j, 0])
         records.append(Pushed(j, class_index, item, ids[item], label, place, distance))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mdm_jax.data.network_input import Framed, Skipped, spread
+from mdm_jax.data.network_input import PreparedExample, SkippedExample, evenly_spaced
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Source
 from mdm_jax.views.pages import pictures
@@ -41,14 +41,16 @@ class Frame:
     ) -> None:
         self.number, self.runs, self.shape = number, tuple(runs), shape
         self.source, _, self.preprocessing = albums[runs[0]]
-        used = {albums[run].limit: spread(len(self.source), albums[run].limit) for run in runs}
+        used = {
+            albums[run].limit: evenly_spaced(len(self.source), albums[run].limit) for run in runs
+        }
         finders = {limit: pictures.Finder(self.source, items) for limit, items in used.items()}
         self.finders = {run: finders[albums[run].limit] for run in runs}
         self.grid = pictures.grid(shape)
         self.there = np.zeros(images, np.uint8)
         self.reasons: dict[str, str] = {}
 
-    def read(self, image: int, joined: Joined) -> Framed | None:
+    def read(self, image: int, joined: Joined) -> PreparedExample | None:
         """An image of the frame; None, and the reason kept, where it cannot be read or none of the
         runs has it."""
         run = next((run for run in self.runs if joined.items[run, image] >= 0), None)
@@ -56,21 +58,21 @@ class Frame:
             return None
         id = joined.ids[image]
         index = self.finders[run].index(id, int(joined.items[run, image]))
-        found: Framed | Skipped
+        found: PreparedExample | SkippedExample
         if index < 0:
-            found = Skipped(
+            found = SkippedExample(
                 f"{self.source.name} has no image of this name: say with --data and --split where"
                 " it is"
             )
         else:
             found = pictures.read(self.source, index, self.preprocessing, id)
-        if isinstance(found, Framed) and found.image.shape[:2] != self.shape:
-            found = Skipped(
+        if isinstance(found, PreparedExample) and found.image.shape[:2] != self.shape:
+            found = SkippedExample(
                 "it has {}x{} pixels, where the run saw {}x{}".format(
                     *found.image.shape[:2], *self.shape
                 )
             )
-        if isinstance(found, Skipped):
+        if isinstance(found, SkippedExample):
             self.reasons[str(image)] = found.reason
             return None
         self.there[image] = 1

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from mdm_jax.data.network_input import spread
+from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.errors import InputError
 
 
@@ -43,7 +43,7 @@ def join(records: Sequence[pa.Table], limit: int | None = None) -> Joined:
         raise InputError(
             "nothing to show: no chunk of the run is committed yet; start or go on with mdm run"
         )
-    used = np.asarray(spread(len(images), limit))
+    used = np.asarray(evenly_spaced(len(images), limit))
     number = np.full(len(images), -1)
     number[used] = np.arange(len(used))
     entries = sorted(

@@ -12,9 +12,14 @@ import PIL.Image
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from mdm_jax import images
-from mdm_jax.data.network_input import Framed, Skipped, covered, frame
+from mdm_jax.data.network_input import (
+    PreparedExample,
+    SkippedExample,
+    boxes_to_mask,
+    prepare_example,
+)
 from mdm_jax.data.preprocessing import Preprocessing
-from mdm_jax.data.source import Example, Listed, Source, picture
+from mdm_jax.data.source import Example, HasFiles, Source, read_image
 from mdm_jax.errors import InputError
 
 SIDE = 384
@@ -52,25 +57,29 @@ def grid(shape: tuple[int, int]) -> Grid:
 
 def read(
     source: Source, index: int, preprocessing: Preprocessing | None, id: str
-) -> Framed | Skipped:
+) -> PreparedExample | SkippedExample:
     """The image of this id as the network sees it, without its truth where only that is damaged;
     what fails is a reason."""
     try:
         try:
             example = source[index]
         except InputError:  # perhaps the mask or a box alone
-            shown = picture(source, index)
+            shown = read_image(source, index)
             example = Example(shown.id, images.to_array(shown.image), shown.label, None, None)
         if example.id != id:
-            return Skipped(
+            return SkippedExample(
                 f"the data holds {example.id} in its place: say with --data and --split where the"
                 " images are"
             )
-        return frame(example, preprocessing) if preprocessing is not None else _as_it_is(example)
+        return (
+            prepare_example(example, preprocessing)
+            if preprocessing is not None
+            else _as_it_is(example)
+        )
     except InputError as error:
-        return Skipped(str(error))
+        return SkippedExample(str(error))
     except Exception as error:  # a stranger's source may raise anything
-        return Skipped(f"{id} cannot be read ({type(error).__name__}: {error})")
+        return SkippedExample(f"{id} cannot be read ({type(error).__name__}: {error})")
 
 
 class Finder:
@@ -80,7 +89,7 @@ class Finder:
     def __init__(self, source: Source, used: list[int]) -> None:
         self._used = used
         self._names = (
-            list(map(images.printable, source.files)) if isinstance(source, Listed) else []
+            list(map(images.printable, source.files)) if isinstance(source, HasFiles) else []
         )
         self._files = {name: n for n, name in enumerate(self._names)} if self._names else None
 
@@ -145,10 +154,10 @@ def _weights(cells: int, pixels: int, sigma: float) -> Float32[np.ndarray, "cell
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _as_it_is(example: Example) -> Framed:
+def _as_it_is(example: Example) -> PreparedExample:
     mask = example.mask
     if mask is None and example.boxes is not None and len(example.boxes):
-        mask = covered(example.boxes, (example.image.shape[0], example.image.shape[1]))
-    return Framed(
+        mask = boxes_to_mask(example.boxes, (example.image.shape[0], example.image.shape[1]))
+    return PreparedExample(
         example.id, np.asarray(example.image, np.float32), example.label, mask, example.boxes
     )
