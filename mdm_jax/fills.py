@@ -158,6 +158,15 @@ def _noise(image: Image, *, key: Key[Array, ""], scale: Scalar) -> Image:
     return jnp.clip(noisy, 0.0, 1.0)
 
 
+FUNCTIONS = {
+    "mean": _mean,
+    "given": _given,
+    "blur": _blur,
+    "noise": _noise,
+    "mixture": _mixture,
+}
+"""what fills are made of, by the id under which stored folders know it"""
+
 RENAMED = {"given": "image", "neutral": "neutral_color"}
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 
 import mdm_jax
-from mdm_jax import cli
+from mdm_jax.cli.main import main
 
 STORED = Path(__file__).parent / "fixtures" / "stored"
 EXPECTED = STORED / "expected.json"
@@ -71,7 +71,7 @@ def said(arguments: list[str]) -> dict:
     """What a command says on standard output, as JSON. Raises AssertionError where it fails."""
     out = StringIO()
     with redirect_stdout(out):
-        code = cli.main([*arguments, "--json"])
+        code = main([*arguments, "--json"])
     assert code == 0, (arguments, code)
     return json.loads(out.getvalue())
 

@@ -71,7 +71,7 @@ def evaluate_maps(request: Request, progress: Progress) -> Result:
     check_writable(request.out)
     classifier = request.load()
     if (request.maps / DESCRIPTION).exists():
-        made = open_run(request.maps).description["settings"]["model"]["weights"]
+        made = open_run(request.maps).settings["model"]["weights"]
         if made != network_fingerprint(classifier)["weights"]:
             raise InputError(
                 f"{images.printable(request.maps)} was made with other weights than"

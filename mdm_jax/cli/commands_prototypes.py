@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -27,7 +26,7 @@ from mdm_jax.prototypes.reasoning import last_layer
 from mdm_jax.prototypes.region_store import SETTINGS, Kept, check_folder
 from mdm_jax.prototypes.search import prototype_classes
 from mdm_jax.prototypes.survey import Decision, Survey, decide, origins, pairs_of, search
-from mdm_jax.storage import workspace
+from mdm_jax.storage import part_names, workspace
 from mdm_jax.training.prototypes import record
 from mdm_jax.views import explanation_figures, prototype_figures
 from mdm_jax.views.pages import prototype_page
@@ -117,11 +116,13 @@ def prototypes(request: Request, progress: Progress) -> Result:
         kept, configs = {}, {}
         for name in names:
             configs[name] = request.mdm if name in WITH_MDM else None
-            told_of = {
+            settings_of = {
                 "seed": request.seed,
-                "config": dataclasses.asdict(request.mdm) if name in WITH_MDM else None,
+                "config": part_names.describe(configs[name]),
+                "node": part_names.describe(regions.default_node(name)),
             }
-            kept[name] = Kept(out, name, told_of | {"node": regions.default_node(name)})
+            defaults = part_names.defaults_of(configs[name], "config.")
+            kept[name] = Kept(out, name, settings_of, defaults)
         how: dict[str, Any] = {
             "configs": configs,
             "key": request.seed,

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from mdm_jax import renamed_settings
 from mdm_jax.cli.explain import Result
 from mdm_jax.cli.options import chosen
 from mdm_jax.cli.progress_bar import RunBar, stoppable
@@ -27,6 +28,7 @@ from mdm_jax.runs.loop import Ended
 from mdm_jax.runs.plan import Job, work_out
 from mdm_jax.runs.reader import describe
 from mdm_jax.runs.store import open_store
+from mdm_jax.storage.stored_format import FORMAT
 
 ASKED = (
     *("data", "split", "limit", "model", "weights", "image_size", "dtype"),
@@ -131,7 +133,7 @@ def dry_run(request: Request, how: Mapping[str, Any], out: str, share: Share) ->
     """What a run would do, and what it would cost; nothing is written."""
     store = open_store(out)
     job = job_of(request, how)
-    store.agrees(job.description())
+    store.agrees(job.description(), job.defaults)
     there = job.layout.chunks - len(loop.missing(job, store, loop.ALONE))
     todo = loop.missing(job, store, share)
     told = estimate(job, todo)
@@ -175,6 +177,11 @@ def status(place: str) -> Result:
     summary += "".join(
         f"\n  at work: share {index} of {count}" for index, count in progress.running
     )
+    if progress.format < FORMAT:
+        summary += (
+            f"\n  an older version began it (format {progress.format}, now {FORMAT}): it is read"
+            " and gone on with as it is"
+        )
     return Result(rows, summary, [])
 
 
@@ -200,7 +207,7 @@ def verify_run(
         return Result(rows, summary, []), len(verify.check(store))
     job = _again(dict(request) | dict(moved), {"micro_batch": micro_batch})
     with store.locked(loop.ALONE):
-        verify.mend(store, job.description(), job.specs, job.layout)
+        verify.mend(store, job)
     ended = _watched(partial(loop.go, job, store))
     left = len(verify.check(store))
     return (
@@ -219,12 +226,19 @@ def _again(request: Request, how: Mapping[str, Any]) -> Job:
             " anew"
         )
     try:
-        return job_of(request, how)
+        return job_of(_current(request), how)
     except InputError as error:
         raise InputError(
             f"the run cannot be opened again ({error}): give --data and --weights where they"
             " are now"
         ) from error
+
+
+def _current(request: Request) -> dict[str, Any]:
+    """A request with settings and values by the names of today."""
+    settings = renamed_settings.current(request["settings"], "mdm")
+    node = renamed_settings.value_name("node", request["node"])
+    return dict(request) | {"settings": settings, "node": node}
 
 
 def _faults(count: int) -> str:

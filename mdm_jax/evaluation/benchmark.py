@@ -28,7 +28,7 @@ from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.progress import NullProgress, Progress
-from mdm_jax.storage import workspace
+from mdm_jax.storage import part_names, workspace
 from mdm_jax.storage.workspace import Shelf
 from mdm_jax.types import Status
 
@@ -139,10 +139,14 @@ def _entry(
     solve = methods.resolve(chosen.name)
     explainer = Explainer(solve, methods.default_node(solve), chosen.config)
     shelf = _shelf(place, chosen.label)
-    config = {} if chosen.config is None else dataclasses.asdict(chosen.config)
-    record = {"method": chosen.name, "node": str(explainer.node), "config": config}
-    record["outside"] = plugins.told(chosen.name, explainer.node, chosen.config)
-    workspace.begin(shelf.folder, "method.json", record, "maps")
+    record = {
+        "method": chosen.name,
+        "node": part_names.describe(explainer.node),
+        "config": part_names.describe({} if chosen.config is None else chosen.config),
+        "outside": plugins.told(chosen.name, explainer.node, chosen.config),
+    }
+    defaults = part_names.defaults_of(chosen.config, "config.")
+    workspace.begin(shelf.folder, "method.json", record, "maps", defaults=defaults)
     reason = explain_missing(
         plan, classifier, items, shelf, explainer, progress, f"{name}: {chosen.label}"
     )

@@ -14,7 +14,7 @@ More images, prototypes or ways of finding regions only add to what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,17 @@ def check_folder(out: Path) -> None:
 class Kept:
     """The regions that one way of finding them gave, by pair."""
 
-    def __init__(self, out: Path, region: str, settings: dict[str, Any]) -> None:
-        folder = out / "regions" / workspace.file_name(region)
-        workspace.begin(folder, "region.json", settings, f"regions of {region}")
+    def __init__(
+        self,
+        out: Path,
+        region: str,
+        settings: dict[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open the regions of that name; `settings` and `defaults` are those of
+        `workspace.begin`."""
+        folder, what = out / "regions" / workspace.file_name(region), f"regions of {region}"
+        workspace.begin(folder, "region.json", settings, what, defaults=defaults)
         self.shelf = Shelf(folder)
         self._where: dict[str, tuple[Path, int]] = {}
         self._saliency = lru_cache(maxsize=8)(_saliency)

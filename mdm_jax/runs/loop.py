@@ -106,7 +106,7 @@ def go(job: Job, store: Store, progress: Progress, share: Share = ALONE) -> Ende
     store.refuse_others()
     with store.locked(share):
         store.tidy()
-        store.begin(job.description())
+        store.begin(job.description(), job.defaults)
         store.create(specs, job.layout)
         return _Loop(job, store, progress, share).go()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import zlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -39,8 +38,9 @@ from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.compiled import Answer, Parts
 from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.continuous_batching import Slots
-from mdm_jax.runs.store import FORMAT
 from mdm_jax.runs.targets import Targets, checked, targets
+from mdm_jax.storage import part_names
+from mdm_jax.storage.stored_format import FORMAT
 
 TOLD = ("mdm_jax", "jax", "jaxlib", "flax", "optax", "numpy", "tensorstore", "pyarrow")
 """packages whose versions are written down"""
@@ -60,8 +60,10 @@ class Job:
     targets: Targets
     classes: tuple[str, ...]
     """names of the network's classes; empty where they are not known"""
+    config: Any
+    """of the method, as it was given"""
     settings: Mapping[str, Any]
-    """what must agree when the run goes on"""
+    """what must agree when the run goes on, in plain values"""
     request: Mapping[str, Any] | None
     """how the run is opened again, for verify and report; None where only a program can"""
 
@@ -165,6 +167,11 @@ class Job:
             )
         return {"program": compiled.fingerprint(self.programs[0], self.shape), "first_image": first}
 
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """What a setting was before it existed, by dotted name in run.json."""
+        return part_names.defaults_of(self.config, "settings.config.")
+
     def description(self) -> dict[str, Any]:
         """What run.json says."""
         return {
@@ -225,8 +232,8 @@ def work_out(
         "data": source_fingerprint(source) | {"limit": asked.limit},
         "image": list(shape[:2]),
         "method": chosen.name,
-        "node": node,
-        "config": None if chosen.config is None else _fields(chosen.config),
+        "node": part_names.describe(node),
+        "config": part_names.describe(chosen.config),
         "targets": wanted.text if not wanted.given else list(wanted.given),
         "seed": asked.seed,
         "saliency": asked.saliency,
@@ -239,22 +246,11 @@ def work_out(
         )
     if told := plugins.told(chosen.name, node, chosen.config):
         settings["outside"] = told
-    plain = json.loads(json.dumps(settings, default=_written))
+    plain = json.loads(json.dumps(settings))
     parts = Parts(network, *plugins.fixed((node, chosen.config)))
-    return Job(asked, source, parts, solve, fit, shape, wanted, names, plain, request)
-
-
-def _fields(config: Any) -> dict[str, Any]:
-    """A config's fields, not those of dataclasses inside it."""
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-
-
-def _written(value: Any) -> Any:
-    """A setting that is no plain value: arrays as lists, anything else as text without its place in
-    memory."""
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return np.asarray(value).tolist()
-    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+    return Job(
+        asked, source, parts, solve, fit, shape, wanted, names, chosen.config, plain, request
+    )
 
 
 def _names(source: Source, classes: int | None) -> tuple[str, ...]:

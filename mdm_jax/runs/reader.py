@@ -3,7 +3,7 @@ are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,11 +16,12 @@ import pyarrow as pa
 import tensorstore as ts
 from jaxtyping import Array, Float, Float32
 
-from mdm_jax import masks
+from mdm_jax import masks, renamed_settings
 from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
-from mdm_jax.runs.store import DESCRIPTION, FORMAT, Store, open_store
+from mdm_jax.runs.store import DESCRIPTION, Store, open_store
+from mdm_jax.storage.stored_format import FORMAT
 
 RENDERED = 16
 """maps that are rendered at a time: one program for any number"""
@@ -44,12 +45,23 @@ def describe(store: Store) -> dict[str, Any]:
                 f"{store.name}/{DESCRIPTION} is gone: the same command again writes it anew"
             )
         raise InputError(f"{store.name} holds no run: give the folder that `mdm run --out` wrote")
-    if description["format"] != FORMAT:
+    if description["format"] not in range(1, FORMAT + 1):
         raise InputError(
             f"{store.name} is a run of format {description['format']}, and this version reads"
-            f" {FORMAT}: use the version of mdm_jax that wrote it"
+            f" formats up to {FORMAT}: use the version of mdm_jax that wrote it"
         )
     return description
+
+
+def current_settings(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a description, by the names of today."""
+    found = dict(description.get("settings") or {})
+    for name in ("method", "node"):
+        if name in found:
+            found[name] = renamed_settings.value_name(name, found[name])
+    if isinstance(found.get("config"), Mapping):
+        found["config"] = renamed_settings.current(found["config"], str(found.get("method", "")))
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,11 @@ class Run:
     def layout(self) -> Layout:
         return Layout(**self.description["layout"])
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the run was made with, settings and values by the names of today."""
+        return current_settings(self.description)
+
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.description.get("classes") or ())
@@ -84,15 +101,19 @@ class Run:
         tables = []
         for key, data in self.store.read_records():
             try:
-                tables.append(records.decode(data)[0])
+                tables.append(records.with_current_terms(records.decode(data)[0]))
             except InputError as error:
                 raise InputError(f"{self.place}/{key} is {error}: {self._mend}") from error
         try:
-            return (
-                pa.concat_tables(tables)
-                if tables
-                else records.schema((), vector=False).empty_table()
-            )
+            if not tables:
+                return records.schema((), vector=False).empty_table()
+            # Terms stand in the order of their names, which were others in an older version.
+            names = tables[0].column_names
+            same = [
+                each if set(each.column_names) != set(names) else each.select(names)
+                for each in tables
+            ]
+            return pa.concat_tables(same)
         except pa.ArrowInvalid as error:
             raise InputError(
                 f"the records of {self.place} are damaged, they differ in their columns:"
@@ -137,7 +158,7 @@ class Run:
         kept = self.saliency_maps
         if kept is not None:
             return self._read(kept, rows).astype(np.float32)
-        settings = self.description["settings"]
+        settings = self.settings
         shape, weights = tuple(settings["image"]), settings.get("stack_weights")
         vectors = [self._read(array, rows) for array in self.mask_vectors]
         found = np.full((len(rows), *shape), np.nan, np.float32)

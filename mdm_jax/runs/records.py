@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
+from mdm_jax.renamed_settings import value_name
 
 KEY = b"mdm_jax"
 
@@ -76,6 +77,15 @@ def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def _plain(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
+
+
+def with_current_terms(table: pa.Table) -> pa.Table:
+    """A table whose columns of terms have the names of today, whichever version wrote it."""
+    names = []
+    for name in table.column_names:
+        term = name.removeprefix("term_")
+        names.append(name if term == name else f"term_{value_name('term', term)}")
+    return table.rename_columns(names)
 
 
 def encode(

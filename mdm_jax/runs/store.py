@@ -35,10 +35,9 @@ from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.key_value_store import FAILURES, error_number, located
 from mdm_jax.runs.locks import Shared
-from mdm_jax.storage.differences import differences
+from mdm_jax.storage.differences import differences, flat
+from mdm_jax.storage.stored_format import FORMAT, upgrade
 
-FORMAT = 1
-"""of what is described above; it grows when older versions could not read the result"""
 DESCRIPTION = "run.json"
 BINDING = ("format", "layout", "settings")
 """the parts of run.json that must agree when a run goes on"""
@@ -107,19 +106,21 @@ class Store(Shared):
             ) from None
         return description
 
-    def begin(self, description: Mapping[str, Any]) -> None:
+    def begin(
+        self, description: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> None:
         """Write run.json, or see that it agrees; where no chunk is committed, nothing binds and
         another run's arrays go.
 
-        Raises InputError with every difference.
-        """
-        description = _plain(description)
+        `defaults` are what settings were before they existed, by dotted name. Raises InputError
+        with every difference."""
         with self.alone():
-            if not self.agrees(description) and self._understood() and self.changes(description):
+            committed = self.agrees(description, defaults)
+            if not committed and self._understood() and self.changes(description, defaults):
                 for place in PLACES:
                     self.delete_all(place)
-            self.write_description(description)
-        object.__setattr__(self, "begun", fingerprint(description))
+            written = self.write_description(description, defaults)
+        object.__setattr__(self, "begun", fingerprint(written))
 
     def refuse_others(self) -> None:
         """Raises InputError where files are in a run's places that no run wrote, before anything
@@ -141,46 +142,62 @@ class Store(Shared):
                 f"{self.name} holds other files, in a run's places: choose a new folder with --out"
             )
 
-    def write_description(self, description: Mapping[str, Any]) -> None:
-        """Write run.json; of one that agrees, the versions stay, and the request where there is no
-        newer one."""
-        description, found = _plain(description), self._understood()
-        if found and not self.changes(description) and next(self.footers(), None):
-            before = {part: found[part] for part in ("request", "versions") if part in found}
-            newer = {"request": description["request"]} if description.get("request") else {}
-            description = (
-                {part: value for part, value in description.items() if part != "versions"}
-                | before
-                | newer
-            )
-        self.ensure(DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
+    def write_description(
+        self, description: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Write run.json and return what it says.
 
-    def agrees(self, description: Mapping[str, Any]) -> bool:
+        Of one that agrees and has chunks, what binds stays as an older version wrote it, as does
+        the list of versions, and the request where there is no newer one."""
+        description, found = dict(description), self._understood()
+        footer = next(self.footers(), None)
+        if found and footer and not self.changes(description, defaults):
+            if footer.run == fingerprint(found):
+                description |= {part: found[part] for part in BINDING}
+            # Taken out and put back, so that the file keeps its order of parts.
+            description.pop("versions", None)
+            for part in ("request", "versions"):
+                if part in found and not (part == "request" and description.get(part)):
+                    description[part] = found[part]
+        self.ensure(DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
+        return description
+
+    def agrees(
+        self, description: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> bool:
         """Whether chunks are committed, and made with this description; False where none is. Writes
         nothing.
 
         Raises InputError with every difference.
         """
-        first = next(self.footers(), None)
-        if first is None or first.run == fingerprint(_plain(description)):
-            return first is not None
-        changed = self.changes(description)
-        if not changed:
+        footer = next(self.footers(), None)
+        if footer is None or footer.run == fingerprint(description):
+            return footer is not None
+        if changed := self.changes(description, defaults):
+            raise self.of_others(changed)
+        # An older version, or one without some of the settings, wrote the same in other words.
+        if footer.run != fingerprint(self._understood() or {}):
             raise InputError(
                 f"{self.name} holds records of another run: `mdm run verify {self.name}` takes them"
                 " back"
             )
-        raise self.of_others(changed)
+        return True
 
-    def changes(self, description: Mapping[str, Any]) -> list[str]:
+    def changes(
+        self, description: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """What must agree with run.json and does not."""
         found = self._understood()
         if found is None:
             return [f"its {DESCRIPTION} is gone or damaged"]
         before, now = (
-            {part: each.get(part) for part in BINDING} for each in (found, _plain(description))
+            dict(flat({part: each.get(part) for part in BINDING if part != "format"}))
+            for each in (found, description)
         )
-        return differences(before, now)
+        changed = differences(upgrade(before, now, defaults or {}), now)
+        if found["format"] > FORMAT:
+            changed.append(f"format {found['format']} -> {FORMAT}")
+        return changed
 
     def of_others(self, changed: list[str], remedy: str = REMEDY) -> InputError:
         """The sentence for a run that another description made."""
@@ -323,8 +340,3 @@ class Store(Shared):
                     result = pending.result()
                 if result.state == "value":
                     yield key, result.value
-
-
-def _plain(description: Mapping[str, Any]) -> dict[str, Any]:
-    """A description as it is read back."""
-    return json.loads(json.dumps(description, default=str))

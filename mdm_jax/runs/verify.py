@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorstore as ts
@@ -19,6 +19,7 @@ from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.locks import Share
+from mdm_jax.runs.plan import Job
 from mdm_jax.runs.reader import describe
 from mdm_jax.runs.store import PLACES, Store, fingerprint, record_key
 
@@ -38,6 +39,8 @@ class Progress(NamedTuple):
     """of all files; None for a bucket"""
     running: list[Share]
     """shares (index, count) at which a process is at work"""
+    format: int
+    """in which the run is written; below `FORMAT` an older version began it"""
 
 
 class Fault(NamedTuple):
@@ -54,7 +57,8 @@ class Fault(NamedTuple):
 
 def status(store: Store) -> Progress:
     """How far a run is. Raises InputError where there is none."""
-    layout = Layout(**describe(store)["layout"])
+    description = describe(store)
+    layout = Layout(**description["layout"])
     statuses: Counter[str] = Counter()
     committed = 0
     for key, data in store.read_records():
@@ -72,6 +76,7 @@ def status(store: Store) -> Progress:
         dict(statuses.most_common()),
         store.size(),
         store.running(),
+        description["format"],
     )
 
 
@@ -93,19 +98,18 @@ def check(store: Store) -> list[Fault]:
     return faults + _strays(present, specs, layout)
 
 
-def mend(
-    store: Store, description: Mapping[str, Any], specs: Mapping[str, Spec], layout: Layout
-) -> None:
+def mend(store: Store, job: Job) -> None:
     """Put back what says what the run is, and take back the chunks that are faulty, so that the run
     computes them again.
 
     What is committed decides: a run.json that was changed by hand costs no chunk. Raises InputError
-    where neither run.json nor any chunk was made with this description."""
-    changed = store.changes(description)
+    where neither run.json nor any chunk was made by this job."""
+    description = job.description()
+    changed = store.changes(description, job.defaults)
     if changed and fingerprint(description) not in {footer.run for footer in store.footers()}:
         raise store.of_others(changed, MOVED)
-    store.write_description(description)
-    store.create(specs, layout)
+    store.write_description(description, job.defaults)
+    store.create(job.specs, job.layout)
     repair(store, check(store))
 
 

@@ -1,5 +1,4 @@
-"""Settings that must agree when something goes on: nested ones by dotted name, and what differs, as
-a person reads it."""
+"""Settings by dotted name, and what differs between two of them, as a person reads it."""
 
 from __future__ import annotations
 
@@ -7,8 +6,8 @@ import json
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
-LONGEST = 60
-"""characters of a value that is shown"""
+MAX_CHARACTERS = 60
+"""of a value in a sentence"""
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -23,16 +22,35 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], free: Container[str] = ()
 ) -> list[str]:
-    """What differs, as in `data.batch 8 -> 9`; settings are plain values, and those `free` to
-    change are left out."""
-    old, new = dict(flat(before)), dict(flat(now))
-    return [
-        f"{name} {_short(old.get(name))} -> {_short(new.get(name))}"
-        for name in old | new
-        if old.get(name) != new.get(name) and name not in free
-    ]
+    """What differs, as in `data.batch 8 -> 9`; those `free` to change are left out."""
+    old, new = dict(_by_part(before)), dict(_by_part(now))
+    found = []
+    for name in old | new:
+        if name not in free and old.get(name) != new.get(name):
+            found.append(f"{name} {_short(old.get(name))} -> {_short(new.get(name))}")
+    return found
+
+
+def _by_part(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings by dotted name, and the terms of an objective each by its own: a sentence tells the
+    one that differs."""
+    for key, value in flat(settings):
+        if not isinstance(value, list) or not value or not all(map(_is_term, value)):
+            yield key, value
+            continue
+        # Their order is compared too: sums round otherwise in another one.
+        yield f"{key}.order", [each["name"] for each in value]
+        for each in value:
+            rest = {name: part for name, part in each.items() if name != "name"}
+            yield from flat(rest, f"{key}.{each['name']}.")
+
+
+def _is_term(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() >= {"name", "weight"}
 
 
 def _short(value: Any) -> str:
     text = "none" if value is None else json.dumps(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return text[: MAX_CHARACTERS - 3] + "..."

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -32,6 +31,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.storage.atomic import check_writable, write_whole
 from mdm_jax.storage.differences import differences, flat
+from mdm_jax.storage.stored_format import FORMAT, upgrade
 
 Columns = dict[str, np.ndarray]
 """arrays that share their leading axis, an image a row; `ids` is one of them"""
@@ -61,14 +61,19 @@ def opened(folder: Path, what: str = "benchmark") -> Iterator[Path]:
 
 
 def begin(
-    folder: Path, name: str, record: Mapping[str, Any], what: str, made: str = "maps-*.npz"
+    folder: Path,
+    name: str,
+    record: Mapping[str, Any],
+    what: str,
+    made: str = "maps-*.npz",
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write down what a folder holds, or see that it is the same as before; where nothing is `made`
-    yet, nothing binds.
+    """Write down what a folder holds, or see that it is the same as before.
 
-    Raises InputError with every difference. `what` names the contents in the sentence.
-    """
-    path, record = folder / name, dict(flat(json.loads(json.dumps(record, default=named))))
+    `record` holds plain values, and `defaults` what a setting was before it existed, by dotted
+    name. `what` names the contents in the sentence. Where nothing is `made` yet, nothing binds.
+    Raises InputError with every difference."""
+    path, record = folder / name, dict(flat(json.loads(json.dumps(record))))
     if path.exists() and not empty(folder, made):
         try:
             before = dict(json.loads(path.read_text()))
@@ -78,7 +83,8 @@ def begin(
             raise InputError(
                 f"{printable(path)} is damaged: remove {printable(folder)} to compute it again"
             ) from None
-        if changed := differences(before, record):
+        before.pop("format", None)
+        if changed := differences(upgrade(before, record, defaults or {}), record):
             raise InputError(
                 f"{printable(folder)} holds {what} made with other settings ({', '.join(changed)}):"
                 " choose another folder with --out, remove that one, or go back to the old"
@@ -86,7 +92,8 @@ def begin(
             )
         return
     make(folder)
-    write_whole(path, lambda file: file.write(json.dumps(record, indent=2).encode()))
+    text = json.dumps({"format": FORMAT} | record, indent=2)
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def empty(folder: Path, made: str = "maps-*.npz") -> bool:
@@ -177,10 +184,3 @@ def file_name(text: str) -> str:
     text = text.replace(":", "--")
     plain = re.sub(r"[^\w.=,@+-]+", "-", text)[:80].strip("-.")
     return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"
-
-
-def named(value: Any) -> str:
-    """A setting that is no plain value, as text: a function without its place in memory, an array
-    with every number."""
-    with np.printoptions(threshold=sys.maxsize):
-        return re.sub(r" at 0x[0-9a-f]+", "", str(value))

@@ -28,6 +28,7 @@ from mdm_jax.images import check_batch
 from mdm_jax.metrics import Metric, find_all
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.problem import check_targets
+from mdm_jax.storage import part_names
 from mdm_jax.sweeps import vmapped
 from mdm_jax.sweeps.point_result import PointResult, score_point
 from mdm_jax.sweeps.points import Point, point
@@ -116,6 +117,7 @@ def sweep(
     with opened(
         None if out is None else Path(out),
         _record(problems, [*drawn, *framed], names, asked, common),
+        part_names.defaults_of(common.config, "base.config."),
     ) as folder:
         identities = [each.identity for each in settings]
         outcomes = {

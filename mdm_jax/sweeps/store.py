@@ -23,9 +23,10 @@ from mdm_jax.errors import InputError
 from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.images import printable
 from mdm_jax.runs.records import DAMAGED, KEY
-from mdm_jax.storage import workspace
+from mdm_jax.storage import part_names, workspace
 from mdm_jax.storage.atomic import write_whole
 from mdm_jax.storage.differences import differences, flat
+from mdm_jax.storage.stored_format import upgrade
 from mdm_jax.sweeps.point_result import PointResult
 from mdm_jax.sweeps.points import Point
 
@@ -44,7 +45,9 @@ class Folder:
         if self.place is None or not (path := self._path(point)).exists():
             return None
         outcome, config = decode(path)
-        if changed := differences(config, described(point)):
+        now = described(point)
+        before = upgrade(config, now, part_names.defaults_of(point.config, "config."))
+        if changed := differences(before, now):
             raise InputError(
                 f"{printable(path)} was made when these settings meant another config"
                 f" ({', '.join(changed)}): choose another folder with --out, or remove that file"
@@ -64,9 +67,13 @@ class Folder:
 
 
 @contextmanager
-def opened(out: Path | None, record: Mapping[str, Any]) -> Iterator[Folder]:
-    """The folder of a sweep for this process alone. Raises InputError for one of another sweep,
-    with every difference."""
+def opened(
+    out: Path | None, record: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Iterator[Folder]:
+    """The folder of a sweep for this process alone; `record` and `defaults` are those of
+    `workspace.begin`.
+
+    Raises InputError for one of another sweep, with every difference."""
     with workspace.opened(out, "sweep") if out is not None else nullcontext() as place:
         if place is not None:
             foreign = [each.name for each in place.iterdir() if not each.name.startswith(".")]
@@ -75,15 +82,15 @@ def opened(out: Path | None, record: Mapping[str, Any]) -> Iterator[Folder]:
                     f"{printable(place)} holds no sweep but {foreign[0]}: choose another folder"
                     " with --out"
                 )
-            workspace.begin(place, DESCRIPTION, record, "a sweep", f"{POINTS}/*.parquet")
+            made = f"{POINTS}/*.parquet"
+            workspace.begin(place, DESCRIPTION, record, "a sweep", made, defaults)
             workspace.make(place / POINTS)
         yield Folder(place)
 
 
 def described(point: Point) -> dict[str, Any]:
-    """A point's whole config and node in plain values."""
-    told = {"node": point.node, "config": dataclasses.asdict(point.config)}
-    return dict(flat(json.loads(json.dumps(told, default=workspace.named))))
+    """A point's whole config and node in plain values, by dotted name."""
+    return dict(flat(part_names.describe({"node": point.node, "config": point.config})))
 
 
 def encode(point: Point, outcome: PointResult) -> pa.Table:

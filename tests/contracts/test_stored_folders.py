@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import stored_folders as stored
 
-from mdm_jax import InputError, cli
+from mdm_jax import InputError
+from mdm_jax.cli.main import main
 
 EXPECTED = json.loads(stored.EXPECTED.read_text())
 RUNS = [kind for kind in stored.KINDS if kind.startswith("run")]
@@ -80,7 +81,7 @@ def same_jax(kind):
 
 def refused(command, capsys):
     """The sentence with which a command refuses."""
-    assert cli.main(command) == 2
+    assert main(command) == 2
     return capsys.readouterr().err
 
 
@@ -96,7 +97,7 @@ def test_it_is_read(place, kind):
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_run_is_as_it_was_written(place, kind, capsys):
-    assert cli.main(["run", "verify", kind, "--check-only", "--json"]) == 3
+    assert main(["run", "verify", kind, "--check-only", "--json"]) == 3
     faults = json.loads(capsys.readouterr().out)["rows"]
     missing = [("missing", f"records/{chunk:05d}.parquet") for chunk in LEFT[kind]]
     assert [(fault["what"], fault["file"]) for fault in faults] == missing
@@ -125,7 +126,7 @@ def test_it_is_gone_on_with(place, kind, capsys):
     assert len(after) > len(before)
     check(plain(stored.told(kind)), EXPECTED["after"][kind], RESUMED)
     if kind in RUNS:
-        assert cli.main(["run", "verify", kind, "--check-only"]) == 0
+        assert main(["run", "verify", kind, "--check-only"]) == 0
         stored.RESUME[kind]()
         assert contents(kind, stored.KEPT[kind]) == after
 

@@ -24,8 +24,9 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.reader import open_run
-from mdm_jax.runs.store import FORMAT, ChunkData, open_store, record_key
+from mdm_jax.runs.store import ChunkData, open_store, record_key
 from mdm_jax.runs.verify import check, repair
+from mdm_jax.storage.stored_format import FORMAT
 
 LAYOUT = Layout(items=10, targets=1, chunk=4)
 SIZES = ((2, 2), (3, 4))
@@ -576,7 +577,9 @@ def test_no_run_there(tmp_path):
     assert not (tmp_path / "nowhere").exists()
     whole_run(tmp_path, [0])
     (tmp_path / "run.json").write_text(json.dumps(description() | {"format": 99}))
-    with pytest.raises(InputError, match="is a run of format 99, and this version reads 1"):
+    with pytest.raises(
+        InputError, match="is a run of format 99, and this version reads formats up to 2"
+    ):
         open_run(tmp_path)
 
 
@@ -625,6 +628,7 @@ def test_runs_at_urls(tmp_path, kind):
 BESIDE = """
 import sys
 from mdm_jax.runs.store import open_store
+from mdm_jax.storage.stored_format import FORMAT
 with open_store(sys.argv[1]).locked((0, 1)):
     print("in", flush=True)
     sys.stdin.read()

@@ -27,7 +27,8 @@ from mdm_jax.metrics import energy_pointing
 from mdm_jax.progress import NullProgress
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
-from mdm_jax.runs.store import FORMAT, ChunkData, open_store
+from mdm_jax.runs.store import ChunkData, open_store
+from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.views.pages import (
     Album,
     columns,

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from mdm_jax import images
+from mdm_jax.runs.reader import current_settings
 from mdm_jax.views.pages import columns, maps
 from mdm_jax.views.pages.columns import Number, packed
 
@@ -38,7 +39,7 @@ class Shown(Protocol):
 
 
 def settings(run: Shown) -> dict[str, Any]:
-    return dict(run.description.get("settings") or {})
+    return current_settings(run.description)
 
 
 def masked(run: Shown) -> bool:

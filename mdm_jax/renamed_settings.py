@@ -1,0 +1,68 @@
+"""Settings and values that once had other names, so that old files and folders are still understood.
+
+Whoever renames a setting or a value that people write, or that lies in stored folders, adds a row
+here: `SETTINGS` for the name of a setting, `VALUES` for what a setting may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Renamed(NamedTuple):
+    """A name that changed."""
+
+    old: str
+    new: str
+    method: str = ""
+    """only in the config of this method; "" for all"""
+
+
+SETTINGS: tuple[Renamed, ...] = (
+    Renamed("parametrisation", "parametrization"),
+    Renamed("normalisation", "normalization"),
+    Renamed("colour", "color"),
+)
+"""names of settings"""
+
+VALUES: dict[str, tuple[Renamed, ...]] = {
+    "method": (Renamed("centre", "center"),),
+    "start": (Renamed("centre", "center"),),
+    "node": (Renamed("normalised_similarity", "normalized_similarity"),),
+    "fill": (Renamed("grey", "gray"),),
+    "baseline": (Renamed("grey", "gray"),),
+    "term": (),
+    "optimizer": (),
+}
+"""values by the setting that has them; "term" is a term of the objective, by its name"""
+
+
+def setting_name(name: str, method: str = "") -> str:
+    """Today's name of a setting."""
+    for row in SETTINGS:
+        if row.old == name and row.method in ("", method):
+            return row.new
+    return name
+
+
+def value_name(setting: str, value: Any) -> Any:
+    """Today's form of a setting's value: a name, or each name of several; the rest as it is."""
+    if isinstance(value, list | tuple):
+        return type(value)(value_name(setting, each) for each in value)
+    for row in VALUES.get(setting, ()):
+        if row.old == value:
+            return row.new
+    return value
+
+
+def current(settings: Mapping[str, Any], method: str = "") -> dict[str, Any]:
+    """Settings with the names of today, as a config file or a stored request has them."""
+    found = {}
+    for name, value in settings.items():
+        name = setting_name(name, method)
+        if name == "objective" and isinstance(value, Mapping):
+            value = {value_name("term", term): weight for term, weight in value.items()}
+        elif name.startswith("objective."):
+            name = f"objective.{value_name('term', name.removeprefix('objective.'))}"
+        found[name] = value_name(name, value)
+    return found
