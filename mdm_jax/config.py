@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 import optax
 
 from mdm_jax import fills, masks, objectives
+from mdm_jax.config_files import in_file
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.objectives import Term
 from mdm_jax.types import STATIC, is_concrete_number
@@ -20,45 +21,99 @@ MAX_STEPS = 1_000_000
 SHARES = ("coarse_to_fine", "area_budget")
 
 
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
+    "schedule_free": optax.contrib.schedule_free_adamw,
+}
+"""names beside those of optax itself; `schedule_free` answers with the point at which it takes
+gradients, not their average"""
+
+
+def optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
+    """An optimizer by name. Raises ValueError for another."""
+    build = OPTIMIZERS.get(name) or getattr(optax, name, None)
+    try:
+        is_optimizer = build is not None and isinstance(build(0.1), optax.GradientTransformation)
+    except Exception as error:  # optax holds much else
+        raise ValueError from error
+    if build is None or not is_optimizer:
+        raise ValueError
+    return build
+
+
+def _read_fill(value: Any) -> Any:
+    """Names stay, numbers are a color."""
+    if not isinstance(value, tuple):
+        return value
+    if value and all(map(fills.is_name, value)):
+        return value
+    return np.asarray(value, np.float32)
+
+
+FRACTION_OF_STEPS = in_file(float | None, "a share of the steps")
+FRACTION_OF_IMAGE = in_file(float | None, "a share of the image")
+FILLS_IN_FILE = in_file(
+    str | float | tuple[str, ...] | tuple[float, ...],
+    'a name, several such as ["blur", "mean"], a number, or a color such as [0.5, 0.5, 0.5]',
+    _read_fill,
+)
+OBJECTIVE_IN_FILE = in_file(
+    dict[str, float],
+    "a table of names and weights such as { lost_share = 1.0, area = 30.0 }",
+    objectives.from_mapping,
+)
+OPTIMIZER_IN_FILE = in_file(
+    str, "a name of optax such as adam, or momentum, nesterov or schedule_free", optimizer
+)
+SIZES_IN_FILE = in_file(tuple[int | tuple[int, int], ...] | None, "a list such as [4, 8, [8, 6]]")
+WEIGHTS_IN_FILE = in_file(float | tuple[float, ...] | None, "a list of numbers, or one")
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MDMConfig:
     """Every choice of the method. Numbers marked (leaf) may be arrays and be swept by `vmap`; the
     rest is structure."""
 
-    sizes: int | tuple[int | tuple[int, int], ...] | None = field(default=None, metadata=STATIC)
+    sizes: int | tuple[int | tuple[int, int], ...] | None = field(
+        default=None, metadata=STATIC | SIZES_IN_FILE
+    )
     """mask sizes, integers or (height, width); None chooses by the image size"""
-    schedule: str = field(default="joint", metadata=STATIC)
+    schedule: Literal["joint", "independent"] = field(default="joint", metadata=STATIC)
     """joint: one masked image, seen through the stacked mask; independent: one masked image per
     size"""
-    parametrization: str = field(default="sigmoid", metadata=STATIC)
+    parametrization: Literal["sigmoid", "box"] = field(default="sigmoid", metadata=STATIC)
     """how mask values stay in [0, 1]: sigmoid, or box (projected after every step)"""
-    start: Any = 0.9
+    start: Any = field(default=0.9, metadata=in_file(str | float, "a name or a number"))
     """first mask: "ones", "half", "random", a number, a map [h, w] in [0, 1] (leaf), or the name of
     a baseline"""
-    coarse_to_fine: Any = 0.5
+    coarse_to_fine: Any = field(default=0.5, metadata=FRACTION_OF_STEPS)
     """share of the steps over which the finer sizes join, one after the other; None lets all learn
     from the start (leaf)"""
-    area_budget: Any = None
+    area_budget: Any = field(default=None, metadata=FRACTION_OF_IMAGE)
     """the area that may be kept at the end, a share of the image: the bound falls to it step by
     step; None sets none (leaf)"""
-    fill: Any = "blur"
+    fill: Any = field(default="blur", metadata=FILLS_IN_FILE)
     """what replaces masked pixels: a name, a color or image, or a function (image, *, key) ->
     image; several, in a tuple, take turns from step to step (leaf)"""
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
-    objective: tuple[Term, ...] = (objectives.consistency("lost_share"), objectives.area(30.0))
+    objective: tuple[Term, ...] = field(
+        default=(objectives.consistency("lost_share"), objectives.area(30.0)),
+        metadata=OBJECTIVE_IN_FILE,
+    )
     """weighted terms (leaves: the weights)"""
-    stack_weights: Any = None
+    stack_weights: Any = field(default=None, metadata=WEIGHTS_IN_FILE)
     """weight of each size in the stacked mask, or one number p: cells a side to the power of p;
     None: all equal (leaf)"""
-    jitter: int = field(default=0, metadata=STATIC)
+    jitter: int = field(default=0, metadata=STATIC | in_file(int, "a whole number of pixels"))
     """the masked image is shifted by up to so many pixels each way, anew at every step, before the
     network sees it"""
-    smoothing: Any = None
+    smoothing: Any = field(default=None, metadata=in_file(float | None, "a number of pixels"))
     """standard deviation in pixels of the Gaussian that smooths the saliency map at the end; None
     leaves it as it is (leaf)"""
-    optimizer: Any = field(default=optax.adam, metadata=STATIC)
+    optimizer: Any = field(default=optax.adam, metadata=STATIC | OPTIMIZER_IN_FILE)
     """an optax.GradientTransformation, or a function learning_rate -> GradientTransformation"""
     learning_rate: Any = 1.0
     """learning rate (leaf)"""
@@ -134,6 +189,7 @@ class MDMConfig:
             raise InputError(f"stack_weights is {weights}: at least one weight must be above zero")
 
 
+PresetName = Literal["fast", "best", "paper"]
 PRESETS: dict[str, MDMConfig] = {
     "fast": MDMConfig(),
     "best": MDMConfig(steps=150, learning_rate=0.3, fill=("blur", "mean", "noise")),
@@ -157,115 +213,3 @@ def preset(name: str) -> MDMConfig:
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     return PRESETS[name]
-
-
-WRITTEN: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "sizes": (list, "a list such as [4, 8, [8, 6]]"),
-    "schedule": (str, '"joint" or "independent"'),
-    "parametrization": (str, '"sigmoid" or "box"'),
-    "start": ((str, int, float), "a name or a number"),
-    "coarse_to_fine": ((int, float), "a share of the steps"),
-    "area_budget": ((int, float), "a share of the image"),
-    "fill": (
-        (str, int, float, list),
-        'a name, several such as ["blur", "mean"], a number, or a color such as [0.5, 0.5, 0.5]',
-    ),
-    "redraw_fill": (bool, "true or false"),
-    "objective": (dict, "a table of names and weights such as { lost_share = 1.0, area = 30.0 }"),
-    "stack_weights": ((list, int, float), "a list of numbers, or one"),
-    "jitter": (int, "a whole number of pixels"),
-    "smoothing": ((int, float), "a number of pixels"),
-    "optimizer": (str, "a name of optax such as adam, or momentum, nesterov or schedule_free"),
-    "learning_rate": ((int, float), "a number"),
-    "steps": (int, "a whole number"),
-    "until_converged": (bool, "true or false"),
-    "tolerance": ((int, float), "a number"),
-    "patience": (int, "a whole number"),
-}
-"""how each setting is written in a file: its types, and how to say so"""
-NONE = "none"
-OPTIONAL = ("sizes", "coarse_to_fine", "area_budget", "stack_weights", "smoothing")
-"""settings that may be None, which a file writes as "none" """
-
-
-def config_from_mapping(settings: dict[str, Any], base: MDMConfig) -> MDMConfig:
-    """`base` with settings as a config file writes them.
-
-    Raises InputError for a setting that does not exist, with the nearest name, or is not written as
-    `WRITTEN` says."""
-    values: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name not in WRITTEN:
-            raise unknown("setting", name, WRITTEN)
-        kind, example = WRITTEN[name]
-        if name in OPTIONAL:
-            if value == NONE:
-                values[name] = None
-                continue
-            example = f'{example}, or "{NONE}"'
-        try:
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise TypeError
-            values[name] = _READ.get(name, lambda value: value)(value)
-        except InputError:
-            raise
-        except (TypeError, ValueError, IndexError):
-            raise InputError(f"the setting {name} is {value!r}: write {example}") from None
-    config = replace(base, **values)
-    config.check()
-    return config
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError
-    return value
-
-
-def _pair(value: list[Any]) -> tuple[int, int]:
-    height, width = map(_whole, value)
-    return height, width
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float):
-        raise TypeError
-    return float(value)
-
-
-def _fill(value: list[Any]) -> Any:
-    named = value and all(map(fills.is_name, value))
-    return tuple(value) if named else np.asarray(value, np.float32)
-
-
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "momentum": partial(optax.sgd, momentum=0.9),
-    "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
-    "schedule_free": optax.contrib.schedule_free_adamw,
-}
-"""names beside those of optax itself; `schedule_free` answers with the point at which it takes
-gradients, not their average"""
-
-
-def _optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
-    build = OPTIMIZERS.get(name) or getattr(optax, name, None)
-    try:
-        found = build is not None and isinstance(build(0.1), optax.GradientTransformation)
-    except Exception as error:  # optax holds much else
-        raise ValueError from error
-    if build is None or not found:
-        raise ValueError
-    return build
-
-
-_READ: dict[str, Callable[[Any], Any]] = {
-    "sizes": lambda value: tuple(_pair(v) if isinstance(v, list) else _whole(v) for v in value),
-    "fill": lambda value: _fill(value) if isinstance(value, list) else value,
-    "objective": lambda value: objectives.from_mapping(
-        {name: _number(weight) for name, weight in value.items()}
-    ),
-    "stack_weights": lambda value: (
-        tuple(map(_number, value)) if isinstance(value, list) else float(value)
-    ),
-    "optimizer": _optimizer,
-}

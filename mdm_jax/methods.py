@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
-import tomllib
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, get_args, get_type_hints, runtime_checkable
 
 from jax import tree_util
@@ -14,7 +13,8 @@ from jaxtyping import Array, Int, Key
 
 from mdm_jax import hdm, mdm, plugins
 from mdm_jax.baselines import BASELINES
-from mdm_jax.config import MDMConfig, config_from_mapping, preset
+from mdm_jax.config import MDMConfig, PresetName, preset
+from mdm_jax.config_files import build, in_file, parse_settings, schema
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.hdm import HDMConfig
 from mdm_jax.types import Explanation, Image, Node, Predict
@@ -47,10 +47,6 @@ METHODS: dict[str, Method] = {"mdm": mdm.explain, "hdm": hdm.explain} | {
 CONFIGS: dict[str, type] = {"mdm": MDMConfig, "hdm": HDMConfig} | {
     name: config for name, (_, config) in BASELINES.items()
 }
-
-
-LARGEST = 2**31
-"""no setting is as large, and a program's whole numbers end there"""
 
 
 class Chosen(NamedTuple):
@@ -158,68 +154,48 @@ def choose(text: str) -> Chosen:
     unknown name, setting or value."""
     name, written = parted(text)
     resolve(name)
-    settings: dict[str, Any] = {}
-    for each in re.split(r",(?![^\[{]*[\]}])", written) if written else []:
-        setting, equals, value = each.partition("=")
-        if not (setting and equals and value):
-            raise InputError(
-                f"{text!r} cannot be read at {each!r}: write {name}:setting=value,setting=value"
-            )
-        if setting.strip() in settings:
-            raise InputError(f"{setting.strip()} is given twice in {text!r}: give it once")
-        settings[setting.strip()] = number = _value(value.strip())
-        if type(number) in (int, float) and not abs(number) < LARGEST:
-            raise InputError(
-                f"{setting.strip()} is {number} in {text!r}: give a number of less than {LARGEST}"
-            )
+    settings = parse_settings(written, name)
     if name == "mdm":
         base = preset(str(settings.pop("preset", "fast")))
-        return Chosen(text, name, config_from_mapping(settings, base))
+        return Chosen(text, name, build(MDMConfig, settings, base=base))
     kind = config_type(name)
     if kind is None and settings:
         raise InputError(
             f"{name} takes no settings: annotate its config with a dataclass of them, or leave"
             f" {written} out"
         )
-    return Chosen(text, name, None if kind is None else _configured(kind, settings, text))
+    config = None
+    if kind is not None:
+        config = build(kind, settings, kind=f"setting of {name}", place=f" in {text!r}")
+    return Chosen(text, name, _checked(config))
 
 
-def _configured(kind: Any, settings: dict[str, Any], text: str) -> Any:
-    """A baseline's config with settings. Raises InputError for one that does not exist or is of
-    another type."""
-    try:
-        default = kind()
-    except TypeError:
-        raise InputError(
-            f"{kind.__name__} of {text!r} has settings without a default: give each one"
-        ) from None
-    fields = [field.name for field in dataclasses.fields(kind)]
-    settings = {
-        setting: tuple(value) if isinstance(value, list) else value
-        for setting, value in settings.items()
-    }
-    for setting, value in settings.items():
-        if setting not in fields:
-            raise unknown(f"setting of {parted(text)[0]}", setting, fields)
-        usual = getattr(default, setting)
-        number = isinstance(usual, float) and type(value) in (int, float)
-        several = isinstance(usual, str) and isinstance(
-            value, tuple
-        )  # such as baseline=["zero","blur"]
-        unlike = (
-            isinstance(usual, tuple)
-            and isinstance(value, tuple)
-            and any(type(v) is not type(usual[0]) for v in value)
-        )
-        if unlike or (
-            usual is not None and not number and not several and type(value) is not type(usual)
-        ):
-            raise InputError(f"{setting} is {value!r} in {text!r}: write a value such as {usual!r}")
-    return _checked(kind(**settings))
+MDM_SETTINGS = in_file(dict[str, Any], "a table [mdm] of settings such as steps = 50") | {
+    "adopts": tuple(schema(MDMConfig))
+}
+"""settings of MDM may also stand outside of their table, as in a file that holds nothing else"""
 
 
-def _value(written: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
-        return written
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """Which method a job uses, as command lines and config files say it."""
+
+    method: str = "mdm"
+    """what explains: a method, perhaps with settings as in rise:num_samples=1000, or a function of
+    yours, as in my_methods.py:inverse"""
+    preset: PresetName = "fast"
+    """settings of MDM to begin with"""
+    mdm: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=MDM_SETTINGS)
+    """settings of MDM that replace the preset's"""
+
+    def resolve(self) -> Chosen:
+        """The method with its settings. Raises InputError for what cannot be, and for MDM's
+        settings beside another method."""
+        if self.method == "mdm":
+            return Chosen("mdm", "mdm", build(MDMConfig, self.mdm, base=preset(self.preset)))
+        if self.mdm or self.preset != "fast":
+            raise InputError(
+                f"the preset and the settings of MDM are not for {self.method}: write settings"
+                " with the method, as in mdm:preset=paper,steps=50"
+            )
+        return choose(self.method)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from mdm_jax.training.config import read_config, train_config
+from mdm_jax import config_files
+from mdm_jax.training.config import TrainConfig
 
 CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "017.Cardinal")
@@ -122,10 +123,10 @@ def _table(path, header, rows):
 def tiny_training(name, source, out):
     """The training of a config in experiments/configs, on another source and with a network that is
     quick to compile."""
-    settings = read_config(CONFIGS / name) | {"epochs": 1, "out": str(out)}
+    settings = config_files.read_toml(CONFIGS / name) | {"epochs": 1, "out": str(out)}
     settings["data"] |= {"source": source, "batch": 2, "workers": 0}
     settings["model"] |= {"size": [32, 32], "start_from": ""}
     backbone = {"backbone": "resnet", "backbone_arguments": {"widths": [4, 8], "depths": [1, 1]}}
     settings["model"]["arguments"] |= backbone | {"prototypes_per_class": 1, "width": 4}
     settings["prototypes"] |= {"warm": 0, "push_from": 1, "push_every": 1, "last_layer": 1}
-    return train_config(settings)
+    return config_files.build(TrainConfig, settings)

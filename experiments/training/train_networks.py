@@ -14,9 +14,10 @@ from rich.table import Table
 
 from experiments.record_results import Value, write
 from mdm_jax.cli.progress_bar import TrainingBar, stoppable
+from mdm_jax.config_files import build
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.progress import Stopped
-from mdm_jax.training.config import train_config
+from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.loop import train
 
 Settings = dict[str, Any]
@@ -101,7 +102,7 @@ def _trained(
             settings["epochs"] = config.epochs
         start = time.perf_counter()
         with stoppable(TrainingBar()) as progress:
-            trained = train(train_config(settings), progress)
+            trained = train(build(TrainConfig, settings), progress)
         accuracies = [each["eval_accuracy"] for each in trained.metrics]
         size = (trained.run.weights.stat().st_size / 4) / 1e6
         last, best = (

@@ -28,9 +28,10 @@ from rich.table import Table
 import mdm_jax.models
 from experiments.record_results import Value, write
 from mdm_jax.cli.progress_bar import TrainingBar, stoppable
+from mdm_jax.config_files import load
 from mdm_jax.errors import InputError
 from mdm_jax.progress import Stopped
-from mdm_jax.training.config import override, read_config, train_config
+from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.loop import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -93,11 +94,11 @@ def main(config: Config) -> int:
 
 def _trained(config: Config, name: str) -> dict[str, float]:
     """The figures of one network, trained now or before."""
-    settings = read_config(CONFIGS / f"{config.data}_{name}.toml")
+    settings = CONFIGS / f"{config.data}_{name}.toml"
     given: dict[str, Any] = {"out": str(config.out / f"{config.data}_{name}")}
     given |= {"data.source": config.source, "model.start_from": config.start_from}
     with stoppable(TrainingBar()) as progress:
-        trained = train(train_config(override(settings, given)), progress)
+        trained = train(load(TrainConfig, settings, given), progress)
     if config.embed:
         target = EMBEDDED / f"{config.data}_{name}"
         target.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from mdm_jax.data.class_mapping import class_number, class_numbers
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation import benchmark, saved_maps, table_text, tables
-from mdm_jax.evaluation.benchmark_config import TARGETS, Plan
+from mdm_jax.evaluation.benchmark_config import TARGETS, BenchmarkConfig
 from mdm_jax.evaluation.evaluate import evaluate
 from mdm_jax.models.architectures import is_known
 from mdm_jax.models.classifier import Classifier
@@ -164,7 +164,7 @@ def model_loaders(
 
 
 def run_benchmark(
-    plan: Plan,
+    plan: BenchmarkConfig,
     models: Mapping[str, Callable[[], Classifier]],
     source: Source,
     *,

@@ -64,7 +64,7 @@ def job_of(request: Request, how: Mapping[str, Any]) -> Job:
         chunk=request["chunk"],
         **how,
     )
-    asked.check()  # before weights are loaded
+    asked.resolve()  # before weights are loaded
     source = open_source(request["data"], request["split"])
     classifier = load_model(
         request["model"],

@@ -39,7 +39,7 @@ PRINTED = 10
 def run_sweep(config: SweepConfig, progress: Progress) -> Result:
     """Sweep, then write the tables, the figures and the winner into the config's `out`; the best
     points as rows."""
-    points, asked = config.check()
+    points, asked = config.resolve()
     out = Path(config.out)
     check_writable(out)
     source = open_source(config.data, config.split)

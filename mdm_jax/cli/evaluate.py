@@ -148,21 +148,21 @@ class Benchmark:
     def run(self, report: Report) -> None:
         from mdm_jax.cli import commands_evaluation as commands
         from mdm_jax.data import open_source
-        from mdm_jax.evaluation.benchmark_config import Plan
+        from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 
-        plan = Plan(
+        plan = BenchmarkConfig(
             methods=self.methods,
             metrics=self.metrics,
             out=self.out,
             limit=self.limit,
-            targets=self.targets,
+            targets=self.targets,  # type: ignore[arg-type]
             only_correct=self.only_correct,
             seed=self.seed,
             micro_batch=self.micro_batch,
             metric_micro_batch=self.metric_micro_batch,
             chunk=self.chunk,
         )
-        plan.check()
+        plan.resolve()
         models = commands.model_loaders(self.models, self.image_size)
         source = open_source(self.data, self.split)
         result = commands.run_benchmark(

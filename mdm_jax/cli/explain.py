@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ from mdm_jax.models.pretrained import EMBEDDED, load_model
 from mdm_jax.storage.atomic import check_writable, write_whole
 from mdm_jax.types import Explanation, Status
 from mdm_jax.views import explanation_figures
+
+if TYPE_CHECKING:
+    from mdm_jax.training.config import TrainConfig
 
 SHEET = 16
 """digits shown in the demo's figure, whatever their number in the table"""
@@ -317,15 +320,13 @@ def _stems(files: tuple[Path, ...]) -> list[str]:
     return names
 
 
-def train(settings: dict[str, Any]) -> Result:
-    """Train the network that settings describe, watched on standard error; one row an epoch."""
+def train(config: TrainConfig) -> Result:
+    """Train the network that a config describes, watched on standard error; one row an epoch."""
     # Imported here: Orbax and grain take seconds that the other commands need not wait for.
     from mdm_jax.cli.progress_bar import TrainingBar, stoppable
     from mdm_jax.progress import Stopped
-    from mdm_jax.training.config import train_config
     from mdm_jax.training.loop import train as run_training
 
-    config = train_config(settings)
     with stoppable(TrainingBar()) as progress:
         try:
             trained = run_training(config, progress)

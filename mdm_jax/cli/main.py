@@ -139,7 +139,8 @@ class Train:
     """print JSON to standard output instead of a table"""
 
     def run(self, report: Report) -> None:
-        from mdm_jax.training.config import override, read_config
+        from mdm_jax.config_files import load
+        from mdm_jax.training.config import TrainConfig
 
         given = {
             "out": None if self.out is None else str(self.out),
@@ -147,7 +148,7 @@ class Train:
             "seed": self.seed,
         }
         report.show(
-            explain.train(override(read_config(self.config), given | {"data.source": self.data}))
+            explain.train(load(TrainConfig, self.config, given | {"data.source": self.data}))
         )
 
 

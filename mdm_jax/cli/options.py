@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mdm_jax.config import MDMConfig, config_from_mapping, preset
+from mdm_jax.config import MDMConfig, preset
+from mdm_jax.config_files import build, read_toml
 from mdm_jax.errors import InputError
 from mdm_jax.methods import Chosen, choose
 
@@ -31,21 +31,10 @@ class Options:
     def settings(self) -> dict[str, Any]:
         """The settings of MDM that the file replaces. Raises InputError for one that cannot be
         read."""
-        if self.config is None:
-            return {}
-        try:
-            return tomllib.loads(self.config.read_text())
-        except OSError as error:
-            raise InputError(
-                f"cannot read the config {self.config} ({error.strerror}): check --config"
-            ) from error
-        except ValueError as error:
-            raise InputError(
-                f"{self.config} is not valid TOML ({error}): a setting is written like steps = 50"
-            ) from error
+        return {} if self.config is None else read_toml(self.config)
 
     def mdm_config(self) -> MDMConfig:
-        return config_from_mapping(self.settings(), preset(self.preset))
+        return build(MDMConfig, self.settings(), base=preset(self.preset))
 
     def chosen(self, method: str) -> Chosen:
         """A method and its settings. Raises InputError for settings from two places."""
@@ -56,7 +45,7 @@ def chosen(method: str, preset_name: str, settings: dict[str, Any]) -> Chosen:
     """A method as it is written, with a preset and settings where it is plain MDM. Raises
     InputError for both at once."""
     if method == "mdm":
-        return Chosen("mdm", "mdm", config_from_mapping(settings, preset(preset_name)))
+        return Chosen("mdm", "mdm", build(MDMConfig, settings, base=preset(preset_name)))
     if settings or preset_name != "fast":
         raise InputError(
             "--config and --preset are MDM's own: write settings with the method, as in --method"

@@ -9,7 +9,8 @@ import tyro
 
 from mdm_jax.cli.console import Report
 from mdm_jax.cli.options import Options
-from mdm_jax.config import PRESETS, MDMConfig, config_from_mapping
+from mdm_jax.config import PRESETS, MDMConfig
+from mdm_jax.config_files import build
 from mdm_jax.errors import unknown
 
 PROTOTYPES_HELP = """What the prototypes of a ProtoPNet or XProtoNet are, where they lie in images, and how they decide.
@@ -67,7 +68,7 @@ class Prototypes(Options):
         presets = {"node": NODE_MDM} | PRESETS
         if self.preset not in presets:
             raise unknown("preset", self.preset, presets)
-        return config_from_mapping(self.settings(), presets[self.preset])
+        return build(MDMConfig, self.settings(), base=presets[self.preset])
 
     def run(self, report: Report) -> None:
         from mdm_jax.cli import commands_prototypes as commands

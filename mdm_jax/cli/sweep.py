@@ -44,13 +44,9 @@ class Sweep:
 
     def run(self, report: Report) -> None:
         from mdm_jax.cli import commands_sweep as commands
-        from mdm_jax.sweeps.config import sweep_config
-        from mdm_jax.training.config import override, read_config
+        from mdm_jax.config_files import load
+        from mdm_jax.sweeps.config import SweepConfig
 
         given = {name: getattr(self, name) for name in ("limit", "count", "seed", "micro_batch")}
         given["out"] = None if self.out is None else str(self.out)
-        report.show(
-            commands.run_sweep(
-                sweep_config(override(read_config(self.config), given)), report.progress
-            )
-        )
+        report.show(commands.run_sweep(load(SweepConfig, self.config, given), report.progress))

@@ -18,7 +18,7 @@ import numpy as np
 
 from mdm_jax import methods, plugins
 from mdm_jax.data.source import Source
-from mdm_jax.evaluation.benchmark_config import Plan
+from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.benchmark_images import Item, used_items
 from mdm_jax.evaluation.benchmark_steps import explain_missing, measure_missing
 from mdm_jax.evaluation.evaluate import Explainer
@@ -74,11 +74,11 @@ class Results:
     """a sentence for each network: images, accuracy, what was left out"""
     items: Mapping[str, Sequence[Item]]
     """by network"""
-    plan: Plan
+    plan: BenchmarkConfig
 
 
 def run(
-    plan: Plan,
+    plan: BenchmarkConfig,
     models: Mapping[str, Callable[[], Classifier]],
     source: Source,
     *,
@@ -90,7 +90,7 @@ def run(
     `models` load the networks by label; `data` names the source in the folder. Raises InputError
     for what cannot be used and for a folder that holds other data, weights, seeds or settings; a
     method that a network cannot have is an entry with a note."""
-    chosen, asked = plan.check()
+    chosen, asked = plan.resolve()
     loaded = {
         name: load() for name, load in models.items()
     }  # first, so that a mistake in the last costs nothing
@@ -125,7 +125,7 @@ def maps_of(results: Results, model: str, method: str, ids: Sequence[str]) -> np
 
 
 def _entry(
-    plan: Plan,
+    plan: BenchmarkConfig,
     asked: Mapping[str, Metric],
     classifier: Classifier,
     items: Sequence[Item],

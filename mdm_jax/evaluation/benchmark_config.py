@@ -1,57 +1,81 @@
-"""What a benchmark is asked: methods, metrics, images and how they are used."""
+"""The settings of a benchmark: networks, methods, metrics, images and how they are used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from mdm_jax import methods, metrics
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.config_files import check_choices, in_file
+from mdm_jax.data.spec import DataSpec
+from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import as_key
 from mdm_jax.methods import Chosen
 from mdm_jax.metrics import Metric
 
-TARGETS = ("prediction", "label")
+Targets = Literal["prediction", "label"]
+TARGETS = get_args(Targets)
+DEFAULT_METRICS = ("insertion", "deletion", "average_drop", "increase", "energy", "pointing")
+METHODS_IN_FILE = in_file(tuple[str, ...], 'a list such as ["mdm", "rise:num_samples=1000"]')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a benchmark compares, and how."""
+class BenchmarkConfig(DataSpec):
+    """Which methods are compared, on which networks and images, and how."""
 
-    methods: tuple[str, ...]
-    """such as "mdm" or "rise:samples=1000" """
-    metrics: tuple[str, ...]
-    """ids or names"""
-    out: Path
-    limit: int | None = None
-    """images, spread evenly over the source; all when None"""
-    targets: str = "prediction"
-    """which class is explained: "prediction", what the network says, or "label", the true class
-    (what the pointing game and MaxBoxAcc call ground-truth-known); images whose class the network
-    does not have are then left out"""
+    models: tuple[str, ...] = ("resnet",)
+    """networks: NAME, NAME=WEIGHTS, or LABEL=WEIGHTS where a config.json beside the weights tells
+    the network"""
+    image_size: int | None = None
+    """side of the networks' input in pixels, in place of their configs'"""
+    methods: tuple[str, ...] = field(default=("mdm", "gradient"), metadata=METHODS_IN_FILE)
+    """what is compared, with settings where they differ from the defaults, such as mdm
+    mdm:preset=paper rise:num_samples=1000; a function of yours as my_methods.py:inverse"""
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    """names, ids such as insertion:rise-224, or functions of yours, such as
+    my_metrics.py:compactness"""
+    reference: str | None = None
+    """the method that others are compared with, as written among the methods; the first mdm when
+    not given"""
+    targets: Targets = "prediction"
+    """which class is explained: what the network predicts, or the label, the true class (what the
+    pointing game and MaxBoxAcc call ground-truth-known); images whose class the network does not
+    have are then left out"""
     only_correct: bool = False
     """use only images that the network classifies correctly"""
     seed: int = 0
+    """seed of everything random"""
     micro_batch: int | None = None
-    """images explained at a time; found from the memory when None"""
+    """images explained at a time; found from the memory when not given"""
     metric_micro_batch: int | None = None
     """images measured at a time"""
     chunk: int = 50
-    """images in a file, and so what is lost when a run is killed"""
+    """images in a file: what is lost at most when the benchmark is killed"""
+    grid: int = 8
+    """images in the grid of maps"""
+    worst: str | None = None
+    """a metric, such as energy: a second grid (worst.png) of the images on which the reference
+    method scores worst"""
+    out: Path = Path("mdm-benchmark")
+    """folder of the maps, the scores, the tables and the figures"""
 
-    def check(self) -> tuple[tuple[Chosen, ...], dict[str, Metric]]:
-        """The methods and metrics. Raises InputError for an unknown name or a number out of
-        range."""
-        if self.targets not in TARGETS:
-            raise unknown("kind of targets", self.targets, TARGETS)
-        for name in ("limit", "micro_batch", "metric_micro_batch", "chunk"):
+    def check(self) -> None:
+        """Raises InputError for a number out of range."""
+        check_choices(self)
+        for name in ("limit", "image_size", "micro_batch", "metric_micro_batch", "chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: give a whole number from 1")
         as_key(self.seed)
-        chosen = tuple(methods.choose(text) for text in dict.fromkeys(self.methods))
-        if not chosen:
+        if not self.methods:
             raise InputError("no methods: give one or more, such as mdm gradient")
         if not self.metrics:
             raise InputError("no metrics: give one or more, such as insertion deletion")
+
+    def resolve(self) -> tuple[tuple[Chosen, ...], dict[str, Metric]]:
+        """The methods and metrics. Raises InputError for an unknown name or a setting that cannot
+        be."""
+        self.check()
+        chosen = tuple(methods.choose(text) for text in dict.fromkeys(self.methods))
         return chosen, {metric.id: metric for metric in map(metrics.find, self.metrics)}

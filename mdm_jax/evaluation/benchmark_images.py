@@ -17,7 +17,7 @@ from mdm_jax.data.network_input import (
 )
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.benchmark_config import Plan
+from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.evaluate import first_choices
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import Progress, task
@@ -36,7 +36,12 @@ class Item(NamedTuple):
 
 
 def used_items(
-    plan: Plan, classifier: Classifier, source: Source, place: Path, progress: Progress, name: str
+    plan: BenchmarkConfig,
+    classifier: Classifier,
+    source: Source,
+    place: Path,
+    progress: Progress,
+    name: str,
 ) -> tuple[list[Item], str]:
     """The images that are used, and a sentence about them; predictions that are on disk are not
     computed again."""
@@ -96,7 +101,7 @@ def used_items(
 
 
 def _used(
-    plan: Plan, items: list[Item], skipped: list[SkippedExample], source: Source
+    plan: BenchmarkConfig, items: list[Item], skipped: list[SkippedExample], source: Source
 ) -> tuple[list[Item], str]:
     right, labeled = sum(i.label == i.prediction for i in items), sum(i.label >= 0 for i in items)
     used = [i for i in items if not plan.only_correct or i.label == i.prediction]

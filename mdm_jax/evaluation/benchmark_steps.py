@@ -9,7 +9,7 @@ import numpy as np
 
 from mdm_jax import explain_batch
 from mdm_jax.errors import InputError, NothingToExplain
-from mdm_jax.evaluation.benchmark_config import Plan
+from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.benchmark_images import Item
 from mdm_jax.evaluation.evaluate import Explainer, Scene, measure
 from mdm_jax.evaluation.statistics import Measured
@@ -36,7 +36,7 @@ DIAGNOSTICS = (
 
 
 def explain_missing(
-    plan: Plan,
+    plan: BenchmarkConfig,
     classifier: Classifier,
     items: Sequence[Item],
     shelf: Shelf,
@@ -90,7 +90,7 @@ def _columns(part: Sequence[Item], explanation: Explanation, seconds: float) -> 
 
 
 def measure_missing(
-    plan: Plan,
+    plan: BenchmarkConfig,
     asked: Mapping[str, Metric],
     classifier: Classifier,
     items: Sequence[Item],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mdm_jax import methods
+from mdm_jax.data.spec import DataSpec
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import as_key
-from mdm_jax.methods import Chosen, Method
+from mdm_jax.methods import Chosen, Method, MethodSpec
+from mdm_jax.models.spec import ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class RunConfig:
     workers: int = 0
     """processes that read images; 0 reads in threads (free)"""
 
-    def check(self) -> Chosen:
+    def resolve(self) -> Chosen:
         """The method and its settings. Raises InputError for what cannot be."""
         for name in ("limit", "chunk", "micro_batch"):
             value = getattr(self, name)
@@ -64,9 +66,45 @@ class RunConfig:
         if self.slots and chosen.name != "mdm":
             raise InputError(
                 f"slots are for methods that converge, which {chosen.name} does not: leave"
-                " --slots out"
+                " slots out"
             )
         return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunJob(ModelSpec, DataSpec, MethodSpec):
+    """A run by names alone: network, images, method and how, as a command line or a config file
+    says them; what is marked (free) may change when a run goes on."""
+
+    targets: str = "prediction"
+    """which classes of each image: prediction (the network's first choice), label (the true class),
+    top5, or some as in 3,7"""
+    node: str | None = None
+    """what is explained: probability, logit, log_odds, sigmoid, logits, or a function of yours,
+    such as my_nodes.py:margin; by default what the method's authors explain"""
+    seed: int = 0
+    """seed of everything random"""
+    saliency: bool = False
+    """keep the saliency maps too (float16); mask vectors are kept always, and give the maps on
+    demand"""
+    chunk: int = 64
+    """images in a chunk: what is written at a time, and lost at most when the run is killed"""
+    micro_batch: int | None = None
+    """problems on each device at a time; one on CPU, else found from the memory (free)"""
+    slots: bool | None = None
+    """True: put a new image in the place of each that has converged; by default where MDM runs
+    until it converges and micro_batch is more than one (free)"""
+    workers: int = 0
+    """processes that read images; 0 reads in threads (free)"""
+    out: str = "mdm-run"
+    """folder of the run, or a URL with gs:// or s3://"""
+
+    def run_config(self) -> RunConfig:
+        """How the images are explained, checked."""
+        shared = {each.name for each in fields(RunConfig)} - {"method", "config"}
+        config = RunConfig(method=self.resolve(), **{name: getattr(self, name) for name in shared})
+        config.resolve()
+        return config
 
 
 def _chosen(method: str | Chosen | Method, config: Any) -> Chosen:

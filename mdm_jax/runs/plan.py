@@ -198,7 +198,7 @@ def work_out(
 
     `fit` brings a picture to the network's size; by default that of a `Classifier`, and for any
     other network the source's own images are used. Raises InputError for what cannot be."""
-    chosen = asked.check()
+    chosen = asked.resolve()
     solve = methods.resolve(
         chosen.name if isinstance(asked.method, str | methods.Chosen) else asked.method
     )

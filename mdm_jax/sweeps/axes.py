@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mdm_jax.config import NONE
+from mdm_jax.config_files import NONE
 from mdm_jax.sweeps.points import NODE, PRESET, WEIGHT, Point, format_value
 
 DECADES = 15.0

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mdm_jax.config import NONE, OPTIONAL, WRITTEN, MDMConfig, config_from_mapping, preset
+from mdm_jax.config import MDMConfig, preset
+from mdm_jax.config_files import NONE, build, schema
 from mdm_jax.errors import InputError
 from mdm_jax.objectives import Term
 from mdm_jax.storage.atomic import write_whole
@@ -57,7 +58,7 @@ def to_settings(point: Point) -> dict[str, Any]:
     """
     base = preset(BASE)
     settings: dict[str, Any] = {}
-    for name in WRITTEN:
+    for name in schema(MDMConfig):
         target = getattr(point.config, name)
         value = _find_value(point, name, base)
         if value is not None:
@@ -68,7 +69,7 @@ def to_settings(point: Point) -> dict[str, Any]:
                 " choose it by a name, or use the config in Python"
             )
     # a setting can change what another means, so the whole is read back as well
-    if not _is_same(config_from_mapping(settings, base), point.config):
+    if not _is_same(build(MDMConfig, settings, base=base), point.config):
         raise InputError(
             f"the point ({point.label}) has settings that no file can say: use the config in Python"
         )
@@ -79,7 +80,7 @@ def _find_value(point: Point, name: str, base: MDMConfig) -> Any:
     """A plain value that is read back as the config's; None where there is none."""
     target = getattr(point.config, name)
     for value in (point.settings.get(name), _to_plain(target)):
-        if value is None and name in OPTIONAL:
+        if value is None and schema(MDMConfig)[name].is_optional:
             value = NONE
         if value is not None and _is_same(_read_back(name, value, base), target):
             return value
@@ -106,7 +107,7 @@ def _read_back(name: str, value: Any, base: MDMConfig) -> Any:
     try:
         # through JSON: as plain as a file makes it, tuples as lists
         settings = json.loads(json.dumps({name: value}))
-        return getattr(config_from_mapping(settings, base), name)
+        return getattr(build(MDMConfig, settings, base=base), name)
     except (InputError, TypeError):
         return UNREADABLE
 

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from mdm_jax import nodes, objectives, plugins
-from mdm_jax.config import NONE, WRITTEN, MDMConfig, config_from_mapping, preset
+from mdm_jax.config import MDMConfig, preset
+from mdm_jax.config_files import NONE, build, schema
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.types import Node
 
@@ -89,15 +90,15 @@ def _config(written: Mapping[str, Any], base: MDMConfig) -> MDMConfig:
         elif name in (PRESET, NODE):
             if not isinstance(value, str):
                 raise InputError(f"the setting {name} is {value!r}: write a name in quotes")
-        elif name in WRITTEN:
+        elif name in schema(MDMConfig):
             plain[name] = value
         else:
             raise unknown(
                 "setting",
                 name,
-                [*WRITTEN, PRESET, NODE, *(WEIGHT + term for term in objectives.TERMS)],
+                [*schema(MDMConfig), PRESET, NODE, *(WEIGHT + term for term in objectives.TERMS)],
             )
-    config = config_from_mapping(plain, preset(written[PRESET]) if PRESET in written else base)
+    config = build(MDMConfig, plain, base=preset(written[PRESET]) if PRESET in written else base)
     return (
         dataclasses.replace(config, objective=_weighed(config.objective, weights))
         if weights
@@ -127,12 +128,8 @@ def _canonical(name: str, value: Any) -> Any:
         return NONE
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         value = np.asarray(value).tolist()
-    kind = WRITTEN.get(name, (float,))[0]
-    floats = (
-        name.startswith(WEIGHT)
-        or name == "objective"
-        or (isinstance(kind, tuple) and float in kind)
-    )
+    setting = schema(MDMConfig).get(name)
+    floats = name.startswith(WEIGHT) or (setting is not None and setting.holds_floats)
     return _plain(value, floats)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mdm_jax.config import WRITTEN
+from mdm_jax.config import MDMConfig
+from mdm_jax.config_files import schema
 from mdm_jax.errors import InputError, unknown
 
 LARGEST = 100_000
@@ -99,7 +100,8 @@ def _draw(name: str, axis: Any) -> Callable[[np.random.Generator], Any]:
             f"the axis {name} goes from {low} to {high} with log {log!r}: low may not exceed high,"
             " log is true or false, and a logarithm needs low above 0"
         )
-    whole = WRITTEN.get(name, (float, ""))[0] is int
+    settings = schema(MDMConfig)
+    whole = name in settings and settings[name].type is int
 
     def draw(rng: np.random.Generator) -> int | float:
         value = (

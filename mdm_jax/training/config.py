@@ -4,24 +4,17 @@ meaning are here."""
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import tomllib
 from dataclasses import dataclass, field
-from functools import reduce
-from pathlib import Path
-from typing import Any, get_type_hints
-
-import dacite
+from typing import Any, Literal
 
 from mdm_jax import images
 from mdm_jax.data.augment import Augment
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError
 from mdm_jax.models.architectures import PROTOTYPES, is_known, resolve
+from mdm_jax.models.spec import DType
 from mdm_jax.training.prototypes.config import PrototypeConfig
 
-OPTIMIZERS = ("adamw", "sgd")
-DTYPES = ("float32", "bfloat16")
 FREE = ("out", "checkpoint_every", "data.workers", "data.source")
 """settings that may change when a training goes on: the weights it ends with do not depend on them,
 nor on where the images lie, which a checksum of them guards"""
@@ -64,11 +57,11 @@ class ModelConfig:
     """subtracted from each channel of images in [0, 1]"""
     std: tuple[float, ...] = (0.25, 0.25, 0.25)
     """then divided by"""
-    interpolation: str = "bilinear"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     """how images are resized: nearest, bilinear, bicubic or lanczos"""
     crop: float = 1.0
     """share of the resized short side that the center crop keeps"""
-    crop_mode: str = "center"
+    crop_mode: Literal["center", "squash"] = "center"
     """center keeps the aspect of an image; squash stretches it to the network's, so that nothing is
     cut off"""
     start_from: str = ""
@@ -83,7 +76,7 @@ class ModelConfig:
 class OptimizerConfig:
     """`[optimizer]`: how the weights move."""
 
-    name: str = "adamw"
+    name: Literal["adamw", "sgd"] = "adamw"
     """adamw, or sgd with Nesterov momentum"""
     learning_rate: float = 1e-3
     """its highest value: reached after the warm-up, then falling to zero along a cosine"""
@@ -113,7 +106,7 @@ class TrainConfig:
     """passes over the training images"""
     checkpoint_every: int = 500
     """steps between checkpoints; each epoch's end has one too"""
-    dtype: str = "float32"
+    dtype: DType = "float32"
     """what the network computes in: float32 or bfloat16; weights are float32 always"""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -148,10 +141,6 @@ class TrainConfig:
             self.out,
             "the folder of the run",
         )
-        _one_of("dtype", self.dtype, DTYPES)
-        _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
-        _one_of("model.interpolation", model.interpolation, images.RESAMPLING)
-        _one_of("model.crop_mode", model.crop_mode, images.CROP_MODES)
         _require(
             min(model.size) >= images.MIN_SIDE,
             "model.size",
@@ -218,131 +207,6 @@ def _changed(table: Any) -> str | None:
     return next(changed, None)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file, not yet checked. Raises InputError for a file that is missing or
-    no TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"cannot read the config {path} ({error.strerror}): check the path"
-        ) from error
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not valid TOML ({error}): a setting is written like epochs = 10"
-        ) from error
-
-
-def override(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Settings with what the command line gives in their place, by dotted name; None gives
-    nothing."""
-    changed = {
-        name: value for name, value in given.items() if value is not None and "." not in name
-    }
-    for name, value in given.items():
-        table, _, key = name.rpartition(".")
-        if table and value is not None and isinstance(settings.get(table, {}), dict):
-            changed[table] = settings.get(table, {}) | {key: value}
-    return settings | changed
-
-
-def train_config(settings: dict[str, Any]) -> TrainConfig:
-    """The training that settings describe, checked.
-
-    Raises InputError for a key that does not exist, with the nearest one, a wrong type or an
-    impossible value."""
-    _known(TrainConfig, settings, "")
-    try:
-        config = dacite.from_dict(
-            TrainConfig, _tuples(settings), dacite.Config(strict=True, type_hooks={float: float})
-        )
-    except dacite.WrongTypeError as error:
-        name = error.field_path or ""
-        value = reduce(
-            lambda table, key: table[key], name.split("."), settings
-        )  # as written, unlike dacite's
-        raise _wrong(name, value, error.field_type) from None
-    config.check()
-    return config
-
-
-def _known(kind: type, settings: dict[str, Any], prefix: str) -> None:
-    """Raises InputError for keys without a field, and for a table where there must be one but is
-    none."""
-    types = get_type_hints(kind)
-    for name, value in settings.items():
-        if name not in types:
-            near = difflib.get_close_matches(name, types, n=1) or _elsewhere(name)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(
-                f"unknown setting {prefix + name!r}: {hint}choose from {', '.join(types)}"
-            )
-        if dataclasses.is_dataclass(table := types[name]):
-            if not isinstance(value, dict):
-                raise InputError(
-                    f"the setting {prefix + name} is {value!r}: write a table, [{prefix + name}]"
-                    " and its settings"
-                )
-            _known(table, value, f"{prefix}{name}.")  # type: ignore[arg-type]
-            continue
-        values = value if isinstance(value, list) and types[name] is not float else [value]
-        if types[name] is not bool and any(isinstance(each, bool) for each in values):
-            raise _wrong(prefix + name, value, types[name])  # to Python true is a whole number
-        if types[name] in (float, tuple[float, ...]) and not all(
-            isinstance(each, int | float) for each in values
-        ):
-            raise _wrong(prefix + name, value, types[name])
-
-
-def _elsewhere(name: str) -> list[str]:
-    """The table that has a key of that name, as one would write it there."""
-    tables = {
-        table: kind
-        for table, kind in get_type_hints(TrainConfig).items()
-        if dataclasses.is_dataclass(kind)
-    }
-    return [f"{table}.{name}" for table, kind in tables.items() if name in get_type_hints(kind)]
-
-
-def _tuples(value: Any) -> Any:
-    """Lists as tuples, so that a config is immutable."""
-    if isinstance(value, dict):
-        return {name: _tuples(each) for name, each in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-_WRITTEN = {
-    "int": "a whole number",
-    "int | None": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "text in quotes",
-    "tuple[int, int]": "two whole numbers, such as [64, 64]",
-    "tuple[float, ...]": "a list of numbers, such as [0.5, 0.5, 0.5]",
-    "dict[str, typing.Any]": "a table of settings",
-}
-"""how each type is written in TOML, by the type's name"""
-
-
-def _wrong(name: str, value: Any, kind: Any) -> InputError:
-    written = _WRITTEN[
-        kind.__name__ if isinstance(kind, type) and kind in (int, float, bool, str) else str(kind)
-    ]
-    return InputError(f"the setting {name} is {_shown(value)}: write {written}")
-
-
-def _shown(value: Any) -> str:
-    """A value as TOML has it."""
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_shown, value))}]"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
 def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
     if not holds:
         raise InputError(f"the setting {name} is {value!r}: give {wanted}")
-
-
-def _one_of(name: str, value: str, choices: Any) -> None:
-    if value not in choices:
-        raise unknown(f"{name}", value, choices)

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from flax import nnx
 
-from mdm_jax import InputError
+from mdm_jax import InputError, config_files
 from mdm_jax.cli.commands_sweep import chosen_share
 from mdm_jax.cli.main import main
-from mdm_jax.config import PRESETS, config_from_mapping
+from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import build
-from mdm_jax.sweeps.config import SweepConfig, sweep_config
+from mdm_jax.sweeps.config import SweepConfig
 from mdm_jax.sweeps.export_preset import to_toml
 
 
@@ -99,7 +99,7 @@ def test_a_sweep_is_written_ranked_on_one_half_and_reported_on_the_other(
         )
     assert "on the 3 images that chose it" in result["summary"]
     assert "on the 3 others" in result["summary"]
-    read = config_from_mapping(tomllib.loads((out / "winner.toml").read_text()), PRESETS["fast"])
+    read = config_files.load(MDMConfig, out / "winner.toml")
     assert read.learning_rate == table["learning_rate"].to_pylist()[best]
     assert {term.name: term.weight for term in read.objective}["area"] == table[
         "objective.area"
@@ -126,19 +126,21 @@ def test_a_sweep_is_written_ranked_on_one_half_and_reported_on_the_other(
 
 
 def test_draws_and_points_of_a_file(settings):
-    flat = sweep_config(
+    flat = config_files.build(
+        SweepConfig,
         tomllib.loads(
             'count = 3\n[axes]\nobjective.area = { low = 1.0, high = 9.0 }\nfill = ["mean"]'
-        )
+        ),
     )
-    points, _ = flat.check()
+    points, _ = flat.resolve()
     assert [list(each.settings) for each in points] == [["objective.area", "fill"]] * 3
-    listed = sweep_config(
+    listed = config_files.build(
+        SweepConfig,
         tomllib.loads(
             '[[points]]\npreset = "paper"\n[[points]]\nobjective = { kl = 1.0, area = 2.0 }'
-        )
+        ),
     )
-    points, asked = listed.check()
+    points, asked = listed.resolve()
     assert points[0].config == PRESETS["paper"]
     assert [term.name for term in points[1].config.objective] == ["kl", "area"]
     assert [each.split(":")[0] for each in asked] == list(SweepConfig.metrics)
@@ -173,12 +175,12 @@ def test_shares_are_spread_and_leave_images_on_both_sides():
         ({"axes": {"sizes": [[4, 8]], "stack_weights": [[1.0]]}}, "1 stack_weights for 2 sizes"),
         ({"count": -1}, "count is -1"),
         ({"limit": 0}, "limit is 0"),
-        ({"limit": True}, "the setting limit is True: write a whole number"),
+        ({"limit": True}, "the setting limit is true: write a whole number"),
         ({"limit": 1}, "tune_on is 0.5, and there are 1 images"),
         ({"tune_on": 0}, "tune_on is 0"),
         ({"tune_on": 1.5}, "tune_on is 1.5"),
         ({"seed": -1}, "the seed is -1"),
-        ({"targets": "both"}, "unknown kind of targets 'both'"),
+        ({"targets": "both"}, "unknown targets 'both'"),
         ({"base": "fasst"}, "did you mean 'fast'"),
         ({"node": "similarity"}, "is of prototypes"),
         ({"data": "folder:nowhere"}, "nowhere"),

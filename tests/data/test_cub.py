@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import synthetic_folders
 
-from mdm_jax import InputError, load_model
+from mdm_jax import InputError, config_files, load_model
 from mdm_jax.data import Augment, open_source
 from mdm_jax.data.class_mapping import class_numbers
 from mdm_jax.data.cropped import Cropped, crop_to_boxes
@@ -19,7 +19,7 @@ from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Example, HasFiles, MultiLabel, WrappedSource, checksum, read_image
 from mdm_jax.data.tfds import TfdsSource
 from mdm_jax.images import fit, to_array
-from mdm_jax.training.config import read_config, train_config
+from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.loop import train
 from mdm_jax.training.prototypes.record import read
 
@@ -213,7 +213,7 @@ def test_records_as_tfds_prepares_the_birds_give_the_same_crops(published):
 
 @pytest.mark.parametrize("name", ["cub_protopnet.toml", "cub_xprotonet.toml"])
 def test_the_configs_for_these_data_can_be_read(name):
-    config = train_config(read_config(synthetic_folders.CONFIGS / name))
+    config = config_files.load(TrainConfig, synthetic_folders.CONFIGS / name)
     assert (config.data.crop_to_boxes, config.model.size, config.model.crop_mode) == (
         True,
         (224, 224),

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import unchecked
 from flax import nnx
 
 from mdm_jax import Classifier, InputError, explain_batch, methods
@@ -30,7 +31,7 @@ from mdm_jax.evaluation import (
     table_text,
     tables,
 )
-from mdm_jax.evaluation.benchmark_config import Plan
+from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.progress import NullProgress
 from mdm_jax.storage import workspace
 from mdm_jax.views import benchmark_figures
@@ -78,7 +79,7 @@ def tiny():
 
 
 def plan(out, **more):
-    return Plan(
+    return BenchmarkConfig(
         **({"methods": (MDM, "gradient"), "metrics": MEASURES, "out": out, "chunk": 2} | more)
     )
 
@@ -395,13 +396,13 @@ def test_only_correct_and_labels(classifier, tmp_path, whole):
         ({"methods": ("mdm:steps=1,steps=2",)}, "steps is given twice"),
         ({"limit": 0}, "limit is 0"),
         ({"chunk": 0}, "chunk is 0"),
-        ({"targets": "truth"}, "unknown kind of targets"),
+        ({"targets": "truth"}, "unknown targets"),
         ({"seed": -1}, "the seed is -1"),
     ],
 )
 def test_a_plan_that_cannot_be_writes_nothing(classifier, tmp_path, given, message):
     with pytest.raises(InputError, match=message):
-        run(classifier, plan(tmp_path / "out", **given))
+        run(classifier, unchecked(BenchmarkConfig, **vars(plan(tmp_path / "out")) | given))
     assert not (tmp_path / "out").exists()
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import PATCH, patch_network
+from conftest import PATCH, patch_network, unchecked
 from jax.test_util import check_grads
 
 from mdm_jax import (
@@ -17,6 +17,7 @@ from mdm_jax import (
     Status,
     area,
     config,
+    config_files,
     consistency,
     explain,
     mdm,
@@ -277,7 +278,7 @@ def test_nan_while_solving_is_a_status_and_leaves_the_others(images):
 )
 def test_bad_configs(images, settings, message):
     with pytest.raises(InputError, match=message):
-        explain(patch_network, images, config=replace(MDMConfig(), **settings))
+        explain(patch_network, images, config=unchecked(MDMConfig, **settings))
 
 
 def test_a_class_out_of_range_is_named_for_one_image_too(images, key):
@@ -310,22 +311,23 @@ def test_terms_of_independent_scales_are_means(images):
 
 
 def test_config_from_a_file():
-    read = config.config_from_mapping(
+    read = config_files.build(
+        MDMConfig,
         {
             "sizes": [4, [8, 6]],
             "objective": {"squared": 1.0, "area": 2.0},
             "optimizer": "sgd",
             "fill": [0.1, 0.2, 0.3],
         },
-        PRESETS["fast"],
+        base=PRESETS["fast"],
     )
     assert read.sizes == (4, (8, 6))
     assert read.optimizer is optax.sgd
     assert [each.name for each in read.objective] == ["squared", "area"]
     assert read.steps == PRESETS["fast"].steps
     with pytest.raises(InputError, match="did you mean 'steps'"):
-        config.config_from_mapping({"step": 3}, PRESETS["fast"])
-    assert config.WRITTEN.keys() == {f.name for f in fields(MDMConfig)}
+        config_files.build(MDMConfig, {"step": 3}, base=PRESETS["fast"])
+    assert config_files.schema(MDMConfig).keys() == {f.name for f in fields(MDMConfig)}
     with pytest.raises(InputError, match="did you mean 'paper'"):
         config.preset("papr")
 
@@ -354,7 +356,7 @@ def test_config_from_a_file():
 )
 def test_settings_of_the_wrong_kind(name, value):
     with pytest.raises(InputError, match=f"the setting {name} is .*: write "):
-        config.config_from_mapping({name: value}, PRESETS["fast"])
+        config_files.build(MDMConfig, {name: value}, base=PRESETS["fast"])
 
 
 def test_solver_of_one_problem_can_be_stepped_by_hand(images, key, quick):
@@ -389,7 +391,8 @@ def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
 
 
 def test_several_fills_take_turns(images):
-    settings = config.config_from_mapping(
+    settings = config_files.build(
+        MDMConfig,
         {
             "fill": ["black", "gray"],
             "steps": 3,
@@ -397,7 +400,7 @@ def test_several_fills_take_turns(images):
             "start": "half",
             "objective": {"absolute": 1, "area": 30},
         },
-        PRESETS["fast"],
+        base=PRESETS["fast"],
     )
     assert settings.fill == ("black", "gray")
     steps = explain(patch_network, images, targets=0, config=settings, trace=True).trace

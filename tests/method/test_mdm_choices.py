@@ -10,7 +10,7 @@ import optax
 import pytest
 from conftest import PATCH, patch_network
 
-from mdm_jax import InputError, MDMConfig, area, config, consistency, explain, masks, mdm
+from mdm_jax import InputError, MDMConfig, area, config_files, consistency, explain, masks, mdm
 from mdm_jax.images import gaussian_blur
 from mdm_jax.objectives import from_mapping
 
@@ -128,9 +128,10 @@ def test_terms_see_how_far_the_steps_are(images):
 
 @pytest.mark.parametrize("name", ["momentum", "nesterov", "schedule_free", "lbfgs"])
 def test_optimizers_by_name(images, name):
-    settings = config.config_from_mapping(
+    settings = config_files.build(
+        MDMConfig,
         {"optimizer": name, "learning_rate": 0.5},
-        replace(BASE, objective=(consistency(), area(3.0))),
+        base=replace(BASE, objective=(consistency(), area(3.0))),
     )
     explanation = explain(patch_network, images[:1], targets=0, config=settings, trace=True)
     assert explanation.trace.objective[0, -1] < explanation.trace.objective[0, 0]

@@ -17,6 +17,7 @@ from conftest import patch_network
 from mdm_jax import (
     InputError,
     MDMConfig,
+    config_files,
     evaluate,
     explain,
     fills,
@@ -27,7 +28,7 @@ from mdm_jax import (
     plugins,
 )
 from mdm_jax.cli.main import main
-from mdm_jax.config import PRESETS, config_from_mapping
+from mdm_jax.config import PRESETS
 from mdm_jax.data.digits import Digits
 from mdm_jax.sweeps import points
 
@@ -114,8 +115,8 @@ def test_a_term_and_a_fill_in_a_config(parts, images):
         "steps": 4,
         "fill": "parts.py:checkerboard",
     }
-    config = config_from_mapping(written | {"sizes": [4]}, PRESETS["fast"])
-    again = config_from_mapping(written | {"sizes": [4]}, PRESETS["fast"])
+    config = config_files.build(MDMConfig, written | {"sizes": [4]}, base=PRESETS["fast"])
+    again = config_files.build(MDMConfig, written | {"sizes": [4]}, base=PRESETS["fast"])
     assert (
         config.objective[2].function is again.objective[2].function
     )  # or it would be compiled twice
@@ -139,7 +140,9 @@ def test_a_term_and_a_fill_in_a_config(parts, images):
 
 
 def test_a_fill_among_others_and_as_a_baseline(parts):
-    config = config_from_mapping({"fill": ["blur", "parts.py:checkerboard"]}, PRESETS["fast"])
+    config = config_files.build(
+        MDMConfig, {"fill": ["blur", "parts.py:checkerboard"]}, base=PRESETS["fast"]
+    )
     assert config.fill == ("blur", "parts.py:checkerboard")
     assert callable(fills.resolve(config.fill))
     chosen = methods.choose("integrated_gradients:baseline=parts.py:checkerboard")
@@ -266,7 +269,7 @@ def test_mistakes_of_a_kind(parts, images):
     with pytest.raises(InputError, match="cannot be called as an objective term"):
         objectives.from_mapping({"parts.py:margin": 1.0})
     with pytest.raises(InputError, match="cannot be called as a fill"):
-        config_from_mapping({"fill": "parts.py:corner"}, PRESETS["fast"])
+        config_files.build(MDMConfig, {"fill": "parts.py:corner"}, base=PRESETS["fast"])
     with pytest.raises(InputError, match="cannot be called as a metric"):
         metrics.find("parts.py:margin")
     with pytest.raises(InputError, match="unknown metric 'insertion:half'"):

@@ -297,10 +297,10 @@ def test_other_methods_keep_their_maps(tiny, tmp_path):
 
 
 def test_a_function_of_ours_is_known_by_its_name_and_defaults(tiny):
-    named, given = (RunConfig(method=method).check() for method in ("mdm", mdm_jax.mdm.explain))
+    named, given = (RunConfig(method=method).resolve() for method in ("mdm", mdm_jax.mdm.explain))
     assert given == named
     assert given.config == PRESETS["fast"]
-    assert RunConfig(method=mdm_jax.mdm.explain, config="best").check().config == PRESETS["best"]
+    assert RunConfig(method=mdm_jax.mdm.explain, config="best").resolve().config == PRESETS["best"]
 
 
 def test_a_vector_node_and_kept_maps(tiny, tmp_path):

@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from mdm_jax import InputError, MDMConfig, fills
-from mdm_jax.config import PRESETS, config_from_mapping
+from mdm_jax import InputError, MDMConfig, config_files, fills
+from mdm_jax.config import PRESETS
 from mdm_jax.sweeps import export_preset, grid, sample
 from mdm_jax.sweeps.points import point
 
@@ -102,7 +102,7 @@ def test_the_winner_is_a_file_that_config_takes(settings, base, tmp_path):
     path = export_preset.save(one, tmp_path / "winner.toml", ['the "best"\nof all'])
     text = path.read_text()
     assert text.startswith('# the "best"\n# of all\n# use it with --node logits\n')
-    read = config_from_mapping(tomllib.loads(text), PRESETS["fast"])
+    read = config_files.build(MDMConfig, tomllib.loads(text), base=PRESETS["fast"])
     assert export_preset._is_same(read, one.config)
     assert read.objective == one.config.objective
     assert not export_preset._is_same(dataclasses.replace(read, learning_rate=0.123), one.config)

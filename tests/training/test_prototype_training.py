@@ -18,7 +18,7 @@ import synthetic_folders
 from flax import nnx
 from jax.test_util import check_grads
 
-from mdm_jax import InputError
+from mdm_jax import InputError, config_files
 from mdm_jax.cli.main import main
 from mdm_jax.models import weights
 from mdm_jax.models.pretrained import load_model
@@ -27,7 +27,7 @@ from mdm_jax.storage import checkpoints
 from mdm_jax.training import run_folder as run_folder
 from mdm_jax.training import stages
 from mdm_jax.training.classification import binary_cross_entropy, mean_auc, right
-from mdm_jax.training.config import train_config
+from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.job import open_job
 from mdm_jax.training.loop import train
 from mdm_jax.training.prototypes import losses as losses
@@ -296,7 +296,7 @@ def steps(photos, tmp_path_factory):
         transformation=0.0,
         occurrence_norm=0.01,
     )
-    job = open_job(train_config(settings))
+    job = open_job(config_files.build(TrainConfig, settings))
     module = job.construct()
     return job, module, prototype_program(job.config, module, job.steps_per_epoch)
 
@@ -391,7 +391,7 @@ def test_a_step_is_adam_on_the_weighed_sum_of_the_terms(steps):
 def undisturbed(photos, tmp_path_factory):
     pruning = {"prune": True, "prune_last_layer": 3, "prune_fewer": 6}
     settings = settings_of(photos, tmp_path_factory.mktemp("whole") / "run", **pruning, **RATES)
-    return settings, train(train_config(settings))
+    return settings, train(config_files.build(TrainConfig, settings))
 
 
 def weights_of(folder):
@@ -424,7 +424,7 @@ def test_settings_that_change_before_the_first_checkpoint_are_told(photos, tmp_p
     for count in (2, 3):
         settings = settings_of(photos, tmp_path / "run")
         settings["model"]["arguments"]["prototypes_per_class"] = count
-        config = train_config(settings)
+        config = config_files.build(TrainConfig, settings)
         job = open_job(config)
         with run_folder.opened(tmp_path / "run") as run:
             run_folder.begin(run, config, job.source, job.held_out)
@@ -454,7 +454,7 @@ def test_a_training_goes_through_all_stages(undisturbed):
         0.02,
         0.01,
     ]
-    again = train(train_config(settings))
+    again = train(config_files.build(TrainConfig, settings))
     assert (again.was_done, again.metrics) == (True, trained.metrics)
 
 
@@ -491,7 +491,7 @@ STOPS = ((WARM, 3), ("push*", 3), (JOINT, 3), ("prune*", 3), (LAST_LAYER, 2))
 
 def test_stopped_in_every_stage_and_gone_on_gives_the_same(undisturbed, tmp_path):
     settings, whole = undisturbed
-    config = replace(train_config(settings), out=str(tmp_path / "stopped"))
+    config = replace(config_files.build(TrainConfig, settings), out=str(tmp_path / "stopped"))
     steps = []
     for stage, count in STOPS:
         with pytest.raises(Stopped, match=r"stopped at step \d+ of 28, which is saved"):
@@ -504,8 +504,9 @@ def test_stopped_in_every_stage_and_gone_on_gives_the_same(undisturbed, tmp_path
 
 KILLED = """
 import json, os, signal, sys
+from mdm_jax import config_files
 from mdm_jax.training import loop
-from mdm_jax.training.config import train_config
+from mdm_jax.training.config import TrainConfig
 
 settings, place = json.load(sys.stdin)
 
@@ -514,7 +515,7 @@ class Mortal(loop.NullProgress):
         if doing == place:
             os.kill(os.getpid(), signal.SIGKILL)
 
-loop.train(train_config(settings), Mortal())
+loop.train(config_files.build(TrainConfig, settings), Mortal())
 """
 
 
@@ -542,10 +543,10 @@ def test_killed_in_a_push_and_ended_after_it_gives_the_same(
     with monkeypatch.context() as patched:
         patched.setattr(records, "write", full)
         with pytest.raises(OSError, match="no space"):
-            train(train_config(settings))
+            train(config_files.build(TrainConfig, settings))
     assert checkpoints.latest(saved) == 13  # pushed, and the record not written
     assert not (tmp_path / "run" / records.FILE).exists()
-    assert_same(train(train_config(settings)), whole)
+    assert_same(train(config_files.build(TrainConfig, settings)), whole)
 
 
 @pytest.fixture(scope="module")
@@ -559,7 +560,7 @@ def plain(tmp_path_factory):
         "data": {"source": f"chestxray14:{folder}", "batch": 4},
     }
     settings["model"] = {"size": [16, 16], "arguments": BACKBONE["backbone_arguments"]}
-    return train(train_config(settings))
+    return train(config_files.build(TrainConfig, settings))
 
 
 def test_plain_classifiers_learn_several_classes_too(plain):
@@ -576,7 +577,7 @@ def begun(photos, plain, tmp_path_factory):
     )
     settings["epochs"], settings["data"]["evaluate"] = 1, "train"
     settings["model"]["start_from"] = str(plain.run.folder)
-    return settings, train(train_config(settings))
+    return settings, train(config_files.build(TrainConfig, settings))
 
 
 def test_the_last_layer_learns_on_what_the_network_says(begun):
@@ -611,15 +612,14 @@ def test_a_plain_classifier_becomes_the_backbone(plain, begun, tmp_path):
         "out": str(tmp_path / "other"),
     }
     with pytest.raises(InputError, match=r"weight 'backbone\.layer2.* has shape"):
-        train(train_config(other))
+        train(config_files.build(TrainConfig, other))
 
 
 def test_an_embedded_network_may_be_named():
     path = Path(__file__).parents[2] / "experiments" / "configs" / "digits_protopnet.toml"
-    from mdm_jax.training.config import read_config
     from mdm_jax.training.job import first_network
 
-    job = open_job(train_config(read_config(path)))
+    job = open_job(config_files.load(TrainConfig, path))
     started, plain = (
         weights.entries(first_network(job)),
         weights.entries(load_model("resnet", fold=False).network),
@@ -637,9 +637,7 @@ def test_an_embedded_network_may_be_named():
     ids=lambda path: path.stem,
 )
 def test_every_config_of_the_experiments_is_one(path):
-    from mdm_jax.training.config import read_config
-
-    assert train_config(read_config(path)).out
+    assert config_files.load(TrainConfig, path).out
 
 
 BAD = {

@@ -19,7 +19,7 @@ import pytest
 from conftest import COLORS
 from flax import nnx
 
-from mdm_jax import InputError
+from mdm_jax import InputError, config_files
 from mdm_jax.cli.console import Report
 from mdm_jax.cli.explain import Result
 from mdm_jax.cli.main import main
@@ -33,7 +33,7 @@ from mdm_jax.storage import checkpoints
 from mdm_jax.storage.differences import differences
 from mdm_jax.training import loop
 from mdm_jax.training.classification import cross_entropy
-from mdm_jax.training.config import FREE, OptimizerConfig, train_config
+from mdm_jax.training.config import FREE, OptimizerConfig, TrainConfig
 from mdm_jax.training.job import open_job
 from mdm_jax.training.loop import train
 from mdm_jax.training.steps import decays, leaves, optimizer, program, schedule
@@ -88,7 +88,7 @@ def tiny_batch(n=8):
 
 
 def tiny_program(**optimizer):
-    config = train_config({"model": {"size": [16, 16]}, "optimizer": optimizer})
+    config = config_files.build(TrainConfig, {"model": {"size": [16, 16]}, "optimizer": optimizer})
     compiled = program(config, tiny_network(), steps=10, steps_per_epoch=5)
     return compiled, compiled.initial(tiny_network())
 
@@ -253,7 +253,10 @@ def test_bfloat16_keeps_float32_weights_and_is_close():
     losses = []
     for dtype in ("float32", "bfloat16"):
         compiled = program(
-            train_config({"dtype": dtype, "model": {"size": [16, 16]}}), tiny_network(), 10, 5
+            config_files.build(TrainConfig, {"dtype": dtype, "model": {"size": [16, 16]}}),
+            tiny_network(),
+            10,
+            5,
         )
         state, loss = compiled.train(compiled.initial(tiny_network()), images, labels, valid)
         assert {leaf.dtype.name for leaf in jax.tree.leaves((state.params, state.stats))} == {
@@ -268,7 +271,7 @@ def test_bfloat16_keeps_float32_weights_and_is_close():
 
 
 def test_learns_and_leaves_a_model_folder(settings, tmp_path, capsys):
-    config = replace(train_config(settings), epochs=5)
+    config = replace(config_files.build(TrainConfig, settings), epochs=5)
     trained = train(config)
     assert not trained.was_done
     last = trained.metrics[-1]
@@ -306,7 +309,7 @@ def test_learns_and_leaves_a_model_folder(settings, tmp_path, capsys):
 
 def test_evaluation_of_a_padded_batch_is_that_of_all_items(settings):
     # 15 items in batches of 8: the metrics are means over 15.
-    trained = train(replace(train_config(settings), epochs=1))
+    trained = train(replace(config_files.build(TrainConfig, settings), epochs=1))
     classifier = load_model(trained.run.folder)
     from mdm_jax.data import open_source
     from mdm_jax.data.loader import LoaderConfig, eval_batches
@@ -319,7 +322,7 @@ def test_evaluation_of_a_padded_batch_is_that_of_all_items(settings):
 
 @pytest.mark.parametrize("stop", [1, 4, 6, 7, 13])
 def test_stopped_and_gone_on_gives_the_same(settings, tmp_path, stop, undisturbed):
-    config = replace(train_config(settings), out=str(tmp_path / "stopped"))
+    config = replace(config_files.build(TrainConfig, settings), out=str(tmp_path / "stopped"))
     watch = StopAfter(stop)
     with pytest.raises(Stopped, match="which is saved: the same command goes on"):
         train(config, watch)
@@ -355,8 +358,8 @@ def test_stopped_while_it_measures_gives_the_same(settings, undisturbed):
         def advance(self, done, **measures): ...
 
     with pytest.raises(Stopped, match="stopped at step 6 of 18"):
-        train(train_config(settings), Measuring(8))
-    trained = train(train_config(settings))
+        train(config_files.build(TrainConfig, settings), Measuring(8))
+    trained = train(config_files.build(TrainConfig, settings))
     assert weights_of(trained.run.folder) == weights_of(undisturbed.run.folder)
     assert [line["train_loss"] for line in trained.metrics] == [
         line["train_loss"] for line in undisturbed.metrics
@@ -374,14 +377,14 @@ def undisturbed(photos, tmp_path_factory):
         "optimizer": {"learning_rate": 0.02},
         "augment": {"flip": True, "color": 0.1},
     }
-    return train(train_config(settings))
+    return train(config_files.build(TrainConfig, settings))
 
 
 KILLED = """
 import json, os, signal, sys, threading, time
-from mdm_jax import checkpoints
+from mdm_jax import checkpoints, config_files
 from mdm_jax.training import loop as train, run as training_run
-from mdm_jax.training.config import train_config
+from mdm_jax.training.config import TrainConfig
 
 settings, place, count = json.load(sys.stdin)
 left = count
@@ -417,7 +420,7 @@ elif place == "after checkpoint":
     wrap(checkpoints, "save", after=die)
 elif place == "weights":
     wrap(training_run, "finish", before=die)
-train.train(train_config(settings), Mortal())
+train.train(config_files.build(TrainConfig, settings), Mortal())
 """
 
 
@@ -452,7 +455,7 @@ def test_killed_again_and_again_gives_the_same_weights(
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert checkpoints.latest(folder / "checkpoints") in reached, (place, count)
         assert not (folder / "model.safetensors").exists()
-    trained = train(train_config(settings))
+    trained = train(config_files.build(TrainConfig, settings))
     assert weights_of(folder) == weights_of(undisturbed.run.folder)
     assert [line["step"] for line in trained.metrics] == [6, 12, 18]
     for ours, theirs in zip(trained.metrics, undisturbed.metrics):
@@ -530,7 +533,7 @@ def test_nan_stops_with_a_sentence_and_keeps_the_checkpoint(settings, tmp_path):
     with pytest.raises(
         InputError, match=r"became NaN or infinite at step \d+: .*lower optimizer.learning_rate"
     ):
-        train(train_config(settings | {"checkpoint_every": 1}))
+        train(config_files.build(TrainConfig, settings | {"checkpoint_every": 1}))
     for step in checkpoints.steps(tmp_path / "run" / "checkpoints"):
         assert step < 18
     model = checkpoints.restore(tmp_path / "run" / "checkpoints")
@@ -540,7 +543,7 @@ def test_nan_stops_with_a_sentence_and_keeps_the_checkpoint(settings, tmp_path):
 @pytest.fixture
 def ended(undisturbed, settings):
     """A copy of the training that has ended, and its config."""
-    config = train_config(settings)
+    config = config_files.build(TrainConfig, settings)
     shutil.copytree(undisturbed.run.folder, config.out)
     return config, Path(config.out)
 
@@ -601,9 +604,9 @@ def test_damaged_metrics_are_passed_over(ended, undisturbed):
 def test_a_mistake_before_the_first_checkpoint_can_be_mended(settings, tmp_path):
     wrong = settings["model"] | {"start_from": str(tmp_path / "none.safetensors")}
     with pytest.raises(InputError, match="no weights at"):
-        train(train_config(settings | {"model": wrong}))
+        train(config_files.build(TrainConfig, settings | {"model": wrong}))
     with pytest.raises(Stopped, match="stopped at step 2"):
-        train(train_config(settings), StopAfter(1))
+        train(config_files.build(TrainConfig, settings), StopAfter(1))
     assert json.loads((tmp_path / "run" / "train.json").read_text())["model"]["start_from"] == ""
 
 
@@ -612,13 +615,13 @@ def test_data_may_move_but_not_change(ended, settings, photos, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(photos, moved)
     settings["data"]["source"] = f"folder:{moved}"
-    assert train(train_config(settings)).was_done
+    assert train(config_files.build(TrainConfig, settings)).was_done
     (moved / "val/red/00.png").rename(moved / "val/green/99.png")
     with pytest.raises(
         InputError,
         match=r"the images or labels of folder:.*moved have changed since the training in",
     ):
-        train(train_config(settings))
+        train(config_files.build(TrainConfig, settings))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -630,7 +633,7 @@ def test_an_epoch_of_only_damaged_images_is_refused(settings, photos, tmp_path, 
     with pytest.raises(
         InputError, match=f"no image of the split {split} could be read: .*is not an image"
     ):
-        train(train_config(settings))
+        train(config_files.build(TrainConfig, settings))
 
 
 def test_one_class_is_warned_of(settings, photos, tmp_path):
@@ -638,7 +641,7 @@ def test_one_class_is_warned_of(settings, photos, tmp_path):
         shutil.copytree(photos / split / "red", tmp_path / "one" / split / "red")
     settings["data"]["source"] = f"folder:{tmp_path / 'one'}"
     with pytest.warns(UserWarning, match="has one class only, 'red'"):
-        open_job(train_config(settings))
+        open_job(config_files.build(TrainConfig, settings))
 
 
 def test_a_stop_that_ends_the_loading_too_is_a_stop(settings, monkeypatch):
@@ -652,10 +655,10 @@ def test_a_stop_that_ends_the_loading_too_is_a_stop(settings, monkeypatch):
     monkeypatch.setattr(loop, "train_batches", dying)
     wants = 0
     with pytest.raises(Stopped, match="stopped at step 2 of 18, which is saved"):
-        train(train_config(settings), watch)
+        train(config_files.build(TrainConfig, settings), watch)
     watch.left = wants = 10**6
     with pytest.raises(RuntimeError, match="terminated"):
-        train(train_config(settings), watch)
+        train(config_files.build(TrainConfig, settings), watch)
 
 
 @pytest.mark.parametrize("name", [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)])
@@ -747,7 +750,7 @@ BAD = {
     "[optimizer]\nlearning-rate = 1": (
         "unknown setting 'optimizer.learning-rate': did you mean 'learning_rate'?"
     ),
-    "[optimizer]\nclip = 1": "unknown setting 'optimizer': did you mean 'optimizer'?",
+    "[optimiser]\nclip = 1": "unknown setting 'optimiser': did you mean 'optimizer'?",
     "data = 'digits'": "the setting data is 'digits': write a table, [data] and its settings",
     "epochs = 'many'": "the setting epochs is 'many': write a whole number",
     "epochs = 1.5": "the setting epochs is 1.5: write a whole number",
@@ -834,24 +837,31 @@ def test_a_tfds_data_set_trains_as_its_folder_does(settings, photos, tmp_path, m
     results = []
     for out, source in (("a", f"folder:{photos}"), ("b", "tfds:colors")):
         data = settings["data"] | {"source": source}
-        train(train_config(settings | {"out": str(tmp_path / out), "epochs": 1, "data": data}))
+        train(
+            config_files.build(
+                TrainConfig, settings | {"out": str(tmp_path / out), "epochs": 1, "data": data}
+            )
+        )
         results.append(weights_of(tmp_path / out))
     assert results[0] == results[1]
 
 
 def test_training_starts_from_another_training(settings, tmp_path):
-    first = train(train_config(settings | {"out": str(tmp_path / "first"), "epochs": 4}))
+    first = train(
+        config_files.build(TrainConfig, settings | {"out": str(tmp_path / "first"), "epochs": 4})
+    )
     model = settings["model"] | {"start_from": str(tmp_path / "first")}
     gentle = {"learning_rate": 1e-5, "weight_decay": 0.0}
     second = train(
-        train_config(
+        config_files.build(
+            TrainConfig,
             settings
             | {
                 "out": str(tmp_path / "second"),
                 "epochs": 1,
                 "model": model,
                 "optimizer": gentle,
-            }
+            },
         )
     )
     assert first.metrics[0]["train_loss"] > 1.5 * first.metrics[-1]["train_loss"]
