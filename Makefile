@@ -14,7 +14,7 @@ test: $(VENV)/.developed ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.developed ## style and format, changing nothing
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/oxlint mdm_jax/views
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache && $(BIN)/oxlint mdm_jax/views
 
 format: $(VENV)/.developed ## mend style and format
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
