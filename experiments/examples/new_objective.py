@@ -39,7 +39,7 @@ if __name__ == "__main__":
             network,
             images,
             found.saliency,
-            masks=masks,
+            object_masks=masks,
             metrics=("insertion", "deletion", "energy"),
         ).summary()
         print({name: round(each.value, 3) for name, each in scores.items()})

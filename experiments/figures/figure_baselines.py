@@ -93,7 +93,7 @@ def main(config: Config) -> None:
             each.saliency,
             each.info.target,
             attribution=each.attribution,
-            masks=masks,
+            object_masks=masks,
             metrics=("insertion", "deletion", "energy"),
             key=config.seed,
             ids=numbers,

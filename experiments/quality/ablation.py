@@ -166,7 +166,7 @@ def swept(config: Config) -> tuple[Sweep, list[tuple[str, int]]]:
         np.stack([one.image for one in used]),
         points,
         metrics=config.metrics,
-        masks=[one.mask for one in used],
+        object_masks=[one.mask for one in used],
         ids=[one.id for one in used],
         out=config.out / Path(config.model).name,
         on_progress=lambda done: console.print(f"{done} of {len(points)}", highlight=False),

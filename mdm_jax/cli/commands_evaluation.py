@@ -98,7 +98,7 @@ def evaluate_maps(request: Request, progress: Progress) -> Result:
             found.saliency,
             targets,
             attribution=found.attribution,
-            masks=[each.mask for each in framed],
+            object_masks=[each.mask for each in framed],
             boxes=[each.boxes for each in framed],
             metrics=request.metrics,
             key=request.seed,

@@ -57,7 +57,7 @@ def run_sweep(config: SweepConfig, progress: Progress) -> Result:
             base=config.base,
             node=config.node,
             metrics=tuple(asked.values()),
-            masks=(
+            object_masks=(
                 [each.mask for each in used]
                 if any(each.mask is not None for each in used)
                 else None

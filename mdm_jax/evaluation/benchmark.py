@@ -21,7 +21,7 @@ from mdm_jax.data.source import Source
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.benchmark_images import Item, used_items
 from mdm_jax.evaluation.benchmark_steps import explain_missing, measure_missing
-from mdm_jax.evaluation.evaluate import Explainer
+from mdm_jax.evaluation.measure import Explainer
 from mdm_jax.evaluation.statistics import Measured, Scores
 from mdm_jax.methods import Chosen
 from mdm_jax.metrics import Metric

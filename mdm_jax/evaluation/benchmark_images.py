@@ -18,7 +18,7 @@ from mdm_jax.data.network_input import (
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
-from mdm_jax.evaluation.evaluate import first_choices
+from mdm_jax.evaluation.measure import first_choices
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import Progress, task
 from mdm_jax.storage import workspace

@@ -11,7 +11,8 @@ from mdm_jax import explain_batch
 from mdm_jax.errors import InputError, NothingToExplain
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.benchmark_images import Item
-from mdm_jax.evaluation.evaluate import Explainer, Scene, measure
+from mdm_jax.evaluation.measure import Explainer, measure
+from mdm_jax.evaluation.scene import Scene
 from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import stopwatch

@@ -14,13 +14,8 @@ from jaxtyping import Array, Key
 from mdm_jax import mdm, methods, nodes
 from mdm_jax.config import MDMConfig, preset
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.evaluate import (
-    Explainer,
-    Scene,
-    check_possible,
-    checked_truth,
-    first_choices,
-)
+from mdm_jax.evaluation.measure import Explainer, check_needs, first_choices
+from mdm_jax.evaluation.scene import Scene, check_truth, rename_masks
 from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import as_network
@@ -47,13 +42,14 @@ def sweep(
     base: str | MDMConfig = "fast",
     node: str | Node | None = None,
     metrics: str | Metric | Sequence[str | Metric] = ("insertion", "deletion", "energy"),
-    masks: Any = None,
+    object_masks: Any = None,
     boxes: Any = None,
     key: Key[Array, ""] | int = 0,
     ids: Sequence[Any] | None = None,
     out: Path | str | None = None,
     micro_batch: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    masks: Any = None,
 ) -> Sweep:
     """Explain the same images with many settings of MDM, and score them all.
 
@@ -73,7 +69,7 @@ def sweep(
       base: what the settings change: a preset's name or a config.
       node: what is explained; by default the probability.
       metrics: names or ids of metrics, or metrics of your own.
-      masks: the object's pixels, as in `evaluate`, for metrics of localization.
+      object_masks: the object's pixels, as in `evaluate`, for metrics of localization.
       boxes: the object's boxes, as in `evaluate`.
       key: a key, or a number to seed one; image i uses it folded with `ids[i]` (by default i), at
         every point.
@@ -85,6 +81,7 @@ def sweep(
         point's maps are then those of `explain` to the last bit, and found from the memory on an
         accelerator.
       on_progress: called with the number of points finished.
+      masks: deprecated name of `object_masks`.
 
     Returns:
       A `Sweep`, in the order of the points. A point whose maps say nothing is there, with a note.
@@ -94,6 +91,7 @@ def sweep(
         a folder of another sweep.
     """
     asked = find_all(metrics)
+    object_masks = rename_masks(object_masks, masks)
     images = np.asarray(check_batch(images))
     n, shape = len(images), images.shape[1:]
     numbers = id_numbers(range(n) if ids is None else ids)
@@ -106,11 +104,11 @@ def sweep(
     settings = _points(points, common)
     network, outputs = as_network(predict, shape)
     chosen = check_targets(targets, n, outputs)
-    drawn, framed = checked_truth(masks, boxes, n, shape[:2])
+    drawn, framed = check_truth(object_masks, boxes, n, shape[:2])
     blank = np.zeros((n, *shape[:2]), np.float32)
     scene = Scene(images, blank, blank, chosen, drawn, framed, numbers)
     for metric in asked.values():
-        check_possible(metric, scene, Explainer(mdm.explain, node, common.config))
+        check_needs(metric, scene, Explainer(mdm.explain, node, common.config))
     problems = Problems(network, images, chosen, numbers, as_key(key))
     names = tuple(map(str, range(n) if ids is None else ids))
     done = on_progress or (lambda points: None)

@@ -10,7 +10,8 @@ from jaxtyping import Array, Key
 
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.benchmark import Cost, failures
-from mdm_jax.evaluation.evaluate import Explainer, Scene, measure
+from mdm_jax.evaluation.measure import Explainer, measure
+from mdm_jax.evaluation.scene import Scene
 from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.metrics import Metric
 from mdm_jax.types import Explanation, Predict, Status

@@ -23,7 +23,8 @@ from mdm_jax.data.network_input import (
 )
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.evaluation import evaluate, statistics
-from mdm_jax.evaluation.evaluate import Scene, measure
+from mdm_jax.evaluation.measure import measure
+from mdm_jax.evaluation.scene import Scene
 from mdm_jax.evaluation.statistics import Interval, Measured, Scores
 from mdm_jax.images import fit, to_array
 from mdm_jax.metrics import Metric
@@ -87,7 +88,7 @@ def test_statistics_are_those_computed_by_hand(images, maps, masks):
         maps,
         0,
         attribution=maps - 0.5,
-        masks=masks,
+        object_masks=masks,
         boxes=boxes,
         metrics=asked,
     )
@@ -300,10 +301,13 @@ BAD = {
     "range": ({"saliency": np.full((3, 32, 32), 2.0)}, "maps lie in [0, 1]"),
     "text": ({"saliency": np.full((3, 32, 32), "x")}, "give floats"),
     "attribution": ({"attribution": np.full((3, 32, 32), np.inf)}, "attribution map 0 holds NaN"),
-    "empty mask": ({"masks": [None, np.zeros((32, 32), bool), None]}, "mask 1 is empty"),
-    "mask shape": ({"masks": [None, None, np.ones((3, 3), bool)]}, "mask 2 has shape (3, 3)"),
-    "mask type": ({"masks": [np.ones((32, 32)), None, None]}, "type float64: give bool"),
-    "masks": ({"masks": [None]}, "1 masks for 3 images"),
+    "empty mask": ({"object_masks": [None, np.zeros((32, 32), bool), None]}, "mask 1 is empty"),
+    "mask shape": (
+        {"object_masks": [None, None, np.ones((3, 3), bool)]},
+        "mask 2 has shape (3, 3)",
+    ),
+    "mask type": ({"object_masks": [np.ones((32, 32)), None, None]}, "type float64: give bool"),
+    "masks": ({"object_masks": [None]}, "1 masks for 3 images"),
     "boxes": ({"boxes": [None]}, "boxes of 1 images for 3"),
     "outside": (
         {"boxes": [None, [[0, 0, 40, 8]], None]},
@@ -333,8 +337,8 @@ BAD = {
         "samples is 0",
     ),
     "no metrics": ({"metrics": ()}, "no metrics"),
-    "one mask": ({"masks": True}, "0 masks for 3 images"),
-    "ragged mask": ({"masks": [[[1], [1, 2]], None, None]}, "rows of different lengths"),
+    "one mask": ({"object_masks": True}, "0 masks for 3 images"),
+    "ragged mask": ({"object_masks": [[[1], [1, 2]], None, None]}, "rows of different lengths"),
     "one box": ({"boxes": 5}, "boxes of 0 images for 3"),
     "ragged boxes": ({"boxes": [[[1, 2, 3], [1, 2, 3, 4]], None, None]}, "boxes are not numbers"),
 }
@@ -432,3 +436,12 @@ def test_classes_are_matched_by_name():
     assert class_numbers(("a", "b"), ("a", "b")).tolist() == [0, 1]
     assert class_numbers(("n1", "n2"), ("cat", "dog")).tolist() == [0, 1]
     assert class_numbers(("n1", "n2", "n3"), ("cat", "dog")).tolist() == [-1, -1, -1]
+
+
+def test_masks_is_the_old_name_of_object_masks(images, maps, masks):
+    with pytest.warns(DeprecationWarning, match="masks= is now object_masks="):
+        old = evaluate(patch_network, images, maps, 0, masks=masks, metrics=INSIDE)
+    new = evaluate(patch_network, images, maps, 0, object_masks=masks, metrics=INSIDE)
+    np.testing.assert_array_equal(old.per_image("inside"), new.per_image("inside"))
+    with pytest.raises(InputError, match="both object_masks and its old name masks"):
+        evaluate(patch_network, images, maps, masks=masks, object_masks=masks, metrics=INSIDE)

@@ -55,7 +55,7 @@ def swept(images, masks):
         [*NUMBERS, {"schedule": "independent"}],
         base=BASE,
         metrics=METRICS,
-        masks=masks,
+        object_masks=masks,
     )
 
 
@@ -70,13 +70,13 @@ def test_other_numbers_compile_nothing(swept, images, masks, compilations):
     )
     with compilations as counted:
         result = mdm_jax.sweep(
-            patch_network, images, points, base=BASE, metrics=METRICS, masks=masks
+            patch_network, images, points, base=BASE, metrics=METRICS, object_masks=masks
         )
     assert counted.count <= 2  # the tolerance is now alike: the program has fewer numbers to sweep
     points[0]["learning_rate"] = 0.13
     with compilations as counted:
         again = mdm_jax.sweep(
-            patch_network, images, points, base=BASE, metrics=METRICS, masks=masks
+            patch_network, images, points, base=BASE, metrics=METRICS, object_masks=masks
         )
     assert counted.count == 0
     np.testing.assert_array_equal(result.values("area")[1:], again.values("area")[1:])
@@ -109,7 +109,7 @@ def stop_after(count):
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(swept, images, masks, tmp_path):
-    arguments = {"base": BASE, "metrics": METRICS, "masks": masks, "out": tmp_path / "sweep"}
+    arguments = {"base": BASE, "metrics": METRICS, "object_masks": masks, "out": tmp_path / "sweep"}
     with pytest.raises(Enough):
         mdm_jax.sweep(patch_network, images, NUMBERS, on_progress=stop_after(2), **arguments)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
@@ -129,11 +129,11 @@ def test_a_sweep_goes_on_where_it_was_stopped(swept, images, masks, tmp_path):
         "base": dataclasses.replace(BASE, steps=2),
         "metrics": METRICS[:1],
         "key": 1,
-        "masks": None,
+        "object_masks": None,
         "node": "logit",
     }
     for name, value in changes.items():
-        others = {"metrics": (AREA,)} if name == "masks" else {}
+        others = {"metrics": (AREA,)} if name == "object_masks" else {}
         with pytest.raises(InputError, match=r"holds a sweep made with other settings \(.*->"):
             mdm_jax.sweep(patch_network, images, NUMBERS, **(arguments | others | {name: value}))
     with pytest.raises(InputError, match=r"images.pixels"):
@@ -143,7 +143,7 @@ def test_a_sweep_goes_on_where_it_was_stopped(swept, images, masks, tmp_path):
 
 
 def test_damage_and_strange_folders_are_told(images, masks, tmp_path, monkeypatch):
-    arguments = {"base": BASE, "metrics": METRICS, "masks": masks, "out": tmp_path / "sweep"}
+    arguments = {"base": BASE, "metrics": METRICS, "object_masks": masks, "out": tmp_path / "sweep"}
     mdm_jax.sweep(patch_network, images, NUMBERS, **arguments)
     path = next(tmp_path.rglob(f"{point(NUMBERS[0], BASE, 'probability').identity}.parquet"))
     one = point(NUMBERS[0], dataclasses.replace(BASE, patience=7), "probability")
