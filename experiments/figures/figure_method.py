@@ -26,7 +26,7 @@ from experiments.record_results import write
 from mdm_jax import PRESETS, mdm
 from mdm_jax.problem import activation, begin, blend
 from mdm_jax.types import Explanation
-from mdm_jax.views.explanation_figures import rendered
+from mdm_jax.views.explanation_figures import render_mask
 
 FLOOR = 1e-3
 """of the logarithmic axis of the terms"""
@@ -61,7 +61,7 @@ def main(config: Config) -> None:
     found = jax.tree.map(lambda leaf: leaf[0], found)
     vectors = states(found)
     masks = [
-        np.stack([rendered(vector, (image.shape[0], image.shape[1])) for vector in each])
+        np.stack([render_mask(vector, (image.shape[0], image.shape[1])) for vector in each])
         for each in vectors
     ]
     shape = (image.shape[0], image.shape[1])

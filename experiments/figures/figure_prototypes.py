@@ -36,7 +36,7 @@ from mdm_jax.metrics.metric import mean
 from mdm_jax.models.pretrained import EMBEDDED
 from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.training.prototypes import record
-from mdm_jax.views.outline import dimmed, outline
+from mdm_jax.views.outline import dim_outside, draw_outline
 from mdm_jax.views.prototype_figures import MINUS
 
 OWN = {"protopnet": "activation_map", "xprotonet": "occurrence_map"}
@@ -110,7 +110,7 @@ def search(name: str, config: Config) -> Found:
         ]
     )
     numbers, regions = np.asarray([each.prototype for each in pushed]), (OWN[name], "mdm")
-    found = prototypes.find(
+    found = prototypes.find_regions(
         network, images, numbers, regions=regions, key=config.seed, ids=numbers.tolist()
     )
     gray = np.asarray(neutral_color(network, images.shape[-1]))
@@ -168,8 +168,8 @@ def draw(config: Config, networks: dict[str, Found]) -> Figure:
             for ax, way, color in zip(grid[1:, column], (own, ours), (BEFORE, AFTER)):
                 saliency = found.maps[way][i]
                 below = told(found.kept[way][i], "\n")
-                look.show(ax, dimmed(found.images[i], saliency, config.share), below=below)
-                outline(ax, saliency, config.share, color, saliency.shape)
+                look.show(ax, dim_outside(found.images[i], saliency, config.share), below=below)
+                draw_outline(ax, saliency, config.share, color, saliency.shape)
         for ax, text in zip(
             grid[:, 0], ("training\nimage", f"before:\n{own.replace('_', ' ')}", "after:\nMDM")
         ):

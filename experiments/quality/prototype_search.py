@@ -35,7 +35,12 @@ from mdm_jax.errors import InputError
 from mdm_jax.evaluation import table_text, tables
 from mdm_jax.evaluation.formatting import format_estimate
 from mdm_jax.prototypes import boxes, regions, search
-from mdm_jax.prototypes.comparison import CHECKS, Comparison, compare
+from mdm_jax.prototypes.comparison import (
+    CHECKS,
+    Comparison,
+    PairAnnotations,
+    compare_regions,
+)
 from mdm_jax.prototypes.metrics import METRICS
 from mdm_jax.training.prototypes import record
 
@@ -72,16 +77,18 @@ def main(config: Config) -> int:
     classifier, console = load_model(weights=config.model), Console(width=200)
     framed, prototypes = chosen(config, classifier)
     images = np.stack([each.image for each in framed])
-    names = config.regions or (*regions.applicable(classifier, images.shape[1:]), "center")
+    names = config.regions or (*regions.applicable_regions(classifier, images.shape[1:]), "center")
     with console.status("...") as status:
-        compared = compare(
+        compared = compare_regions(
             classifier,
             images,
             prototypes,
             regions=names,
-            masks=[each.mask for each in framed],
-            parts=[each.parts for each in framed],
-            part_names=getattr(open_source(config.data, config.split), "part_names", None),
+            annotations=PairAnnotations(
+                masks=[each.mask for each in framed],
+                parts=[each.parts for each in framed],
+                part_names=getattr(open_source(config.data, config.split), "part_names", None),
+            ),
             checks=config.checks,
             key=config.seed,
             ids=[f"{each.id}/{prototype}" for each, prototype in zip(framed, prototypes)],

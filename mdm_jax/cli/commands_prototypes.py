@@ -21,11 +21,18 @@ from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.pretrained import EMBEDDED, load_model
 from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes import regions, tables
-from mdm_jax.prototypes.image_sets import TEST, TRAIN, Album, Item
+from mdm_jax.prototypes.image_sets import TEST, TRAIN, ImageRef, ImageSets
 from mdm_jax.prototypes.reasoning import last_layer
-from mdm_jax.prototypes.region_store import SETTINGS, Kept, check_folder
+from mdm_jax.prototypes.region_store import SETTINGS, RegionStore, check_folder
 from mdm_jax.prototypes.search import prototype_classes
-from mdm_jax.prototypes.survey import Decision, Survey, decide, origins, pairs_of, search
+from mdm_jax.prototypes.survey import (
+    Decision,
+    Survey,
+    all_pairs,
+    find_origins,
+    search_regions,
+    survey_decisions,
+)
 from mdm_jax.storage import part_names, workspace
 from mdm_jax.training.prototypes import record
 from mdm_jax.views import explanation_figures, prototype_figures
@@ -81,7 +88,7 @@ def prototypes(request: Request, progress: Progress) -> Result:
     check_folder(request.out)
     classifier = load_model(request.model, image_size=request.image_size, dtype=request.dtype)
     shape = (*classifier.preprocessing.size, classifier.preprocessing.channels)
-    names = _regions(request.regions, regions.applicable(classifier, shape))
+    names = _regions(request.regions, regions.applicable_regions(classifier, shape))
     last_layer(classifier)
     told = record.read(_folder(request.model))
     data = request.data or (told.source if told else "digits")
@@ -92,7 +99,9 @@ def prototypes(request: Request, progress: Progress) -> Result:
             f" --data {better}"
         )
     splits = {TRAIN: request.train_split or (told.split if told else "train"), TEST: request.split}
-    album = Album({part: open_source(data, split) for part, split in splits.items()}, classifier)
+    album = ImageSets(
+        {part: open_source(data, split) for part, split in splits.items()}, classifier
+    )
     if told is not None:
         _check_record(told, album, classifier, data, progress)
     start = time.perf_counter()
@@ -108,11 +117,14 @@ def prototypes(request: Request, progress: Progress) -> Result:
             "limit": request.limit,
             "settings": settings,
         }
-        found, notes = origins(classifier, album, told, out, **asked, progress=progress)
+        found, notes = find_origins(classifier, album, told, out, **asked, progress=progress)
         items = [
-            Item(TEST, index) for index in evenly_spaced(len(album.sources[TEST]), request.images)
+            ImageRef(TEST, index)
+            for index in evenly_spaced(len(album.sources[TEST]), request.images)
         ]
-        decisions, unread = decide(classifier, album, items, rows=request.top, progress=progress)
+        decisions, unread = survey_decisions(
+            classifier, album, items, rows=request.top, progress=progress
+        )
         kept, configs = {}, {}
         for name in names:
             configs[name] = request.mdm if name in WITH_MDM else None
@@ -122,15 +134,15 @@ def prototypes(request: Request, progress: Progress) -> Result:
                 "node": part_names.describe(regions.default_node(name)),
             }
             defaults = part_names.defaults_of(configs[name], "config.")
-            kept[name] = Kept(out, name, settings_of, defaults)
+            kept[name] = RegionStore(out, name, settings_of, defaults)
         how: dict[str, Any] = {
             "configs": configs,
             "key": request.seed,
             "micro_batch": request.micro_batch,
         }
         try:
-            count, missed = search(
-                classifier, album, kept, pairs_of(found, decisions), **how, progress=progress
+            count, missed = search_regions(
+                classifier, album, kept, all_pairs(found, decisions), **how, progress=progress
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(STOPPED) from None
@@ -200,7 +212,7 @@ def _is_cropped(data: str) -> bool:
 
 
 def _check_record(
-    told: record.Record, album: Album, classifier: Classifier, data: str, progress: Progress
+    told: record.PushRecord, album: ImageSets, classifier: Classifier, data: str, progress: Progress
 ) -> None:
     """Raises InputError where the record is of another network, or the images that it names are not
     in the data."""
@@ -265,14 +277,14 @@ def write_figures(survey: Survey, out: Path, share: float, progress: Progress) -
             files.append(
                 out
                 / "figures"
-                / f"{number:03d}-{workspace.file_name(prototype_figures.short(said))}.png"
+                / f"{number:03d}-{workspace.file_name(prototype_figures.shorten(said))}.png"
             )
             explanation_figures.save(drawn, files[-1])
             done(number + 1)
     return files
 
 
-def draw(survey: Survey, decision: Decision, kept: Kept, *, share: float, how: str) -> Any:
+def draw(survey: Survey, decision: Decision, kept: RegionStore, *, share: float, how: str) -> Any:
     """The figure of one decision."""
     names, sources = (
         survey.classifier.class_names,
@@ -289,7 +301,9 @@ def draw(survey: Survey, decision: Decision, kept: Kept, *, share: float, how: s
         class_index = survey.prototypes[row.prototype].class_index
         whose = "" if class_index is None else names[class_index]
         looks.append(
-            prototype_figures.Looks(row, whose, region, seen.image if seen else None, there, label)
+            prototype_figures.LookAlike(
+                row, whose, region, seen.image if seen else None, there, label
+            )
         )
     rival = decision.rival
     return prototype_figures.this_looks_like_that(

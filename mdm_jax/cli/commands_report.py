@@ -16,7 +16,7 @@ from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.progress import Progress
 from mdm_jax.runs.reader import Run, open_run
-from mdm_jax.views.pages import Album, Written, write_report
+from mdm_jax.views.pages import ImageOrigin, ReportSummary, write_report
 
 
 def report(
@@ -48,7 +48,7 @@ def report(
 
 def _album(
     run: Run, data: str | None, split: str | None, opened: dict[tuple[str, str], Source]
-) -> Album:
+) -> ImageOrigin:
     """Where the images of a run are; a source that several runs share is opened once."""
     request: Mapping[str, Any] = run.description.get("request") or {}
     where, part = data or request.get("data"), split or request.get("split") or "test"
@@ -70,7 +70,7 @@ def _album(
                 f"the images of {run.place} cannot be opened: {error}{hint}"
             ) from error
     told = request.get("preprocessing")
-    return Album(
+    return ImageOrigin(
         opened[where, part], request.get("limit"), None if told is None else _preprocessing(told)
     )
 
@@ -83,7 +83,7 @@ def _preprocessing(told: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(**fields)
 
 
-def _row(written: Written, number: int) -> dict[str, Any]:
+def _row(written: ReportSummary, number: int) -> dict[str, Any]:
     numbers = written.numbers[number]
     row: dict[str, Any] = {"run": written.names[number], "images": written.explained[number]}
     for title, key, of in (

@@ -47,7 +47,7 @@ def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
     return places.reshape(height, width)
 
 
-def pixels(share: Scalar, shape: tuple[int, int]) -> Int[Array, ""]:
+def pixel_count(share: Scalar, shape: tuple[int, int]) -> Int[Array, ""]:
     """How many pixels the `share` in [0, 1] of an image of (height, width) is: rounded, at least
     one unless it is 0."""
     whole = shape[0] * shape[1]
@@ -58,7 +58,7 @@ def pixels(share: Scalar, shape: tuple[int, int]) -> Int[Array, ""]:
 def top_share(saliency: Float[AnyArray, "h w"], share: Scalar) -> Bool[Array, "h w"]:
     """The mask of the `share` in [0, 1] of the pixels that the map ranks highest, exactly that many
     (see `ranks`)."""
-    return ranks(saliency) < pixels(share, (saliency.shape[0], saliency.shape[1]))
+    return ranks(saliency) < pixel_count(share, (saliency.shape[0], saliency.shape[1]))
 
 
 def mask_box(mask: Bool[AnyArray, "h w"]) -> Int[Array, "4"]:

@@ -1,19 +1,19 @@
-"""Which region is a prototype's? All regions of the same pairs, at the same areas, with 95 %
-intervals over pairs.
+"""Regions of the same (image, prototype) pairs, compared at the same areas.
 
-The intervals are the bootstrap's over pairs, and of a difference paired
-(`mdm_jax.evaluation.statistics`): give one pair an image, or pairs of one image count as
-independent. Region and copies of the image are made by one network, clean and masked alike."""
+The intervals are the bootstrap's over pairs, and paired for differences
+(`mdm_jax.evaluation.statistics`). Give one pair an image: several pairs of one image would count as
+independent. Each region and its masked copies are made by one network, clean and masked alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Int
 
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation.benchmark import Cost, Entry, failures
@@ -26,30 +26,44 @@ from mdm_jax.metrics.metric import Metric
 from mdm_jax.prototypes import parts as parts_
 from mdm_jax.prototypes import perturbations, search
 from mdm_jax.prototypes.curves import Curves, curves_of
-from mdm_jax.prototypes.metrics import METRICS, Evidence, live
+from mdm_jax.prototypes.metrics import METRICS, Evidence, informative_pairs
+from mdm_jax.prototypes.search import PairOptions, SearchOptions
 from mdm_jax.types import Explanation, Node
 
-CHECKS = ("noise", *perturbations.WHAT)
+CHECKS = ("noise", *perturbations.CHANGES)
 """what regions are found anew under: noise on the image, permuted prototypes, a fresh backbone"""
-SHOWN = (
-    *("retention:gray", "removal:gray", "retention:blur", "removal:blur"),
-    *("retention:distance-above-gray", "removal:distance-above-gray"),
-    *(
-        "least_area:similarity-gray",
-        "least_area:distance-gray",
-        "least_area:similarity-blur",
-        "least_area:distance-blur",
-    ),
-    *(
-        "object_overlap:5%",
-        "object_iou:own-area",
-        "stability:noise",
-        "sanity:prototypes",
-        "sanity:backbone",
-    ),
-    *("purity:box-32", "consistency:box-72"),
+TABLE_METRICS = (
+    "retention:gray",
+    "removal:gray",
+    "retention:blur",
+    "removal:blur",
+    "retention:distance-above-gray",
+    "removal:distance-above-gray",
+    "least_area:similarity-gray",
+    "least_area:distance-gray",
+    "least_area:similarity-blur",
+    "least_area:distance-blur",
+    "object_overlap:5%",
+    "object_iou:own-area",
+    "stability:noise",
+    "sanity:prototypes",
+    "sanity:backbone",
+    "purity:box-32",
+    "consistency:box-72",
 )
 """what a table shows unless it is asked for all"""
+
+
+@dataclass(frozen=True)
+class PairAnnotations:
+    """What is known of the object in each image, one entry for each pair."""
+
+    masks: Sequence[Any] | None = None
+    """[h, w] of the object, or None where it is not known"""
+    parts: Sequence[Any] | None = None
+    """(x, y) [p, 2] of the object's parts, NaN for one that is not seen; or None"""
+    part_names: Sequence[str] | None = None
+    """[p]; the left and the right of a part then count as one for purity, as in PIP-Net"""
 
 
 @dataclass(frozen=True)
@@ -62,36 +76,39 @@ class Comparison:
     explanations: Mapping[str, Explanation]
     evidence: Mapping[str, Evidence]
     seconds: Mapping[str, float]
-    """by region, for all pairs, compilation not counted"""
+    """by region, for all pairs, without compilation"""
 
     @property
     def curves(self) -> dict[str, Curves]:
+        """The curves of each region."""
         return {region: each.curves for region, each in self.evidence.items()}
 
     def scores(self, region: str) -> Scores:
         """The statistics of every measure that applies, by pair."""
-        measured = {name: metric.measure(self.evidence[region]) for name, metric in METRICS.items()}
-        measured = {name: each for name, each in measured.items() if len(each.rows)}
+        measured = {}
+        for name, metric in METRICS.items():
+            result = metric.measure(self.evidence[region])
+            if len(result.rows):
+                measured[name] = result
         return Scores(self.ids, {name: METRICS[name] for name in measured}, measured)
 
     def table(self, *, reference: str | None = None, metrics: Sequence[str] | None = None) -> Table:
-        """The table of `metrics`, by default `SHOWN`, as far as they apply; by default others are
-        compared with MDM.
+        """The table of `metrics`, by default `TABLE_METRICS`, as far as they apply.
 
-        `evaluation.table_text.markdown` and `to_csv` write it. Raises InputError for a metric that does
-        not exist."""
-        asked = tuple(SHOWN if metrics is None else metrics)
-        for name in asked:
+        By default the other regions are compared with MDM. `evaluation.table_text.markdown` and
+        `to_csv` write it. Raises InputError for a metric that does not exist."""
+        names = tuple(TABLE_METRICS if metrics is None else metrics)
+        for name in names:
             if name not in METRICS:
                 raise unknown("measure", name, METRICS)
-        entries = [self._entry(region, asked) for region in self.explanations]
+        entries = [self._entry(region, names) for region in self.explanations]
         present = {name for entry in entries if entry.scores for name in entry.scores.measured}
-        shown: dict[str, Metric] = {name: METRICS[name] for name in asked if name in present}
-        return of_entries(entries, shown, self._notes(), reference)
+        columns: dict[str, Metric] = {name: METRICS[name] for name in names if name in present}
+        return of_entries(entries, columns, self._notes(), reference)
 
-    def _entry(self, region: str, asked: Sequence[str]) -> Entry:
+    def _entry(self, region: str, names: Sequence[str]) -> Entry:
         scores, info = self.scores(region), self.explanations[region].info
-        kept = {name: each for name, each in scores.measured.items() if name in asked}
+        chosen = {name: each for name, each in scores.measured.items() if name in names}
         cost = Cost(
             float(np.mean(info.evaluations)),
             float(np.mean(info.forwards)),
@@ -101,146 +118,190 @@ class Comparison:
             self.name,
             region,
             cost,
-            Scores(self.ids, scores.metrics, kept),
+            Scores(self.ids, scores.metrics, chosen),
             failures=failures(np.asarray(info.status)),
         )
 
     def _notes(self) -> tuple[str, ...]:
+        pairs, different = len(self.ids), len(np.unique(self.prototypes))
+        note = f"{pairs} pairs of an image and a prototype, {different} different prototypes"
+        # the pairs that count are the same for every region
         first = next(iter(self.evidence.values()))
-        counted = int(live(first.curves).sum())
-        note = (
-            f"{len(self.ids)} pairs of an image and a prototype, {len(np.unique(self.prototypes))}"
-            " different prototypes"
-        )
-        if counted < len(self.ids):
+        left_out = pairs - int(informative_pairs(first.curves).sum())
+        if left_out:
             note += (
-                f"; {len(self.ids) - counted} left out of the curves: the prototype is not in the"
-                " image, or nothing changes it"
+                f"; {left_out} left out of the curves: the prototype is not in the image, or"
+                " nothing changes it"
             )
         return (note,)
 
 
-def compare(
+def compare_regions(
     classifier: Any,
     images: Any,
     prototypes: Any,
     *,
     regions: Sequence[str] | str | None = None,
-    masks: Sequence[Any] | None = None,
-    parts: Sequence[Any] | None = None,
-    part_names: Sequence[str] | None = None,
+    annotations: PairAnnotations = PairAnnotations(),
     checks: Sequence[str] | None = None,
-    node: str | Node | None = None,
-    configs: Mapping[str, Any] | None = None,
-    key: Key[Array, ""] | int = 0,
-    ids: Sequence[Any] | None = None,
-    micro_batch: int | None = None,
     name: str = "",
     on_progress: Callable[[str, int], None] | None = None,
+    **options: Unpack[SearchOptions],
 ) -> Comparison:
     """Find and measure the regions of prototype `prototypes[i]` in image i.
 
-    Args: classifier, images, prototypes, regions, node, configs, key, ids, micro_batch: as in
-      `search.find`.
-      masks: [h, w] of the object for each pair, or None where it is not known.
-      parts: (x, y) [p, 2] of the object's parts for each pair, NaN for one that is not seen, or
-        None.
-      part_names: [p], such as a source's; the left and the right of a part then count as one for
-        purity, as in PIP-Net.
+    Args:
+      classifier, images, prototypes, regions: as in `search.find_regions`.
+      annotations: what is known of the object in each image; metrics that need more are left out.
       checks: of `CHECKS`, by default those that the network allows; each costs every region once
         more.
       name: of the network, for the table.
       on_progress: called with what is being done and the number of pairs that are finished.
+      options: node, configs, key, ids and micro_batch as in `search.find_regions`.
 
-    Raises InputError as `search.find`, for masks or parts of another size, and for a check that is
-    unknown or impossible."""
+    Raises InputError as `search.find_regions`, for masks or parts of another size, and for a check
+    that is unknown or impossible."""
     images = check_batch(images)
-    shape = (images.shape[1], images.shape[2], images.shape[3])
-    names = search.checked_regions(regions, classifier, shape)
-    configs = search.checked_configs(configs, names)
-    checks = possible_checks(classifier) if checks is None else tuple(checks)
-    for check in checks:
-        if check not in CHECKS:
-            raise unknown("check", check, CHECKS)
-        if check in perturbations.WHAT:
-            perturbations.check_change(classifier, check)
-    truth = _of_pairs("masks", masks, len(images)), _of_pairs("parts", parts, len(images))
-    for mask in truth[0]:
-        check_truth(mask, None, shape[:2])
-    parts_.check_parts(truth[1], part_names)
-    prototypes = search.checked_prototypes(prototypes, classifier, images)
-    tell = on_progress or (lambda what, done: None)
-    same: dict[str, Any] = {"key": key, "ids": ids, "micro_batch": micro_batch}
-
-    def look(network: Any, seen: Any, region: str, what: str) -> tuple[Explanation, float]:
-        own = {region: configs[region]} if region in configs else None
-        told = partial(_told, tell, what)
-        with stopwatch() as timing:
-            every = search.find(
-                network,
-                seen,
-                prototypes,
-                regions=(region,),
-                node=node,
-                configs=own,
-                on_progress=told,
-                **same,
-            )
-        return every[region], timing.running
+    n, shape = len(images), (images.shape[1], images.shape[2], images.shape[3])
+    names = search.resolve_regions(regions, classifier, shape)
+    configs = search.resolve_configs(options.pop("configs", None), names)
+    checks = _resolve_checks(checks, classifier)
+    masks, parts = _check_annotations(annotations, n, shape[:2])
+    prototypes = search.resolve_prototypes(prototypes, classifier, images)
+    node = options.pop("node", None)
+    report = on_progress or (lambda what, done: None)
+    pairs = _Pairs(prototypes, configs, node, cast("PairOptions", options), report)
 
     found, seconds = {}, {}
     for region in names:
-        found[region], seconds[region] = look(classifier, images, region, region)
-    others: dict[str, dict[str, Any]] = {region: {} for region in names}
-    for check in checks:
-        seen = (
-            perturbations.noisy_images(classifier, images, key=key, ids=ids)
-            if check == "noise"
-            else images
-        )
-        network = classifier if check == "noise" else perturbations.changed(classifier, check)
-        for region in names:
-            others[region][check] = look(network, seen, region, f"{region}, {check}")[0].saliency
+        found[region], seconds[region] = pairs.find(classifier, images, region, what=region)
+    others = _find_under_checks(classifier, images, names, checks, pairs)
     evidence = {}
     for region in names:
-        told = partial(tell, f"{region}, curves")
-        curves = curves_of(
-            classifier, images, found[region].saliency, prototypes, **same, on_progress=told
-        )
+        saliency = found[region].saliency
         evidence[region] = Evidence(
-            curves,
-            found[region].saliency,
+            pairs.measure_curves(classifier, images, saliency, what=f"{region}, curves"),
+            saliency,
             prototypes,
-            *truth,
+            masks,
+            parts,
             others[region],
-            tuple(part_names or ()),
+            tuple(annotations.part_names or ()),
         )
-    shown = tuple(str(each) for each in (range(len(images)) if ids is None else ids))
+    ids = options.get("ids")
+    shown_ids = tuple(str(each) for each in (range(n) if ids is None else ids))
     name = name or str(getattr(classifier, "name", "network"))
-    return Comparison(name, shown, prototypes, found, evidence, seconds)
+    return Comparison(name, shown_ids, prototypes, found, evidence, seconds)
+
+
+def compare(classifier: Any, images: Any, prototypes: Any, **options: Any) -> Comparison:
+    """The older form of `compare_regions`, with masks, parts and part_names as arguments."""
+    known = {field.name for field in fields(PairAnnotations)}
+    annotations = PairAnnotations(**{name: options.pop(name) for name in known & options.keys()})
+    return compare_regions(classifier, images, prototypes, annotations=annotations, **options)
 
 
 def possible_checks(classifier: Any) -> tuple[str, ...]:
-    """Those of `CHECKS` that a network allows: of a stranger's nobody knows which weights are its
-    prototypes."""
+    """Those of `CHECKS` that a network allows.
 
-    def possible(check: str) -> bool:
+    Of a network that is none of ours nobody knows which weights are its prototypes."""
+    possible = []
+    for check in CHECKS:
         try:
-            perturbations.check_change(classifier, check)
+            if check in perturbations.CHANGES:
+                perturbations.check_change(classifier, check)
         except InputError:
-            return False
-        return True
-
-    return tuple(check for check in CHECKS if check not in perturbations.WHAT or possible(check))
-
-
-def _told(tell: Callable[[str, int], None], what: str, region: str, done: int) -> None:
-    tell(what, done)
+            continue
+        possible.append(check)
+    return tuple(possible)
 
 
-def _of_pairs(what: str, given: Sequence[Any] | None, n: int) -> tuple[Any, ...]:
-    if given is not None and len(given) != n:
+class _Pairs(NamedTuple):
+    """The pairs of a comparison, and how each of them is searched."""
+
+    prototypes: Int[np.ndarray, " n"]
+    configs: Mapping[str, Any]
+    node: str | Node | None
+    options: PairOptions
+    report: Callable[[str, int], None]
+
+    def find(
+        self, network: Any, images: Any, region: str, *, what: str
+    ) -> tuple[Explanation, float]:
+        """One region of all pairs, and the seconds that it took without compilation."""
+        own = {region: self.configs[region]} if region in self.configs else None
+        with stopwatch() as timing:
+            found = search.find_regions(
+                network,
+                images,
+                self.prototypes,
+                regions=(region,),
+                node=self.node,
+                configs=own,
+                on_progress=lambda _, done: self.report(what, done),
+                **self.options,
+            )
+        return found[region], timing.running
+
+    def measure_curves(self, classifier: Any, images: Any, saliency: Any, *, what: str) -> Curves:
+        """The curves of one region's maps."""
+        return curves_of(
+            classifier,
+            images,
+            saliency,
+            self.prototypes,
+            on_progress=partial(self.report, what),
+            **self.options,
+        )
+
+
+def _find_under_checks(
+    classifier: Any, images: Any, names: Sequence[str], checks: Sequence[str], pairs: _Pairs
+) -> dict[str, dict[str, Any]]:
+    """The maps of every region under every check, by region and check."""
+    others: dict[str, dict[str, Any]] = {region: {} for region in names}
+    for check in checks:
+        network, seen = classifier, images
+        if check == "noise":
+            key, ids = pairs.options.get("key", 0), pairs.options.get("ids")
+            seen = perturbations.add_noise_to_images(classifier, images, key=key, ids=ids)
+        else:
+            network = perturbations.change_weights(classifier, check)
+        for region in names:
+            found, _ = pairs.find(network, seen, region, what=f"{region}, {check}")
+            others[region][check] = found.saliency
+    return others
+
+
+def _resolve_checks(checks: Sequence[str] | None, classifier: Any) -> tuple[str, ...]:
+    """The checks to run. Raises InputError for one that is unknown or impossible."""
+    if checks is None:
+        return possible_checks(classifier)
+    for check in checks:
+        if check not in CHECKS:
+            raise unknown("check", check, CHECKS)
+        if check in perturbations.CHANGES:
+            perturbations.check_change(classifier, check)
+    return tuple(checks)
+
+
+def _check_annotations(
+    annotations: PairAnnotations, n: int, size: tuple[int, int]
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Masks and parts of all n pairs. Raises InputError where they do not fit the images."""
+    masks = _one_for_each_pair("masks", annotations.masks, n)
+    parts = _one_for_each_pair("parts", annotations.parts, n)
+    for mask in masks:
+        check_truth(mask, None, size)
+    parts_.check_parts(parts, annotations.part_names)
+    return masks, parts
+
+
+def _one_for_each_pair(what: str, given: Sequence[Any] | None, n: int) -> tuple[Any, ...]:
+    if given is None:
+        return (None,) * n
+    if len(given) != n:
         raise InputError(
             f"{len(given)} {what} for {n} pairs: give one for each, None where it is not known"
         )
-    return (None,) * n if given is None else tuple(given)
+    return tuple(given)

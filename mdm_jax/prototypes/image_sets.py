@@ -18,7 +18,7 @@ TRAIN, TEST = "train", "test"
 """the two parts of an album, whatever the splits are called"""
 
 
-class Item(NamedTuple):
+class ImageRef(NamedTuple):
     """An image: its part of the album, and its number in that source."""
 
     part: str
@@ -28,7 +28,7 @@ class Item(NamedTuple):
 class Pair(NamedTuple):
     """A prototype looked for in an image."""
 
-    item: Item
+    item: ImageRef
     prototype: int
 
     @property
@@ -37,7 +37,7 @@ class Pair(NamedTuple):
         return f"{self.item.part}/{self.item.number}#{self.prototype}"
 
 
-class Seen(NamedTuple):
+class PreparedImage(NamedTuple):
     """An image as the network sees it."""
 
     id: str
@@ -48,7 +48,7 @@ class Seen(NamedTuple):
     multi_label: bool = False
 
 
-class Album:
+class ImageSets:
     """The images of both parts as a network sees them, read when they are asked for."""
 
     def __init__(self, sources: Mapping[str, Source], classifier: Classifier) -> None:
@@ -64,23 +64,25 @@ class Album:
         """(height, width, channels) of every image"""
         return (*self.preprocessing.size, self.preprocessing.channels)
 
-    def read(self, item: Item) -> Seen:
+    def read(self, item: ImageRef) -> PreparedImage:
         """An image in 8 bits, as the push saw it too, in the network's frame. Raises InputError for
         one that is damaged."""
         given = read_image(self.sources[item.part], item.number)
         image = self.preprocessing.fit(given.image)
         if given.labels is None and given.label == UNKNOWN:
-            return Seen(given.id, image, None)
+            return PreparedImage(given.id, image, None)
         labels = [given.label] if given.labels is None else np.flatnonzero(given.labels).tolist()
         numbers = (class_number(self._numbers[item.part], label) for label in labels)
-        return Seen(
+        return PreparedImage(
             given.id,
             image,
             tuple(number for number in numbers if number >= 0),
             given.labels is not None,
         )
 
-    def readable(self, items: Sequence[Item], reasons: list[str]) -> Iterator[tuple[Item, Seen]]:
+    def readable(
+        self, items: Sequence[ImageRef], reasons: list[str]
+    ) -> Iterator[tuple[ImageRef, PreparedImage]]:
         """The items that can be read; a sentence is added to `reasons` for each other."""
         for item in items:
             try:

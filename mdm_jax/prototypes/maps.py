@@ -24,13 +24,13 @@ from mdm_jax.masks import HIGHEST, Size, bilinear_matrix
 from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
-SHARPNESS = -0.75
+CUBIC_SHARPNESS = -0.75
 """the free number of the cubic kernel: OpenCV's, whose INTER_CUBIC ProtoPNet uses; Pillow and JAX
 take -0.5"""
 
 
 @cache
-def cubic(cells: int, pixels: int) -> np.ndarray:
+def cubic_interpolation(cells: int, pixels: int) -> np.ndarray:
     """Cubic interpolation matrix [pixels, cells], half-pixel centers, edges held: OpenCV's
     INTER_CUBIC."""
     centers = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
@@ -38,15 +38,15 @@ def cubic(cells: int, pixels: int) -> np.ndarray:
     matrix = np.zeros((pixels, cells))
     for tap in range(-1, 3):
         distance = np.abs(centers - first - tap)
-        near = (SHARPNESS + 2) * distance**3 - (SHARPNESS + 3) * distance**2 + 1
-        far = SHARPNESS * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+        near = (CUBIC_SHARPNESS + 2) * distance**3 - (CUBIC_SHARPNESS + 3) * distance**2 + 1
+        far = CUBIC_SHARPNESS * (distance**3 - 5 * distance**2 + 8 * distance - 4)
         weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
         np.add.at(matrix, (np.arange(pixels), np.clip(first + tap, 0, cells - 1)), weight)
     return matrix.astype(np.float32)
 
 
 INTERPOLATIONS: dict[str, Callable[[int, int], np.ndarray]] = {
-    "cubic": cubic,
+    "cubic": cubic_interpolation,
     "bilinear": bilinear_matrix,
 }
 
@@ -66,13 +66,13 @@ class MapConfig:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
 
 
-def upsampled(grid: Float[Array, "gh gw"], size: Size, kind: str = "cubic") -> Float[Array, "h w"]:
+def upsample(grid: Float[Array, "gh gw"], size: Size, kind: str = "cubic") -> Float[Array, "h w"]:
     """A map of the feature grid at a size (height, width), R_h G R_w^T."""
     rows, columns = (INTERPOLATIONS[kind](cells, pixels) for cells, pixels in zip(grid.shape, size))
     return jnp.matmul(jnp.matmul(rows, grid, precision=HIGHEST), columns.T, precision=HIGHEST)
 
 
-def named_map(predict: Predict, image: Image, name: str) -> Float[Array, "gh gw m"]:
+def read_map(predict: Predict, image: Image, name: str) -> Float[Array, "gh gw m"]:
     """`out[name]` of one image (one forward evaluation). Raises InputError for a network without
     it."""
     outputs = predict(image[None])
@@ -86,7 +86,7 @@ def named_map(predict: Predict, image: Image, name: str) -> Float[Array, "gh gw 
     return out[name][0].astype(jnp.float32)
 
 
-def _shown(
+def _explain_map(
     predict: Predict,
     image: Image,
     target: Any,
@@ -98,8 +98,8 @@ def _shown(
     config = config or MapConfig()
     config.check()
     stated = begin(predict, image, target, **begun)
-    grid = named_map(predict, image, name)[..., stated.target]
-    whole = upsampled(grid, (image.shape[0], image.shape[1]), config.interpolation or usual)
+    grid = read_map(predict, image, name)[..., stated.target]
+    whole = upsample(grid, (image.shape[0], image.shape[1]), config.interpolation or usual)
     return explained(predict, stated, whole[..., None], node=begun["node"], forwards=1)
 
 
@@ -119,7 +119,9 @@ def activation_map(
     Image [h, w, c] in [0, 1]; the attribution is the map in the similarity's own units, the
     saliency stretched to [0, 1]. Raises InputError for a network without out["similarity_maps"].
     Source: ProtoPNet's `push.py`."""
-    return _shown(predict, image, target, config, "similarity_maps", "cubic", node=node, key=key)
+    return _explain_map(
+        predict, image, target, config, "similarity_maps", "cubic", node=node, key=key
+    )
 
 
 def occurrence_map(
@@ -136,4 +138,6 @@ def occurrence_map(
 
     Image [h, w, c] in [0, 1]. Raises InputError for a network without out["occurrence_maps"].
     """
-    return _shown(predict, image, target, config, "occurrence_maps", "bilinear", node=node, key=key)
+    return _explain_map(
+        predict, image, target, config, "occurrence_maps", "bilinear", node=node, key=key
+    )

@@ -29,14 +29,14 @@ from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.metrics.metric import Metric
 from mdm_jax.prototypes import parts as parts_
 from mdm_jax.prototypes.boxes import box_area, percentile_box, ranks
-from mdm_jax.prototypes.curves import FILLS, Curves, area_under, at_areas, keeps, least_area
+from mdm_jax.prototypes.curves import FILLS, Curves, area_under, at_areas, keeps_node, least_area
 from mdm_jax.prototypes.perturbations import overlap
 
-FLAT = 1e-6
+CONSTANT_BELOW = 1e-6
 """a node that the fill changes by less, relative to its size, is constant"""
-OVERLAPS = (0.05, 0.2)
+OVERLAP_SHARES = (0.05, 0.2)
 """shares of the image at which regions are laid over the object"""
-SHARE = 0.9
+LEAST_AREA_SHARE = 0.9
 """of the node that the least area keeps"""
 
 
@@ -56,31 +56,35 @@ class Evidence(NamedTuple):
     """[p], by which left and right parts are one for purity"""
 
 
-def live(curves: Curves) -> Bool[np.ndarray, " n"]:
+def informative_pairs(curves: Curves) -> Bool[np.ndarray, " n"]:
     """Pairs whose prototype has something to keep: g(x) > 0, and some fill changes it. The same for
     every region."""
     similarity = np.asarray(curves.kept.similarity, np.float64)
     whole, fill = similarity[:, 0, -1], similarity[..., 0]
-    constant = (np.abs(whole[:, None] - fill) <= FLAT * np.abs(whole[:, None])).all(axis=1)
-    return (whole > FLAT) & ~constant | ~np.isfinite(whole)  # NaN is a failure, to be seen
+    constant = (np.abs(whole[:, None] - fill) <= CONSTANT_BELOW * np.abs(whole[:, None])).all(
+        axis=1
+    )
+    return (whole > CONSTANT_BELOW) & ~constant | ~np.isfinite(
+        whole
+    )  # NaN is a failure, to be seen
 
 
 def _retention(evidence: Evidence, fill: int) -> Measured:
     kept = np.asarray(evidence.curves.kept.similarity, np.float64)[:, fill]
-    rows = np.flatnonzero(live(evidence.curves))
+    rows = np.flatnonzero(informative_pairs(evidence.curves))
     kept = kept[rows] / kept[rows, -1:]
     return Measured(area_under(at_areas(kept), kept[:, 0]), rows)
 
 
 def _removal(evidence: Evidence, fill: int) -> Measured:
-    rows = np.flatnonzero(live(evidence.curves))
+    rows = np.flatnonzero(informative_pairs(evidence.curves))
     whole = np.asarray(evidence.curves.kept.similarity, np.float64)[rows, fill, -1:]
     return Measured(
         area_under(np.asarray(evidence.curves.removed.similarity)[rows, fill] / whole, 1.0), rows
     )
 
 
-def _above(evidence: Evidence, fill: int, node: str, kind: str) -> Measured:
+def _above_fill(evidence: Evidence, fill: int, node: str, kind: str) -> Measured:
     """(area under what is kept above the fill, all that there is above the fill) of each pair that
     has anything there."""
     sign = {"similarity": 1.0, "distance": -1.0}[node]
@@ -90,7 +94,7 @@ def _above(evidence: Evidence, fill: int, node: str, kind: str) -> Measured:
             :, 0
         ]
     )
-    rows = np.flatnonzero(live(evidence.curves) & ~(whole <= 0))
+    rows = np.flatnonzero(informative_pairs(evidence.curves) & ~(whole <= 0))
     kept, removed = (
         sign * np.asarray(getattr(curve, node), np.float64)[rows, fill]
         for curve in (evidence.curves.kept, evidence.curves.removed)
@@ -107,10 +111,10 @@ def ratio(statistics: Float[np.ndarray, "n 2"]) -> float:
     return float(first / second)
 
 
-def _least(evidence: Evidence, fill: int, node: str) -> Measured:
-    rows = np.flatnonzero(live(evidence.curves))
+def _least_area(evidence: Evidence, fill: int, node: str) -> Measured:
+    rows = np.flatnonzero(informative_pairs(evidence.curves))
     kept = jax.tree.map(lambda leaf: np.asarray(leaf)[rows, fill], evidence.curves.kept)
-    return Measured(least_area(keeps(kept, SHARE)[node]), rows)
+    return Measured(least_area(keeps_node(kept, LEAST_AREA_SHARE)[node]), rows)
 
 
 def _on_object(evidence: Evidence, share: float | None) -> Measured:
@@ -146,10 +150,10 @@ def _box(evidence: Evidence) -> Measured:
     return Measured(np.asarray(areas, np.float64), np.arange(len(areas)))
 
 
-def _other(evidence: Evidence, change: str) -> Measured:
+def _overlap_with_changed(evidence: Evidence, change: str) -> Measured:
     if change not in evidence.others:
         return Measured(np.zeros(0), np.zeros(0, int))
-    rows = np.flatnonzero(live(evidence.curves))
+    rows = np.flatnonzero(informative_pairs(evidence.curves))
     compared = _overlaps(
         jnp.asarray(evidence.saliency[rows]), jnp.asarray(evidence.others[change][rows])
     )
@@ -170,13 +174,13 @@ def _parts(evidence: Evidence, side: float, merge: bool = False) -> Measured:
     found = np.asarray(near), np.isfinite(places).all(axis=-1)
     if merge and evidence.part_names:
         found = (
-            parts_.sides_merged(found[0], evidence.part_names),
-            parts_.sides_merged(found[1], evidence.part_names),
+            parts_.merge_sides(found[0], evidence.part_names),
+            parts_.merge_sides(found[1], evidence.part_names),
         )
     return Measured(parts_.statistics(evidence.prototypes[rows], *found), rows)
 
 
-def _of_fill(number: int, fill: str) -> list[Metric]:
+def _metrics_of_fill(number: int, fill: str) -> list[Metric]:
     """The metrics that look at one fill."""
     found = []
     for kind, better, what in (("retention", "higher", "stays"), ("removal", "lower", "is gone")):
@@ -193,7 +197,7 @@ def _of_fill(number: int, fill: str) -> list[Metric]:
             )
             protocol, above = (
                 f"{node}-above-{fill}",
-                partial(_above, fill=number, node=node, kind=kind),
+                partial(_above_fill, fill=number, node=node, kind=kind),
             )
             found.append(
                 Metric(
@@ -217,7 +221,7 @@ def _of_fill(number: int, fill: str) -> list[Metric]:
             Metric(
                 "least_area",
                 f"{node}-{fill}",
-                partial(_least, fill=number, node=node),
+                partial(_least_area, fill=number, node=node),
                 "lower",
                 description=said,
             )
@@ -225,8 +229,8 @@ def _of_fill(number: int, fill: str) -> list[Metric]:
     return found
 
 
-_ALL = [
-    *(metric for number, fill in enumerate(FILLS) for metric in _of_fill(number, fill)),
+_all_metrics = [
+    *(metric for number, fill in enumerate(FILLS) for metric in _metrics_of_fill(number, fill)),
     *(
         Metric(
             "object_overlap",
@@ -238,7 +242,7 @@ _ALL = [
                 " is background."
             ),
         )
-        for share in OVERLAPS
+        for share in OVERLAP_SHARES
     ),
     Metric(
         "object_iou",
@@ -257,7 +261,7 @@ _ALL = [
     Metric(
         "stability",
         "noise",
-        partial(_other, change="noise"),
+        partial(_overlap_with_changed, change="noise"),
         "higher",
         description=(
             "IoU of the regions of 10 % with and without noise N(0, 0.2), cut at 0.25, on the"
@@ -268,7 +272,7 @@ _ALL = [
         Metric(
             "sanity",
             what,
-            partial(_other, change=what),
+            partial(_overlap_with_changed, change=what),
             "lower",
             description=(
                 f"IoU of the regions of 10 % with those of the network whose {said}; chance is .05."
@@ -282,7 +286,7 @@ _ALL = [
     Metric(
         "purity",
         "box-32",
-        partial(_parts, side=parts_.PURE, merge=True),
+        partial(_parts, side=parts_.PURITY_SIDE, merge=True),
         "higher",
         reduce=parts_.purity,
         description=(
@@ -293,7 +297,7 @@ _ALL = [
     Metric(
         "consistency",
         "box-72",
-        partial(_parts, side=parts_.CONSISTENT),
+        partial(_parts, side=parts_.CONSISTENCY_SIDE),
         "higher",
         reduce=parts_.consistency,
         description=(
@@ -302,5 +306,5 @@ _ALL = [
         ),
     ),
 ]
-METRICS: dict[str, Metric] = {metric.id: metric for metric in _ALL}
+METRICS: dict[str, Metric] = {metric.id: metric for metric in _all_metrics}
 """every measure by its id, `name:protocol`"""

@@ -24,13 +24,13 @@ from mdm_jax.errors import InputError
 from mdm_jax.prototypes.boxes import ranks
 from mdm_jax.types import AnyArray
 
-PURE = 32 / 224
+PURITY_SIDE = 32 / 224
 """side of the box for purity, as a share of the image's: 32 pixels of 224, "otherwise the bigger
 the patch, the higher the purity" (PIP-Net, Nauta et al. 2023)"""
-CONSISTENT = 72 / 224
+CONSISTENCY_SIDE = 72 / 224
 """side of the box for consistency (Huang et al., "Evaluation and improvement of interpretability
 ...", 2212.05946)"""
-OFTEN = 0.8
+CONSISTENCY_SHARE = 0.8
 """share of the images with a part from which a prototype is consistent"""
 
 
@@ -53,7 +53,7 @@ def near_peak(
     return (jnp.abs(jnp.asarray(parts) - peak(saliency)) <= reach).all(axis=-1)
 
 
-def sides_merged(found: Bool[AnyArray, "n p"], names: Sequence[str]) -> Bool[np.ndarray, "n q"]:
+def merge_sides(found: Bool[AnyArray, "n p"], names: Sequence[str]) -> Bool[np.ndarray, "n q"]:
     """What holds of "left X" or of "right X" for each X, in the order of the names; other parts as
     they are."""
     plain = [name.removeprefix("left ").removeprefix("right ") for name in names]
@@ -90,7 +90,7 @@ def statistics(
 def purity(rows: Float[np.ndarray, "n s"]) -> float:
     """Mean over prototypes of the presence of each one's best part, in [0, 1]. Raises InputError
     without pairs."""
-    images, near, _ = _of_prototypes(rows)
+    images, near, _ = _sum_by_prototype(rows)
     return float((near / images[:, None]).max(axis=1).mean())
 
 
@@ -100,11 +100,11 @@ def consistency(rows: Float[np.ndarray, "n s"]) -> float:
 
     Raises InputError without pairs.
     """
-    _, near, seen = _of_prototypes(rows)
-    return float(((near / np.maximum(seen, 1)).max(axis=1) >= OFTEN).mean())
+    _, near, seen = _sum_by_prototype(rows)
+    return float(((near / np.maximum(seen, 1)).max(axis=1) >= CONSISTENCY_SHARE).mean())
 
 
-def _of_prototypes(rows: Float[np.ndarray, "n s"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sum_by_prototype(rows: Float[np.ndarray, "n s"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each prototype that occurs the number of its images [j], and how often each part is near
     [j, p] and seen [j, p]."""
     if not len(rows):

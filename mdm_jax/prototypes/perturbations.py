@@ -20,24 +20,26 @@ from mdm_jax.models.xprotonet import XProtoNet
 from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.types import AnyArray, Image, Scalar
 
-DEVIATION, LIMIT = 0.2, 0.25
+NOISE_DEVIATION, NOISE_LIMIT = 0.2, 0.25
 """of the noise on the normalized image (Huang et al., 2212.05946)"""
-REGION = 0.1
+REGION_SHARE = 0.1
 """share of the image whose regions are compared"""
-WHAT = ("prototypes", "backbone")
+CHANGES = ("prototypes", "backbone")
 
 
-def noisy(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
+def add_noise(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
     """x + std * clip(N(0, 0.2), -0.25, 0.25), an image [h, w, c] kept in [0, 1]; `std` is the
     normalization's.
 
     Where the network normalizes by (x - mean) / std this is the noise of the stability score, but
     for what [0, 1] cuts off."""
-    drawn = jnp.clip(DEVIATION * jax.random.normal(key, image.shape), -LIMIT, LIMIT)
+    drawn = jnp.clip(
+        NOISE_DEVIATION * jax.random.normal(key, image.shape), -NOISE_LIMIT, NOISE_LIMIT
+    )
     return jnp.clip(image + jnp.asarray(std, jnp.float32) * drawn, 0.0, 1.0)
 
 
-def noisy_images(
+def add_noise_to_images(
     classifier: Any, images: Any, *, key: Any = 0, ids: Any = None
 ) -> Float[np.ndarray, "n h w c"]:
     """`noisy` of each image, drawn by its id; a network without preprocessing counts as normalized
@@ -46,12 +48,12 @@ def noisy_images(
     numbers = id_numbers(range(len(images)) if ids is None else ids)
     keys = jax.vmap(lambda number: jax.random.fold_in(as_key(key), number))(numbers)
     return np.asarray(
-        jax.vmap(lambda image, key: noisy(image, std, key=key))(jnp.asarray(images), keys)
+        jax.vmap(lambda image, key: add_noise(image, std, key=key))(jnp.asarray(images), keys)
     )
 
 
 def overlap(
-    a: Float[AnyArray, "h w"], b: Float[AnyArray, "h w"], share: Scalar = REGION
+    a: Float[AnyArray, "h w"], b: Float[AnyArray, "h w"], share: Scalar = REGION_SHARE
 ) -> Float[Array, ""]:
     """Intersection over union, in [0, 1], of the regions of equal area that two maps give."""
     first, second = top_share(a, share), top_share(b, share)
@@ -60,8 +62,8 @@ def overlap(
 
 def check_change(classifier: Any, what: str) -> None:
     """Raises InputError where `changed` cannot change `what`. Nothing is computed."""
-    if what not in WHAT:
-        raise unknown("change", what, WHAT)
+    if what not in CHANGES:
+        raise unknown("change", what, CHANGES)
     if not isinstance(classifier, Classifier):
         raise InputError(
             f"the {what} of a {type(classifier).__name__} cannot be changed: give a Classifier, see"
@@ -79,7 +81,7 @@ def check_change(classifier: Any, what: str) -> None:
         )
 
 
-def changed(classifier: Classifier, what: str, *, seed: int = 1) -> Classifier:
+def change_weights(classifier: Classifier, what: str, *, seed: int = 1) -> Classifier:
     """The classifier with its prototypes permuted, or its backbone's weights drawn anew.
 
     "prototypes": prototype j becomes another one, none stays; "backbone": fresh weights

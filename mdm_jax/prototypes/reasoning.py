@@ -50,7 +50,7 @@ class Reasoning(NamedTuple):
         return [int(prototype) for prototype in order[:count]]
 
 
-class Row(NamedTuple):
+class Contribution(NamedTuple):
     """A prototype's share in a logit."""
 
     prototype: int
@@ -60,14 +60,14 @@ class Row(NamedTuple):
     """similarity x weight"""
 
 
-class Sum(NamedTuple):
+class RoundedSum(NamedTuple):
     """A logit as it is written: rows, all other prototypes together, the bias, and what they add up
     to, all rounded.
 
     The rounding errors of the rows are in `others`, so that the numbers that a person reads add up.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Contribution, ...]
     others: float
     rest: int
     """how many prototypes are among the others"""
@@ -75,15 +75,17 @@ class Sum(NamedTuple):
     total: float
 
 
-def reason(
+def explain_decision(
     classifier: Classifier, image: Float[Any, "h w c"], target: int | None = None
 ) -> Reasoning:
     """Take the logit of one class apart, by default that of the network's first choice. Raises
-    InputError as `reason_all`."""
-    return reason_all(classifier, np.asarray(image)[None], None if target is None else [target])[0]
+    InputError as `explain_decisions`."""
+    return explain_decisions(
+        classifier, np.asarray(image)[None], None if target is None else [target]
+    )[0]
 
 
-def reason_all(
+def explain_decisions(
     classifier: Classifier,
     images: Float[Any, "n h w c"],
     targets: Sequence[int] | Int[np.ndarray, " n"] | None = None,
@@ -142,11 +144,11 @@ def last_layer(
     )
 
 
-def written(reasoning: Reasoning, count: int, places: int = 2) -> Sum:
+def round_sum(reasoning: Reasoning, count: int, places: int = 2) -> RoundedSum:
     """The logit as a sum to read: the first `count` prototypes, and all others together, rounded to
     `places`."""
     rows = tuple(
-        Row(
+        Contribution(
             prototype,
             *(
                 round(float(value), places)
@@ -161,7 +163,7 @@ def written(reasoning: Reasoning, count: int, places: int = 2) -> Sum:
     )
     total, bias = round(reasoning.logit, places), round(reasoning.bias, places)
     others = round(total - bias - sum(row.points for row in rows), places)
-    return Sum(rows, others + 0.0, len(reasoning.similarities) - len(rows), bias, total)
+    return RoundedSum(rows, others + 0.0, len(reasoning.similarities) - len(rows), bias, total)
 
 
 def _check_sum(one: Reasoning, classifier: Classifier) -> None:

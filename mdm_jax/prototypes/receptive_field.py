@@ -34,14 +34,14 @@ from mdm_jax.execution.chunked import map_over
 from mdm_jax.execution.interpreter import evaluate
 from mdm_jax.metrics.perturbed import chunk_for
 from mdm_jax.problem import Problem, begin, report
-from mdm_jax.prototypes.maps import named_map
+from mdm_jax.prototypes.maps import read_map
 from mdm_jax.types import AnyArray, Explanation, Image, Node, Predict, Status
 
 MAPS = "similarity_maps"
 """whose positions are looked at"""
 
 
-class Fields(NamedTuple):
+class ReceptiveFields(NamedTuple):
     """What each row and each column of the feature grid sees of the image: (first, last + 1) in
     pixels."""
 
@@ -69,7 +69,7 @@ class FieldConfig:
             )
 
 
-def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
+def find_fields(predict: Predict, shape: tuple[int, ...]) -> ReceptiveFields:
     """The receptive fields of a network's similarity maps for images of `shape` (h, w, c); a
     position sees rows x columns.
 
@@ -78,13 +78,13 @@ def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
     choose. A position that sees nothing has the span (0, 0). Raises InputError for a network
     without out["similarity_maps"], and outside `jit` where a position sees nothing."""
     height, width, _ = shape
-    program = jax.make_jaxpr(lambda image: named_map(predict, image, MAPS))(
+    program = jax.make_jaxpr(lambda image: read_map(predict, image, MAPS))(
         jax.ShapeDtypeStruct(shape, jnp.float32)
     )
 
     def lost(where: Array) -> Array:
         image = jnp.where(where[..., None], jnp.nan, jnp.full(shape, 0.5))
-        (maps,) = evaluate(program.jaxpr, program.consts, [image], KEEPING)
+        (maps,) = evaluate(program.jaxpr, program.consts, [image], NAN_KEEPING_RULES)
         return jnp.isnan(maps).any(axis=-1)
 
     def rows_that_see(row: Array) -> Array:
@@ -96,18 +96,16 @@ def fields(predict: Predict, shape: tuple[int, ...]) -> Fields:
         return lost(jnp.broadcast_to(jnp.arange(width) == column, (height, width))).any(axis=0)
 
     chunk = chunk_for(shape)
-    found = Fields(
+    found = ReceptiveFields(
         _spans(map_over(rows_that_see, jnp.arange(height), chunk)),
         _spans(map_over(columns_that_see, jnp.arange(width), chunk)),
     )
     return (
-        found
-        if any(isinstance(spans, jax.core.Tracer) for spans in found)
-        else checked_fields(found)
+        found if any(isinstance(spans, jax.core.Tracer) for spans in found) else check_fields(found)
     )
 
 
-def checked_fields(found: Fields) -> Fields:
+def check_fields(found: ReceptiveFields) -> ReceptiveFields:
     """The fields themselves. Raises InputError where a position sees nothing of the image."""
     if any((np.asarray(spans)[:, 1] == 0).any() for spans in found):
         raise InputError(
@@ -118,7 +116,7 @@ def checked_fields(found: Fields) -> Fields:
     return found
 
 
-def _nan_kept(primitive: Any) -> Callable[..., Array]:
+def _keep_nan(primitive: Any) -> Callable[..., Array]:
     def rule(*inputs: Any, **parameters: Any) -> Array:
         computed = primitive.bind(*inputs, **parameters)
         for each in inputs:
@@ -135,23 +133,23 @@ def _window_maximum(x: Any, **parameters: Any) -> Array:
     ) + 0.0 * jax.lax.reduce_window_sum_p.bind(x, **parameters)
 
 
-def _inlined(*arguments: Any, call_jaxpr: Any, **_: Any) -> list[Any]:
-    return evaluate(call_jaxpr.jaxpr, call_jaxpr.consts, arguments, KEEPING)
+def _inline(*arguments: Any, call_jaxpr: Any, **_: Any) -> list[Any]:
+    return evaluate(call_jaxpr.jaxpr, call_jaxpr.consts, arguments, NAN_KEEPING_RULES)
 
 
-def _inlined_remat(*arguments: Any, jaxpr: Any, **_: Any) -> list[Any]:
-    return evaluate(jaxpr, (), arguments, KEEPING)
+def _inline_remat(*arguments: Any, jaxpr: Any, **_: Any) -> list[Any]:
+    return evaluate(jaxpr, (), arguments, NAN_KEEPING_RULES)
 
 
-KEEPING: dict[Any, Callable[..., Any]] = {
+NAN_KEEPING_RULES: dict[Any, Callable[..., Any]] = {
     **{
-        primitive: _nan_kept(primitive)
+        primitive: _keep_nan(primitive)
         for primitive in (jax.lax.max_p, min_p, clamp_p, select_n_p, mul_p)
     },
     jax.lax.reduce_window_max_p: _window_maximum,
-    custom_jvp_call_p: _inlined,
-    custom_vjp_call_p: _inlined,
-    remat_p: _inlined_remat,
+    custom_jvp_call_p: _inline,
+    custom_vjp_call_p: _inline,
+    remat_p: _inline_remat,
 }
 """operations that must not lose a NaN: XLA's maximum on CPU, and so a ReLU, may
 (`xla_cpu_enable_fast_min_max`); a choice by x > 0 does, and XLA makes one of x * (x > 0)"""
@@ -165,7 +163,7 @@ def _spans(seen: Array) -> Int[Array, "g 2"]:
     return jnp.where(seen.any(axis=0)[:, None], spans, 0).astype(jnp.int32)
 
 
-def winner(
+def best_position(
     similarities: Float[Array, "gh gw m"], prototype: Int[Array, ""] | int
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """Row and column of the grid where prototype j is most similar, argmax_z s_j(z); of equals the
@@ -196,14 +194,14 @@ def _cell(at: Any, cells: int, pixels: int) -> tuple[Array, Array]:
 
 
 def field_box(
-    found: Fields, row: Int[Array, ""] | int, column: Int[Array, ""] | int
+    found: ReceptiveFields, row: Int[Array, ""] | int, column: Int[Array, ""] | int
 ) -> Int[Array, "4"]:
     """The box (x0, y0, x1, y1), ends exclusive, of all pixels that reach a position."""
     (top, bottom), (left, right) = jnp.asarray(found.rows)[row], jnp.asarray(found.columns)[column]
     return jnp.stack([left, top, right, bottom]).astype(jnp.int32)
 
 
-def inside(box: Int[Array, "4"], size: tuple[int, ...]) -> Float[Array, "h w"]:
+def box_mask(box: Int[Array, "4"], size: tuple[int, ...]) -> Float[Array, "h w"]:
     """1 for the pixels of a box (x0, y0, x1, y1), ends exclusive, 0 for the others."""
     y, x = jnp.arange(size[0])[:, None], jnp.arange(size[1])[None, :]
     return ((box[0] <= x) & (x < box[2]) & (box[1] <= y) & (y < box[3])).astype(jnp.float32)
@@ -229,13 +227,15 @@ def receptive_field(
     config = config or FieldConfig()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
-    row, column = winner(named_map(predict, image, MAPS), stated.target)
+    row, column = best_position(read_map(predict, image, MAPS), stated.target)
     found = (
-        fields(predict, image.shape) if config.rows is None else Fields(config.rows, config.columns)
+        find_fields(predict, image.shape)
+        if config.rows is None
+        else ReceptiveFields(config.rows, config.columns)
     )
     forwards = 1 if config.rows is not None else 1 + image.shape[0] + image.shape[1]
-    return _boxed(
-        predict, stated, inside(field_box(found, row, column), image.shape[:2]), node, forwards
+    return _explain_box(
+        predict, stated, box_mask(field_box(found, row, column), image.shape[:2]), node, forwards
     )
 
 
@@ -252,13 +252,13 @@ def cell(
     """S = 1 on the cell of the upsampled grid of prototype j = `target`'s best position, 0
     elsewhere; see `receptive_field`."""
     stated = begin(predict, image, target, node=node, key=key)
-    similarities = named_map(predict, image, MAPS)
-    row, column = winner(similarities, stated.target)
+    similarities = read_map(predict, image, MAPS)
+    row, column = best_position(similarities, stated.target)
     box = cell_box(row, column, similarities.shape[:2], image.shape[:2])
-    return _boxed(predict, stated, inside(box, image.shape[:2]), node, 1)
+    return _explain_box(predict, stated, box_mask(box, image.shape[:2]), node, 1)
 
 
-def _boxed(
+def _explain_box(
     predict: Predict, stated: Problem, region: Float[Array, "h w"], node: str | Node, forwards: int
 ) -> Explanation:
     """The explanation of a region of ones, which is not stretched: a box that is the whole image

@@ -32,7 +32,7 @@ from mdm_jax.storage.workspace import Columns, Shelf
 from mdm_jax.types import Explanation
 
 SETTINGS = "settings.json"
-NUMBERS = (
+DIAGNOSTICS = (
     "activation",
     "activation_masked",
     "activation_fill",
@@ -43,7 +43,7 @@ NUMBERS = (
 )
 """diagnostics that are kept of every pair, beside `box`, that around all above the map's 95th
 percentile (x0, y0, x1, y1), and those of `LEFT`"""
-LEFT = ("similarity", "retained", "blurred")
+SIMILARITIES = ("similarity", "retained", "blurred")
 """similarity of the whole image, whatever node the region is of; when only its strongest tenth is
 seen, and when nothing is, the rest being blurred"""
 
@@ -56,7 +56,7 @@ def check_folder(out: Path) -> None:
         raise InputError(f"{printable(out)} holds other files: choose a new folder with --out")
 
 
-class Kept:
+class RegionStore:
     """The regions that one way of finding them gave, by pair."""
 
     def __init__(
@@ -84,9 +84,11 @@ class Kept:
         """Keep the regions of some pairs, whole or not at all; `left`: their similarity, by name
         (`LEFT`)."""
         ids = [pair.key for pair in pairs]
-        numbers = {name: np.asarray(getattr(found.info, name)) for name in NUMBERS}
+        numbers = {name: np.asarray(getattr(found.info, name)) for name in DIAGNOSTICS}
         saliency = np.asarray(found.saliency, np.float16)
-        numbers |= {"box": np.asarray(_boxes(found.saliency))} | {name: left[name] for name in LEFT}
+        numbers |= {"box": np.asarray(_boxes(found.saliency))} | {
+            name: left[name] for name in SIMILARITIES
+        }
         self._note(self.shelf.add({"ids": np.asarray(ids), "saliency": saliency} | numbers), ids)
 
     def maps(self, pairs: Sequence[Pair]) -> Iterator[Float32[np.ndarray, "h w"] | None]:
@@ -103,7 +105,7 @@ class Kept:
 
     def numbers(self, pairs: Sequence[Pair]) -> Columns:
         """The diagnostics of pairs that are there, in their order, and which they are (`there`)."""
-        columns = self.shelf.columns("ids", "box", *LEFT, *NUMBERS)
+        columns = self.shelf.columns("ids", "box", *SIMILARITIES, *DIAGNOSTICS)
         place = {key: row for row, key in enumerate(columns.get("ids", np.empty(0, str)).tolist())}
         there = np.asarray([pair.key in place for pair in pairs], bool)
         rows = np.asarray([place[pair.key] for pair in pairs if pair.key in place], int)

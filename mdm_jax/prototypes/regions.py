@@ -35,8 +35,8 @@ from mdm_jax.execution.network import as_network
 from mdm_jax.methods import Method
 from mdm_jax.objectives import area, consistency
 from mdm_jax.prototypes import maps, receptive_field
-from mdm_jax.prototypes.maps import MapConfig, named_map
-from mdm_jax.prototypes.receptive_field import FieldConfig, winner
+from mdm_jax.prototypes.maps import MapConfig, read_map
+from mdm_jax.prototypes.receptive_field import FieldConfig, best_position
 from mdm_jax.types import Explanation, Image, Node, Predict
 
 NODE = "similarity"
@@ -93,11 +93,11 @@ def node_mdm_frozen(
             f"the node {node!r} has no value at a position of the map: choose from"
             f" {', '.join(FROZEN)}"
         )
-    similarities = named_map(predict, image, receptive_field.MAPS)
+    similarities = read_map(predict, image, receptive_field.MAPS)
     if target is None:
         target = jnp.argmax(similarities.max(axis=(0, 1)))
     prototype = jnp.asarray(target, jnp.int32)
-    row, column = winner(similarities, prototype)
+    row, column = best_position(similarities, prototype)
     place = jnp.ravel_multi_index((row, column, prototype), similarities.shape, mode="clip").astype(
         jnp.int32
     )
@@ -171,7 +171,7 @@ def default_node(region: str) -> str | Node:
     return methods.default_node(REGIONS[region]) if region in REGIONS else NODE
 
 
-def applicable(predict: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
+def applicable_regions(predict: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
     """The names of the regions that a network has for images of `shape` (h, w, c). Nothing is
     computed.
 
@@ -222,10 +222,10 @@ def config_for(region: str, predict: Any, shape: tuple[int, int, int]) -> Any:
     cannot be found."""
     if region == "receptive_field":
         found = jax.device_get(_fields(as_network(predict, shape)[0], shape))
-        return FieldConfig(*receptive_field.checked_fields(found))
+        return FieldConfig(*receptive_field.check_fields(found))
     if region == "grad_cam":
         return CAMConfig(layer=cam_layer(predict, shape))
     return None
 
 
-_fields = jax.jit(receptive_field.fields, static_argnums=1)
+_fields = jax.jit(receptive_field.find_fields, static_argnums=1)

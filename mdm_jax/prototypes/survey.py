@@ -23,21 +23,27 @@ from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes import regions
 from mdm_jax.prototypes.boxes import top_share
-from mdm_jax.prototypes.image_sets import TRAIN, Album, Item, Pair
-from mdm_jax.prototypes.reasoning import Reasoning, Sum, last_layer, reason_all, written
-from mdm_jax.prototypes.region_store import Kept
-from mdm_jax.prototypes.search import activations, find, prototype_classes
+from mdm_jax.prototypes.image_sets import TRAIN, ImageRef, ImageSets, Pair
+from mdm_jax.prototypes.reasoning import (
+    Reasoning,
+    RoundedSum,
+    explain_decisions,
+    last_layer,
+    round_sum,
+)
+from mdm_jax.prototypes.region_store import RegionStore
+from mdm_jax.prototypes.search import activations, find_regions, prototype_classes
 from mdm_jax.storage import workspace
 from mdm_jax.training.prototypes import projection
-from mdm_jax.training.prototypes.record import Pushed, Record
+from mdm_jax.training.prototypes.record import PushedPrototype, PushRecord
 
-CHUNK = 64
+PAIRS_PER_FILE = 64
 """pairs in a file: what is lost at most when a search is stopped"""
-KEPT_AREA = 0.1
+RETAINED_AREA = 0.1
 """share of an image by which every way of finding regions is judged"""
-EVEN = 16
+BATCH_MULTIPLE = 16
 """pairs are filled up to a multiple of this"""
-TOGETHER = 32
+IMAGES_AT_ONCE = 32
 """images that are held at a time"""
 
 
@@ -63,13 +69,13 @@ class Prototype(NamedTuple):
 class Decision(NamedTuple):
     """An image and why the network says what it says."""
 
-    item: Item
+    item: ImageRef
     id: str
     classes: tuple[int, ...] | None
     """the true classes by the network's numbers, one but in multi-label data; None where they are
     not known"""
     reasoning: Reasoning
-    sum: Sum
+    sum: RoundedSum
     """the logit as it is written"""
     multi_label: bool = False
     """whether each label is decided by its own score, so that no other is a rival"""
@@ -94,10 +100,10 @@ class Survey(NamedTuple):
     are drawn."""
 
     classifier: Classifier
-    album: Album
+    album: ImageSets
     prototypes: tuple[Prototype, ...]
     decisions: tuple[Decision, ...]
-    regions: dict[str, Kept]
+    regions: dict[str, RegionStore]
     """in the order in which they are shown; figures take the first"""
     notes: tuple[str, ...]
     """what is left out, a sentence each"""
@@ -105,7 +111,7 @@ class Survey(NamedTuple):
     @property
     def pairs(self) -> list[Pair]:
         """every pair that is shown, each once"""
-        return pairs_of(self.prototypes, self.decisions)
+        return all_pairs(self.prototypes, self.decisions)
 
     def similarities(self, pairs: Sequence[Pair]) -> list[float | None]:
         """The similarity of each pair in the whole image, kept beside its regions; None for a pair
@@ -120,7 +126,7 @@ class Survey(NamedTuple):
         return found
 
 
-def pairs_of(prototypes: Sequence[Prototype], decisions: Sequence[Decision]) -> list[Pair]:
+def all_pairs(prototypes: Sequence[Prototype], decisions: Sequence[Decision]) -> list[Pair]:
     """Every pair that is shown, each once: sources first, then decisions, then the nearest
     images."""
     sources = [each.source for each in prototypes if each.source is not None]
@@ -129,10 +135,10 @@ def pairs_of(prototypes: Sequence[Prototype], decisions: Sequence[Decision]) -> 
     return list(dict.fromkeys([*sources, *rows, *near]))
 
 
-def origins(
+def find_origins(
     classifier: Classifier,
-    album: Album,
-    record: Record | None,
+    album: ImageSets,
+    record: PushRecord | None,
     out: Path,
     *,
     count: int,
@@ -157,7 +163,7 @@ def origins(
     }
     if pushed is None:
         found = _nearest(classifier, album, out, 1, own=True, **how)
-        pushed = projection.pushed(
+        pushed = projection.push_records(
             found, album.sources[TRAIN], classes or (), classifier.class_names
         )
         notes.append(
@@ -169,14 +175,14 @@ def origins(
 
 
 def _prototype(
-    one: Pushed, classes: Any, kernel: np.ndarray, near: projection.Nearest | None
+    one: PushedPrototype, classes: Any, kernel: np.ndarray, near: projection.Nearest | None
 ) -> Prototype:
     j = one.prototype
-    source = None if one.item is None else Pair(Item(TRAIN, one.item), j)
+    source = None if one.item is None else Pair(ImageRef(TRAIN, one.item), j)
     class_index = None if classes is None else classes[j]
     weight = None if class_index is None else float(kernel[j, class_index])
     items = [] if near is None else [int(item) for item in near.items[j] if item >= 0]
-    nearest = tuple(Pair(Item(TRAIN, item), j) for item in items)
+    nearest = tuple(Pair(ImageRef(TRAIN, item), j) for item in items)
     return Prototype(
         j, class_index, weight, source, one.position, one.distance, nearest, one.reason
     )
@@ -184,7 +190,7 @@ def _prototype(
 
 def _nearest(
     classifier: Classifier,
-    album: Album,
+    album: ImageSets,
     out: Path,
     count: int,
     *,
@@ -203,7 +209,7 @@ def _nearest(
         if np.array_equal(columns.pop("asked"), asked) and str(columns.pop("made", "")) == made:
             return projection.Nearest(**columns, skipped=())
     with task(progress, "searching the training images", int(asked[1])) as done:
-        found = projection.nearest(
+        found = projection.find_nearest(
             classifier,
             source,
             k=count,
@@ -216,18 +222,25 @@ def _nearest(
     return found
 
 
-def decide(
-    classifier: Classifier, album: Album, items: Sequence[Item], *, rows: int, progress: Progress
+def survey_decisions(
+    classifier: Classifier,
+    album: ImageSets,
+    items: Sequence[ImageRef],
+    *,
+    rows: int,
+    progress: Progress,
 ) -> tuple[tuple[Decision, ...], list[str]]:
     """Why the network says what it says of each image, in `rows` rows; sentences about images that
     cannot be read."""
     notes: list[str] = []
     found = []
     with task(progress, "reasoning", len(items)) as done:
-        for start in range(0, len(items), TOGETHER):
-            part = list(album.readable(items[start : start + TOGETHER], notes))
+        for start in range(0, len(items), IMAGES_AT_ONCE):
+            part = list(album.readable(items[start : start + IMAGES_AT_ONCE], notes))
             reasons = (
-                reason_all(classifier, np.stack([seen.image for _, seen in part])) if part else []
+                explain_decisions(classifier, np.stack([seen.image for _, seen in part]))
+                if part
+                else []
             )
             for (item, seen), reasoning in zip(part, reasons):
                 found.append(
@@ -236,18 +249,18 @@ def decide(
                         seen.id,
                         seen.classes,
                         reasoning,
-                        written(reasoning, rows),
+                        round_sum(reasoning, rows),
                         seen.multi_label,
                     )
                 )
-            done(min(start + TOGETHER, len(items)))
+            done(min(start + IMAGES_AT_ONCE, len(items)))
     return tuple(found), notes
 
 
-def search(
+def search_regions(
     classifier: Classifier,
-    album: Album,
-    kept: dict[str, Kept],
+    album: ImageSets,
+    kept: dict[str, RegionStore],
     pairs: Sequence[Pair],
     *,
     configs: dict[str, Any],
@@ -269,8 +282,8 @@ def search(
             chosen = configs.get(name) or (
                 regions.config_for(name, classifier, album.shape) if missing else None
             )
-            for start in range(0, len(missing), CHUNK):
-                part = missing[start : start + CHUNK]
+            for start in range(0, len(missing), PAIRS_PER_FILE):
+                part = missing[start : start + PAIRS_PER_FILE]
                 items = dict.fromkeys(pair.item for pair in part)
                 images = {item: seen.image for item, seen in album.readable(list(items), notes)}
                 part = [pair for pair in part if pair.item in images]
@@ -280,7 +293,7 @@ def search(
                     np.stack([images[pair.item] for pair in part]),
                     np.asarray([pair.prototype for pair in part]),
                 )
-                found = find(
+                found = find_regions(
                     classifier,
                     stacked,
                     numbers,
@@ -292,7 +305,9 @@ def search(
                     on_progress=partial(_tell, done, finished),
                 )
                 kept[name].add(
-                    part, found[name], retained(classifier, stacked, found[name].saliency, numbers)
+                    part,
+                    found[name],
+                    measure_similarities(classifier, stacked, found[name].saliency, numbers),
                 )
                 finished += len(part)
     return finished, list(dict.fromkeys(notes))
@@ -302,7 +317,7 @@ def _tell(done: Callable[[int], None], before: int, _: str, count: int) -> None:
     done(before + count)
 
 
-def retained(
+def measure_similarities(
     classifier: Classifier,
     images: Float[np.ndarray, "n h w c"],
     maps: Float[np.ndarray, "n h w"],
@@ -312,8 +327,12 @@ def retained(
     its map stays and the rest is blurred (`retained`), and when everything is (`blurred`), which
     every map is to be compared with."""
     n = len(images)
-    rows = np.resize(np.arange(n), -(-n // EVEN) * EVEN)  # few shapes, so that little is compiled
-    through = [np.asarray(_through(images[rows], maps[rows], share)) for share in (KEPT_AREA, 0.0)]
+    rows = np.resize(
+        np.arange(n), -(-n // BATCH_MULTIPLE) * BATCH_MULTIPLE
+    )  # few shapes, so that little is compiled
+    through = [
+        np.asarray(_keep_region(images[rows], maps[rows], share)) for share in (RETAINED_AREA, 0.0)
+    ]
     similarities = activations(classifier, np.concatenate([images[rows], *through])).similarities
     of_pairs = similarities[np.arange(len(similarities)), np.tile(prototypes[rows], 3)].reshape(
         3, -1
@@ -323,7 +342,7 @@ def retained(
 
 @jax.jit
 @partial(jax.vmap, in_axes=(0, 0, None))
-def _through(
+def _keep_region(
     image: Float[Array, "h w c"], saliency: Float[Array, "h w"], share: Float[Array, ""]
 ) -> Float[Array, "h w c"]:
     stays = top_share(saliency, share)[..., None]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdm_jax.prototypes import regions
-from mdm_jax.prototypes.image_sets import Item, Pair
+from mdm_jax.prototypes.image_sets import ImageRef, Pair
 from mdm_jax.prototypes.survey import Decision, Prototype, Survey
 from mdm_jax.storage.atomic import write_whole
 from mdm_jax.types import Status
@@ -33,17 +33,19 @@ def write_tables(survey: Survey, out: Path) -> list[Path]:
     names = survey.classifier.class_names
     text = {
         "network": survey.classifier.name,
-        "prototypes": [_told(each, pair, names) for each in survey.prototypes],
-        "decisions": [_decided(each, names) for each in survey.decisions],
+        "prototypes": [_prototype_record(each, pair, names) for each in survey.prototypes],
+        "decisions": [_decision_record(each, names) for each in survey.decisions],
         "notes": survey.notes,
     }
     files = [out / "prototypes.json", out / "prototypes.parquet"]
     write_whole(files[0], lambda file: file.write(json.dumps(text, indent=1).encode()))
-    write_whole(files[1], lambda file: pq.write_table(_table(survey, ids), file))
+    write_whole(files[1], lambda file: pq.write_table(_region_table(survey, ids), file))
     return files
 
 
-def _told(each: Prototype, pair: Callable[[Pair], Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _prototype_record(
+    each: Prototype, pair: Callable[[Pair], Any], names: tuple[str, ...]
+) -> dict[str, Any]:
     return {
         "prototype": each.number,
         "class": each.class_index,
@@ -57,7 +59,7 @@ def _told(each: Prototype, pair: Callable[[Pair], Any], names: tuple[str, ...]) 
     }
 
 
-def _decided(each: Decision, names: tuple[str, ...]) -> dict[str, Any]:
+def _decision_record(each: Decision, names: tuple[str, ...]) -> dict[str, Any]:
     return {
         "item": each.item.number,
         "id": each.id,
@@ -71,7 +73,7 @@ def _decided(each: Decision, names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _table(survey: Survey, ids: dict[Item, str]) -> pa.Table:
+def _region_table(survey: Survey, ids: dict[ImageRef, str]) -> pa.Table:
     pairs, parts = survey.pairs, []
     for name, kept in survey.regions.items():
         numbers = kept.numbers(pairs)

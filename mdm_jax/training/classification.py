@@ -14,7 +14,7 @@ Labels = Int[Array, " b"] | Float[Array, "b classes"]
 """number of the class, or 1 for each class that an image has, else 0"""
 
 
-def classification(
+def classification_loss(
     logits: Float[Array, "b classes"],
     labels: Labels,
     valid: Bool[Array, " b"],
@@ -63,7 +63,7 @@ def binary_cross_entropy(
     )
 
 
-def right(logits: Float[Array, "b classes"], labels: Labels) -> Float[Array, " b"]:
+def hits(logits: Float[Array, "b classes"], labels: Labels) -> Float[Array, " b"]:
     """1 where the first choice is the label, else 0; of images with any number of classes the share
     of right answers."""
     if labels.ndim == 1:

@@ -25,7 +25,7 @@ from mdm_jax.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """A config with what it names."""
 
     config: TrainConfig
@@ -49,7 +49,7 @@ class Job:
         sizes: dict[str, Any] = {"channels": model.channels, "size": model.size}
         return build(model.architecture, num_classes=classes, rngs=rngs, **sizes, **self.arguments)
 
-    def with_prototypes(self, classes: Sequence[int]) -> Job:
+    def with_prototypes(self, classes: Sequence[int]) -> TrainingJob:
         """The job for a network with prototypes of these classes, as a pruning leaves them."""
         arguments = {
             name: value for name, value in self.arguments.items() if name != "prototypes_per_class"
@@ -67,8 +67,8 @@ class Job:
         """The stages, with every step of the training."""
         config = self.config
         if config.has_prototypes:
-            return stages.staged(config.prototypes, config.epochs, self.steps_per_epoch)
-        return stages.plain(config.epochs, self.steps_per_epoch)
+            return stages.prototype_timeline(config.prototypes, config.epochs, self.steps_per_epoch)
+        return stages.plain_timeline(config.epochs, self.steps_per_epoch)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -95,7 +95,7 @@ class Job:
         )
 
 
-def open_job(config: TrainConfig) -> Job:
+def open_job(config: TrainConfig) -> TrainingJob:
     """Open the data and see that the network can be built. Raises InputError where they cannot."""
     data, model = config.data, config.model
     where = (
@@ -131,7 +131,7 @@ def open_job(config: TrainConfig) -> Job:
             f"{data.source} has one class only, {name!r}: a network learns nothing from it",
             stacklevel=2,
         )
-    job = Job(config, source, held_out, preprocessing, model.arguments)
+    job = TrainingJob(config, source, held_out, preprocessing, model.arguments)
     try:
         images = jax.ShapeDtypeStruct((1, *model.size, model.channels), np.float32)
         jax.eval_shape(lambda images: job.construct()(images)[0], images)
@@ -146,7 +146,7 @@ def open_job(config: TrainConfig) -> Job:
     return job
 
 
-def first_network(job: Job) -> nnx.Module:
+def first_network(job: TrainingJob) -> nnx.Module:
     """The network that a training begins with: random weights, or those of
     `config.model.start_from`."""
     network, place = job.construct(), job.config.model.start_from

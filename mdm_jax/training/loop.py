@@ -21,23 +21,29 @@ from mdm_jax.progress import Interrupted, NullProgress, Progress, Stopped
 from mdm_jax.storage import checkpoints
 from mdm_jax.training import run_folder as run_folder
 from mdm_jax.training.config import TrainConfig
-from mdm_jax.training.job import Job, first_network, open_job
+from mdm_jax.training.job import TrainingJob, first_network, open_job
 from mdm_jax.training.prototypes import record as records
 from mdm_jax.training.prototypes import stages
-from mdm_jax.training.prototypes.record import Record
+from mdm_jax.training.prototypes.record import PushRecord
 from mdm_jax.training.prototypes.steps import prototype_program
-from mdm_jax.training.run_folder import Run
+from mdm_jax.training.run_folder import TrainingFolder
 from mdm_jax.training.stages import BATCHED, LAST_LAYER, PLAIN, PRUNE, PUSH, Stage
-from mdm_jax.training.steps import Program, State, filled, leaves, program
-from mdm_jax.training.validation import line, measured, sentence
+from mdm_jax.training.steps import (
+    TrainingProgram,
+    TrainingState,
+    classifier_program,
+    fill_tree,
+    leaves,
+)
+from mdm_jax.training.validation import describe_line, metrics_line, validate
 from mdm_jax.training.work import Work, counted
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """How a training ended."""
 
-    run: Run
+    run: TrainingFolder
     metrics: list[dict[str, Any]]
     """one line an epoch"""
     skipped: list[str]
@@ -46,7 +52,7 @@ class Trained:
     """the training had ended before, and nothing was done"""
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
+def train(config: TrainConfig, progress: Progress | None = None) -> TrainingResult:
     """Train as the config says in the folder `config.out`; begun before, it goes on from the last
     checkpoint.
 
@@ -55,8 +61,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     progress = progress or NullProgress()
     config.check()
     job = open_job(config)
-    with run_folder.opened(Path(config.out)) as run:
-        run_folder.begin(run, config, job.source, job.held_out)
+    with run_folder.open_training_folder(Path(config.out)) as run:
+        run_folder.begin_training(run, config, job.source, job.held_out)
         return _Training(job, run, progress).go()
 
 
@@ -64,11 +70,11 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
 class _Training:
     """The loop; what changes from step to step is here and in the `State`."""
 
-    job: Job
-    run: Run
+    job: TrainingJob
+    run: TrainingFolder
     progress: Progress
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    record: Record | None = None
+    record: PushRecord | None = None
     """of the last push"""
     skipped: dict[str, None] = field(default_factory=dict)
     """an ordered set of sentences: each image once"""
@@ -78,14 +84,14 @@ class _Training:
     """that the training took, over all processes"""
     clock: float = field(default_factory=time.perf_counter)
     """when `seconds` was last brought up to date"""
-    compiled: Program = field(init=False)
+    compiled: TrainingProgram = field(init=False)
 
-    def go(self) -> Trained:
+    def go(self) -> TrainingResult:
         checkpoint = checkpoints.restore(self.run.checkpoints)
         if (
             checkpoint is None and self.run.weights.exists()
         ):  # it ended, and its checkpoints were removed
-            return Trained(self.run, run_folder.metrics(self.run), [], was_done=True)
+            return TrainingResult(self.run, run_folder.read_metrics(self.run), [], was_done=True)
         state = self._begin() if checkpoint is None else self._resume(checkpoint)
         step, steps = int(state.step), self.job.steps
         if (
@@ -93,7 +99,7 @@ class _Training:
             and self._is_closed(step)
             and run_folder.is_finished(self.run, self.compiled.module(state))
         ):
-            return Trained(self.run, self.metrics, list(self.skipped), was_done=True)
+            return TrainingResult(self.run, self.metrics, list(self.skipped), was_done=True)
         if checkpoint is not None:
             self.progress.say(f"going on from step {step} of {steps}")
         run_folder.write_metrics(self.run, self.metrics)
@@ -102,24 +108,24 @@ class _Training:
             state = self._loop(state, step)
         finally:
             self.progress.end()
-        run_folder.finish(self.run, self.compiled.module(state))
-        return Trained(self.run, self.metrics, list(self.skipped), was_done=False)
+        run_folder.write_weights(self.run, self.compiled.module(state))
+        return TrainingResult(self.run, self.metrics, list(self.skipped), was_done=False)
 
-    def _begin(self) -> State:
+    def _begin(self) -> TrainingState:
         module = first_network(self.job)
-        self.compiled = _program(self.job, module)
+        self.compiled = _build_program(self.job, module)
         return self.compiled.initial(module)
 
-    def _resume(self, checkpoint: checkpoints.Checkpoint) -> State:
+    def _resume(self, checkpoint: checkpoints.Checkpoint) -> TrainingState:
         tree, notes = checkpoint.tree, checkpoint.notes
         try:
             if "record" in notes:
-                self.record = records.from_plain(notes["record"])
+                self.record = records.from_json(notes["record"])
                 self.job = replace(self.job, arguments=notes["arguments"])  # a pruning changes them
             module = weights.load(self.job.construct, tree["model"])
-            self.compiled = _program(self.job, module)
+            self.compiled = _build_program(self.job, module)
             state = self.compiled.initial(module)
-            rest = filled((state.optimizer, state.step, state.sums), tree["optimizer"])
+            rest = fill_tree((state.optimizer, state.step, state.sums), tree["optimizer"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"the checkpoint in {self.run.checkpoints} is of another training or version"
@@ -127,11 +133,11 @@ class _Training:
             ) from error
         self.saved, self.seconds = checkpoint.step, float(notes.get("seconds", 0.0))
         self.skipped = dict.fromkeys(map(str, notes.get("skipped", ())))
-        self.metrics = run_folder.metrics(self.run, until=checkpoint.step)
+        self.metrics = run_folder.read_metrics(self.run, until=checkpoint.step)
         self._tell()
-        return State(state.params, state.stats, *rest)
+        return TrainingState(state.params, state.stats, *rest)
 
-    def _loop(self, state: State, step: int) -> State:
+    def _loop(self, state: TrainingState, step: int) -> TrainingState:
         job, config = self.job, self.job.config
         loss, busy, images = None, 0.0, 0
         stage: Stage | None = None
@@ -180,7 +186,7 @@ class _Training:
                 images += work.images
             step += 1
 
-    def _enter(self, state: State, stage: Stage, step: int) -> Work:
+    def _enter(self, state: TrainingState, stage: Stage, step: int) -> Work:
         """What the stage does from step `step` on."""
         job, kind, compiled = self.job, stage.kind, self.compiled
         if kind != PLAIN:
@@ -195,7 +201,7 @@ class _Training:
                 job.config.data.batch,
             )
         if kind == LAST_LAYER:
-            given = stages.similarities(job, compiled, state, partial(self._passing, kind))
+            given = stages.training_similarities(job, compiled, state, partial(self._passing, kind))
             self.progress.describe(kind)
             return Work(lambda: given, counted(stage, step, compiled), 0)  # it sees no images
         change = {PUSH: stages.push, PRUNE: stages.prune}[kind]
@@ -203,7 +209,7 @@ class _Training:
             job, compiled, state, self.record, self.progress.say, partial(self._passing, kind)
         )
 
-        def take(_: State) -> tuple[State, None]:
+        def take(_: TrainingState) -> tuple[TrainingState, None]:
             self.job, self.compiled, self.record = changed.job, changed.compiled, changed.record
             return changed.state, None
 
@@ -215,7 +221,7 @@ class _Training:
         if self.progress.wants_stop():
             raise Interrupted
 
-    def _stopped(self, state: State, step: int, loss: jax.Array | None) -> Stopped:
+    def _stopped(self, state: TrainingState, step: int, loss: jax.Array | None) -> Stopped:
         """What to raise when asked to stop, with a checkpoint written."""
         self._save(state, step, loss)
         saved = (
@@ -225,13 +231,13 @@ class _Training:
         )
         return Stopped(f"stopped at step {step} of {self.job.steps}, {saved}")
 
-    def _close_pass(self, state: State, step: int, speed: float) -> bool:
+    def _close_pass(self, state: TrainingState, step: int, speed: float) -> bool:
         """Measure, and add a line to the metrics; False when asked to stop on the way."""
         job, data, stage = self.job, self.job.config.data, self.job.timeline.at(step - 1)
         if stage.kind not in (PUSH, PRUNE):
             self._check_any(state.sums, data.train)
         try:
-            found = measured(self.compiled, state, self._held_out())
+            found = validate(self.compiled, state, self._held_out())
         except Interrupted:
             return False
         self._check_any(found.sums, data.evaluate)
@@ -241,10 +247,10 @@ class _Training:
             "seconds": round(self.seconds, 1),
             "skipped": len(self.skipped),
         }
-        self.metrics.append(line(job, stage, step, state, found) | told)
+        self.metrics.append(metrics_line(job, stage, step, state, found) | told)
         run_folder.write_metrics(self.run, self.metrics)
         self.progress.say(
-            f"{sentence(job, self.metrics[-1])};"
+            f"{describe_line(job, self.metrics[-1])};"
             f" {f'{speed:.0f} images/s, ' if speed else ''}{self.seconds:.0f} s"
         )
         return True
@@ -256,7 +262,7 @@ class _Training:
                 raise Interrupted
             yield self._noted(batch)
 
-    def _save(self, state: State, step: int, loss: jax.Array | None) -> None:
+    def _save(self, state: TrainingState, step: int, loss: jax.Array | None) -> None:
         """Write a checkpoint, unless there is one of this step; never one that cannot be gone on
         from."""
         if step <= self.saved:
@@ -273,7 +279,7 @@ class _Training:
         self._tick()
         notes: dict[str, Any] = {"seconds": self.seconds, "skipped": list(self.skipped)}
         if self.record is not None:
-            notes |= {"record": records.plain(self.record), "arguments": self.job.arguments}
+            notes |= {"record": records.to_json(self.record), "arguments": self.job.arguments}
         checkpoints.save(self.run.checkpoints, step, tree, notes)
         self.saved = step
         self._tell()
@@ -283,7 +289,9 @@ class _Training:
         holds."""
         if self.record is not None:
             records.write(self.run.folder, self.record)
-            run_folder.describe(self.run, self.job.config, self.job.source, self.job.arguments)
+            run_folder.write_network_config(
+                self.run, self.job.config, self.job.source, self.job.arguments
+            )
 
     def _noted(self, batch: Batch) -> Batch:
         """The batch; says which of its images could not be read, each once."""
@@ -335,7 +343,7 @@ class _Training:
         return elapsed
 
 
-def _program(job: Job, module: Any) -> Program:
+def _build_program(job: TrainingJob, module: Any) -> TrainingProgram:
     if job.config.has_prototypes:
         return prototype_program(job.config, module, job.steps_per_epoch)
-    return program(job.config, module, job.steps, job.steps_per_epoch)
+    return classifier_program(job.config, module, job.steps, job.steps_per_epoch)

@@ -31,7 +31,7 @@ from mdm_jax.storage.atomic import check_writable, write_whole
 from mdm_jax.storage.differences import differences
 from mdm_jax.training.config import FREE, TrainConfig
 
-MEASURED = (
+METRIC_KEYS = (
     *("epoch", "step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"),
     *("learning_rate", "images_per_second", "seconds", "skipped"),
 )
@@ -40,7 +40,7 @@ has no loss in training"""
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingFolder:
     """The paths of a run."""
 
     folder: Path
@@ -67,7 +67,7 @@ class Run:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Run]:
+def open_training_folder(folder: Path) -> Iterator[TrainingFolder]:
     """The run in a folder, which is made, for this process alone.
 
     Raises InputError for a folder that cannot be written or that another process trains in.
@@ -76,7 +76,7 @@ def opened(folder: Path) -> Iterator[Run]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock", timeout=0):
-            yield Run(folder)
+            yield TrainingFolder(folder)
     except filelock.Timeout:
         raise InputError(
             f"another mdm train is at work in {folder}: wait for it, or choose another folder with"
@@ -88,7 +88,9 @@ def opened(folder: Path) -> Iterator[Run]:
         ) from error
 
 
-def begin(run: Run, config: TrainConfig, source: Source, held_out: Source) -> None:
+def begin_training(
+    run: TrainingFolder, config: TrainConfig, source: Source, held_out: Source
+) -> None:
     """Write down the training, or see that the one that was begun here is the same.
 
     Raises InputError with every difference, and for a folder that holds a network that was not
@@ -113,10 +115,12 @@ def begin(run: Run, config: TrainConfig, source: Source, held_out: Source) -> No
     if not (
         config.has_prototypes and begun and run.network.exists()
     ):  # pruned, it tells the prototypes that are left
-        describe(run, config, source, config.model.arguments)
+        write_network_config(run, config, source, config.model.arguments)
 
 
-def describe(run: Run, config: TrainConfig, source: Source, arguments: dict[str, Any]) -> None:
+def write_network_config(
+    run: TrainingFolder, config: TrainConfig, source: Source, arguments: dict[str, Any]
+) -> None:
     """Write config.json, which tells the network that `arguments` build."""
     model = config.model
     described = {
@@ -138,12 +142,14 @@ def describe(run: Run, config: TrainConfig, source: Source, arguments: dict[str,
     )
 
 
-def _check_same(run: Run, record: dict[str, Any], of_data: set[str]) -> None:
+def _check_same(run: TrainingFolder, record: dict[str, Any], of_data: set[str]) -> None:
     """Raises InputError when train.json differs from `record`, whose keys `of_data` say what the
     data are."""
     try:
         before = json.loads(run.settings.read_text())
-        before = {"checksum": record["checksum"]} | _completed(before)  # older trainings wrote less
+        before = {"checksum": record["checksum"]} | _with_defaults(
+            before
+        )  # older trainings wrote less
         changed = differences(before, record, free={*FREE, *of_data})
     except (ValueError, AttributeError, TypeError, OSError):
         raise InputError(f"{run.settings} is damaged: choose another folder with --out") from None
@@ -160,7 +166,7 @@ def _check_same(run: Run, record: dict[str, Any], of_data: set[str]) -> None:
         )
 
 
-def _completed(before: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(before: dict[str, Any]) -> dict[str, Any]:
     """A record with the defaults of settings that there were not when it was written."""
     defaults = json.loads(json.dumps(asdict(TrainConfig())))
     tables = {
@@ -171,7 +177,7 @@ def _completed(before: dict[str, Any]) -> dict[str, Any]:
     return defaults | before | tables
 
 
-def metrics(run: Run, until: int | None = None) -> list[dict[str, Any]]:
+def read_metrics(run: TrainingFolder, until: int | None = None) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl up to a step; what a crash or a person damaged is left out."""
     lines = []
     for text in (
@@ -182,19 +188,19 @@ def metrics(run: Run, until: int | None = None) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(line, dict) and all(
-            isinstance(line.get(key, ""), int | float | None) for key in MEASURED
+            isinstance(line.get(key, ""), int | float | None) for key in METRIC_KEYS
         ):
             lines.append(line)
     return [line for line in lines if until is None or line["step"] <= until]
 
 
-def write_metrics(run: Run, lines: list[dict[str, Any]]) -> None:
+def write_metrics(run: TrainingFolder, lines: list[dict[str, Any]]) -> None:
     """Write metrics.jsonl whole."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
     write_whole(run.metrics, lambda file: file.write(text.encode()))
 
 
-def finish(run: Run, module: nnx.Module) -> None:
+def write_weights(run: TrainingFolder, module: nnx.Module) -> None:
     """Write the weights, whole or not at all."""
     content = safetensors.numpy.save(weights.entries(module))
     try:
@@ -207,7 +213,7 @@ def finish(run: Run, module: nnx.Module) -> None:
         ) from error
 
 
-def is_finished(run: Run, module: nnx.Module) -> bool:
+def is_finished(run: TrainingFolder, module: nnx.Module) -> bool:
     """Whether the weights lie in the folder, and are those of the module to the bit."""
     try:
         stored = weights.read(run.weights)

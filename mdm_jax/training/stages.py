@@ -67,12 +67,12 @@ class Timeline(NamedTuple):
         return step > 0 and (step - (stage := self.at(step - 1)).start) % stage.period == 0
 
 
-def plain(epochs: int, steps_per_epoch: int) -> Timeline:
+def plain_timeline(epochs: int, steps_per_epoch: int) -> Timeline:
     """The one stage of a plain classifier."""
     return Timeline((Stage(PLAIN, 0, epochs * steps_per_epoch, 0, steps_per_epoch),))
 
 
-def staged(config: PrototypeConfig, epochs: int, steps_per_epoch: int) -> Timeline:
+def prototype_timeline(config: PrototypeConfig, epochs: int, steps_per_epoch: int) -> Timeline:
     """The stages of a prototype network: `epochs` passes over augmented images and what comes
     between and after them."""
     stages: list[Stage] = []
@@ -83,7 +83,7 @@ def staged(config: PrototypeConfig, epochs: int, steps_per_epoch: int) -> Timeli
             stages.append(Stage(kind, start, start + steps, done, period))
 
     done = 0
-    for push in pushes(config, epochs):
+    for push in push_passes(config, epochs):
         for kind, until in ((WARM, min(push, config.warm)), (JOINT, push)):
             if until > done:
                 add(kind, (until - done) * steps_per_epoch, steps_per_epoch)
@@ -96,7 +96,7 @@ def staged(config: PrototypeConfig, epochs: int, steps_per_epoch: int) -> Timeli
     return Timeline(tuple(stages))
 
 
-def pushes(config: PrototypeConfig, epochs: int) -> Sequence[int]:
+def push_passes(config: PrototypeConfig, epochs: int) -> Sequence[int]:
     """Passes after which there is a push: every so many, and always the last."""
     regular = range(config.push_from, epochs, config.push_every)
     return [*regular, epochs]

@@ -13,11 +13,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from mdm_jax.training.classification import Labels, classification, right
+from mdm_jax.training.classification import Labels, classification_loss, hits
 from mdm_jax.training.config import OptimizerConfig, TrainConfig
 from mdm_jax.training.stages import PLAIN
 
-WITHOUT_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token")
+NO_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token")
 """parameters that do not decay whatever their rank; those of rank one (biases, scales of norms)
 never do"""
 
@@ -33,7 +33,7 @@ class Sums(NamedTuple):
         return Sums(*(a + b for a, b in zip(self, other)))
 
 
-class State(NamedTuple):
+class TrainingState(NamedTuple):
     """Everything that a step changes, and so all that a checkpoint holds."""
 
     params: Any
@@ -45,23 +45,25 @@ class State(NamedTuple):
     sums: Sums
 
 
-class Program(NamedTuple):
+class TrainingProgram(NamedTuple):
     """The compiled steps, and what builds and takes apart the network."""
 
-    initial: Callable[[nnx.Module], State]
-    module: Callable[[State], nnx.Module]
-    train: Callable[..., tuple[State, Float[Array, ""]]]
+    initial: Callable[[nnx.Module], TrainingState]
+    module: Callable[[TrainingState], nnx.Module]
+    train: Callable[..., tuple[TrainingState, Float[Array, ""]]]
     """(state, images, labels, valid) -> (state, loss); the state that goes in is consumed; the
     joint stage's, where there are several"""
     evaluate: Callable[..., Sums]
     """(state, images, labels, valid) -> sums"""
     measure: Callable[..., tuple[Sums, Float[Array, "b classes"]]]
     """as `evaluate`, and the logits"""
-    stages: dict[str, Callable[..., tuple[State, Float[Array, ""]]]]
+    stages: dict[str, Callable[..., tuple[TrainingState, Float[Array, ""]]]]
     """what `train` is in each kind of stage"""
 
 
-def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch: int) -> Program:
+def classifier_program(
+    config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch: int
+) -> TrainingProgram:
     """The steps of a training of `steps` steps for networks of the structure of `module`.
 
     Images are [b, h, w, c] in [0, 1], normalized inside; `valid` [b] says which of them count.
@@ -72,13 +74,13 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
         module, deterministic=True, use_running_average=True, raise_if_not_found=False
     )
     inference_graphdef, *_ = split(inference, nnx.Param, nnx.BatchStat, ...)
-    transformation = optimizer(config.optimizer, steps)
+    transformation = build_optimizer(config.optimizer, steps)
     dtype = jnp.dtype(config.dtype)
 
-    def initial(module: nnx.Module) -> State:
+    def initial(module: nnx.Module) -> TrainingState:
         _, params, stats, _ = split(module, nnx.Param, nnx.BatchStat, ...)
         zero = jnp.zeros(())
-        state = State(
+        state = TrainingState(
             params,
             stats,
             transformation.init(params),
@@ -90,7 +92,7 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
         )  # a buffer of its own for each leaf, since a step consumes them
 
     def forward(graphdef: Any, params: Any, stats: Any, images: Array) -> tuple[Array, Any]:
-        network = nnx.merge(graphdef, cast(params, dtype), stats, rest, copy=True)
+        network = nnx.merge(graphdef, cast_params(params, dtype), stats, rest, copy=True)
         mean, std = (
             jnp.asarray(values, jnp.float32) for values in (config.model.mean, config.model.std)
         )
@@ -100,10 +102,12 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
     # A network that is merged inside a compiled function changes its statistics there only: they
     # must be returned.
     @partial(jax.jit, donate_argnums=0)
-    def train(state: State, images: Array, labels: Array, valid: Array) -> tuple[State, Array]:
+    def train(
+        state: TrainingState, images: Array, labels: Array, valid: Array
+    ) -> tuple[TrainingState, Array]:
         def objective(params: Any) -> tuple[Array, Any]:
             logits, stats = forward(graphdef, params, state.stats, images)
-            losses = classification(
+            losses = classification_loss(
                 logits, labels, valid, smoothing=config.optimizer.label_smoothing
             )
             return mean_over(losses, valid), (logits, losses, stats)
@@ -116,26 +120,32 @@ def program(config: TrainConfig, module: nnx.Module, steps: int, steps_per_epoch
         starts = state.step % steps_per_epoch == 0
         before = jax.tree.map(lambda total: jnp.where(starts, 0.0, total), state.sums)
         return (
-            State(
-                params, stats, moments, state.step + 1, before + sums(logits, losses, labels, valid)
+            TrainingState(
+                params,
+                stats,
+                moments,
+                state.step + 1,
+                before + batch_sums(logits, losses, labels, valid),
             ),
             loss,
         )
 
     @jax.jit
-    def measure(state: State, images: Array, labels: Array, valid: Array) -> tuple[Sums, Array]:
+    def measure(
+        state: TrainingState, images: Array, labels: Array, valid: Array
+    ) -> tuple[Sums, Array]:
         logits, _ = forward(inference_graphdef, state.params, state.stats, images)
-        return sums(logits, classification(logits, labels, valid), labels, valid), logits
+        return batch_sums(logits, classification_loss(logits, labels, valid), labels, valid), logits
 
-    def whole(state: State) -> nnx.Module:
+    def whole(state: TrainingState) -> nnx.Module:
         return nnx.merge(graphdef, state.params, state.stats, rest)
 
-    return Program(
+    return TrainingProgram(
         initial, whole, train, lambda *given: measure(*given)[0], measure, {PLAIN: train}
     )
 
 
-def schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
+def learning_rate_schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
     """Learning rate of each step 0 .. steps - 1: a linear rise, never zero, then a cosine that
     reaches zero at `steps`."""
     warmup = round(config.warmup * steps)
@@ -146,17 +156,17 @@ def schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
     return optax.join_schedules([rise, cosine], [warmup])
 
 
-def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """AdamW, or SGD with Nesterov momentum; gradients clipped before either, decay for the
     parameters that `decays` names.
 
     The decay of AdamW is decoupled; that of SGD is L2, part of the gradient that the momentum
     gathers."""
-    rate = schedule(config, steps)
+    rate = learning_rate_schedule(config, steps)
     if config.name == "adamw":
-        moves = [optax.adamw(rate, weight_decay=config.weight_decay, mask=decays)]
+        moves = [optax.adamw(rate, weight_decay=config.weight_decay, mask=decay_mask)]
     else:
-        decay = optax.add_decayed_weights(config.weight_decay, decays)
+        decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
         moves = [
             decay,
             optax.sgd(rate, momentum=config.momentum or None, nesterov=config.momentum > 0),
@@ -165,13 +175,13 @@ def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformati
     return optax.chain(*clip, *moves)
 
 
-def decays(params: Any) -> Any:
+def decay_mask(params: Any) -> Any:
     """Which parameters decay: those of rank two and more that are not embeddings of positions or
     tokens."""
 
     def decay(path: tuple[Any, ...], leaf: Any) -> bool:
         names = {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}
-        return leaf.ndim > 1 and names.isdisjoint(WITHOUT_DECAY)
+        return leaf.ndim > 1 and names.isdisjoint(NO_DECAY)
 
     return jax.tree_util.tree_map_with_path(decay, params)
 
@@ -181,16 +191,16 @@ def mean_over(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Float[Arr
     return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
-def sums(
+def batch_sums(
     logits: Float[Array, "b k"],
     losses: Float[Array, " b"],
     labels: Labels,
     valid: Bool[Array, " b"],
 ) -> Sums:
     """Loss, hits and number of the valid items."""
-    hits = right(logits, labels)
+    correct = hits(logits, labels)
     return Sums(
-        *(jnp.sum(jnp.where(valid, each, 0.0)) for each in (losses, hits, jnp.ones_like(losses)))
+        *(jnp.sum(jnp.where(valid, each, 0.0)) for each in (losses, correct, jnp.ones_like(losses)))
     )
 
 
@@ -199,7 +209,7 @@ def leaves(tree: Any) -> dict[str, Any]:
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def filled(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
+def fill_tree(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     """A tree of the structure of `tree` with what `leaves` gave of another. Raises KeyError for a
     missing array."""
     return jax.tree_util.tree_map_with_path(
@@ -211,6 +221,6 @@ def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def cast(params: Any, dtype: Any) -> Any:
+def cast_params(params: Any, dtype: Any) -> Any:
     """Parameters in the number format that a network computes in."""
     return params if dtype == jnp.float32 else jax.tree.map(lambda leaf: leaf.astype(dtype), params)

@@ -10,14 +10,14 @@ import numpy as np
 
 from mdm_jax.data.loader import Batch
 from mdm_jax.training.classification import mean_auc
-from mdm_jax.training.job import Job
-from mdm_jax.training.prototypes.losses import OF_MAPS
-from mdm_jax.training.prototypes.steps import shown_rate
+from mdm_jax.training.job import TrainingJob
+from mdm_jax.training.prototypes.losses import MAP_TERMS
+from mdm_jax.training.prototypes.steps import highest_rate
 from mdm_jax.training.stages import LAST_LAYER, PRUNE, PUSH, Stage
-from mdm_jax.training.steps import Program, State, Sums, schedule
+from mdm_jax.training.steps import Sums, TrainingProgram, TrainingState, learning_rate_schedule
 
 
-class Measured(NamedTuple):
+class Validation(NamedTuple):
     """Sums over held-out images."""
 
     sums: Sums
@@ -26,7 +26,9 @@ class Measured(NamedTuple):
     class each"""
 
 
-def measured(compiled: Program, state: State, batches: Iterable[Batch]) -> Measured:
+def validate(
+    compiled: TrainingProgram, state: TrainingState, batches: Iterable[Batch]
+) -> Validation:
     """The network of a state on batches of held-out images, at least one."""
     totals, answers = [], []
     for batch in batches:
@@ -37,10 +39,12 @@ def measured(compiled: Program, state: State, batches: Iterable[Batch]) -> Measu
     total = totals[0]
     for each in totals[1:]:
         total += each
-    return Measured(total, mean_auc(*map(np.concatenate, zip(*answers))) if answers else None)
+    return Validation(total, mean_auc(*map(np.concatenate, zip(*answers))) if answers else None)
 
 
-def line(job: Job, stage: Stage, step: int, state: State, found: Measured) -> dict[str, Any]:
+def metrics_line(
+    job: TrainingJob, stage: Stage, step: int, state: TrainingState, found: Validation
+) -> dict[str, Any]:
     """What the stage has learned after `step` steps; a push and a pruning learn nothing, and so
     have no training loss.
 
@@ -50,14 +54,14 @@ def line(job: Job, stage: Stage, step: int, state: State, found: Measured) -> di
     sums: Any = state.sums
 
     def train(total: jax.Array, name: str = "") -> float | None:
-        absent = stage.kind == LAST_LAYER and name in OF_MAPS
+        absent = stage.kind == LAST_LAYER and name in MAP_TERMS
         return mean(total, sums.items) if learned and not absent else None
 
     plain = not config.has_prototypes
     rate = (
-        float(schedule(config.optimizer, job.steps)(step - 1))
+        float(learning_rate_schedule(config.optimizer, job.steps)(step - 1))
         if plain
-        else shown_rate(config.prototypes, stage, step - 1)
+        else highest_rate(config.prototypes, stage, step - 1)
     )
     return (
         {"epoch": stage.passes_after(step)}
@@ -77,7 +81,7 @@ def line(job: Job, stage: Stage, step: int, state: State, found: Measured) -> di
     )
 
 
-def sentence(job: Job, line: dict[str, Any]) -> str:
+def describe_line(job: TrainingJob, line: dict[str, Any]) -> str:
     """A line as a person reads it."""
     stage = f"{line['stage']}, " if "stage" in line else ""
     auc = f", AUC {line['eval_auc']:.3f}" if "eval_auc" in line else ""

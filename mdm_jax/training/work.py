@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.training.stages import PLAIN, Stage
-from mdm_jax.training.steps import Program, State
+from mdm_jax.training.steps import TrainingProgram, TrainingState
 
 
 class Work(NamedTuple):
@@ -18,20 +18,20 @@ class Work(NamedTuple):
 
     fetch: Callable[[], tuple[Any, ...]]
     """what a step takes beside the state; may be interrupted"""
-    act: Callable[..., tuple[State, jax.Array | None]]
+    act: Callable[..., tuple[TrainingState, jax.Array | None]]
     """(state, *what was fetched) -> (state, loss); the state that goes in is consumed"""
     images: int
     """that a step takes"""
 
 
-def counted(stage: Stage, step: int, compiled: Program) -> Callable[..., Any]:
+def counted(stage: Stage, step: int, compiled: TrainingProgram) -> Callable[..., Any]:
     """The steps of a stage from number `step` on, which count their items from zero at the
     beginning of each pass."""
     numbers, act = itertools.count(step), compiled.stages[stage.kind]
     if stage.kind == PLAIN:  # counts by itself
         return act
 
-    def begun(state: State, *given: Any) -> Any:
+    def begun(state: TrainingState, *given: Any) -> Any:
         if (next(numbers) - stage.start) % stage.period == 0:
             state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
         return act(state, *given)

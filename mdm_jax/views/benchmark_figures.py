@@ -17,7 +17,7 @@ from mdm_jax.evaluation.benchmark import Results, maps_of
 from mdm_jax.evaluation.formatting import ARROWS, MARKS, format_interval, format_number
 from mdm_jax.evaluation.table_text import COST_HEADS, format_cost
 from mdm_jax.evaluation.tables import Cell, Row, Table
-from mdm_jax.views.explanation_figures import TRUTH, label, overlay
+from mdm_jax.views.explanation_figures import TRUTH, label_row, overlay
 
 REFERENCE, OTHERS = "#c2185b", "#37609c"
 BEST, NEAR = "#bfe3c5", "#e6f4e8"
@@ -142,11 +142,13 @@ def quality_against_cost(table: Table, model: str) -> Figure:
         costs = [cost for _, cost, *_ in points]
         if len(set(costs)) == 1:  # of one value a logarithmic axis finds limits that may be equal
             ax.set_xlim(costs[0] / 3, costs[0] * 3)
-        _named(ax, points, table.reference)
+        _annotate_points(ax, points, table.reference)
     return figure
 
 
-def _named(ax: Axes, points: Sequence[tuple[str, float, float, object]], reference: str) -> None:
+def _annotate_points(
+    ax: Axes, points: Sequence[tuple[str, float, float, object]], reference: str
+) -> None:
     """A name at each point, moved up or down where it would lie on another."""
     if not points:
         return
@@ -215,14 +217,14 @@ def map_grid(
             ax.axis("off")
         image = np.broadcast_to(item.framed.image, (height, width, 3))
         axes[row, 0].imshow(image)
-        _outline(axes[row, 0], item.framed)
+        _draw_object(axes[row, 0], item.framed)
         said = "right" if item.label == item.prediction else "wrong" if item.label >= 0 else ""
         if scores is not None:
             said += f", {scores[places[row]]:.2f}"
-        label(axes[row, 0], said)
+        label_row(axes[row, 0], said)
         for ax, found in zip(axes[row, 1:], maps.values()):
             ax.imshow(overlay(image, found[row]))
-            _outline(ax, item.framed)
+            _draw_object(ax, item.framed)
     for ax, name in zip(axes[0], ["image", *maps]):
         ax.set_title("\n".join(name.split(":", 1)).replace(",", ",\n"), fontsize=6.5)
     return figure
@@ -242,7 +244,7 @@ def _scores(results: Results, model: str, method: str, metric: str) -> np.ndarra
     return None
 
 
-def _outline(ax: Axes, framed: PreparedExample) -> None:
+def _draw_object(ax: Axes, framed: PreparedExample) -> None:
     """The mask's contour, or the boxes where these are what is known."""
     mask, boxes = framed.mask, framed.boxes
     if boxes is not None and (

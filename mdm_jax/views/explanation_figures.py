@@ -73,7 +73,7 @@ def demo_sheet(
         middle.imshow(overlay(example.image, saliency))
         middle.contour(example.mask, levels=[0.5], colors=TRUTH, linewidths=0.7)
         middle.set_title(f"{100 * energies[i]:.0f} % on the digit", fontsize=6.5, pad=2)
-        bottom.imshow(through(example.image, saliency))
+        bottom.imshow(masked_view(example.image, saliency))
         bottom.set_title(
             f"area {100 * float(info.kept_area[i]):.0f} %, p ="
             f" {float(info.activation_masked[i]):.2f}",
@@ -81,7 +81,7 @@ def demo_sheet(
             pad=2,
         )
     for row in range(bands * 3):
-        label(axes[row, 0], rows[row % 3])
+        label_row(axes[row, 0], rows[row % 3])
     return figure
 
 
@@ -91,10 +91,12 @@ def masks_sheet(image: Float[np.ndarray, "h w c"], explanation: Explanation, tit
     vectors = explanation.mask_vectors
     image = np.broadcast_to(image, (*image.shape[:2], 3))
     panels = [("image", image)]
-    panels += [(f"mask {v.shape[0]}x{v.shape[1]}", rendered(v, image.shape[:2])) for v in vectors]
+    panels += [
+        (f"mask {v.shape[0]}x{v.shape[1]}", render_mask(v, image.shape[:2])) for v in vectors
+    ]
     panels += [
         ("saliency", overlay(image, explanation.saliency)),
-        ("kept", through(image, explanation.saliency)),
+        ("kept", masked_view(image, explanation.saliency)),
     ]
     ratio = image.shape[0] / image.shape[1]
     figure = Figure(figsize=(1.9 * len(panels), 1.9 * ratio + 0.65), dpi=160, layout="constrained")
@@ -106,7 +108,9 @@ def masks_sheet(image: Float[np.ndarray, "h w c"], explanation: Explanation, tit
     return figure
 
 
-def through(image: Float[np.ndarray, "h w c"], saliency: Float[np.ndarray, "h w"]) -> np.ndarray:
+def masked_view(
+    image: Float[np.ndarray, "h w c"], saliency: Float[np.ndarray, "h w"]
+) -> np.ndarray:
     """The image seen through its saliency map, white where nothing is kept."""
     return to_uint8(saliency[..., None] * image + (1 - saliency[..., None]))
 
@@ -129,16 +133,16 @@ def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -
         grid = figure.subplots(
             1, 3 + len(trace.mask_vectors), width_ratios=[1] * (2 + len(trace.mask_vectors)) + [1.6]
         )
-        maps = [rendered(v[step], shape) for v in trace.mask_vectors]
+        maps = [render_mask(v[step], shape) for v in trace.mask_vectors]
         stacked = np.average(maps, axis=0, weights=stack_weights)
         panels = [(f"{v.shape[1]}x{v.shape[2]}", each) for v, each in zip(trace.mask_vectors, maps)]
-        panels = [("image", example.image), *panels, ("kept", through(example.image, stacked))]
+        panels = [("image", example.image), *panels, ("kept", masked_view(example.image, stacked))]
         for ax, (name, panel) in zip(grid, panels):
             ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
             ax.set_title(name, fontsize=8)
             ax.axis("off")
         for name, values in terms.items():
-            grid[-1].plot(np.arange(step + 1), values[: step + 1], label=name, lw=1.6)
+            grid[-1].plot(np.arange(step + 1), values[: step + 1], label_row=name, lw=1.6)
         grid[-1].set(xlim=(0, max(1, steps - 1)), ylim=(0, 1.05))
         grid[-1].set_title(f"step {step + 1} of {steps}", fontsize=8)
         grid[-1].legend(fontsize=7, loc="upper right", frameon=False)
@@ -178,12 +182,12 @@ def save_animation(figures: Iterator[Figure], path: Path, milliseconds: int = 18
     )
 
 
-def rendered(vector: Any, shape: tuple[int, int]) -> np.ndarray:
+def render_mask(vector: Any, shape: tuple[int, int]) -> np.ndarray:
     """A mask vector at image size, as a picture."""
     return np.asarray(masks.render(jnp.asarray(vector), shape))
 
 
-def label(ax: Axes, text: str) -> None:
+def label_row(ax: Axes, text: str) -> None:
     """A row label left of an axis whose frame is off."""
     ax.text(
         -0.06, 0.5, text, rotation=90, ha="right", va="center", transform=ax.transAxes, fontsize=8

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from mdm_jax.views.pages.pictures import colors as rgb
+from mdm_jax.views.pages.pictures import to_rgb as rgb
 
 SMOOTH = 1 / 40
 """of a map's longer side: by so much its border is smoothed, so that it can be followed by eye"""
@@ -17,12 +17,12 @@ DIM = 0.45
 """how far what lies outside a region is taken towards gray"""
 
 
-def outline(
+def draw_outline(
     ax: Axes, saliency: Float[np.ndarray, "h w"], share: float, color: str, shape: tuple[int, int]
 ) -> None:
     """The border of the most salient `share` of an image (height, width), with a dark edge that
     shows on any ground."""
-    saliency = smoothed(saliency)
+    saliency = smooth(saliency)
     level = threshold(saliency, share)
     if level is None:
         return
@@ -37,7 +37,7 @@ def outline(
     drawn.set_path_effects([withStroke(linewidth=3.6, foreground="#101010")])
 
 
-def smoothed(saliency: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+def smooth(saliency: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     """A map blurred a little (`SMOOTH`); one of two values, a box, stays as it is."""
     saliency = np.asarray(saliency, np.float32)
     sigma = SMOOTH * max(saliency.shape)
@@ -63,19 +63,19 @@ def threshold(saliency: Float[np.ndarray, "h w"], share: float) -> float | None:
     )
 
 
-def dimmed(
+def dim_outside(
     picture: Float[np.ndarray, "h w c"], region: Float[np.ndarray, "h w"], share: float
 ) -> Float[np.ndarray, "h w 3"]:
     """The picture with what lies outside the region taken towards gray."""
     picture = rgb(picture)
-    inside = _inside(region, share)
+    inside = _region_mask(region, share)
     if inside is None or region.shape != picture.shape[:2]:
         return picture
     gray = 0.55 * picture.mean(axis=-1, keepdims=True) + 0.25
     return np.where(inside[..., None], picture, (1 - DIM) * picture + DIM * gray)
 
 
-def _inside(region: Float[np.ndarray, "h w"], share: float) -> Bool[np.ndarray, "h w"] | None:
-    region = smoothed(region)
+def _region_mask(region: Float[np.ndarray, "h w"], share: float) -> Bool[np.ndarray, "h w"] | None:
+    region = smooth(region)
     level = threshold(region, share)
     return None if level is None else region > level

@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm_jax.prototypes.reasoning import Row, Sum
-from mdm_jax.views.outline import dimmed, outline
-from mdm_jax.views.pages.pictures import colors as rgb
+from mdm_jax.prototypes.reasoning import Contribution, RoundedSum
+from mdm_jax.views.outline import dim_outside, draw_outline
+from mdm_jax.views.pages.pictures import to_rgb as rgb
 
 COLORS = (
     "#e69f00",
@@ -49,11 +49,11 @@ LINE_LENGTH = 44
 """characters of a line below the whole image"""
 
 
-class Looks(NamedTuple):
+class LookAlike(NamedTuple):
     """One row: a prototype, where it is in the image, and where in the training image that it comes
     from."""
 
-    row: Row
+    row: Contribution
     class_name: str
     """of the prototype; "" where it is not known"""
     here: Float[np.ndarray, "h w"] | None
@@ -67,8 +67,8 @@ class Looks(NamedTuple):
 
 def this_looks_like_that(
     image: Float[np.ndarray, "h w c"],
-    looks: Sequence[Looks],
-    total: Sum,
+    looks: Sequence[LookAlike],
+    total: RoundedSum,
     *,
     says: str,
     label: str = "",
@@ -84,7 +84,7 @@ def this_looks_like_that(
     the others, or the first choice where that is not `says`; there is none where an image may have
     several classes (`multi_label`). `share` of each image lies within its outline, and `how` names
     what found the regions."""
-    says, label = short(says), short(label)
+    says, label = shorten(says), shorten(label)
     rows = len(looks)
     height = HEAD + COLUMN_HEAD + max(rows * (SIDE + GAP) + 1.15, LARGE + 0.95) + MARGIN
     here = MARGIN + LARGE + 0.5
@@ -93,15 +93,15 @@ def this_looks_like_that(
     width = at.right + MARGIN
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     sheet = _Sheet(figure, width, height)
-    _title(sheet, says, rows + total.rest, rival, multi_label)
+    _draw_title(sheet, says, rows + total.rest, rival, multi_label)
 
     top = HEAD + COLUMN_HEAD
     whole = sheet.axes(MARGIN, top, LARGE, LARGE)
-    _show(whole, image)
+    _draw_picture(whole, image)
     whole.set_anchor("N")
-    for each, color in zip(looks, _colors(rows)):
+    for each, color in zip(looks, _row_colors(rows)):
         if each.here is not None:
-            outline(whole, each.here, share, color, image.shape[:2])
+            draw_outline(whole, each.here, share, color, image.shape[:2])
     names = (
         (MARGIN, "the image"),
         (here, "this part\nof the image …"),
@@ -113,8 +113,8 @@ def this_looks_like_that(
         sheet.text(x, top - 0.12, text, weight="bold", va="bottom", ha="right")
     for x, text, ha in ((at.zero - 0.08, "against", "right"), (at.zero + 0.08, "for", "left")):
         sheet.text(x, top - 0.12, text, color=SOFT, va="bottom", ha=ha, size=9)
-    known = [f"true class: {quoted(label)}", ""] if label else []
-    known += textwrap.wrap(_explained(rows, rows + total.rest), LINE_LENGTH) if rows > 3 else []
+    known = [f"true class: {quote(label)}", ""] if label else []
+    known += textwrap.wrap(_how_to_read(rows, rows + total.rest), LINE_LENGTH) if rows > 3 else []
     sheet.text(
         MARGIN,
         top + LARGE + 0.12,
@@ -125,10 +125,10 @@ def this_looks_like_that(
         linespacing=1.35,
     )
     largest = max([abs(each.row.points) for each in looks] + [1e-6])
-    for number, (each, color) in enumerate(zip(looks, _colors(rows))):
+    for number, (each, color) in enumerate(zip(looks, _row_colors(rows))):
         y = top + number * (SIDE + GAP)
-        _row(sheet, at, each, image, color, share, (here, there, y), largest)
-    _sums(sheet, at, total, says, top + rows * (SIDE + GAP), here)
+        _draw_row(sheet, at, each, image, color, share, (here, there, y), largest)
+    _draw_sum(sheet, at, total, says, top + rows * (SIDE + GAP), here)
     note = f"Outlined: the {100 * share:g} % of the pixels that matter most" + (
         f", found by {how}." if how else "."
     )
@@ -136,22 +136,22 @@ def this_looks_like_that(
     return figure
 
 
-def short(name: str, length: int = NAME) -> str:
+def shorten(name: str, length: int = NAME) -> str:
     """A class's name before its first comma, cut to `length` characters."""
     name = name.partition(",")[0].strip()
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
-def quoted(name: str) -> str:
+def quote(name: str) -> str:
     return f"“{name}”"
 
 
-def signed(value: float) -> str:
+def format_signed(value: float) -> str:
     """Two places and a sign, as points are written; a minus as wide as a plus."""
     return f"{value:+.2f}".replace("-", MINUS)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Two places, as similarities, weights and sums are written."""
     return f"{value:.2f}".replace("-", MINUS)
 
@@ -198,31 +198,29 @@ class _Sheet:
         self.figure.add_artist(Line2D(*ends, **style))
 
 
-def _title(
+def _draw_title(
     sheet: _Sheet, says: str, count: int, rival: tuple[str, float] | None, multi_label: bool
 ) -> None:
     sheet.text(
         MARGIN,
         MARGIN,
-        f"This looks like that: why the network says {quoted(says)}",
+        f"This looks like that: why the network says {quote(says)}",
         size=17,
         weight="bold",
         va="top",
     )
     text = (
-        f"Similarity {TIMES} weight = points for {quoted(says)}. The points of all {count}"
+        f"Similarity {TIMES} weight = points for {quote(says)}. The points of all {count}"
         " prototypes add up to its score."
     )
     if multi_label:
         text += "\nEach label is decided by its own score."
     elif rival is not None:
-        text += (
-            f"\nThe highest score wins; next is {quoted(short(rival[0]))} with {number(rival[1])}."
-        )
+        text += f"\nThe highest score wins; next is {quote(shorten(rival[0]))} with {format_number(rival[1])}."
     sheet.text(MARGIN, MARGIN + 0.4, text, size=10.5, color=SOFT, va="top", linespacing=1.35)
 
 
-def _explained(rows: int, count: int) -> str:
+def _how_to_read(rows: int, count: int) -> str:
     return (
         f"The network remembers {count} parts of training images, its prototypes. It looks in the"
         f" image for the part most like each of them: the more alike, the more points. The {rows}"
@@ -230,10 +228,10 @@ def _explained(rows: int, count: int) -> str:
     )
 
 
-def _row(
+def _draw_row(
     sheet: _Sheet,
     at: _Columns,
-    each: Looks,
+    each: LookAlike,
     image: Float[np.ndarray, "h w c"],
     color: str,
     share: float,
@@ -256,9 +254,9 @@ def _row(
                 transform=ax.transAxes,
             )
             continue
-        _show(ax, picture if region is None else dimmed(picture, region, share))
+        _draw_picture(ax, picture if region is None else dim_outside(picture, region, share))
         if region is not None:
-            outline(ax, region, share, color, picture.shape[:2])
+            draw_outline(ax, region, share, color, picture.shape[:2])
     unlike = each.row.similarity < 0
     sheet.text(
         (here + SIDE + there) / 2,
@@ -271,11 +269,11 @@ def _row(
     )
     row = each.row
     for x, text, ha in (
-        (at.similarity, number(row.similarity), "right"),
+        (at.similarity, format_number(row.similarity), "right"),
         (at.times, TIMES, "center"),
-        (at.weight, number(row.weight), "right"),
+        (at.weight, format_number(row.weight), "right"),
         (at.equals, "=", "center"),
-        (at.points, signed(row.points), "right"),
+        (at.points, format_signed(row.points), "right"),
     ):
         sheet.text(
             x,
@@ -286,13 +284,15 @@ def _row(
             va="center",
             weight="bold" if x == at.points else "normal",
         )
-    _bar(sheet, at, middle, row.points, largest, color)
-    whose = f" of {quoted(short(each.class_name))}" if each.class_name else ""
+    _draw_bar(sheet, at, middle, row.points, largest, color)
+    whose = f" of {quote(shorten(each.class_name))}" if each.class_name else ""
     whose = f"{'unlike ' if unlike else ''}prototype {row.prototype}{whose}"
     sheet.text(at.left, y + SIDE - 0.02, whose, size=9, color=SOFT, va="bottom")
 
 
-def _bar(sheet: _Sheet, at: _Columns, y: float, points: float, largest: float, color: str) -> None:
+def _draw_bar(
+    sheet: _Sheet, at: _Columns, y: float, points: float, largest: float, color: str
+) -> None:
     """The points as a length from the middle line: to the right for the class, to the left against
     it."""
     ax = sheet.axes(at.zero - at.reach, y - 0.13, 2 * at.reach, 0.26)
@@ -301,31 +301,41 @@ def _bar(sheet: _Sheet, at: _Columns, y: float, points: float, largest: float, c
     ax.axvline(0, color=SOFT, linewidth=0.9)
 
 
-def _sums(sheet: _Sheet, at: _Columns, total: Sum, says: str, y: float, left: float) -> None:
+def _draw_sum(
+    sheet: _Sheet, at: _Columns, total: RoundedSum, says: str, y: float, left: float
+) -> None:
     """What is not shown in rows, the line under the addition, and the logit."""
     y += 0.12
     lines = [(f"{total.rest} other prototypes together", total.others)] if total.rest else []
     lines += [("bias of the class", total.bias)] if total.bias else []
     for text, points in lines:
         sheet.text(at.equals - 0.2, y, text, ha="right", va="center", size=10)
-        sheet.text(at.points, y, signed(points), ha="right", va="center", size=12, weight="bold")
+        sheet.text(
+            at.points, y, format_signed(points), ha="right", va="center", size=12, weight="bold"
+        )
         y += 0.32
     sheet.line(left, y - 0.1, at.points + 0.05, y - 0.1, color=INK)
     sheet.text(
         at.equals - 0.2,
         y + 0.12,
-        f"score of {quoted(says)} (logit)",
+        f"score of {quote(says)} (logit)",
         ha="right",
         va="center",
         size=12,
         weight="bold",
     )
     sheet.text(
-        at.points, y + 0.12, number(total.total), ha="right", va="center", size=14, weight="bold"
+        at.points,
+        y + 0.12,
+        format_number(total.total),
+        ha="right",
+        va="center",
+        size=14,
+        weight="bold",
     )
 
 
-def _show(ax: Axes, picture: Float[np.ndarray, "h w c"]) -> None:
+def _draw_picture(ax: Axes, picture: Float[np.ndarray, "h w c"]) -> None:
     ax.imshow(
         np.clip(rgb(picture), 0, 1),
         interpolation="lanczos" if max(picture.shape[:2]) < 256 else "antialiased",
@@ -333,5 +343,5 @@ def _show(ax: Axes, picture: Float[np.ndarray, "h w c"]) -> None:
     ax.set_aspect("equal")
 
 
-def _colors(count: int) -> list[str]:
+def _row_colors(count: int) -> list[str]:
     return [COLORS[n % len(COLORS)] for n in range(count)]

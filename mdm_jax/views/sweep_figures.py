@@ -22,11 +22,11 @@ from mdm_jax.sweeps.result import Index, Sweep
 
 COLORS = colormaps["viridis"]
 FRONT, OTHERS = "#c2185b", "#37609c"
-NAMED = 12
+MAX_NAMED = 12
 """points of the front that are named at most"""
-WRITTEN = 150
+MAX_WRITTEN_CELLS = 150
 """cells of a heat map in which the number is written at most"""
-TICKS = 7
+MAX_TICKS = 7
 """values of a setting that are all written beside its axis at most"""
 
 
@@ -41,8 +41,8 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
             "no point of this sweep could be scored, so there is nothing to draw: see the notes of"
             " the table"
         )
-    named = front[np.unique(np.linspace(0, len(front) - 1, NAMED).round().astype(int))]
-    names = [f"{place}  {_settings(sweep, i)}" for place, i in enumerate(named, 1)]
+    named = front[np.unique(np.linspace(0, len(front) - 1, MAX_NAMED).round().astype(int))]
+    names = [f"{place}  {_settings_text(sweep, i)}" for place, i in enumerate(named, 1)]
     told = "\n".join(textwrap.fill(name, 58, subsequent_indent="     ") for name in names)
     height = max(3.6, 0.19 * (told.count("\n") + 4))
     figure = Figure(
@@ -79,7 +79,7 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
             va="center",
             zorder=5,
         )
-    _costs(ax, costs[np.isfinite(found)])
+    _format_cost_axis(ax, costs[np.isfinite(found)])
     ax.set_xlabel(
         "network evaluations an image, in forward passes (one with a gradient: 3)", fontsize=8
     )
@@ -100,40 +100,41 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
     return figure
 
 
-def _costs(ax: Axes, costs: np.ndarray) -> None:
+def _format_cost_axis(ax: Axes, costs: np.ndarray) -> None:
     ax.set_xscale("log")
     distinct = np.unique(costs)
     ax.xaxis.set_major_locator(
         FixedLocator(distinct.tolist())
-        if len(distinct) <= TICKS
+        if len(distinct) <= MAX_TICKS
         else LogLocator(subs=(1.0, 2.0, 5.0))
     )
-    _plain(ax.xaxis)
+    _use_plain_numbers(ax.xaxis)
     ax.set_xlim(max(costs.min(), 0.5) / 1.4, costs.max() * 1.4)
     ax.tick_params(labelsize=7.5)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, lw=0.5)
 
 
-def _plain(axis: XAxis | YAxis) -> None:
+def _use_plain_numbers(axis: XAxis | YAxis) -> None:
     """Numbers of a logarithmic axis as one writes them."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _settings(sweep: Sweep, i: Index) -> str:
+def _settings_text(sweep: Sweep, i: Index) -> str:
     """What tells a point from the others."""
     axes = varying(sweep.entries)
     return (
-        ", ".join(f"{axis.name}={_tick(axis.values[i])}" for axis in axes) or sweep.entries[i].label
+        ", ".join(f"{axis.name}={_tick_text(axis.values[i])}" for axis in axes)
+        or sweep.entries[i].label
     )
 
 
-def _shortened(text: str, length: int) -> str:
+def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _tick(value: object) -> str:
+def _tick_text(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -153,9 +154,9 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
     results = [
         axis
         for axis in [*results, Axis("quality", tuple(found.tolist()), True)]
-        if _counts(axis, order)
+        if _is_finite(axis, order)
     ]
-    axes = [_of(axis, order) for axis in (*settings, *results)]
+    axes = [_take_points(axis, order) for axis in (*settings, *results)]
     figure = Figure(figsize=(1.25 * max(len(axes), 3) + 1.2, 4.4), dpi=150, layout="constrained")
     ax = figure.subplots()
     places = np.stack([axis.places() for axis in axes])  # of the ranked points, worst first
@@ -187,11 +188,11 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
     return figure
 
 
-def _counts(axis: Axis, order: np.ndarray) -> bool:
+def _is_finite(axis: Axis, order: np.ndarray) -> bool:
     return bool(np.isfinite(np.asarray(axis.values, np.float64)[order]).all())
 
 
-def _of(axis: Axis, order: np.ndarray) -> Axis:
+def _take_points(axis: Axis, order: np.ndarray) -> Axis:
     return axis._replace(values=tuple(axis.values[i] for i in order))
 
 
@@ -204,11 +205,11 @@ def _heading(axis: Axis) -> str:
 def _ticks(axis: Axis) -> list[tuple[float, str]]:
     """Places in [0, 1] and texts: every value of a few, else the ends and the middle."""
     values, places = axis.distinct, dict(zip(axis.values, axis.places()))
-    if len(values) <= TICKS or not axis.numeric:
+    if len(values) <= MAX_TICKS or not axis.numeric:
         kept: list[tuple[float, str]] = []
         for value in values:
             if all(abs(places[value] - place) > 0.035 for place, _ in kept):
-                kept.append((float(places[value]), _shortened(_tick(value), 16)))
+                kept.append((float(places[value]), _shorten(_tick_text(value), 16)))
         return kept
     low, high = values[0], values[-1]
     middle = float(np.sqrt(low * high)) if axis.log else (low + high) / 2
@@ -224,7 +225,7 @@ def heatmap(
     Points of a grid are cells; points drawn at random are dots. Raises InputError where there are
     no two such settings."""
     quality = sweep.default_quality() if quality is None else quality
-    across, up = _two(sweep, x, y)
+    across, up = _choose_settings(sweep, x, y)
     found = sweep.quality(quality)
     measured = np.flatnonzero(np.isfinite(found))
     if not len(measured):
@@ -239,7 +240,7 @@ def heatmap(
     ]
     title = f"the best over {', '.join(others)}" if others else "every point"
     if len(across.distinct) * len(up.distinct) <= 2 * len(sweep.entries):
-        drawn = _cells(ax, across, up, found, measured)
+        drawn = _draw_cells(ax, across, up, found, measured)
     else:
         title = "every point; the best is circled"
         order = measured[np.argsort(found[measured])]
@@ -257,18 +258,18 @@ def heatmap(
             if setting.log:
                 scale("log")
                 axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-                _plain(axis)
+                _use_plain_numbers(axis)
     ax.set_xlabel(across.name, fontsize=8.5)
     ax.set_ylabel(up.name, fontsize=8.5)
     ax.tick_params(labelsize=7.5)
-    ax.set_title(_shortened(title, 70), fontsize=8.5)
+    ax.set_title(_shorten(title, 70), fontsize=8.5)
     bar = figure.colorbar(drawn, ax=ax)
     bar.set_label(f"quality = {formula(quality, sweep.metrics)}", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
 
 
-def _two(sweep: Sweep, x: str | None, y: str | None) -> tuple[Axis, Axis]:
+def _choose_settings(sweep: Sweep, x: str | None, y: str | None) -> tuple[Axis, Axis]:
     numeric = {axis.name: axis for axis in varying(sweep.entries) if axis.numeric}
     for name in (x, y):
         if name is not None and name not in numeric:
@@ -283,7 +284,7 @@ def _two(sweep: Sweep, x: str | None, y: str | None) -> tuple[Axis, Axis]:
     return numeric[str(chosen[0])], numeric[str(chosen[1])]
 
 
-def _cells(
+def _draw_cells(
     ax: Axes, across: Axis, up: Axis, found: np.ndarray, measured: np.ndarray
 ) -> ScalarMappable:
     columns, rows = across.distinct, up.distinct
@@ -294,12 +295,12 @@ def _cells(
     drawn = ax.imshow(best, origin="lower", cmap=COLORS, aspect="auto")
     ax.set_xticks(
         range(len(columns)),
-        [_tick(value) for value in columns],
+        [_tick_text(value) for value in columns],
         rotation=0 if len(columns) <= 8 else 45,
     )
-    ax.set_yticks(range(len(rows)), [_tick(value) for value in rows])
+    ax.set_yticks(range(len(rows)), [_tick_text(value) for value in rows])
     low, high = np.nanmin(best), np.nanmax(best)
-    if best.size <= WRITTEN:
+    if best.size <= MAX_WRITTEN_CELLS:
         for (row, column), value in np.ndenumerate(best):
             if np.isfinite(value):
                 dark = value < (low + high) / 2

@@ -88,11 +88,11 @@ def place(tmp_path_factory):
         load_model(root / "model"),
         open_source(f"folder:{root / 'photos'}", "train"),
     )
-    found = projection.nearest(classifier, source, batch=8)
-    pushed = projection.pushed(
+    found = projection.find_nearest(classifier, source, batch=8)
+    pushed = projection.push_records(
         found, source, classifier.network.prototype_classes, classifier.class_names
     )
-    record.write(root / "model", record.Record(f"folder:{root / 'photos'}", "train", pushed, 7))
+    record.write(root / "model", record.PushRecord(f"folder:{root / 'photos'}", "train", pushed, 7))
     (root / "quick.toml").write_text("sizes = [4, 8]\nsteps = 2\n")
     return root
 
@@ -192,14 +192,14 @@ def test_a_search_is_not_done_twice_and_more_images_cost_only_themselves(
 ):
     out = shutil.copytree(done[0], tmp_path / "out")
     asked = []
-    real = survey.find
+    real = survey.find_regions
 
     def counted(classifier, images, prototypes, **options):
         asked.append(options["ids"])
         return real(classifier, images, prototypes, **options)
 
-    monkeypatch.setattr(survey, "find", counted)
-    monkeypatch.setattr(projection, "nearest", None)  # as was done before
+    monkeypatch.setattr(survey, "find_regions", counted)
+    monkeypatch.setattr(projection, "find_nearest", None)  # as was done before
     code, text = command(place, out)
     assert code == 0
     assert "0 regions found" in text
@@ -226,10 +226,10 @@ def test_images_that_another_network_found_are_not_its_own(place, done, tmp_path
         arrays | {"prototypes": arrays["prototypes"][::-1].copy()},
         tmp_path / "model" / "model.safetensors",
     )
-    real, asked = projection.nearest, []
+    real, asked = projection.find_nearest, []
     monkeypatch.setattr(
         projection,
-        "nearest",
+        "find_nearest",
         lambda *given, **how: asked.append(how["own_class"]) or real(*given, **how),
     )
     assert (
@@ -293,8 +293,8 @@ def test_data_are_cut_as_they_were_in_training(place, tmp_path, capsys):
 
 
 def test_what_is_found_before_ctrl_c_is_kept(place, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(survey, "CHUNK", 3)
-    real, calls = survey.find, []
+    monkeypatch.setattr(survey, "PAIRS_PER_FILE", 3)
+    real, calls = survey.find_regions, []
 
     def stopped(*arguments, **options):
         calls.append(options["ids"])
@@ -302,7 +302,7 @@ def test_what_is_found_before_ctrl_c_is_kept(place, tmp_path, monkeypatch, capsy
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(survey, "find", stopped)
+    monkeypatch.setattr(survey, "find_regions", stopped)
     out = tmp_path / "out"
     code, _ = command(place, out, "--nearest", "0")
     assert code == 130

@@ -23,7 +23,12 @@ from mdm_jax.models.protopnet import LARGEST, ProtoPNet, log_similarity
 from mdm_jax.models.reinitialize import named_weights
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.prototypes import metrics, parts, perturbations
-from mdm_jax.prototypes.comparison import CHECKS, compare, possible_checks
+from mdm_jax.prototypes.comparison import (
+    CHECKS,
+    PairAnnotations,
+    compare_regions,
+    possible_checks,
+)
 from mdm_jax.prototypes.curves import (
     AREAS,
     RUNGS,
@@ -32,7 +37,7 @@ from mdm_jax.prototypes.curves import (
     area_under,
     at_areas,
     curves_of,
-    keeps,
+    keeps_node,
     least_area,
 )
 
@@ -72,7 +77,7 @@ def test_curves_of_a_white_cell(scenes):
     np.testing.assert_allclose(found.kept.similarity[:, 0, [0, -1]], [[0, 1]] * 2, atol=1e-6)
     # 58 of 64 pixels, 5.66 % of the image, keep 90 %
     np.testing.assert_allclose(
-        least_area(keeps(jax.tree.map(lambda leaf: leaf[:, 0], found.kept))["similarity"]),
+        least_area(keeps_node(jax.tree.map(lambda leaf: leaf[:, 0], found.kept))["similarity"]),
         [0.06, 1.0],
     )
 
@@ -109,11 +114,11 @@ def test_similarity_and_distance_differ_near_zero():
     halved."""
     distance = np.asarray([2.0, 0.3, 0.1, 0.01, 0.0])
     kept = Response(np.asarray(log_similarity(jnp.asarray(distance))), distance)
-    held = keeps(kept)
+    held = keeps_node(kept)
     np.testing.assert_array_equal(held["distance"], [False, False, True, True, True])
     np.testing.assert_array_equal(held["similarity"], [False, False, False, False, True])
     assert kept.similarity[-1] == pytest.approx(LARGEST)
-    worse = keeps(Response(kept.similarity, distance[::-1]))[
+    worse = keeps_node(Response(kept.similarity, distance[::-1]))[
         "distance"
     ]  # the fill is closer than the image
     assert worse[0]
@@ -133,7 +138,7 @@ def test_live_pairs():
             pair(-0.2, 0.0, 0.0),
         ]
     )
-    found = metrics.live(Curves(Response(kept, kept), Response(kept, kept)))
+    found = metrics.informative_pairs(Curves(Response(kept, kept), Response(kept, kept)))
     np.testing.assert_array_equal(found, [True, False, True, False, False])
     assert metrics.ratio(np.asarray([[1.0, 2.0], [2.0, 2.0]])) == 0.75
 
@@ -143,13 +148,12 @@ def compared(scenes, masks):
     quick = {"mdm": MDMConfig(steps=4)}
     asked = ("mdm", "cell", "receptive_field", "center")
     centers = [np.asarray([[20.0, 12.0], [2.0, 2.0], [np.nan, np.nan]], np.float32)] * 3
-    return compare(
+    return compare_regions(
         brightness,
         scenes,
         [0, 0, 0],
         regions=asked,
-        masks=masks,
-        parts=centers,
+        annotations=PairAnnotations(masks=masks, parts=centers),
         checks=("noise",),
         configs=quick,
         name="white cell",
@@ -227,14 +231,14 @@ def test_the_table_is_paired_and_written(compared):
 
 
 def test_a_dead_prototype_is_left_out(scenes):
-    found = compare(brightness, scenes, [0, 1, 1], regions=("cell",), checks=())
+    found = compare_regions(brightness, scenes, [0, 1, 1], regions=("cell",), checks=())
     scores = found.scores("cell").summary(resamples=10)
     assert scores["retention:gray"].counted == 1
     assert np.isfinite(scores["retention:gray"].value)
     assert "2 left out of the curves" in " ".join(found.table().notes)
     assert dict(found.table().rows[0].failures) == {"CONSTANT": 2}
     all_dead = (
-        compare(brightness, scenes, 1, regions=("cell",), checks=())
+        compare_regions(brightness, scenes, 1, regions=("cell",), checks=())
         .scores("cell")
         .summary(resamples=10)
     )
@@ -245,25 +249,31 @@ def test_a_dead_prototype_is_left_out(scenes):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"masks": [None]}, "1 masks for 3 pairs"),
-        ({"masks": [np.ones((4, 4), bool), None, None]}, "the size of its image"),
+        ({"annotations": PairAnnotations(masks=[None])}, "1 masks for 3 pairs"),
+        (
+            {"annotations": PairAnnotations(masks=[np.ones((4, 4), bool), None, None])},
+            "the size of its image",
+        ),
         ({"checks": ("nois",)}, "did you mean 'noise'"),
         ({"checks": ("noise", "backbone")}, "the backbone of a function cannot be changed"),
         ({"regions": []}, "no regions"),
         ({"configs": {"cell": MDMConfig()}}, "give a NoSettings"),
         ({"configs": {"mdm": MDMConfig()}}, "unknown region 'mdm'"),
         (
-            {"parts": [np.zeros((2, 2)), np.zeros((3, 2)), None]},
+            {"annotations": PairAnnotations(parts=[np.zeros((2, 2)), np.zeros((3, 2)), None])},
             r"shape \(3, 2\), the first have \(2, 2\)",
         ),
-        ({"parts": [np.zeros((2, 3)), None, None]}, r"shape \(2, 3\)"),
-        ({"parts": [np.zeros((2, 2))] * 3, "part_names": ("beak",)}, "1 part names for 2 parts"),
+        ({"annotations": PairAnnotations(parts=[np.zeros((2, 3)), None, None])}, r"shape \(2, 3\)"),
+        (
+            {"annotations": PairAnnotations(parts=[np.zeros((2, 2))] * 3, part_names=("beak",))},
+            "1 part names for 2 parts",
+        ),
     ],
 )
 def test_what_cannot_be_compared(scenes, arguments, sentence):
     searched = []
     with pytest.raises(InputError, match=sentence):
-        compare(
+        compare_regions(
             brightness,
             scenes,
             0,
@@ -274,7 +284,7 @@ def test_what_cannot_be_compared(scenes, arguments, sentence):
 
 
 def test_checks_are_those_that_the_network_allows(scenes):
-    found = compare(brightness, scenes, 0, regions="cell")
+    found = compare_regions(brightness, scenes, 0, regions="cell")
     assert set(found.evidence["cell"].others) == {"noise"}
     backbone = ResNet(num_classes=0, widths=(4,), depths=(1,), rngs=nnx.Rngs(0))
     network = ProtoPNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
@@ -287,20 +297,19 @@ def test_left_and_right_are_one_part_for_purity(scenes):
     places = [
         np.asarray(each, np.float32) for each in ([here, there, there], [there, there, here])
     ] + [None]
-    evidence = compare(
+    evidence = compare_regions(
         brightness,
         scenes,
         0,
         regions="cell",
-        parts=places,
-        part_names=("left wing", "beak", "right wing"),
+        annotations=PairAnnotations(parts=places, part_names=("left wing", "beak", "right wing")),
         checks=(),
     ).evidence["cell"]
     for names, pure in ((("left wing", "beak", "right wing"), 1.0), ((), 0.5)):
         purity = metrics.METRICS["purity:box-32"]
         assert parts.purity(purity.measure(evidence._replace(part_names=names)).statistics) == pure
     assert evidence.part_names == ("left wing", "beak", "right wing")
-    merged = parts.sides_merged(
+    merged = parts.merge_sides(
         np.asarray([[1, 0, 0, 0]], bool), ("left leg", "tail", "right leg", "left eye")
     )
     np.testing.assert_array_equal(merged, [[True, False, False]])
@@ -337,14 +346,14 @@ def test_noise_is_bounded_and_drawn_by_id():
     class Normalized:
         preprocessing = replace(SEEN, std=(0.5, 0.25, 0.25))
 
-    drawn = perturbations.noisy_images(Normalized(), images, ids=["a", "b"])
+    drawn = perturbations.add_noise_to_images(Normalized(), images, ids=["a", "b"])
     moved = drawn[0] - images[0]
     assert np.abs(moved[..., 0]).max() == pytest.approx(0.125)
     assert np.abs(moved[..., 1]).max() == pytest.approx(0.0625)
     assert moved[..., 0].std() == pytest.approx(0.5 * 0.1716, rel=0.05)  # of N(0, 0.2) cut at 0.25
     assert drawn.max() <= 1.0
     np.testing.assert_array_equal(
-        drawn[1:], perturbations.noisy_images(Normalized(), images[1:], ids=["b"])
+        drawn[1:], perturbations.add_noise_to_images(Normalized(), images[1:], ids=["b"])
     )
 
 
@@ -353,7 +362,7 @@ def test_changed_networks():
     network = ProtoPNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
     classifier = Classifier(network, "tiny", ("a", "b", "c"), SEEN)
     before = dict(named_weights(network))
-    permuted = dict(named_weights(perturbations.changed(classifier, "prototypes").network))
+    permuted = dict(named_weights(perturbations.change_weights(classifier, "prototypes").network))
     assert [name for name in before if not np.array_equal(before[name], permuted[name])] == [
         "prototypes"
     ]
@@ -362,18 +371,18 @@ def test_changed_networks():
     ).sum(-1)
     assert (np.sort(distances.argmin(axis=0)) == np.arange(6)).all()
     assert (distances.argmin(axis=0) != np.arange(6)).all()  # none stays where it was
-    drawn = dict(named_weights(perturbations.changed(classifier, "backbone").network))
+    drawn = dict(named_weights(perturbations.change_weights(classifier, "backbone").network))
     assert {
         name.partition(".")[0] for name in before if not np.array_equal(before[name], drawn[name])
     } == {"backbone"}
     with pytest.raises(InputError, match="did you mean 'prototypes'"):
-        perturbations.changed(classifier, "prototype")
+        perturbations.change_weights(classifier, "prototype")
     with pytest.raises(InputError, match="no weights under the name 'prototypes'"):
-        perturbations.changed(replace(classifier, network=backbone), "prototypes")
+        perturbations.change_weights(replace(classifier, network=backbone), "prototypes")
     for n in (2, 3, 10):
         assert (perturbations.derangement(n, 0) != np.arange(n)).all()
 
 
 def test_checks_are_named_alike():
-    assert {f"sanity:{what}" for what in perturbations.WHAT} <= metrics.METRICS.keys()
-    assert set(CHECKS) == {"noise", *perturbations.WHAT}
+    assert {f"sanity:{what}" for what in perturbations.CHANGES} <= metrics.METRICS.keys()
+    assert set(CHECKS) == {"noise", *perturbations.CHANGES}

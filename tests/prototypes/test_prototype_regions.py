@@ -71,19 +71,19 @@ def said(network, images):
 
 
 def mask_of(box, size=32):
-    return np.asarray(receptive_field.inside(jnp.asarray(box), (size, size))) > 0
+    return np.asarray(receptive_field.box_mask(jnp.asarray(box), (size, size))) > 0
 
 
 def test_cubic_upsampling_is_opencvs():
     grid = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
     theirs = cv2.resize(grid, (50, 56), interpolation=cv2.INTER_CUBIC)
-    np.testing.assert_allclose(maps.upsampled(jnp.asarray(grid), (56, 50)), theirs, atol=2e-6)
+    np.testing.assert_allclose(maps.upsample(jnp.asarray(grid), (56, 50)), theirs, atol=2e-6)
     smaller = cv2.resize(grid, (3, 4), interpolation=cv2.INTER_CUBIC)
-    np.testing.assert_allclose(maps.upsampled(jnp.asarray(grid), (4, 3)), smaller, atol=2e-6)
+    np.testing.assert_allclose(maps.upsample(jnp.asarray(grid), (4, 3)), smaller, atol=2e-6)
 
 
 def test_regions_of_a_bright_cell(scenes):
-    found = search.find(brightness, scenes, 0, configs={"mdm": SHARP, "mdm_frozen": SHARP})
+    found = search.find_regions(brightness, scenes, 0, configs={"mdm": SHARP, "mdm_frozen": SHARP})
     assert set(found) == {
         "activation_map",
         "cell",
@@ -114,14 +114,14 @@ def test_regions_of_a_bright_cell(scenes):
 def test_a_frozen_position_cannot_move():
     scene = np.full((1, 32, 32, 3), 0.1, np.float32)
     scene[0, 0:8, 0:8], scene[0, 24:32, 24:32] = 0.9, 0.899
-    found = search.find(
+    found = search.find_regions(
         brightness, scene, 0, regions=("mdm_frozen",), configs={"mdm_frozen": SHARP}
     )["mdm_frozen"]
     top = np.asarray(boxes.top_share(found.saliency[0], 1 / 16))
     assert top[0:8, 0:8].mean() > 0.85
     assert not top[24:32, 24:32].any()
     with pytest.raises(InputError, match="no value at a position"):
-        search.find(
+        search.find_regions(
             brightness,
             scene,
             0,
@@ -131,7 +131,7 @@ def test_a_frozen_position_cannot_move():
 
 
 def test_a_dead_prototype_is_an_outcome(scenes):
-    found = search.find(
+    found = search.find_regions(
         brightness, scenes, 1, regions=("activation_map", "cell", "grad_cam", "mdm")
     )
     for name, each in found.items():
@@ -141,8 +141,8 @@ def test_a_dead_prototype_is_an_outcome(scenes):
 
 def test_a_pair_does_not_depend_on_the_others(scenes):
     options = {"regions": ("mdm",), "configs": {"mdm": MDMConfig(fill="noise", steps=3)}}
-    both = search.find(brightness, scenes, [0, 0], ids=["a", "b"], **options)["mdm"]
-    alone = search.find(brightness, scenes[1:], [0], ids=["b"], **options)["mdm"]
+    both = search.find_regions(brightness, scenes, [0, 0], ids=["a", "b"], **options)["mdm"]
+    alone = search.find_regions(brightness, scenes[1:], [0], ids=["b"], **options)["mdm"]
     np.testing.assert_array_equal(both.saliency[1], alone.saliency[0])
 
 
@@ -225,8 +225,8 @@ def test_a_position_that_sees_nothing_is_said_so():
     with pytest.raises(InputError, match="sees nothing of the image"):
         regions.config_for("receptive_field", steps, (16, 16, 3))
     with pytest.raises(InputError, match="sees nothing of the image"):
-        receptive_field.fields(steps, (16, 16, 3))
-    found = jax.jit(lambda: receptive_field.fields(steps, (16, 16, 3)))()
+        receptive_field.find_fields(steps, (16, 16, 3))
+    found = jax.jit(lambda: receptive_field.find_fields(steps, (16, 16, 3)))()
     np.testing.assert_array_equal(found.rows, 0)  # and not the whole image
 
 
@@ -247,7 +247,7 @@ def test_receptive_field_config_changes_the_cost_alone(scenes):
 
 def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
     assert regions.config_for("grad_cam", protopnet, (32, 32, 3)).layer == "layer2"
-    found = search.find(protopnet, scenes[:1], 3, regions=("grad_cam",))["grad_cam"]
+    found = search.find_regions(protopnet, scenes[:1], 3, regions=("grad_cam",))["grad_cam"]
     predict, out = said(protopnet, scenes[:1])
     features = out["layer2"]
     # the gradient of the similarity by hand, through the add-on layers alone
@@ -267,14 +267,16 @@ def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
 
 def test_occurrence_map_is_the_networks_own(xprotonet, scenes):
     shape = (32, 32, 3)
-    assert regions.applicable(xprotonet, shape) == ("occurrence_map", "grad_cam", "mdm")
-    found = search.find(xprotonet, scenes, [4, 0], regions=("occurrence_map",))["occurrence_map"]
+    assert regions.applicable_regions(xprotonet, shape) == ("occurrence_map", "grad_cam", "mdm")
+    found = search.find_regions(xprotonet, scenes, [4, 0], regions=("occurrence_map",))[
+        "occurrence_map"
+    ]
     own = said(xprotonet, scenes)[1]["occurrence_maps"][0, ..., 4]
     np.testing.assert_allclose(
         found.attribution[0], masks.render(own, (32, 32)), rtol=1e-4, atol=1e-6
     )
     with pytest.raises(InputError, match="similarity_maps"):
-        search.find(xprotonet, scenes, 0, regions=("activation_map",))
+        search.find_regions(xprotonet, scenes, 0, regions=("activation_map",))
 
 
 @pytest.mark.parametrize(
@@ -302,24 +304,26 @@ def test_occurrence_map_is_the_networks_own(xprotonet, scenes):
 )
 def test_what_cannot_be_asked(scenes, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
-        search.find(brightness, scenes, arguments.pop("prototypes"), **arguments)
+        search.find_regions(brightness, scenes, arguments.pop("prototypes"), **arguments)
 
 
 def test_a_network_without_prototypes(scenes):
     with pytest.raises(InputError, match="has no prototypes"):
-        search.find(lambda images: images.mean((1, 2)), scenes, 0)
+        search.find_regions(lambda images: images.mean((1, 2)), scenes, 0)
 
 
 def test_a_strangers_network_has_what_needs_no_maps(scenes):
-    assert regions.applicable(strangers, (32, 32, 3)) == ("mdm",)
+    assert regions.applicable_regions(strangers, (32, 32, 3)) == ("mdm",)
     quick = {"mdm": MDMConfig(steps=2)}
-    found = search.find(strangers, scenes, 0, configs=quick)
+    found = search.find_regions(strangers, scenes, 0, configs=quick)
     assert set(found) == {"mdm"}
-    alone = search.find(strangers, scenes, 0, regions="mdm", node="similarity", configs=quick)
+    alone = search.find_regions(
+        strangers, scenes, 0, regions="mdm", node="similarity", configs=quick
+    )
     assert set(alone) == {"mdm"}
     np.testing.assert_allclose(alone["mdm"].info.activation, 1.0, atol=1e-6)
     with pytest.raises(InputError, match="none of the network's intermediates"):
-        search.find(strangers, scenes, 0, regions="grad_cam")
+        search.find_regions(strangers, scenes, 0, regions="grad_cam")
 
 
 def test_a_strangers_network_has_no_reasons():

@@ -17,9 +17,9 @@ from mdm_jax.models import weights
 from mdm_jax.models.architectures import build
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.training.prototypes import record as records
-from mdm_jax.training.prototypes.projection import nearest, projected, pushed
-from mdm_jax.training.prototypes.pruning import kept, pruned, pruned_record
-from mdm_jax.training.prototypes.record import Pushed, Record
+from mdm_jax.training.prototypes.projection import find_nearest, project, push_records
+from mdm_jax.training.prototypes.pruning import prototypes_to_keep, prune_record, prune_weights
+from mdm_jax.training.prototypes.record import PushedPrototype, PushRecord
 
 PREPROCESSING = Preprocessing(3, (16, 16), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
 
@@ -94,7 +94,7 @@ def brute(classifier, source, own):
 @pytest.mark.parametrize("own", [True, False])
 def test_the_nearest_are_those_of_brute_force(classifiers, name, own):
     classifier, source = classifiers[name], Noise(LABELS)
-    found = nearest(classifier, source, k=3, own_class=own, batch=4)
+    found = find_nearest(classifier, source, k=3, own_class=own, batch=4)
     for j, candidates in enumerate(brute(classifier, source, own)):
         for place, (distance, item, position, feature) in enumerate(candidates[:3]):
             np.testing.assert_allclose(found.distances[j, place], distance, atol=1e-5)
@@ -110,22 +110,22 @@ def test_the_nearest_are_those_of_brute_force(classifiers, name, own):
 
 def test_the_size_of_a_batch_changes_nothing(classifiers):
     one, other = (
-        nearest(classifiers["protopnet"], Noise(LABELS), k=2, batch=batch) for batch in (4, 11)
+        find_nearest(classifiers["protopnet"], Noise(LABELS), k=2, batch=batch) for batch in (4, 11)
     )
     for a, b in zip(one[:-1], other[:-1]):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert one.items.tolist() == other.items.tolist()
-    few = nearest(classifiers["protopnet"], Noise(LABELS), limit=3, batch=4)
+    few = find_nearest(classifiers["protopnet"], Noise(LABELS), limit=3, batch=4)
     assert set(few.items[few.items >= 0].tolist()) <= {0, 3, 7}  # three items, spread over eleven
 
 
 @pytest.mark.parametrize("name", ["protopnet", "xprotonet"])
 def test_after_the_push_every_prototype_is_the_recorded_feature(classifiers, name):
     classifier, source = classifiers[name], Noise(LABELS)
-    found = nearest(classifier, source, batch=4)
-    told = pushed(found, source, classifier.network.prototype_classes, classifier.class_names)
+    found = find_nearest(classifier, source, batch=4)
+    told = push_records(found, source, classifier.network.prototype_classes, classifier.class_names)
     module = nnx.clone(classifier.network)
-    module.prototypes[...] = jnp.asarray(projected(module.prototypes[...], found, told))
+    module.prototypes[...] = jnp.asarray(project(module.prototypes[...], found, told))
     for j, each in enumerate(told):
         assert each.label == each.class_index == module.prototype_classes[j]
         assert each.id == f"noise/{each.item}"
@@ -136,7 +136,7 @@ def test_after_the_push_every_prototype_is_the_recorded_feature(classifiers, nam
         np.testing.assert_allclose(module.prototypes[j], feature, atol=1e-5)
         np.testing.assert_allclose(out["distances"][0, j], 0.0, atol=1e-5)
         assert (each.position is None) == (name == "xprotonet")
-    again = nearest(
+    again = find_nearest(
         Classifier(module, name, classifier.class_names, PREPROCESSING), source, batch=4
     )
     np.testing.assert_allclose(again.distances, 0.0, atol=1e-5)
@@ -144,16 +144,16 @@ def test_after_the_push_every_prototype_is_the_recorded_feature(classifiers, nam
 
 def test_a_class_without_images_leaves_its_prototypes_as_they_are(classifiers):
     classifier, source = classifiers["protopnet"], Noise([0, 0, 1, -2])
-    found = nearest(classifier, source, k=2, batch=4)
+    found = find_nearest(classifier, source, k=2, batch=4)
     assert found.items[3:].tolist() == [[-1, -1], [-1, -1]]
     assert np.isinf(found.distances[3:]).all()
     assert found.items[2].tolist() == [2, -1]  # one image of class b
-    told = pushed(found, source, classifier.network.prototype_classes, classifier.class_names)
+    told = push_records(found, source, classifier.network.prototype_classes, classifier.class_names)
     assert [each.item is None for each in told] == [False, False, False, True, True]
-    assert told[3] == Pushed(
+    assert told[3] == PushedPrototype(
         3, 2, None, "", -1, None, None, "no image of the class 'c' could be read"
     )
-    after = projected(classifier.network.prototypes[...], found, told)
+    after = project(classifier.network.prototypes[...], found, told)
     assert np.isfinite(after).all()
     np.testing.assert_array_equal(after[3:], classifier.network.prototypes[3:])
 
@@ -161,7 +161,7 @@ def test_a_class_without_images_leaves_its_prototypes_as_they_are(classifiers):
 def test_more_prototypes_than_patches_share_them(classifiers):
     module = network("protopnet", classes=(0,) * 40)
     classifier = Classifier(module, "many", ("a", "b", "c"), PREPROCESSING)
-    found = nearest(classifier, Noise([0]), batch=4)
+    found = find_nearest(classifier, Noise([0]), batch=4)
     places = {tuple(place) for place in found.positions[:, 0].tolist()}
     assert found.items.tolist() == [[0]] * 40
     assert len(places) < 40
@@ -173,11 +173,11 @@ def test_a_dead_prototype_is_not_pushed_and_gives_no_nan():
     module = network("xprotonet", classes=(0, 1, 2))
     module.occurrence[-1].kernel[...] = module.occurrence[-1].kernel[...].at[..., 1].set(0.0)
     classifier, source = Classifier(module, "dead", ("a", "b", "c"), PREPROCESSING), Noise(LABELS)
-    found = nearest(classifier, source, batch=4)
-    told = pushed(found, source, module.prototype_classes, classifier.class_names)
+    found = find_nearest(classifier, source, batch=4)
+    told = push_records(found, source, module.prototype_classes, classifier.class_names)
     assert [each.item is None for each in told] == [False, True, False]
     assert told[1].reason == "it occurs in no image of the class 'b'"
-    after = projected(module.prototypes[...], found, told)
+    after = project(module.prototypes[...], found, told)
     np.testing.assert_array_equal(after[1], module.prototypes[1])
     assert np.isfinite(after).all()
     assert np.isfinite(found.distances).all()
@@ -195,7 +195,9 @@ def test_equal_patches_are_the_first(classifiers):
             )
 
     for batch in (4, 9):
-        found = nearest(classifiers["protopnet"], Twice([0] * 9), own_class=False, k=3, batch=batch)
+        found = find_nearest(
+            classifiers["protopnet"], Twice([0] * 9), own_class=False, k=3, batch=batch
+        )
         assert (found.items[:, 0] < 3).all()
         assert (found.items % 3 == found.items[:, :1]).all()
         assert (np.diff(found.items, axis=1) == 3).all()
@@ -209,7 +211,7 @@ def test_images_of_several_classes_have_the_label_of_the_prototype():
             return super().__getitem__(index)._replace(label=-1, labels=self.multi_hot[index])
 
     module = network("protopnet", classes=(0, 1, 2))
-    found = nearest(
+    found = find_nearest(
         Classifier(module, "several", ("a", "b", "c"), PREPROCESSING),
         Several([0, 0, 0]),
         k=3,
@@ -217,7 +219,7 @@ def test_images_of_several_classes_have_the_label_of_the_prototype():
     )
     assert [set(row) - {-1} for row in found.items.tolist()] == [{0}, {1}, {0, 1}]
     assert found.labels[:, 0].tolist() == [0, 1, 2]
-    every = nearest(
+    every = find_nearest(
         Classifier(module, "several", ("a", "b", "c"), PREPROCESSING),
         Several([0, 0, 0]),
         k=3,
@@ -245,7 +247,7 @@ def test_images_of_several_classes_have_the_label_of_the_prototype():
 
 def test_a_search_can_be_watched_and_ended(classifiers):
     seen = []
-    nearest(
+    find_nearest(
         classifiers["protopnet"],
         Noise(LABELS),
         batch=4,
@@ -257,30 +259,30 @@ def test_a_search_can_be_watched_and_ended(classifiers):
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        nearest(classifiers["protopnet"], Noise(LABELS), batch=4, on_batch=stop)
+        find_nearest(classifiers["protopnet"], Noise(LABELS), batch=4, on_batch=stop)
 
 
 def test_what_cannot_be_searched(classifiers, tiny):
     with pytest.raises(InputError, match="has no prototypes: give a protopnet or an xprotonet"):
-        nearest(SimpleNamespace(network=tiny, preprocessing=PREPROCESSING), Noise(LABELS))
+        find_nearest(SimpleNamespace(network=tiny, preprocessing=PREPROCESSING), Noise(LABELS))
     with pytest.raises(
         InputError,
         match=r"no image of noise could be read: mend or replace them \(noise/0 is damaged\)",
     ):
-        nearest(classifiers["protopnet"], Noise([-2, -2]), batch=4)
+        find_nearest(classifiers["protopnet"], Noise([-2, -2]), batch=4)
     with pytest.raises(InputError, match="k is 0"):
-        nearest(classifiers["protopnet"], Noise(LABELS), k=0)
+        find_nearest(classifiers["protopnet"], Noise(LABELS), k=0)
 
 
 # records
 
 
-RECORD = Record(
+RECORD = PushRecord(
     "digits",
     "train",
     (
-        Pushed(0, 2, 17, "digits/train/00017", 2, (3, 0), 0.25),
-        Pushed(1, 4, None, "", -1, None, None, "no image"),
+        PushedPrototype(0, 2, 17, "digits/train/00017", 2, (3, 0), 0.25),
+        PushedPrototype(1, 4, None, "", -1, None, None, "no image"),
     ),
     486,
 )
@@ -302,7 +304,7 @@ def test_a_damaged_record_is_one_sentence(tmp_path, text):
         InputError, match=r"prototypes.json is damaged .*run the same training again"
     ):
         records.read(tmp_path)
-    wrong = records.plain(RECORD)
+    wrong = records.to_json(RECORD)
     wrong["pushed"].reverse()
     (tmp_path / "prototypes.json").write_text(json.dumps(wrong))
     with pytest.raises(InputError, match="not in order"):
@@ -320,20 +322,31 @@ def test_prototypes_of_other_classes_are_dropped_but_each_class_keeps_one():
         [[1.0], [1.0], [1.0], [2.0], [1.0], [0.5], [0.5]], np.float32
     ) + np.zeros(3, np.float32)
     classes = (0, 0, 0, 1, 1, 2, 2)
-    assert kept(own, distances, classes, 2) == (
+    assert prototypes_to_keep(own, distances, classes, 2) == (
         0,
         1,
         4,
         5,
     )  # most of its own class, then the nearest, then the first
-    assert kept(own, distances, classes, 0) == tuple(range(7))
-    assert pruned_record(
-        Record(
-            "s", "t", tuple(Pushed(j, c, j, "", c, None, 0.0) for j, c in enumerate(classes)), 1
+    assert prototypes_to_keep(own, distances, classes, 0) == tuple(range(7))
+    assert prune_record(
+        PushRecord(
+            "s",
+            "t",
+            tuple(PushedPrototype(j, c, j, "", c, None, 0.0) for j, c in enumerate(classes)),
+            1,
         ),
         (1, 4),
     ) == (
-        Record("s", "t", (Pushed(0, 0, 1, "", 0, None, 0.0), Pushed(1, 1, 4, "", 1, None, 0.0)), 1)
+        PushRecord(
+            "s",
+            "t",
+            (
+                PushedPrototype(0, 0, 1, "", 0, None, 0.0),
+                PushedPrototype(1, 1, 4, "", 1, None, 0.0),
+            ),
+            1,
+        )
     )
 
 
@@ -346,7 +359,7 @@ def test_the_pruned_network_says_what_the_whole_one_says_of_the_prototypes_left(
         given = {"prototype_classes": (0, 1, 2), "width": 6, "backbone_arguments": below}
         return build(name, num_classes=3, size=(16, 16), rngs=nnx.Rngs(0), **given)
 
-    smaller = weights.load(construct, pruned(weights.entries(whole), keep, construct))
+    smaller = weights.load(construct, prune_weights(weights.entries(whole), keep, construct))
     smaller = nnx.view(
         smaller, deterministic=True, use_running_average=True, raise_if_not_found=False
     )

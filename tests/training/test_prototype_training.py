@@ -26,7 +26,7 @@ from mdm_jax.progress import NullProgress, Stopped
 from mdm_jax.storage import checkpoints
 from mdm_jax.training import run_folder as run_folder
 from mdm_jax.training import stages
-from mdm_jax.training.classification import binary_cross_entropy, mean_auc, right
+from mdm_jax.training.classification import binary_cross_entropy, hits, mean_auc
 from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.job import open_job
 from mdm_jax.training.loop import train
@@ -34,7 +34,7 @@ from mdm_jax.training.prototypes import losses as losses
 from mdm_jax.training.prototypes import record as records
 from mdm_jax.training.prototypes.config import PrototypeConfig
 from mdm_jax.training.prototypes.ownership import own_prototypes
-from mdm_jax.training.prototypes.steps import prototype_program, shown_rate
+from mdm_jax.training.prototypes.steps import highest_rate, prototype_program
 from mdm_jax.training.stages import JOINT, LAST_LAYER, PRUNE, PUSH, WARM
 from mdm_jax.training.steps import leaves
 
@@ -103,7 +103,7 @@ def test_on_similarities_the_gradient_is_that_of_the_published_terms():
     own = own_prototypes(jnp.asarray([0, 1]), (0, 0, 1))
 
     def ours(s):
-        d = losses.compared({"similarities": s, "distances": None})
+        d = losses.compared_distances({"similarities": s, "distances": None})
         return jnp.mean(0.8 * losses.cluster_cost(d, own) - 0.08 * losses.separation_cost(d, own))
 
     def published(s):
@@ -114,7 +114,7 @@ def test_on_similarities_the_gradient_is_that_of_the_published_terms():
         jax.grad(ours)(similarities), jax.grad(published)(similarities), rtol=1e-6
     )
     out = {"distance_maps": 0, "distances": similarities, "similarities": None}
-    assert losses.compared(out) is similarities
+    assert losses.compared_distances(out) is similarities
 
 
 def test_l1_is_of_the_weights_to_other_classes():
@@ -140,7 +140,7 @@ def test_binary_cross_entropy_by_hand():
     balanced = binary_cross_entropy(logits, labels, jnp.ones(3, bool), balanced=True)
     weights = np.asarray([[1.5, 0.75], [0.75, 0.75], [0.75, 1.5]])
     np.testing.assert_allclose(balanced, (each * weights).mean(1), rtol=1e-5)
-    np.testing.assert_allclose(right(logits, labels), [1.0, 0.5, 1.0])
+    np.testing.assert_allclose(hits(logits, labels), [1.0, 0.5, 1.0])
 
 
 def test_auc_is_that_of_scikit_learn():
@@ -160,9 +160,9 @@ def test_auc_is_that_of_scikit_learn():
 def test_transformations_move_images_and_maps_alike():
     rng = np.random.default_rng(0)
     coarse = jnp.asarray(rng.uniform(0, 1, (2, 4, 6, 3)), jnp.float32)
-    still = losses.moved(coarse, jnp.asarray(0.0), jnp.asarray(1.0))
+    still = losses.transform(coarse, jnp.asarray(0.0), jnp.asarray(1.0))
     np.testing.assert_allclose(still, coarse, atol=1e-6)
-    quarter = losses.moved(coarse[:, :, 1:5], jnp.asarray(np.pi / 2), jnp.asarray(1.0))
+    quarter = losses.transform(coarse[:, :, 1:5], jnp.asarray(np.pi / 2), jnp.asarray(1.0))
     np.testing.assert_allclose(quarter, np.rot90(coarse[:, :, 1:5], 1, (1, 2)), atol=1e-5)
     # A blob that is moved and then pooled lies where it lies when it is pooled and then moved.
     y, x = np.mgrid[:48, :48]
@@ -170,17 +170,19 @@ def test_transformations_move_images_and_maps_alike():
     pooled = lambda image: image.reshape(1, 12, 4, 12, 4, 1).mean((2, 4))  # noqa: E731
     angle, scale = jnp.asarray(0.3), jnp.asarray(1.3)
     np.testing.assert_allclose(
-        losses.moved(pooled(blob), angle, scale), pooled(losses.moved(blob, angle, scale)), atol=0.1
+        losses.transform(pooled(blob), angle, scale),
+        pooled(losses.transform(blob, angle, scale)),
+        atol=0.1,
     )
     assert (
         float(
             losses.transformation_cost(
-                losses.moved(coarse, angle, scale), coarse, angle, scale
+                losses.transform(coarse, angle, scale), coarse, angle, scale
             ).max()
         )
         == 0.0
     )
-    drawn = [losses.drawn_transformation(jax.random.key(seed)) for seed in range(50)]
+    drawn = [losses.draw_transformation(jax.random.key(seed)) for seed in range(50)]
     angles, scales = np.asarray(drawn).T
     assert np.abs(np.rad2deg(angles)).max() <= 20 < 2 * np.abs(np.rad2deg(angles)).max()
     assert 0.6 <= scales.min() < 0.7 < 1.4 < scales.max() <= 1.5
@@ -205,7 +207,7 @@ def test_stages_are_known_from_the_step():
     config = PrototypeConfig(
         warm=2, push_from=3, push_every=2, last_layer=4, prune=True, prune_last_layer=7
     )
-    timeline = stages.staged(config, epochs=6, steps_per_epoch=10)
+    timeline = stages.prototype_timeline(config, epochs=6, steps_per_epoch=10)
     assert kinds(timeline) == [
         *(
             (WARM, 20),
@@ -249,18 +251,18 @@ def test_stages_are_known_from_the_step():
 
 
 def test_stages_that_are_left_out():
-    assert kinds(stages.staged(PrototypeConfig(warm=5, last_layer=0), 3, 10)) == [
+    assert kinds(stages.prototype_timeline(PrototypeConfig(warm=5, last_layer=0), 3, 10)) == [
         (WARM, 30),
         (PUSH, 1),
     ]
-    assert kinds(stages.staged(PrototypeConfig(warm=0, push_from=9), 2, 10)) == [
+    assert kinds(stages.prototype_timeline(PrototypeConfig(warm=0, push_from=9), 2, 10)) == [
         (JOINT, 20),
         (PUSH, 1),
         (LAST_LAYER, 20),
     ]
-    assert stages.pushes(PrototypeConfig(), 31) == [10, 20, 30, 31]
-    assert stages.pushes(PrototypeConfig(), 30) == [10, 20, 30]
-    plain = stages.plain(3, 6)
+    assert stages.push_passes(PrototypeConfig(), 31) == [10, 20, 30, 31]
+    assert stages.push_passes(PrototypeConfig(), 30) == [10, 20, 30]
+    plain = stages.plain_timeline(3, 6)
     assert [plain.at(step).batch(step) for step in range(18)] == list(range(18))
     assert [step for step in range(19) if plain.ends_pass(step)] == [6, 12, 18]
 
@@ -269,8 +271,8 @@ def test_rates_fall_by_steps_in_the_joint_stage():
     config = PrototypeConfig(
         warm=1, push_from=3, push_every=3, last_layer=1, decay_every=2, decay=0.1
     )
-    timeline = stages.staged(config, epochs=6, steps_per_epoch=10)
-    shown = [shown_rate(config, timeline.at(step), step) for step in range(timeline.steps)]
+    timeline = stages.prototype_timeline(config, epochs=6, steps_per_epoch=10)
+    shown = [highest_rate(config, timeline.at(step), step) for step in range(timeline.steps)]
     expected = [3e-3] * 30 + [0.0, 1e-4] + [3e-4] * 20 + [3e-5] * 10 + [0.0, 1e-4]
     np.testing.assert_allclose(shown, expected, rtol=1e-6)
 
@@ -378,7 +380,7 @@ def test_a_step_is_adam_on_the_weighed_sum_of_the_terms(steps):
     )
     assert float(state.sums.items) == 6
     total = sum(
-        losses.weights(job.config.prototypes)[name] * float(term)
+        losses.term_weights(job.config.prototypes)[name] * float(term)
         for name, term in state.sums.terms.items()
     )
     assert total / 6 == pytest.approx(float(expected), rel=1e-4)
@@ -426,8 +428,8 @@ def test_settings_that_change_before_the_first_checkpoint_are_told(photos, tmp_p
         settings["model"]["arguments"]["prototypes_per_class"] = count
         config = config_files.build(TrainConfig, settings)
         job = open_job(config)
-        with run_folder.opened(tmp_path / "run") as run:
-            run_folder.begin(run, config, job.source, job.held_out)
+        with run_folder.open_training_folder(tmp_path / "run") as run:
+            run_folder.begin_training(run, config, job.source, job.held_out)
     for file, table in (
         ("train.json", lambda told: told["model"]["arguments"]),
         ("config.json", lambda told: told["model_args"]),

@@ -36,7 +36,13 @@ from mdm_jax.training.classification import cross_entropy
 from mdm_jax.training.config import FREE, OptimizerConfig, TrainConfig
 from mdm_jax.training.job import open_job
 from mdm_jax.training.loop import train
-from mdm_jax.training.steps import decays, leaves, optimizer, program, schedule
+from mdm_jax.training.steps import (
+    build_optimizer,
+    classifier_program,
+    decay_mask,
+    learning_rate_schedule,
+    leaves,
+)
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -89,7 +95,7 @@ def tiny_batch(n=8):
 
 def tiny_program(**optimizer):
     config = config_files.build(TrainConfig, {"model": {"size": [16, 16]}, "optimizer": optimizer})
-    compiled = program(config, tiny_network(), steps=10, steps_per_epoch=5)
+    compiled = classifier_program(config, tiny_network(), steps=10, steps_per_epoch=5)
     return compiled, compiled.initial(tiny_network())
 
 
@@ -99,7 +105,10 @@ def tiny_program(**optimizer):
 @pytest.mark.parametrize("warmup", [0.0, 0.2])
 def test_schedule_rises_then_falls_along_a_cosine(warmup):
     rates = np.asarray(
-        [schedule(OptimizerConfig(learning_rate=0.5, warmup=warmup), 50)(i) for i in range(51)]
+        [
+            learning_rate_schedule(OptimizerConfig(learning_rate=0.5, warmup=warmup), 50)(i)
+            for i in range(51)
+        ]
     )
     first = round(50 * warmup)
     np.testing.assert_allclose(
@@ -130,7 +139,7 @@ def test_norms_biases_positions_and_tokens_do_not_decay():
     for network in (nnx.eval_shape(tiny_network), transformer):
         mask = {
             name.removesuffix(".value"): decay
-            for name, decay in leaves(decays(nnx.state(network, nnx.Param))).items()
+            for name, decay in leaves(decay_mask(nnx.state(network, nnx.Param))).items()
         }
         assert {name for name, decay in mask.items() if decay} == {
             name for name in mask if name.endswith("kernel")
@@ -139,7 +148,7 @@ def test_norms_biases_positions_and_tokens_do_not_decay():
     # With a gradient of zero only decay moves the weights, by learning rate times decay.
     params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), nnx.state(transformer, nnx.Param))
     for name in ("adamw", "sgd"):
-        moves = optimizer(
+        moves = build_optimizer(
             OptimizerConfig(
                 name=name, learning_rate=0.5, weight_decay=0.1, warmup=0.0, momentum=0.0
             ),
@@ -169,7 +178,7 @@ def test_clipping_shortens_the_gradient():
         config = OptimizerConfig(
             name="sgd", learning_rate=1.0, weight_decay=0.0, warmup=0.0, momentum=0.0, clip=clip
         )
-        moves = optimizer(config, 10)
+        moves = build_optimizer(config, 10)
         gradient = {"w": jnp.full((2, 2), 5.0)}  # of norm 10
         updates, _ = moves.update(gradient, moves.init(params), params)
         np.testing.assert_allclose(updates["w"], -5.0 * scale, rtol=1e-5)
@@ -180,7 +189,9 @@ def test_steps_agree_with_the_plain_loop_of_flax():
     images, labels, valid = tiny_batch()
     network = tiny_network()
     moves = optax.adamw(
-        schedule(OptimizerConfig(learning_rate=0.01), 10), weight_decay=0.05, mask=decays
+        learning_rate_schedule(OptimizerConfig(learning_rate=0.01), 10),
+        weight_decay=0.05,
+        mask=decay_mask,
     )
     plain = nnx.Optimizer(network, moves, wrt=nnx.Param)
 
@@ -252,7 +263,7 @@ def test_bfloat16_keeps_float32_weights_and_is_close():
     images, labels, valid = tiny_batch()
     losses = []
     for dtype in ("float32", "bfloat16"):
-        compiled = program(
+        compiled = classifier_program(
             config_files.build(TrainConfig, {"dtype": dtype, "model": {"size": [16, 16]}}),
             tiny_network(),
             10,

@@ -21,11 +21,24 @@ from mdm_jax.models.architectures import build
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import NullProgress
 from mdm_jax.prototypes import tables
-from mdm_jax.prototypes.image_sets import TEST, TRAIN, Album, Item, Pair
-from mdm_jax.prototypes.reasoning import Reasoning, Row, Sum, reason, reason_all, written
-from mdm_jax.prototypes.region_store import Kept
+from mdm_jax.prototypes.image_sets import TEST, TRAIN, ImageRef, ImageSets, Pair
+from mdm_jax.prototypes.reasoning import (
+    Contribution,
+    Reasoning,
+    RoundedSum,
+    explain_decision,
+    explain_decisions,
+    round_sum,
+)
+from mdm_jax.prototypes.region_store import RegionStore
 from mdm_jax.prototypes.search import activations
-from mdm_jax.prototypes.survey import Decision, Prototype, Survey, decide, retained
+from mdm_jax.prototypes.survey import (
+    Decision,
+    Prototype,
+    Survey,
+    measure_similarities,
+    survey_decisions,
+)
 from mdm_jax.types import Explanation, Info
 from mdm_jax.views import outline, prototype_figures
 from mdm_jax.views.pages import prototype_page
@@ -108,23 +121,23 @@ def given(*arguments, **more):
 def test_a_logit_is_taken_apart_as_by_hand(images):
     weights = [[2.0, -0.5], [0.25, 1.0], [-1.0, 0.0]]
     network = given([1.0, 4.0, 0.5], weights, [0.5, -1.5])
-    one = reason(network, images[0])
+    one = explain_decision(network, images[0])
     assert (one.target, one.prediction) == (0, 0)  # 3.0 against 2.0
-    first = reason(network, images[0], target=0)
+    first = explain_decision(network, images[0], target=0)
     np.testing.assert_allclose(first.contributions, [2.0, 1.0, -0.5])
     assert first.logit == pytest.approx(3.0)
     assert first.bias == 0.5
     assert first.first(2) == [0, 1]
-    assert written(first, 1) == Sum((Row(0, 1.0, 2.0, 2.0),), 0.5, 2, 0.5, 3.0)
+    assert round_sum(first, 1) == RoundedSum((Contribution(0, 1.0, 2.0, 2.0),), 0.5, 2, 0.5, 3.0)
 
 
 def test_every_class_of_a_network_is_the_sum_of_its_prototypes(classifier, images):
     for target in range(3):
-        for one in reason_all(classifier, images, [target] * 3):
+        for one in explain_decisions(classifier, images, [target] * 3):
             assert one.target == target
             np.testing.assert_allclose(one.contributions.sum(), one.logit, rtol=1e-4, atol=1e-4)
-    assert [one.target for one in reason_all(classifier, images)] == [
-        one.prediction for one in reason_all(classifier, images)
+    assert [one.target for one in explain_decisions(classifier, images)] == [
+        one.prediction for one in explain_decisions(classifier, images)
     ]
 
 
@@ -133,13 +146,13 @@ def test_what_is_written_adds_up_to_the_last_digit(seed):
     random = np.random.default_rng(seed)
     similarities, weights = random.normal(0, 3, (2, 40)).astype(np.float32)
     total = np.float32(similarities @ weights)
-    told = written(Reasoning(0, 0, np.asarray([total, 0], np.float32), similarities, weights), 6)
-    texts = [prototype_figures.signed(row.points) for row in told.rows] + [
-        prototype_figures.signed(told.others)
+    told = round_sum(Reasoning(0, 0, np.asarray([total, 0], np.float32), similarities, weights), 6)
+    texts = [prototype_figures.format_signed(row.points) for row in told.rows] + [
+        prototype_figures.format_signed(told.others)
     ]
     cents = [
         round(100 * float(text.replace(prototype_figures.MINUS, "-")))
-        for text in [*texts, prototype_figures.number(told.total)]
+        for text in [*texts, prototype_figures.format_number(told.total)]
     ]
     assert sum(cents[:-1]) == cents[-1]
     assert told.total == round(float(total), 2)
@@ -151,13 +164,13 @@ def test_what_is_written_adds_up_to_the_last_digit(seed):
 
 def test_what_has_no_prototypes_or_does_not_add_up_is_said(classifier, images, tiny):
     with pytest.raises(InputError, match="has no prototypes"):
-        reason(Classifier(tiny, "plain", ("a", "b", "c"), SEEN), images[0])
+        explain_decision(Classifier(tiny, "plain", ("a", "b", "c"), SEEN), images[0])
     with pytest.raises(InputError, match="add up to 2, its logit is 3"):
-        reason(given([1.0], [[2.0, 1.0]], [0.0, 0.0], error=1.0), images[0])
+        explain_decision(given([1.0], [[2.0, 1.0]], [0.0, 0.0], error=1.0), images[0])
     with pytest.raises(InputError, match="NaN or infinite"):
-        reason(given([1.0], [[np.nan, 1.0]], [0.0, 0.0]), images[0], target=1)
+        explain_decision(given([1.0], [[np.nan, 1.0]], [0.0, 0.0]), images[0], target=1)
     with pytest.raises(InputError, match="targets are \\[3\\]"):
-        reason(classifier, images[0], target=3)
+        explain_decision(classifier, images[0], target=3)
 
 
 def test_an_outline_holds_its_share_and_a_box_is_whole():
@@ -172,7 +185,7 @@ def test_an_outline_holds_its_share_and_a_box_is_whole():
     assert (
         box > outline.threshold(box, 0.9)
     ).sum() == 100  # less than the share, but nothing else is above the rest
-    assert (outline.smoothed(box) == box).all()
+    assert (outline.smooth(box) == box).all()
     assert outline.threshold(np.full((4, 4), 0.3, np.float32), 0.1) is None
     assert outline.threshold(np.full((4, 4), np.nan, np.float32), 0.1) is None
 
@@ -181,26 +194,26 @@ def test_outside_its_region_a_picture_is_dimmed():
     region = np.zeros((SIDE, SIDE), np.float32)
     region[:4] = 1.0
     picture = np.broadcast_to(np.float32([1.0, 0.0, 0.0]), (SIDE, SIDE, 3))
-    seen = outline.dimmed(picture, region, 0.1)
+    seen = outline.dim_outside(picture, region, 0.1)
     assert (seen[:4] == picture[:4]).all()
     assert (np.abs(seen[4:] - picture[4:]).max(-1) > 0.1).all()
-    assert (outline.dimmed(picture, np.zeros_like(region), 0.1) == picture).all()
+    assert (outline.dim_outside(picture, np.zeros_like(region), 0.1) == picture).all()
 
 
 def looks(count):
     random = np.random.default_rng(1)
     image = random.uniform(0, 1, (SIDE, SIDE, 3)).astype(np.float32)
     rows = tuple(
-        Row(n, 9.21 - n, (-1) ** n * 12.34, round((9.21 - n) * (-1) ** n * 12.34, 2))
+        Contribution(n, 9.21 - n, (-1) ** n * 12.34, round((9.21 - n) * (-1) ** n * 12.34, 2))
         for n in range(count)
     )
     others = round(-123.45 - sum(row.points for row in rows), 2)
     map_ = random.uniform(0, 1, (SIDE, SIDE)).astype(np.float32)
     shown = [
-        prototype_figures.Looks(row, NAMES[row.prototype % 3], map_, image, map_, NAMES[1])
+        prototype_figures.LookAlike(row, NAMES[row.prototype % 3], map_, image, map_, NAMES[1])
         for row in rows
     ]
-    return image, shown, Sum(rows, others, 1990, 0.25 if count == 1 else 0.0, -123.45)
+    return image, shown, RoundedSum(rows, others, 1990, 0.25 if count == 1 else 0.0, -123.45)
 
 
 @pytest.mark.parametrize("count", [1, 5, 12])
@@ -238,7 +251,7 @@ def test_no_text_of_the_figure_overlaps_or_leaves_it(count):
     assert "no picture" in said
     assert ("bias of the class" in said) == bool(total.bias)
     for row in total.rows:
-        assert prototype_figures.signed(row.points) in said
+        assert prototype_figures.format_signed(row.points) in said
     assert said.count(prototype_figures.UNLIKE) == sum(row.similarity < 0 for row in total.rows)
 
 
@@ -265,11 +278,11 @@ def survey(classifier, tmp_path_factory):
     """Prototypes 0 and 1 are of squares, 2 of a square that cannot be read, 3 of none; maps are
     known."""
     out = tmp_path_factory.mktemp("survey")
-    album = Album({TRAIN: Squares("train"), TEST: Squares("test")}, classifier)
+    album = ImageSets({TRAIN: Squares("train"), TEST: Squares("test")}, classifier)
     sources = [
-        Pair(Item(TRAIN, 0), 0),
-        Pair(Item(TRAIN, 3), 1),
-        Pair(Item(TRAIN, 2), 2),
+        Pair(ImageRef(TRAIN, 0), 0),
+        Pair(ImageRef(TRAIN, 3), 1),
+        Pair(ImageRef(TRAIN, 2), 2),
         None,
         None,
         None,
@@ -282,19 +295,19 @@ def survey(classifier, tmp_path_factory):
             source,
             (1, 2),
             0.1,
-            (Pair(Item(TRAIN, 4), n),) if n < 2 else (),
+            (Pair(ImageRef(TRAIN, 4), n),) if n < 2 else (),
             "" if source else "dead",
         )
         for n, source in enumerate(sources)
     )
-    decisions, notes = decide(
+    decisions, notes = survey_decisions(
         classifier,
         album,
-        [Item(TEST, n) for n in range(4)],
+        [ImageRef(TEST, n) for n in range(4)],
         rows=2,
         progress=NullProgress(),
     )
-    kept = {name: Kept(out, name, {}) for name in ("mdm", "activation_map")}
+    kept = {name: RegionStore(out, name, {}) for name in ("mdm", "activation_map")}
     shown = Survey(classifier, album, found, decisions, kept, (*notes, "a note <b>"))
     pairs = [pair for pair in shown.pairs if pair.item.number != 2]
     maps = np.zeros((len(pairs), SIDE, SIDE), np.float32)
@@ -319,15 +332,15 @@ def test_an_image_that_cannot_be_read_is_left_out_with_a_note(survey):
 
 def test_kept_regions_are_found_again_and_only_missing_ones_are_asked_for(survey):
     out, _, pairs, maps = survey
-    again = Kept(out, "mdm", {})
-    assert again.missing([*pairs, Pair(Item(TEST, 5), 0), Pair(Item(TEST, 5), 0)]) == [
-        Pair(Item(TEST, 5), 0)
+    again = RegionStore(out, "mdm", {})
+    assert again.missing([*pairs, Pair(ImageRef(TEST, 5), 0), Pair(ImageRef(TEST, 5), 0)]) == [
+        Pair(ImageRef(TEST, 5), 0)
     ]
-    found = list(again.maps([pairs[3], Pair(Item(TEST, 5), 0)]))
+    found = list(again.maps([pairs[3], Pair(ImageRef(TEST, 5), 0)]))
     np.testing.assert_allclose(found[0], maps[3], atol=1e-3)
     assert found[1] is None
     with pytest.raises(InputError, match="made with other settings"):
-        Kept(out, "mdm", {"seed": 1})
+        RegionStore(out, "mdm", {"seed": 1})
 
 
 def test_tables_tell_prototypes_decisions_and_regions(survey):
@@ -354,7 +367,7 @@ def test_tables_tell_prototypes_decisions_and_regions(survey):
 
 def test_a_share_of_the_similarity_is_told_only_where_there_is_some(survey, tmp_path):
     _, _, pairs, maps = survey
-    kept = Kept(tmp_path, "mdm", {})
+    kept = RegionStore(tmp_path, "mdm", {})
     whole = np.linspace(-1.0, 1.0, len(pairs), dtype=np.float32)
     kept.add(
         pairs,
@@ -368,7 +381,9 @@ def test_a_share_of_the_similarity_is_told_only_where_there_is_some(survey, tmp_
 
 def test_the_similarity_of_the_whole_image_is_kept_with_what_is_left(classifier, images):
     prototypes = np.asarray([4, 0, 2])
-    left = retained(classifier, images, np.zeros((3, SIDE, SIDE), np.float32), prototypes)
+    left = measure_similarities(
+        classifier, images, np.zeros((3, SIDE, SIDE), np.float32), prototypes
+    )
     np.testing.assert_allclose(
         left["similarity"],
         activations(classifier, images).similarities[np.arange(3), prototypes],
@@ -385,9 +400,11 @@ class Several(Squares):
 
 
 def test_labels_that_are_decided_one_by_one_have_no_rival(classifier, tmp_path):
-    album = Album({TRAIN: Several("train"), TEST: Several("test")}, classifier)
+    album = ImageSets({TRAIN: Several("train"), TEST: Several("test")}, classifier)
     progress = NullProgress()
-    decisions, _ = decide(classifier, album, [Item(TEST, 0)], rows=2, progress=progress)
+    decisions, _ = survey_decisions(
+        classifier, album, [ImageRef(TEST, 0)], rows=2, progress=progress
+    )
     assert decisions[0].classes == (0, 2)
     assert decisions[0].rival is None
     rows = [Prototype(n, n // 2, 1.0, None, None, None, ()) for n in range(6)]
@@ -543,7 +560,7 @@ def test_nothing_in_the_folder_asks_for_anything_elsewhere(written_page):
     assert "default-src 'none'" in written_page[0].read_text()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, explain_decision="no chromium on this machine")
 def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
     path, shown = written_page
     maps = survey[3]
@@ -561,9 +578,9 @@ def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
     assert found["title"] == f"Why the network says “{NAMES[first.reasoning.target]}”"
     numbers = [
         [
-            prototype_figures.number(row.similarity),
-            prototype_figures.number(row.weight),
-            prototype_figures.signed(row.points),
+            prototype_figures.format_number(row.similarity),
+            prototype_figures.format_number(row.weight),
+            prototype_figures.format_signed(row.points),
         ]
         for row in first.sum.rows
     ]
@@ -573,8 +590,8 @@ def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
         "the highest score wins",
     ]
     assert found["rows"] == numbers
-    assert found["rest"] == [prototype_figures.signed(first.sum.others)]
-    assert found["total"] == [prototype_figures.number(first.sum.total)]
+    assert found["rest"] == [prototype_figures.format_signed(first.sum.others)]
+    assert found["total"] == [prototype_figures.format_number(first.sum.total)]
     readable = sum(shown.prototypes[row.prototype].source in survey[2] for row in first.sum.rows)
     assert found["borders"] == 2 + readable
     assert found["whole"] == 2
@@ -608,7 +625,7 @@ def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
     harmless(elements)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, explain_decision="no chromium on this machine")
 def test_a_link_shows_the_view_that_it_keeps(written_page, tmp_path):
     link = f"#page=prototypes&region=activation_map&label={urllib.parse.quote(NAMES[0])}&open=0&theme=dark"
     elements = dumped(written_page[0], tmp_path, link)

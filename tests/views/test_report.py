@@ -30,7 +30,7 @@ from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.store import ChunkData, open_store
 from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.views.pages import (
-    Album,
+    ImageOrigin,
     columns,
     join_runs,
     maps,
@@ -152,7 +152,7 @@ def number(run, key):
 def test_bytes_of_a_map_give_it_back_within_half_a_step_of_its_range():
     values = np.random.default_rng(0).normal(3, 2, (4, 3, 5)).astype(np.float32)
     values[1], values[2, 0, 0] = 0.7, np.nan
-    packed = maps.quantized(values)
+    packed = maps.quantize(values)
     assert packed.shape == (4, 8 + 15)
     ends = packed[:, :8].copy().view("<f4")
     assert np.isnan(ends[2]).all()
@@ -169,7 +169,7 @@ def test_bytes_of_a_map_give_it_back_within_half_a_step_of_its_range():
 )
 def test_large_maps_are_averaged_down_by_a_whole_number(shape, expected):
     values = np.random.default_rng(0).uniform(0, 1, (2, *shape)).astype(np.float32)
-    small = maps.reduced(values)
+    small = maps.reduce_maps(values)
     assert small.shape == (2, *expected)
     np.testing.assert_allclose(small.mean((1, 2)), values.mean((1, 2)), rtol=1e-4)
 
@@ -179,7 +179,7 @@ def test_energy_is_that_of_the_package_on_the_map_of_the_package():
     weights = [1.0, 3.0]
     objects = np.stack([Shapes(5)[n].mask for n in range(5)])
     found = maps.energies(
-        maps.stacked(run.mask_vectors, (SIDE, SIDE), weights), objects, 2, stretch=True
+        maps.stack_masks(run.mask_vectors, (SIDE, SIDE), weights), objects, 2, stretch=True
     )
     for n in range(5):
         rendered = jnp.stack(
@@ -194,24 +194,24 @@ def test_energy_is_that_of_the_package_on_the_map_of_the_package():
 def test_the_fill_is_the_blur_of_the_package_at_the_cells():
     image = np.random.default_rng(0).uniform(0, 1, (30, 60, 3)).astype(np.float32)
     expected = images.gaussian_blur(jnp.asarray(image), 4.0)[1::3, 2::5]
-    np.testing.assert_allclose(pictures.blurred(image, (10, 12), 4.0), expected, atol=1e-5)
+    np.testing.assert_allclose(pictures.blur_at_cells(image, (10, 12), 4.0), expected, atol=1e-5)
 
 
 def test_what_goes_beside_a_picture_holds_mean_fill_and_outline():
-    example, cells = Shapes(1)[0], pictures.grid((SIDE, SIDE))
-    packed = pictures.beside(example.image, example.mask, cells)
+    example, cells = Shapes(1)[0], pictures.grid_for((SIDE, SIDE))
+    packed = pictures.side_bytes(example.image, example.mask, cells)
     assert len(packed) == cells.stride
     np.testing.assert_allclose(packed[:3], example.image.mean((0, 1)) * 255, atol=0.51)
     assert packed[3] == 1
     bits = np.unpackbits(packed[4 + 3 * cells.fill[0] * cells.fill[1] :])[: SIDE * SIDE]
     np.testing.assert_array_equal(bits.reshape(SIDE, SIDE), example.mask)
-    gray = pictures.beside(example.image[..., :1], None, cells)
+    gray = pictures.side_bytes(example.image[..., :1], None, cells)
     assert gray[3] == 0
     assert gray[0] == gray[1] == gray[2]
 
 
 def test_no_text_ends_its_script():
-    text = columns.script("f", {"a": "</script><!-- & \u2028\ud800 \" '"}, 3).decode("ascii")
+    text = columns.script_call("f", {"a": "</script><!-- & \u2028\ud800 \" '"}, 3).decode("ascii")
     assert not set("<>&\u2028") & set(text)
     assert json.loads(f"[{text[2:-3]}]") == [{"a": "</script><!-- & \u2028\ud800 \" '"}, 3]
 
@@ -219,45 +219,45 @@ def test_no_text_ends_its_script():
 def test_runs_are_joined_by_image_and_rank():
     left = table([record(0), record(1), record(3)])
     right = table([record(n, rank, 2) for n in (5, 1, 0) for rank in (0, 1)])
-    both = join_runs.join([left, right])
+    both = join_runs.join_runs([left, right])
     assert both.ids == (name_of(0), name_of(1), name_of(3), name_of(5))
     np.testing.assert_array_equal(both.image, [0, 0, 1, 1, 2, 3, 3])
     np.testing.assert_array_equal(both.rank, [0, 1, 0, 1, 0, 0, 1])
     np.testing.assert_array_equal(both.rows, [[0, -1, 1, -1, 2, -1, -1], [4, 5, 2, 3, -1, 0, 1]])
     np.testing.assert_array_equal(both.items, [[0, 1, 3, -1], [0, 1, -1, 5]])
-    assert join_runs.join([left, right], 2).ids == (name_of(0), name_of(3))
+    assert join_runs.join_runs([left, right], 2).ids == (name_of(0), name_of(3))
 
 
 def test_images_of_one_name_are_told_apart():
     twins = table([record(0), record(1, id=name_of(0)), record(2, id=None)])
-    both = join_runs.join([twins, twins])
+    both = join_runs.join_runs([twins, twins])
     assert both.ids == (name_of(0), name_of(0), "item 2")
     np.testing.assert_array_equal(both.rows, [[0, 1, 2]] * 2)
     with pytest.raises(InputError, match="no chunk of the run is committed"):
-        join_runs.join([table([])])
+        join_runs.join_runs([table([])])
 
 
 def test_activation_kept_is_told_where_there_is_some():
     rows = [record(0), record(1, activation=0.0), record(2, activation=-2.0), unreadable(3)]
-    found = {each.key: each.values for each in columns.numbers(table(rows), np.arange(5) % 4)}
+    found = {each.key: each.values for each in columns.read_numbers(table(rows), np.arange(5) % 4)}
     np.testing.assert_allclose(found["kept"], [1, np.nan, np.nan, np.nan, 1])
     assert "forwards" in found
     vectors = [record(0, **{f"activation{each}": [0.1, 0.2] for each in ("", "_masked", "_fill")})]
-    kept = columns.numbers(table(vectors, vector=True), np.zeros(1, int))
+    kept = columns.read_numbers(table(vectors, vector=True), np.zeros(1, int))
     assert not {"kept", "activation"} & {each.key for each in kept}
 
 
 def test_measured_metrics_are_found_by_id(tmp_path):
     ids, image, rank = ("a", "b", "c"), np.asarray([0, 0, 1, 2]), np.asarray([0, 1, 0, 0])
-    assert scores.scores(tmp_path, ids, image, rank) == ([], "")
+    assert scores.read_scores(tmp_path, ids, image, rank) == ([], "")
     measured = {"insertion:x": [0.1, 0.2, 0.3], "curve:x": np.ones((3, 2))}
     np.savez(tmp_path / "scores.npz", ids=np.asarray(["b", "a", "a"]), **measured)
-    found, note = scores.scores(tmp_path, ids, image, rank)
+    found, note = scores.read_scores(tmp_path, ids, image, rank)
     assert (note, [each.key for each in found]) == ("", ["metric:insertion:x"])
     np.testing.assert_allclose(found[0].values, [0.2, 0.3, 0.1, np.nan])
-    assert "other images" in scores.scores(tmp_path, ("x",), image * 0, rank)[1]
+    assert "other images" in scores.read_scores(tmp_path, ("x",), image * 0, rank)[1]
     (tmp_path / "scores.npz").write_bytes(b"no")
-    assert "damaged" in scores.scores(tmp_path, ids, image, rank)[1]
+    assert "damaged" in scores.read_scores(tmp_path, ids, image, rank)[1]
 
 
 def test_a_page_holds_every_row_whatever_fails(tmp_path):
@@ -274,7 +274,7 @@ def test_a_page_holds_every_row_whatever_fails(tmp_path):
     other = fake("other", saliency=True)
     broken = fake("broken")._replace(mask_vectors=(run.mask_vectors[0], Broken()))
     steps = []
-    albums = [Album(source, None, None)] * 3
+    albums = [ImageOrigin(source, None, None)] * 3
 
     class Recording(NullProgress):
         def begin(self, task, total, done=0):
@@ -334,20 +334,20 @@ def test_a_damaged_mask_costs_the_outline_alone():
         def __len__(self):
             return 1
 
-    found = pictures.read(Photo(Shapes(1)), 0, None, name_of(0))
+    found = pictures.read_framed(Photo(Shapes(1)), 0, None, name_of(0))
     assert found.image.shape == (SIDE, SIDE, 3)
     assert found.mask is None
-    assert "in its place" in pictures.read(Shapes(3), 0, None, name_of(1)).reason
+    assert "in its place" in pictures.read_framed(Shapes(3), 0, None, name_of(1)).reason
 
 
 def test_networks_that_see_alike_share_their_pictures(tmp_path):
     plain = Preprocessing(3, (SIDE, SIDE), 1.0, "bilinear", (0.0,) * 3, (1.0,) * 3)
     source = Shapes(4)
     albums = [
-        Album(source, None, how)
+        ImageOrigin(source, None, how)
         for how in (plain, Preprocessing(**asdict(plain) | {"mean": (0.5,) * 3}), None)
     ]
-    albums.append(Album(source, None, Preprocessing(**asdict(plain) | {"crop": 0.5})))
+    albums.append(ImageOrigin(source, None, Preprocessing(**asdict(plain) | {"crop": 0.5})))
     runs = [fake(name, 4) for name in "abcd"]
     written = write_report(runs, albums, tmp_path / "page")
     assert [run["frame"] for run in index_of(tmp_path / "page")["runs"]] == [0, 0, 1, 2]
@@ -356,13 +356,13 @@ def test_networks_that_see_alike_share_their_pictures(tmp_path):
 
 
 def test_names_tell_runs_apart():
-    assert run_view.names(["/x/a/run", "gs://y/b/run/"]) == ["a/run", "b/run"]
-    assert run_view.names(["/x/run", "/x/run"]) == ["run (1)", "run (2)"]
-    assert run_view.names(["/x/one", "y/two"]) == ["one", "two"]
+    assert run_view.short_names(["/x/a/run", "gs://y/b/run/"]) == ["a/run", "b/run"]
+    assert run_view.short_names(["/x/run", "/x/run"]) == ["run (1)", "run (2)"]
+    assert run_view.short_names(["/x/one", "y/two"]) == ["one", "two"]
 
 
 def test_a_report_replaces_a_report_and_nothing_else(tmp_path):
-    out, album = tmp_path / "page", [Album(Shapes(300), None, None)]
+    out, album = tmp_path / "page", [ImageOrigin(Shapes(300), None, None)]
     write_report([fake(count=300)], album, out)
     before = len(list(out.rglob("*.jpg")))
     write_report([fake(count=300)], album, out, limit=20)
@@ -590,7 +590,7 @@ def page(tmp_path_factory):
     first = fake("one", 40, bad=(1,))
     vary = [record(n, kept_area=0.5 - 0.01 * n) for n in range(30)]
     second, third = fake("two", rows=vary, seed=1), fake("<i>three</i>", 40, saliency=True)
-    write_report([first, second, third], [Album(Shapes(40), None, None)] * 3, out)
+    write_report([first, second, third], [ImageOrigin(Shapes(40), None, None)] * 3, out)
     return out, first
 
 

@@ -17,17 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from mdm_jax.training.classification import Labels, classification
+from mdm_jax.training.classification import Labels, classification_loss
 from mdm_jax.training.prototypes.config import PrototypeConfig
 from mdm_jax.training.prototypes.ownership import own_prototypes, own_weights
 
-OF_MAPS = ("transformation", "occurrence_norm")
+MAP_TERMS = ("transformation", "occurrence_norm")
 """terms of occurrence maps, which the last layer's stage does not have"""
 TURN, SMALLEST, LARGEST = 20.0, 0.6, 1.5
 """degrees and factors that the transformation loss draws from"""
 
 
-def weights(config: PrototypeConfig) -> dict[str, float]:
+def term_weights(config: PrototypeConfig) -> dict[str, float]:
     """The weight of every term of the loss."""
     return {
         "classification": 1.0,
@@ -43,8 +43,8 @@ def term_names(config: PrototypeConfig, *, has_occurrence: bool) -> list[str]:
     """The terms that the loss has; those of occurrence maps only where they weigh anything."""
     return [
         name
-        for name, weight in weights(config).items()
-        if name not in OF_MAPS or (has_occurrence and weight)
+        for name, weight in term_weights(config).items()
+        if name not in MAP_TERMS or (has_occurrence and weight)
     ]
 
 
@@ -62,14 +62,14 @@ def terms(
     them."""
     own = own_prototypes(labels, prototype_classes)
     return {
-        "classification": classification(logits, labels, valid, balanced=balanced),
+        "classification": classification_loss(logits, labels, valid, balanced=balanced),
         "cluster": cluster_cost(distances, own),
         "separation": separation_cost(distances, own),
         "l1": jnp.broadcast_to(l1_cost(kernel, prototype_classes), logits.shape[:1]),
     }
 
 
-def compared(out: dict[str, Any]) -> Float[Array, "b m"]:
+def compared_distances(out: dict[str, Any]) -> Float[Array, "b m"]:
     """What cluster and separation are computed on: ProtoPNet's squared distances, 1 - similarity of
     XProtoNet."""
     return out["distances"] if "distance_maps" in out else 1.0 - out["similarities"]
@@ -117,17 +117,17 @@ def transformation_cost(
 ) -> Float[Array, " b"]:
     """|M(A(x)) - A(M(x))|, mean over positions and prototypes, for the similarity transform A of
     `moved`."""
-    return jnp.mean(jnp.abs(moved_maps - moved(maps, angle, scale)), axis=(1, 2, 3))
+    return jnp.mean(jnp.abs(moved_maps - transform(maps, angle, scale)), axis=(1, 2, 3))
 
 
-def drawn_transformation(key: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def draw_transformation(key: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """An angle in radians within 20 degrees and a factor from 0.6 to 1.5."""
     turn, size = jax.random.split(key)
     angle = jax.random.uniform(turn, (), minval=-np.deg2rad(TURN), maxval=np.deg2rad(TURN))
     return angle, jax.random.uniform(size, (), minval=SMALLEST, maxval=LARGEST)
 
 
-def moved(
+def transform(
     x: Float[Array, "b h w c"], angle: Float[Array, ""], scale: Float[Array, ""]
 ) -> Float[Array, "b h w c"]:
     """Images or maps turned by `angle` and enlarged by `scale` about their center, bilinearly; what

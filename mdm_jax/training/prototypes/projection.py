@@ -25,9 +25,9 @@ from mdm_jax.data.loader import LoaderConfig, eval_batches
 from mdm_jax.data.source import Source, read_image
 from mdm_jax.errors import InputError
 from mdm_jax.training.prototypes.ownership import own_prototypes
-from mdm_jax.training.prototypes.record import Pushed
+from mdm_jax.training.prototypes.record import PushedPrototype
 
-VANISHES = 1e-6
+SHORTEST = 1e-6
 """a feature that is shorter has no direction, and nothing is pushed onto it"""
 
 
@@ -63,7 +63,7 @@ class _Best(NamedTuple):
     features: Float[Array, "m k d"]
 
 
-def nearest(
+def find_nearest(
     classifier: Any,
     source: Source,
     *,
@@ -95,8 +95,8 @@ def nearest(
         items = np.full(batch, -1, np.int32)
         items[:here] = (np.arange(done, done + here) * len(source)) // count
         if best is None:
-            best, grid = _nothing(classifier, part.images, len(classes), k)
-        best = _closer(
+            best, grid = _no_images_yet(classifier, part.images, len(classes), k)
+        best = _merge_batch(
             classifier, best, part.images, part.labels, part.valid, items, classes, own_class
         )
         done += here
@@ -121,9 +121,9 @@ def nearest(
     )
 
 
-def pushed(
+def push_records(
     found: Nearest, source: Source, classes: tuple[int, ...], class_names: tuple[str, ...]
-) -> tuple[Pushed, ...]:
+) -> tuple[PushedPrototype, ...]:
     """What each prototype becomes: the first of its nearest images, or nothing, and why."""
     ids: dict[int, str] = {}
     records = []
@@ -132,21 +132,21 @@ def pushed(
         reason = ""
         if item < 0:
             reason = f"no image of the class {class_names[class_index]!r} could be read"
-        elif position[0] < 0 and not np.linalg.norm(found.features[j, 0]) > VANISHES:
+        elif position[0] < 0 and not np.linalg.norm(found.features[j, 0]) > SHORTEST:
             reason = f"it occurs in no image of the class {class_names[class_index]!r}"
         if reason:
-            records.append(Pushed(j, class_index, None, "", -1, None, None, reason))
+            records.append(PushedPrototype(j, class_index, None, "", -1, None, None, reason))
             continue
         if item not in ids:
             ids[item] = str(read_image(source, item).id)
         place = (int(position[0]), int(position[1])) if position[0] >= 0 else None
         label, distance = int(found.labels[j, 0]), float(found.distances[j, 0])
-        records.append(Pushed(j, class_index, item, ids[item], label, place, distance))
+        records.append(PushedPrototype(j, class_index, item, ids[item], label, place, distance))
     return tuple(records)
 
 
-def projected(
-    prototypes: Float[Array, "m d"], found: Nearest, records: tuple[Pushed, ...]
+def project(
+    prototypes: Float[Array, "m d"], found: Nearest, records: tuple[PushedPrototype, ...]
 ) -> Float[np.ndarray, "m d"]:
     """The prototypes after the push that `records` tells; those that are not pushed stay as they
     are."""
@@ -162,7 +162,9 @@ def prototype_classes(classifier: Any) -> tuple[int, ...]:
     return tuple(classes)
 
 
-def _nothing(classifier: Any, images: np.ndarray, m: int, k: int) -> tuple[_Best, tuple[int, int]]:
+def _no_images_yet(
+    classifier: Any, images: np.ndarray, m: int, k: int
+) -> tuple[_Best, tuple[int, int]]:
     """What is known before the first batch, and the (height, width) of the grid of features."""
     shapes = jax.eval_shape(lambda network, images: network(images)[1], classifier, images)
     _, height, width, d = shapes["patches"].shape
@@ -174,7 +176,7 @@ def _nothing(classifier: Any, images: np.ndarray, m: int, k: int) -> tuple[_Best
 
 
 @partial(jax.jit, static_argnames=("classes", "own_class"))
-def _closer(
+def _merge_batch(
     classifier: Any,
     best: _Best,
     images: Float[Array, "b h w c"],

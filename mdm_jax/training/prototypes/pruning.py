@@ -15,10 +15,10 @@ from flax import nnx
 from jaxtyping import Bool, Float
 
 from mdm_jax.models import weights
-from mdm_jax.training.prototypes.record import Record
+from mdm_jax.training.prototypes.record import PushRecord
 
 
-def kept(
+def prototypes_to_keep(
     own: Bool[np.ndarray, "m k"],
     distances: Float[np.ndarray, "m k"],
     prototype_classes: Sequence[int],
@@ -38,7 +38,7 @@ def kept(
     return tuple(int(j) for j in np.flatnonzero(stays))
 
 
-def pruned(
+def prune_weights(
     arrays: Mapping[str, np.ndarray], keep: Sequence[int], construct: Callable[[], nnx.Module]
 ) -> dict[str, np.ndarray]:
     """The weights of the network that `construct` describes, which has only the prototypes `keep`
@@ -59,7 +59,7 @@ def pruned(
     return found
 
 
-def pruned_record(record: Record, keep: Sequence[int]) -> Record:
+def prune_record(record: PushRecord, keep: Sequence[int]) -> PushRecord:
     """The record of the prototypes that stay, numbered anew."""
     pushed = tuple(record.pushed[old]._replace(prototype=new) for new, old in enumerate(keep))
     return replace(record, pushed=pushed)

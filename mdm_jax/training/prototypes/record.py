@@ -14,7 +14,7 @@ from mdm_jax.storage.atomic import write_whole
 FILE = "prototypes.json"
 
 
-class Pushed(NamedTuple):
+class PushedPrototype(NamedTuple):
     """What one prototype became."""
 
     prototype: int
@@ -35,18 +35,18 @@ class Pushed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Record:
+class PushRecord:
     """A push of all prototypes, in their order."""
 
     source: str
     """the data as a config names them, such as "digits" or "folder:PATH" """
     split: str
-    pushed: tuple[Pushed, ...]
+    pushed: tuple[PushedPrototype, ...]
     step: int
     """of the training, after the push"""
 
 
-def read(folder: Path) -> Record | None:
+def read(folder: Path) -> PushRecord | None:
     """The record in a model folder, None where there is none. Raises InputError for one that is
     damaged."""
     path = Path(folder) / FILE
@@ -57,18 +57,18 @@ def read(folder: Path) -> Record | None:
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     try:
-        return from_plain(json.loads(text))
+        return from_json(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
 
 
-def write(folder: Path, record: Record) -> None:
+def write(folder: Path, record: PushRecord) -> None:
     """Write the record into a model folder, whole or not at all."""
-    text = json.dumps(plain(record), indent=1) + "\n"
+    text = json.dumps(to_json(record), indent=1) + "\n"
     write_whole(Path(folder) / FILE, lambda file: file.write(text.encode()))
 
 
-def plain(record: Record) -> dict[str, Any]:
+def to_json(record: PushRecord) -> dict[str, Any]:
     """The record as values that JSON can hold."""
     pushed = [
         each._asdict() | {"position": each.position and list(each.position)}
@@ -77,17 +77,17 @@ def plain(record: Record) -> dict[str, Any]:
     return {"source": record.source, "split": record.split, "step": record.step, "pushed": pushed}
 
 
-def from_plain(values: Any) -> Record:
+def from_json(values: Any) -> PushRecord:
     """What `plain` gave. Raises KeyError, TypeError or ValueError for anything else."""
-    pushed = tuple(_pushed(each) for each in values["pushed"])
+    pushed = tuple(_pushed_from_json(each) for each in values["pushed"])
     if [each.prototype for each in pushed] != list(range(len(pushed))):
         raise ValueError("its prototypes are not in order")
-    return Record(str(values["source"]), str(values["split"]), pushed, int(values["step"]))
+    return PushRecord(str(values["source"]), str(values["split"]), pushed, int(values["step"]))
 
 
-def _pushed(values: Any) -> Pushed:
+def _pushed_from_json(values: Any) -> PushedPrototype:
     item, position, distance = values["item"], values["position"], values["distance"]
-    pushed = Pushed(
+    pushed = PushedPrototype(
         prototype=int(values["prototype"]),
         class_index=int(values["class_index"]),
         item=None if item is None else int(item),

@@ -19,18 +19,18 @@ from jaxtyping import Array, Bool, Float32
 from mdm_jax.data.loader import eval_batches
 from mdm_jax.models import weights
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.training.job import Job
+from mdm_jax.training.job import TrainingJob
 from mdm_jax.training.prototypes import losses, projection, pruning
-from mdm_jax.training.prototypes.record import Record
+from mdm_jax.training.prototypes.record import PushRecord
 from mdm_jax.training.prototypes.steps import prototype_program
-from mdm_jax.training.steps import Program, State
+from mdm_jax.training.steps import TrainingProgram, TrainingState
 
 Says = Callable[[str], object]
 OnBatch = Callable[[int, int], object]
 """(items done, all items); raises to end a pass"""
 
 
-def ready(job: Job, module: nnx.Module) -> Classifier:
+def as_classifier(job: TrainingJob, module: nnx.Module) -> Classifier:
     """The network of a training as one that is ready to use; it computes in float32."""
     network = nnx.view(
         module, deterministic=True, use_running_average=True, raise_if_not_found=False
@@ -40,23 +40,32 @@ def ready(job: Job, module: nnx.Module) -> Classifier:
     )
 
 
-class Changed(NamedTuple):
+class StageResult(NamedTuple):
     """What a push or a pruning leaves."""
 
-    job: Job
-    compiled: Program
-    state: State
-    record: Record
+    job: TrainingJob
+    compiled: TrainingProgram
+    state: TrainingState
+    record: PushRecord
 
 
 def push(
-    job: Job, compiled: Program, state: State, before: Record | None, says: Says, on_batch: OnBatch
-) -> Changed:
+    job: TrainingJob,
+    compiled: TrainingProgram,
+    state: TrainingState,
+    before: PushRecord | None,
+    says: Says,
+    on_batch: OnBatch,
+) -> StageResult:
     """Each prototype becomes the nearest patch, or pooled feature, of an image of its class; and
     the record of which."""
     module: Any = compiled.module(state)
-    found = projection.nearest(ready(job, module), job.source, **_reading(job), on_batch=on_batch)
-    pushed = projection.pushed(found, job.source, module.prototype_classes, job.source.class_names)
+    found = projection.find_nearest(
+        as_classifier(job, module), job.source, **_loading_options(job), on_batch=on_batch
+    )
+    pushed = projection.push_records(
+        found, job.source, module.prototype_classes, job.source.class_names
+    )
     for each in pushed:
         if each.reason:
             says(f"prototype {each.prototype} stays as it is: {each.reason}")
@@ -67,45 +76,52 @@ def push(
             " already"
         )
     moved = nnx.clone(module)
-    moved.prototypes[...] = jnp.asarray(projection.projected(module.prototypes[...], found, pushed))
+    moved.prototypes[...] = jnp.asarray(projection.project(module.prototypes[...], found, pushed))
     params = nnx.state(moved, nnx.Param)
-    record = Record(job.source.name, job.config.data.train, pushed, int(state.step) + 1)
-    return Changed(job, compiled, state._replace(params=params, step=state.step + 1), record)
+    record = PushRecord(job.source.name, job.config.data.train, pushed, int(state.step) + 1)
+    return StageResult(job, compiled, state._replace(params=params, step=state.step + 1), record)
 
 
 def prune(
-    job: Job, compiled: Program, state: State, before: Record | None, says: Says, on_batch: OnBatch
-) -> Changed:
+    job: TrainingJob,
+    compiled: TrainingProgram,
+    state: TrainingState,
+    before: PushRecord | None,
+    says: Says,
+    on_batch: OnBatch,
+) -> StageResult:
     """Without the prototypes whose nearest images are of other classes; the optimizers begin
     anew."""
     assert before is not None, "a push comes before"
     module: Any = compiled.module(state)
     classes, config = module.prototype_classes, job.config.prototypes
-    reading = _reading(job) | {"k": config.prune_nearest, "own_class": False}
-    found = projection.nearest(ready(job, module), job.source, **reading, on_batch=on_batch)
-    keep = pruning.kept(found.own, found.distances, classes, config.prune_fewer)
+    reading = _loading_options(job) | {"k": config.prune_nearest, "own_class": False}
+    found = projection.find_nearest(
+        as_classifier(job, module), job.source, **reading, on_batch=on_batch
+    )
+    keep = pruning.prototypes_to_keep(found.own, found.distances, classes, config.prune_fewer)
     says(f"pruning keeps {len(keep)} of {len(classes)} prototypes")
     smaller = job.with_prototypes([classes[j] for j in keep])
     pruned = weights.load(
-        smaller.construct, pruning.pruned(weights.entries(module), keep, smaller.construct)
+        smaller.construct, pruning.prune_weights(weights.entries(module), keep, smaller.construct)
     )
     program = prototype_program(job.config, pruned, job.steps_per_epoch)
-    return Changed(
+    return StageResult(
         smaller,
         program,
         program.initial(pruned)._replace(step=state.step + 1),
-        pruning.pruned_record(before, keep),
+        pruning.prune_record(before, keep),
     )
 
 
-def _reading(job: Job) -> dict[str, Any]:
+def _loading_options(job: TrainingJob) -> dict[str, Any]:
     """How the training images as they are are read."""
     data = job.config.data
     return {"limit": data.train_items, "batch": data.batch, "workers": data.workers}
 
 
-def similarities(
-    job: Job, compiled: Program, state: State, on_batch: OnBatch
+def training_similarities(
+    job: TrainingJob, compiled: TrainingProgram, state: TrainingState, on_batch: OnBatch
 ) -> tuple[
     Float32[np.ndarray, "n m"],
     Float32[np.ndarray, "n m"],
@@ -114,10 +130,10 @@ def similarities(
 ]:
     """Of every training image: similarities, what cluster and separation are computed on, labels,
     and whether it counts."""
-    classifier, found = ready(job, compiled.module(state)), []
+    classifier, found = as_classifier(job, compiled.module(state)), []
     done, count = 0, job.items
     for batch in eval_batches(job.source, job.training, job.fit):
-        similarity, compared = _compared(classifier, batch.images)
+        similarity, compared = _similarities_and_distances(classifier, batch.images)
         found.append((np.asarray(similarity), np.asarray(compared), batch.labels, batch.valid))
         done = min(done + len(batch.labels), count)
         on_batch(done, count)
@@ -127,6 +143,8 @@ def similarities(
 
 
 @jax.jit
-def _compared(classifier: Any, images: Array) -> tuple[Array, Array]:
+def _similarities_and_distances(classifier: Any, images: Array) -> tuple[Array, Array]:
     _, out = classifier(images)
-    return out["similarities"].astype(jnp.float32), losses.compared(out).astype(jnp.float32)
+    return out["similarities"].astype(jnp.float32), losses.compared_distances(out).astype(
+        jnp.float32
+    )

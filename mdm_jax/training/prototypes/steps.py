@@ -22,19 +22,26 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mdm_jax.training.classification import classification
+from mdm_jax.training.classification import classification_loss
 from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.prototypes import losses as losses
 from mdm_jax.training.prototypes.config import PrototypeConfig
 from mdm_jax.training.stages import BATCHED, JOINT, LAST_LAYER, WARM, Stage
-from mdm_jax.training.steps import Program, State, Sums, cast, mean_over, sums
+from mdm_jax.training.steps import (
+    Sums,
+    TrainingProgram,
+    TrainingState,
+    batch_sums,
+    cast_params,
+    mean_over,
+)
 
-PARTS = {"backbone": "features", "occurrence": "add_on"}
+PART_OF_MODULE = {"backbone": "features", "occurrence": "add_on"}
 """whose learning rate each part of a network has, where that is not its own"""
 FROZEN = "frozen"
 
 
-class Tally(NamedTuple):
+class PrototypeSums(NamedTuple):
     """`Sums` over the items of a pass so far, and the sum of every term of the loss, not yet
     weighed."""
 
@@ -44,7 +51,7 @@ class Tally(NamedTuple):
     terms: dict[str, Float[Array, ""]]
 
 
-def rates(config: PrototypeConfig, kind: str) -> dict[str, float]:
+def stage_rates(config: PrototypeConfig, kind: str) -> dict[str, float]:
     """The learning rate of each part of the network that learns in a stage, at the stage's first
     step."""
     if kind == LAST_LAYER:
@@ -60,7 +67,7 @@ def rates(config: PrototypeConfig, kind: str) -> dict[str, float]:
     return {part: rate for part, rate in (joint | new).items() if rate > 0}
 
 
-def falling(config: PrototypeConfig, kind: str, steps_per_epoch: int) -> Callable[[Any], Any]:
+def rate_factor(config: PrototypeConfig, kind: str, steps_per_epoch: int) -> Callable[[Any], Any]:
     """What the rates of a stage are multiplied by at each of its steps: `decay` once every
     `decay_every` joint passes."""
     if kind != JOINT:
@@ -75,7 +82,7 @@ def optimizers(
     it."""
 
     def adam(part: str, rate: float, kind: str) -> optax.GradientTransformation:
-        factor = falling(config, kind, steps_per_epoch)
+        factor = rate_factor(config, kind, steps_per_epoch)
         decay = (
             [optax.add_decayed_weights(config.weight_decay)]
             if part in ("features", "add_on")
@@ -84,26 +91,26 @@ def optimizers(
         return optax.chain(*decay, optax.adam(lambda step: rate * factor(step)))
 
     def of(kind: str) -> optax.GradientTransformation:
-        moving = {part: adam(part, rate, kind) for part, rate in rates(config, kind).items()}
+        moving = {part: adam(part, rate, kind) for part, rate in stage_rates(config, kind).items()}
         return optax.partition(
-            moving | {FROZEN: optax.set_to_zero()}, partial(_parts, moving.keys())
+            moving | {FROZEN: optax.set_to_zero()}, partial(_part_labels, moving.keys())
         )
 
     return {kind: of(kind) for kind in (WARM, JOINT, LAST_LAYER)}
 
 
-def _parts(moving: Any, params: Any) -> Any:
+def _part_labels(moving: Any, params: Any) -> Any:
     """The part that each parameter belongs to, `FROZEN` for one that rests."""
 
     def of(path: tuple[Any, ...], leaf: Any) -> str:
         name = str(getattr(path[0], "key", path[0]))
-        part = PARTS.get(name, name)
+        part = PART_OF_MODULE.get(name, name)
         return part if part in moving else FROZEN
 
     return jax.tree_util.tree_map_with_path(of, params)
 
 
-def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) -> Program:
+def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) -> TrainingProgram:
     """The steps of every stage for prototype networks of the structure of `module`."""
     split: Any = nnx.split
     graphdef, _, _, rest = split(module, nnx.Param, nnx.BatchStat, ...)
@@ -113,21 +120,21 @@ def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) ->
     inference_graphdef, *_ = split(inference, nnx.Param, nnx.BatchStat, ...)
     settings, classes, dtype = config.prototypes, module.prototype_classes, jnp.dtype(config.dtype)
     names = losses.term_names(settings, has_occurrence=hasattr(module, "occurrence"))
-    weights = losses.weights(settings)
+    weights = losses.term_weights(settings)
     moves = optimizers(settings, steps_per_epoch)
 
-    def initial(module: nnx.Module) -> State:
+    def initial(module: nnx.Module) -> TrainingState:
         _, params, stats, _ = split(module, nnx.Param, nnx.BatchStat, ...)
         moments, zero = {kind: each.init(params) for kind, each in moves.items()}, jnp.zeros(())
-        tally: Any = Tally(zero, zero, zero, dict.fromkeys(names, zero))
+        tally: Any = PrototypeSums(zero, zero, zero, dict.fromkeys(names, zero))
         return jax.tree.map(
-            jnp.copy, State(params, stats, moments, jnp.zeros((), jnp.int32), tally)
+            jnp.copy, TrainingState(params, stats, moments, jnp.zeros((), jnp.int32), tally)
         )
 
     def forward(
         graphdef: Any, params: Any, stats: Any, images: Array
     ) -> tuple[Array, dict[str, Any], Any]:
-        network = nnx.merge(graphdef, cast(params, dtype), stats, rest, copy=True)
+        network = nnx.merge(graphdef, cast_params(params, dtype), stats, rest, copy=True)
         mean, std = (
             jnp.asarray(values, jnp.float32) for values in (config.model.mean, config.model.std)
         )
@@ -143,13 +150,13 @@ def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) ->
         )
 
     def moved(
-        kind: str, state: State, objective: Any, labels: Array, valid: Array
-    ) -> tuple[State, Array]:
+        kind: str, state: TrainingState, objective: Any, labels: Array, valid: Array
+    ) -> tuple[TrainingState, Array]:
         """One step of the stage's Adam; `objective(params)` gives every term, the logits and the
         batch statistics."""
 
         def total(params: Any) -> tuple[Array, Any]:
-            each, logits, stats = objective(resting(rates(settings, kind).keys(), params))
+            each, logits, stats = objective(freeze(stage_rates(settings, kind).keys(), params))
             weighed = [
                 weights[name] * mean_over(each[name], valid) for name in names if name in each
             ]
@@ -160,29 +167,35 @@ def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) ->
         )
         updates, moments = moves[kind].update(gradient, state.optimizer[kind], state.params)
         params = optax.apply_updates(state.params, updates)
-        _, hits, items = sums(logits, each["classification"], labels, valid)
+        _, hits, items = batch_sums(logits, each["classification"], labels, valid)
         of_terms = {
             name: jnp.sum(jnp.where(valid, each[name], 0.0)) if name in each else jnp.zeros(())
             for name in names
         }
-        tally: Any = jax.tree.map(jnp.add, state.sums, Tally(loss * items, hits, items, of_terms))
-        return State(params, stats, state.optimizer | {kind: moments}, state.step + 1, tally), loss
+        tally: Any = jax.tree.map(
+            jnp.add, state.sums, PrototypeSums(loss * items, hits, items, of_terms)
+        )
+        return TrainingState(
+            params, stats, state.optimizer | {kind: moments}, state.step + 1, tally
+        ), loss
 
-    def on_images(kind: str) -> Callable[..., tuple[State, Array]]:
+    def on_images(kind: str) -> Callable[..., tuple[TrainingState, Array]]:
         running = graphdef if kind == JOINT else inference_graphdef
 
         @partial(jax.jit, donate_argnums=0)
-        def train(state: State, images: Array, labels: Array, valid: Array) -> tuple[State, Array]:
-            angle, scale = losses.drawn_transformation(
+        def train(
+            state: TrainingState, images: Array, labels: Array, valid: Array
+        ) -> tuple[TrainingState, Array]:
+            angle, scale = losses.draw_transformation(
                 jax.random.fold_in(jax.random.key(config.seed), state.step)
             )
 
             def objective(params: Any) -> tuple[dict[str, Array], Array, Any]:
                 logits, out, stats = forward(running, params, state.stats, images)
-                each = shared_terms(logits, losses.compared(out), params, labels, valid)
+                each = shared_terms(logits, losses.compared_distances(out), params, labels, valid)
                 if "transformation" in names:
                     _, others, _ = forward(
-                        running, params, state.stats, losses.moved(images, angle, scale)
+                        running, params, state.stats, losses.transform(images, angle, scale)
                     )
                     maps = others["occurrence_maps"], out["occurrence_maps"]
                     each["transformation"] = losses.transformation_cost(*maps, angle, scale)
@@ -196,8 +209,8 @@ def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) ->
 
     @partial(jax.jit, donate_argnums=0)
     def last_layer(
-        state: State, similarities: Array, distances: Array, labels: Array, valid: Array
-    ) -> tuple[State, Array]:
+        state: TrainingState, similarities: Array, distances: Array, labels: Array, valid: Array
+    ) -> tuple[TrainingState, Array]:
         """One pass over what was computed once of all images, in an order of its own; an incomplete
         last batch is left out."""
         count, size = len(valid), min(config.data.batch, len(valid))
@@ -205,7 +218,7 @@ def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) ->
             jax.random.fold_in(jax.random.key(config.seed), state.step), count
         )
 
-        def one(state: State, chosen: Array) -> tuple[State, Array]:
+        def one(state: TrainingState, chosen: Array) -> tuple[TrainingState, Array]:
             def objective(params: Any) -> tuple[dict[str, Array], Array, Any]:
                 logits = similarities[chosen] @ params["last_layer"]["kernel"][...]
                 return (
@@ -220,11 +233,13 @@ def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) ->
         return done._replace(step=state.step + 1), jnp.mean(each)
 
     @jax.jit
-    def measure(state: State, images: Array, labels: Array, valid: Array) -> tuple[Sums, Array]:
+    def measure(
+        state: TrainingState, images: Array, labels: Array, valid: Array
+    ) -> tuple[Sums, Array]:
         logits, _, _ = forward(inference_graphdef, state.params, state.stats, images)
-        return sums(logits, classification(logits, labels, valid), labels, valid), logits
+        return batch_sums(logits, classification_loss(logits, labels, valid), labels, valid), logits
 
-    def whole(state: State) -> nnx.Module:
+    def whole(state: TrainingState) -> nnx.Module:
         return nnx.merge(graphdef, state.params, state.stats, rest)
 
     stages: dict[str, Any] = {
@@ -232,22 +247,22 @@ def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) ->
         JOINT: on_images(JOINT),
         LAST_LAYER: last_layer,
     }
-    return Program(
+    return TrainingProgram(
         initial, whole, stages[JOINT], lambda *given: measure(*given)[0], measure, stages
     )
 
 
-def shown_rate(config: PrototypeConfig, stage: Stage, step: int) -> float:
+def highest_rate(config: PrototypeConfig, stage: Stage, step: int) -> float:
     """The highest learning rate in step `step` of a training."""
     joint = stage.passes_after(step) - config.warm
     falls = joint // config.decay_every if stage.kind == JOINT else 0
-    return max(rates(config, stage.kind).values(), default=0.0) * config.decay**falls
+    return max(stage_rates(config, stage.kind).values(), default=0.0) * config.decay**falls
 
 
-def resting(learns: Any, params: Any) -> Any:
+def freeze(learns: Any, params: Any) -> Any:
     """The parameters, those that rest cut off from the gradient, so that nothing is computed for
     them."""
-    kinds = _parts(learns, params)
+    kinds = _part_labels(learns, params)
     return jax.tree.map(
         lambda leaf, kind: jax.lax.stop_gradient(leaf) if kind == FROZEN else leaf, params, kinds
     )

@@ -1,6 +1,6 @@
-"""The static page of one or more runs: `write_report`."""
+"""Pages for a browser: `write_report` for runs, `prototype_page.write_page` for prototype searches."""
 
-from mdm_jax.views.pages.frames import Album
-from mdm_jax.views.pages.run_report import Written, write_report
+from mdm_jax.views.pages.frames import ImageOrigin
+from mdm_jax.views.pages.run_report import ReportSummary, write_report
 
-__all__ = ["Album", "Written", "write_report"]
+__all__ = ["ImageOrigin", "ReportSummary", "write_report"]

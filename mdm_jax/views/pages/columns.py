@@ -29,7 +29,7 @@ TITLES = {
 written"""
 LEADING = 3
 """so many of them come before metrics"""
-FLAT = 1e-6
+SMALLEST_ACTIVATION = 1e-6
 """an activation up to this is nothing of which a share could be kept"""
 
 
@@ -47,29 +47,29 @@ class Number(NamedTuple):
             "key": self.key,
             "title": self.title,
             "kind": self.kind,
-            "data": packed(self.values.astype("<f4")),
+            "data": pack(self.values.astype("<f4")),
         }
 
 
-def numbers(table: pa.Table, rows: Int[np.ndarray, " entries"]) -> list[Number]:
+def read_numbers(table: pa.Table, rows: Int[np.ndarray, " entries"]) -> list[Number]:
     """The numbers of a run's records at each entry, and the share of the activation kept; lists
     (vector nodes) are left out."""
     found: dict[str, np.ndarray] = {}
     terms = [name for name in table.column_names if name.startswith("term_")]
     for name in (*TITLES, *terms):
         if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type):
-            found[name] = taken(table[name].cast(pa.float64()).to_numpy(), rows, np.nan).astype(
+            found[name] = take_rows(table[name].cast(pa.float64()).to_numpy(), rows, np.nan).astype(
                 np.float32
             )
     if "activation" in found and "activation_masked" in found:
-        whole = np.where(found["activation"] > FLAT, found["activation"], np.nan)
+        whole = np.where(found["activation"] > SMALLEST_ACTIVATION, found["activation"], np.nan)
         found["kept"] = found["activation_masked"] / whole
     titles = TITLES | {name: (f"term {name.removeprefix('term_')}", "number") for name in terms}
     shown = [name for name in titles if name in found and np.isfinite(found[name]).any()]
     return [Number(name, titles[name][0], titles[name][1], found[name]) for name in shown]
 
 
-def place(number: Number) -> tuple[int, int, str]:
+def order_key(number: Number) -> tuple[int, int, str]:
     """Where a number stands among others: what tells most, then metrics that were measured, the
     rest of TITLES, then terms."""
     keys = list(TITLES)
@@ -78,37 +78,37 @@ def place(number: Number) -> tuple[int, int, str]:
     return (1 if number.key.startswith("metric:") else 3), 0, number.key
 
 
-def integers(
+def read_integers(
     table: pa.Table, name: str, rows: Int[np.ndarray, " entries"]
 ) -> Int[np.ndarray, " entries"]:
     """A column of whole numbers at each entry, -1 where there is none."""
-    return taken(table[name].fill_null(-1).to_numpy(), rows, -1).astype(np.int32)
+    return take_rows(table[name].fill_null(-1).to_numpy(), rows, -1).astype(np.int32)
 
 
-def taken(values: np.ndarray, rows: np.ndarray, missing: Any) -> np.ndarray:
+def take_rows(values: np.ndarray, rows: np.ndarray, missing: Any) -> np.ndarray:
     """`values[rows]`, `missing` where a row is -1."""
     if not len(values):
         return np.full(len(rows), missing)
     return np.where(rows >= 0, values[rows], missing)
 
 
-def coded(texts: Sequence[str]) -> dict[str, Any]:
+def encode_texts(texts: Sequence[str]) -> dict[str, Any]:
     """Texts of which many are alike: the different ones in order, and the number of each."""
     names = sorted(set(texts))
     number = {name: position for position, name in enumerate(names)}
-    return {"names": names, "codes": packed(np.asarray([number[text] for text in texts], "<i4"))}
+    return {"names": names, "codes": pack(np.asarray([number[text] for text in texts], "<i4"))}
 
 
-def packed(values: np.ndarray) -> str:
+def pack(values: np.ndarray) -> str:
     """The bytes of an array in base64."""
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
 
 
-def script(function: str, *arguments: Any) -> bytes:
+def script_call(function: str, *arguments: Any) -> bytes:
     """A call of `function` as the text of a script; no text within can end the script or the string
     that it stands in."""
     text = ",".join(
-        json.dumps(argument, ensure_ascii=True, separators=(",", ":"), default=_plain)
+        json.dumps(argument, ensure_ascii=True, separators=(",", ":"), default=_to_json)
         for argument in arguments
     )
     for sign in "<>&":
@@ -116,7 +116,7 @@ def script(function: str, *arguments: Any) -> bytes:
     return f"{function}({text});\n".encode("ascii")
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Values of a run's description that JSON does not know, as text."""
     return (
         dict(value)

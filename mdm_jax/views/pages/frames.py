@@ -13,12 +13,12 @@ from mdm_jax.data.network_input import PreparedExample, SkippedExample, evenly_s
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Source
 from mdm_jax.views.pages import pictures
-from mdm_jax.views.pages.columns import packed
-from mdm_jax.views.pages.join_runs import Joined
-from mdm_jax.views.pages.run_view import Shown, settings
+from mdm_jax.views.pages.columns import pack
+from mdm_jax.views.pages.join_runs import JoinedRuns
+from mdm_jax.views.pages.run_view import RunView, settings
 
 
-class Album(NamedTuple):
+class ImageOrigin(NamedTuple):
     """Where the images of a run come from, and how its network sees them."""
 
     source: Source
@@ -35,7 +35,7 @@ class Frame:
         self,
         number: int,
         runs: Sequence[int],
-        albums: Sequence[Album],
+        albums: Sequence[ImageOrigin],
         shape: tuple[int, int],
         images: int,
     ) -> None:
@@ -46,11 +46,11 @@ class Frame:
         }
         finders = {limit: pictures.Finder(self.source, items) for limit, items in used.items()}
         self.finders = {run: finders[albums[run].limit] for run in runs}
-        self.grid = pictures.grid(shape)
+        self.grid = pictures.grid_for(shape)
         self.there = np.zeros(images, np.uint8)
         self.reasons: dict[str, str] = {}
 
-    def read(self, image: int, joined: Joined) -> PreparedExample | None:
+    def read(self, image: int, joined: JoinedRuns) -> PreparedExample | None:
         """An image of the frame; None, and the reason kept, where it cannot be read or none of the
         runs has it."""
         run = next((run for run in self.runs if joined.items[run, image] >= 0), None)
@@ -65,7 +65,7 @@ class Frame:
                 " it is"
             )
         else:
-            found = pictures.read(self.source, index, self.preprocessing, id)
+            found = pictures.read_framed(self.source, index, self.preprocessing, id)
         if isinstance(found, PreparedExample) and found.image.shape[:2] != self.shape:
             found = SkippedExample(
                 "it has {}x{} pixels, where the run saw {}x{}".format(
@@ -79,7 +79,7 @@ class Frame:
         return found
 
     def write(
-        self, out: Path, joined: Joined, start: int, stop: int
+        self, out: Path, joined: JoinedRuns, start: int, stop: int
     ) -> tuple[np.ndarray, list[np.ndarray | None]]:
         """Write the files of images `start` to `stop`; returns what goes beside them, and the
         object's mask where known."""
@@ -97,8 +97,8 @@ class Frame:
                     / f"{image:06d}.{pictures.SUFFIX}"
                 )
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(pictures.encoded(framed.image))
-                packs[image - start] = pictures.beside(framed.image, framed.mask, self.grid)
+                path.write_bytes(pictures.encode_jpeg(framed.image))
+                packs[image - start] = pictures.side_bytes(framed.image, framed.mask, self.grid)
         return packs, truths
 
     @property
@@ -119,12 +119,14 @@ class Frame:
             "stride": self.grid.stride,
             "suffix": pictures.SUFFIX,
             "sigma": pictures.SIGMA,
-            "there": packed(self.there),
+            "there": pack(self.there),
             "reasons": self.reasons,
         }
 
 
-def frames_of(runs: Sequence[Shown], albums: Sequence[Album], images: int) -> list[Frame]:
+def group_frames(
+    runs: Sequence[RunView], albums: Sequence[ImageOrigin], images: int
+) -> list[Frame]:
     """The frames of runs, each with the runs that share it."""
     groups: dict[Any, list[int]] = {}
     shapes = [shape_of(run, album) for run, album in zip(runs, albums)]
@@ -142,7 +144,7 @@ def frames_of(runs: Sequence[Shown], albums: Sequence[Album], images: int) -> li
     ]
 
 
-def shape_of(run: Shown, album: Album) -> tuple[int, int]:
+def shape_of(run: RunView, album: ImageOrigin) -> tuple[int, int]:
     """(height, width) of the images as the run's network saw them."""
     if (known := settings(run).get("image")) is not None:
         return int(known[0]), int(known[1])

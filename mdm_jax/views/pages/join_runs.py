@@ -14,7 +14,7 @@ from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.errors import InputError
 
 
-class Joined(NamedTuple):
+class JoinedRuns(NamedTuple):
     """Images, and entries: an entry is one image explained for one target, a card of the page."""
 
     ids: tuple[str, ...]
@@ -30,7 +30,7 @@ class Joined(NamedTuple):
     """place of each entry in a run's records, -1 where it has none"""
 
 
-def join(records: Sequence[pa.Table], limit: int | None = None) -> Joined:
+def join_runs(records: Sequence[pa.Table], limit: int | None = None) -> JoinedRuns:
     """The images of all runs, in the order of the first that has them; `limit` of them, spread
     evenly over all.
 
@@ -38,7 +38,7 @@ def join(records: Sequence[pa.Table], limit: int | None = None) -> Joined:
     image."""
     images: dict[tuple[str, int], int] = {}
     labels: list[str] = []
-    places = [_images(table, images, labels) for table in records]
+    places = [_place_rows(table, images, labels) for table in records]
     if not images:
         raise InputError(
             "nothing to show: no chunk of the run is committed yet; start or go on with mdm run"
@@ -64,12 +64,12 @@ def join(records: Sequence[pa.Table], limit: int | None = None) -> Joined:
                 items[run, number[image]] = item
     ids = [id for id, _ in images]
     image, rank = np.asarray(entries).T
-    return Joined(
+    return JoinedRuns(
         tuple(ids[n] for n in used), tuple(labels[n] for n in used), items, image, rank, rows
     )
 
 
-def _images(
+def _place_rows(
     table: pa.Table, images: dict[tuple[str, int], int], labels: list[str]
 ) -> list[tuple[int, int, int]]:
     """(image, rank, item) of each row; images that are new are added."""

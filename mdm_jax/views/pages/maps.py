@@ -18,7 +18,7 @@ SIDE = 64
 """cells; larger saliency maps are reduced to at most so many a side"""
 
 
-def quantized(maps: Float[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n bytes"]:
+def quantize(maps: Float[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n bytes"]:
     """Each map as its lowest and highest value (float32) and a byte a cell between them; NaN for
     both where it has none."""
     maps = maps.astype(np.float32)
@@ -35,7 +35,7 @@ def quantized(maps: Float[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n bytes"]:
     )
 
 
-def reduced(maps: Float[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n _h _w"]:
+def reduce_maps(maps: Float[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n _h _w"]:
     """Maps averaged down to at most SIDE cells a side."""
     height, width = reduced_size((maps.shape[1], maps.shape[2]))
     maps = np.ascontiguousarray(maps, np.float32)
@@ -54,7 +54,7 @@ def reduced_size(shape: tuple[int, int]) -> tuple[int, int]:
     return max(1, shape[0] // by), max(1, shape[1] // by)
 
 
-def stacked(
+def stack_masks(
     vectors: Sequence[Float[np.ndarray, "n _h _w"]],
     shape: tuple[int, int],
     weights: Sequence[float] | None,
@@ -100,7 +100,7 @@ def _energies(maps: Any, objects: Any, stretch: bool) -> Any:
     return jax.vmap(energy_pointing)(saliency, objects)
 
 
-def read(
+def read_rows(
     array: Any, rows: Shaped[np.ndarray, " n"], shape: tuple[int, ...]
 ) -> Float32[np.ndarray, "n h w"]:
     """Rows of a stored array, NaN where a row is -1."""

@@ -48,14 +48,14 @@ class Grid(NamedTuple):
         return 4 + 3 * self.fill[0] * self.fill[1] + -(-self.truth[0] * self.truth[1] // 8)
 
 
-def grid(shape: tuple[int, int]) -> Grid:
+def grid_for(shape: tuple[int, int]) -> Grid:
     """The cells for images of (height, width)."""
     by = max(1.0, max(shape) / TRUTH_SIDE)
     height, width = (max(2, min(48, -(-side // int(SIGMA)))) for side in shape)
     return Grid((height, width), (max(1, round(shape[0] / by)), max(1, round(shape[1] / by))))
 
 
-def read(
+def read_framed(
     source: Source, index: int, preprocessing: Preprocessing | None, id: str
 ) -> PreparedExample | SkippedExample:
     """The image of this id as the network sees it, without its truth where only that is damaged;
@@ -74,7 +74,7 @@ def read(
         return (
             prepare_example(example, preprocessing)
             if preprocessing is not None
-            else _as_it_is(example)
+            else _frame_unchanged(example)
         )
     except InputError as error:
         return SkippedExample(str(error))
@@ -101,21 +101,21 @@ class Finder:
         return self._files.get(id, -1)
 
 
-def encoded(image: Float[np.ndarray, "h w c"]) -> bytes:
+def encode_jpeg(image: Float[np.ndarray, "h w c"]) -> bytes:
     """The file of an image: JPEG, at most SIDE pixels a side."""
-    picture = PIL.Image.fromarray(images.to_uint8(colors(image)))
+    picture = PIL.Image.fromarray(images.to_uint8(to_rgb(image)))
     picture.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
     return file.getvalue()
 
 
-def beside(
+def side_bytes(
     image: Float[np.ndarray, "h w c"], mask: Bool[np.ndarray, "h w"] | None, cells: Grid
 ) -> UInt8[np.ndarray, " b"]:
     """The bytes that go beside the file, as `Grid` says."""
-    image = colors(image)
-    fill = images.to_uint8(blurred(image, cells.fill))
+    image = to_rgb(image)
+    fill = images.to_uint8(blur_at_cells(image, cells.fill))
     shares = np.zeros(cells.truth, np.uint8)
     if mask is not None:
         drawn = PIL.Image.fromarray(mask.astype(np.uint8) * 255)
@@ -124,7 +124,7 @@ def beside(
     return np.concatenate([head, fill.reshape(-1), np.packbits(shares.reshape(-1) > 127)])
 
 
-def blurred(
+def blur_at_cells(
     image: Float[np.ndarray, "h w c"], cells: tuple[int, int], sigma: float = SIGMA
 ) -> Float32[np.ndarray, "_h _w c"]:
     """The image's Gaussian blur (borders reflected, as `images.gaussian_blur`) at the center of
@@ -135,7 +135,7 @@ def blurred(
     return columns @ lines
 
 
-def colors(image: Float[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w 3"]:
+def to_rgb(image: Float[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w 3"]:
     """Three channels to look at: an image of another number is shown in gray."""
     image = np.asarray(image, np.float32)
     return (
@@ -154,7 +154,7 @@ def _weights(cells: int, pixels: int, sigma: float) -> Float32[np.ndarray, "cell
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _as_it_is(example: Example) -> PreparedExample:
+def _frame_unchanged(example: Example) -> PreparedExample:
     mask = example.mask
     if mask is None and example.boxes is not None and len(example.boxes):
         mask = boxes_to_mask(example.boxes, (example.image.shape[0], example.image.shape[1]))

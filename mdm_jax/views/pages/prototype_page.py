@@ -20,14 +20,14 @@ from matplotlib import colormaps
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.progress import Progress, task
-from mdm_jax.prototypes.image_sets import Album, Item, Pair
-from mdm_jax.prototypes.region_store import Kept
-from mdm_jax.prototypes.survey import KEPT_AREA, Decision, Prototype, Survey
+from mdm_jax.prototypes.image_sets import ImageRef, ImageSets, Pair
+from mdm_jax.prototypes.region_store import RegionStore
+from mdm_jax.prototypes.survey import RETAINED_AREA, Decision, Prototype, Survey
 from mdm_jax.views.pages import maps, pictures
-from mdm_jax.views.pages.columns import packed, script
+from mdm_jax.views.pages.columns import pack, script_call
 from mdm_jax.views.prototype_figures import COLORS
 
-PARTS = ("data", "images", "assets")
+FOLDERS = ("data", "images", "assets")
 BLOCK_BYTES = 196_608
 """map data of a block of pairs"""
 REGIONS = {
@@ -62,7 +62,7 @@ REGIONS = {
 }
 """what a way of finding regions is called, and what it shows, for a person who does not know the
 method"""
-BOXED = ("activation_map",)
+BOXED_REGIONS = ("activation_map",)
 """shown with the box around all that lies above its 95th percentile, as the network's authors show
 it"""
 
@@ -83,7 +83,7 @@ def write_page(
     page = out / "index.html"
     try:
         page.unlink(missing_ok=True)  # no page while its data are incomplete
-        for part in PARTS:
+        for part in FOLDERS:
             if (out / part).exists():
                 shutil.rmtree(out / part)
             (out / part).mkdir(parents=True)
@@ -97,13 +97,13 @@ def write_page(
             progress, "drawing the page", len(items) + len(pairs) * len(survey.regions)
         ) as done:
             images = [
-                _image(survey.album, item, number, out)
+                _write_image(survey.album, item, number, out)
                 for number, item in enumerate(items)
                 if _tell(done, number)
             ]
             cells, block = _write_maps(survey, pairs, out, lambda count: done(len(items) + count))
         index = _index(survey, pairs, items, images, cells, block, share, settings)
-        (out / "data" / "index.js").write_bytes(script("Mdm.receive", index))
+        (out / "data" / "index.js").write_bytes(script_call("Mdm.receive", index))
         _write_assets(survey, out)
     except OSError as error:
         raise InputError(
@@ -118,13 +118,15 @@ def _tell(done: Any, number: int) -> bool:
     return True
 
 
-def _image(album: Album, item: Item, number: int, out: Path) -> dict[str, Any]:
+def _write_image(album: ImageSets, item: ImageRef, number: int, out: Path) -> dict[str, Any]:
     """Write one image's file; the image as the page knows it."""
     try:
         seen = album.read(item)
     except InputError as error:
         return {"id": f"{item.part} {item.number}", "classes": None, "missing": str(error)}
-    (out / "images" / f"{number:06d}.{pictures.SUFFIX}").write_bytes(pictures.encoded(seen.image))
+    (out / "images" / f"{number:06d}.{pictures.SUFFIX}").write_bytes(
+        pictures.encode_jpeg(seen.image)
+    )
     return {"id": seen.id, "classes": seen.classes}
 
 
@@ -142,9 +144,9 @@ def _write_maps(
             part = pairs[start : start + block]
             empty = np.full(shape, np.nan, np.float32)
             found = np.stack([empty if each is None else each for each in kept.maps(part)])
-            packs = maps.quantized(maps.reduced(found))
+            packs = maps.quantize(maps.reduce_maps(found))
             path = out / "data" / name / f"{start // block:05d}.js"
-            path.write_bytes(script("Mdm.take", name, start // block, packed(packs)))
+            path.write_bytes(script_call("Mdm.take", name, start // block, pack(packs)))
             written += len(part)
             done(written)
     return cells, block
@@ -153,7 +155,7 @@ def _write_maps(
 def _index(
     survey: Survey,
     pairs: list[Pair],
-    items: list[Item],
+    items: list[ImageRef],
     images: list[dict[str, Any]],
     cells: tuple[int, int],
     block: int,
@@ -169,9 +171,9 @@ def _index(
         "block": block,
         "suffix": pictures.SUFFIX,
         "share": round(100 * share),
-        "keptArea": KEPT_AREA,
+        "keptArea": RETAINED_AREA,
         "palette": COLORS,
-        "colors": packed(
+        "colors": pack(
             np.round(colormaps["inferno"](np.arange(256))[:, :3] * 255).astype(np.uint8)
         ),
         "images": images,
@@ -187,7 +189,7 @@ def _index(
     }
 
 
-def _region(name: str, kept: Kept, pairs: list[Pair]) -> dict[str, Any]:
+def _region(name: str, kept: RegionStore, pairs: list[Pair]) -> dict[str, Any]:
     title, about = title_of(name)
     numbers = kept.numbers(pairs)
     there = np.flatnonzero(numbers["there"])
@@ -199,7 +201,7 @@ def _region(name: str, kept: Kept, pairs: list[Pair]) -> dict[str, Any]:
         for name, column in (("kept", "retained"), ("blurred", "blurred"))
         if len(there)
     }
-    if name in BOXED and len(there):
+    if name in BOXED_REGIONS and len(there):
         columns["boxes"] = numbers["box"]
     for column, values in columns.items():
         listed: list[Any] = [None] * len(pairs)
@@ -221,7 +223,7 @@ def _prototype(each: Prototype, place: dict[Pair, int]) -> dict[str, Any]:
     }
 
 
-def _decision(each: Decision, place: dict[Pair, int], where: dict[Item, int]) -> dict[str, Any]:
+def _decision(each: Decision, place: dict[Pair, int], where: dict[ImageRef, int]) -> dict[str, Any]:
     rows = [row._asdict() | {"pair": place[pair]} for row, pair in zip(each.sum.rows, each.pairs)]
     told = each.sum._asdict() | {"rows": rows}
     return told | {

@@ -23,11 +23,11 @@ from mdm_jax.images import printable
 from mdm_jax.progress import NullProgress, Progress, task
 from mdm_jax.storage.atomic import check_writable
 from mdm_jax.views.pages import columns, maps, run_view
-from mdm_jax.views.pages.columns import Number, packed
-from mdm_jax.views.pages.frames import Album, Frame, frames_of
-from mdm_jax.views.pages.join_runs import Joined, join
-from mdm_jax.views.pages.run_view import Shown
-from mdm_jax.views.pages.scores import scores
+from mdm_jax.views.pages.columns import Number, pack
+from mdm_jax.views.pages.frames import Frame, ImageOrigin, group_frames
+from mdm_jax.views.pages.join_runs import JoinedRuns, join_runs
+from mdm_jax.views.pages.run_view import RunView
+from mdm_jax.views.pages.scores import read_scores
 
 FORMAT = 1
 BLOCK_BYTES = 196_608
@@ -38,10 +38,10 @@ BLOCK = (16, 200)
 COLORS = ("inferno", "viridis", "cividis")
 GENERATOR = '<meta name="generator" content="mdm report">'
 """by which a folder is known as a report, which may be written anew"""
-PARTS = ("data", "images", "assets")
+FOLDERS = ("data", "images", "assets")
 
 
-class Written(NamedTuple):
+class ReportSummary(NamedTuple):
     """What was written."""
 
     page: Path
@@ -61,14 +61,14 @@ class Written(NamedTuple):
 
 
 def write_report(
-    runs: Sequence[Shown],
-    albums: Sequence[Album],
+    runs: Sequence[RunView],
+    albums: Sequence[ImageOrigin],
     out: Path | str,
     *,
     names: Sequence[str] | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
-) -> Written:
+) -> ReportSummary:
     """Write the page of runs, side by side on the same images, into the folder `out`; `albums`
     holds one for each run.
 
@@ -76,15 +76,15 @@ def write_report(
     image that cannot be read is shown as that. Raises InputError where nothing is committed, or
     `out` cannot be written or holds something else."""
     out = Path(out)
-    names = tuple(map(printable, names or run_view.names([run.place for run in runs])))
-    joined = join([run.records for run in runs], limit)
-    frames = frames_of(runs, albums, len(joined.ids))
+    names = tuple(map(printable, names or run_view.short_names([run.place for run in runs])))
+    joined = join_runs([run.records for run in runs], limit)
+    frames = group_frames(runs, albums, len(joined.ids))
     numbers, notes = [], []
     for run, rows in zip(runs, joined.rows):
-        measured, note = scores(run.place, joined.ids, joined.image, joined.rank)
-        numbers.append([*columns.numbers(run.records, rows), *measured])
+        measured, note = read_scores(run.place, joined.ids, joined.image, joined.rank)
+        numbers.append([*columns.read_numbers(run.records, rows), *measured])
         notes += [note] if note else []
-    _prepare(out)
+    _clear_folder(out)
     try:
         energies, unread = _write_blocks(runs, frames, joined, out, progress or NullProgress())
         notes += [f"{names[number]}: {note}" for number, note in unread]
@@ -92,7 +92,7 @@ def write_report(
         for number, energy in enumerate(energies):
             if np.isfinite(energy).any():
                 numbers[number].append(Number("energy", *columns.TITLES["energy"], energy))
-            numbers[number].sort(key=columns.place)
+            numbers[number].sort(key=columns.order_key)
         _write_index(out, runs, frames, joined, names, numbers, notes)
         _write_page(out, names, len(joined.ids))
     except OSError as error:
@@ -103,7 +103,7 @@ def write_report(
     found = tuple({number.key: number.values for number in each} for each in numbers)
     there = tuple(int(frame.there.sum()) for frame in frames)
     explained = tuple(int(np.isfinite(each.get("kept_area", np.empty(0))).sum()) for each in found)
-    return Written(
+    return ReportSummary(
         out / "index.html",
         len(joined.ids),
         len(joined.image),
@@ -116,11 +116,15 @@ def write_report(
 
 
 def _write_blocks(
-    runs: Sequence[Shown], frames: Sequence[Frame], joined: Joined, out: Path, progress: Progress
+    runs: Sequence[RunView],
+    frames: Sequence[Frame],
+    joined: JoinedRuns,
+    out: Path,
+    progress: Progress,
 ) -> tuple[list[np.ndarray], list[tuple[int, str]]]:
     """Pictures and maps of all images; the energy of each entry in each run, and notes on runs with
     what could not be read."""
-    block = _block(runs, joined)
+    block = _images_per_block(runs, joined)
     energies = [np.full(len(joined.image), np.nan, np.float32) for _ in runs]
     notes = []
     # the products are small: threads would spend their time waiting for each other
@@ -137,12 +141,14 @@ def _write_blocks(
                 objects = [truths[image - start] for image in joined.image[low:high]]
                 for number in frame.runs:
                     run = runs[number]
-                    stored, note = _read(run, joined.rows[number, low:high])
+                    stored, note = _read_maps(run, joined.rows[number, low:high])
                     if note:
                         notes.append((number, f"maps of images {start + 1} to {stop} {note}"))
                     if stored:
-                        cells = stored if run_view.masked(run) else [maps.reduced(stored[0])]
-                        packs = np.concatenate([maps.quantized(each) for each in cells], axis=1)
+                        cells = (
+                            stored if run_view.draws_masks(run) else [maps.reduce_maps(stored[0])]
+                        )
+                        packs = np.concatenate([maps.quantize(each) for each in cells], axis=1)
                         _write_block(out, f"r{number}", start // block, packs)
                         energies[number][low:high] = _energies(
                             run, stored, objects, frame.shape, block
@@ -151,19 +157,19 @@ def _write_blocks(
     return energies, notes
 
 
-def _read(run: Shown, places: np.ndarray) -> tuple[list[np.ndarray], str]:
+def _read_maps(run: RunView, places: np.ndarray) -> tuple[list[np.ndarray], str]:
     """The maps of some of a run's records (-1: none), and why they cannot be read, else ""."""
-    rows = columns.taken(run.records["row"].to_numpy(), places, -1)
-    arrays = run_view.arrays(run)
+    rows = columns.take_rows(run.records["row"].to_numpy(), places, -1)
+    arrays = run_view.map_arrays(run)
     try:
-        return [maps.read(array, rows, tuple(array.shape[1:])) for array in arrays], ""
+        return [maps.read_rows(array, rows, tuple(array.shape[1:])) for array in arrays], ""
     except Exception as error:  # a damaged store may raise anything; the rest is still worth seeing
         empty = [np.full((len(rows), *array.shape[1:]), np.nan, np.float32) for array in arrays]
         return empty, f"cannot be read ({type(error).__name__}): mdm run verify tells more"
 
 
 def _energies(
-    run: Shown,
+    run: RunView,
     stored: Sequence[np.ndarray],
     objects: Sequence[np.ndarray | None],
     shape: tuple[int, int],
@@ -179,9 +185,9 @@ def _energies(
     ]
     if there:
         parts, known = [each[there] for each in stored], np.stack([objects[n] for n in there])  # type: ignore[misc]
-        masked = run_view.masked(run)
+        masked = run_view.draws_masks(run)
         full = (
-            maps.stacked(parts, shape, run_view.settings(run).get("stack_weights"))
+            maps.stack_masks(parts, shape, run_view.settings(run).get("stack_weights"))
             if masked
             else parts[0]
         )
@@ -190,9 +196,9 @@ def _energies(
     return found
 
 
-def _block(runs: Sequence[Shown], joined: Joined) -> int:
+def _images_per_block(runs: Sequence[RunView], joined: JoinedRuns) -> int:
     """Images in a block."""
-    each = max(sum(8 + h * w for h, w in run_view.sizes(run)) for run in runs) * (
+    each = max(sum(8 + h * w for h, w in run_view.map_sizes(run)) for run in runs) * (
         1 + int(joined.rank.max())
     )
     return max(BLOCK[0], min(BLOCK[1], BLOCK_BYTES // max(1, each)))
@@ -201,15 +207,15 @@ def _block(runs: Sequence[Shown], joined: Joined) -> int:
 def _write_block(out: Path, kind: str, number: int, values: np.ndarray) -> None:
     (out / "data" / kind).mkdir(exist_ok=True)
     (out / "data" / kind / f"{number:05d}.js").write_bytes(
-        columns.script("Mdm.take", kind, number, packed(values))
+        columns.script_call("Mdm.take", kind, number, pack(values))
     )
 
 
 def _write_index(
     out: Path,
-    runs: Sequence[Shown],
+    runs: Sequence[RunView],
     frames: Sequence[Frame],
-    joined: Joined,
+    joined: JoinedRuns,
     names: Sequence[str],
     numbers: Sequence[Sequence[Number]],
     notes: Sequence[str],
@@ -221,23 +227,23 @@ def _write_index(
     }
     index = {
         "format": FORMAT,
-        "block": _block(runs, joined),
+        "block": _images_per_block(runs, joined),
         "ids": joined.ids,
-        "labels": columns.coded(joined.labels),
-        "image": packed(joined.image.astype("<i4")),
-        "rank": packed(joined.rank.astype("<i4")),
+        "labels": columns.encode_texts(joined.labels),
+        "image": pack(joined.image.astype("<i4")),
+        "rank": pack(joined.rank.astype("<i4")),
         "frames": [frame.plain() for frame in frames],
         "runs": [
-            run_view.plain(names[n], run, frame_of[n], joined.rows[n], numbers[n])
+            run_view.run_to_json(names[n], run, frame_of[n], joined.rows[n], numbers[n])
             for n, run in enumerate(runs)
         ],
-        "colors": {name: packed(table) for name, table in tables.items()},
+        "colors": {name: pack(table) for name, table in tables.items()},
         "notes": notes,
     }
-    (out / "data" / "index.js").write_bytes(columns.script("Mdm.receive", index))
+    (out / "data" / "index.js").write_bytes(columns.script_call("Mdm.receive", index))
 
 
-def _prepare(out: Path) -> None:
+def _clear_folder(out: Path) -> None:
     """An empty folder, or one whose earlier report is removed. Raises InputError for one that holds
     something else."""
     check_writable(out)
@@ -249,13 +255,13 @@ def _prepare(out: Path) -> None:
             page.is_file()
             and GENERATOR in page.read_text(encoding="utf-8", errors="replace")[:2000]
         )
-        others = {each.name for each in out.iterdir()} - set(PARTS) if out.exists() else set()
+        others = {each.name for each in out.iterdir()} - set(FOLDERS) if out.exists() else set()
         if others and not ours:
             raise InputError(
                 f"{out} holds other files: choose a new folder for the report with --out"
             )
         page.unlink(missing_ok=True)  # no page while its data are incomplete
-        for part in PARTS:
+        for part in FOLDERS:
             if (out / part).exists():
                 shutil.rmtree(out / part)
             (out / part).mkdir(parents=True)

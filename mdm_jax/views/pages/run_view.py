@@ -12,11 +12,11 @@ from jaxtyping import Int
 from mdm_jax import images
 from mdm_jax.runs.reader import current_settings
 from mdm_jax.views.pages import columns, maps
-from mdm_jax.views.pages.columns import Number, packed
+from mdm_jax.views.pages.columns import Number, pack
 
 
 @runtime_checkable
-class Shown(Protocol):
+class RunView(Protocol):
     """A run as `mdm_jax.runs.reader` opens it."""
 
     @property
@@ -38,11 +38,11 @@ class Shown(Protocol):
         """array [rows, h, w] or None"""
 
 
-def settings(run: Shown) -> dict[str, Any]:
+def settings(run: RunView) -> dict[str, Any]:
     return current_settings(run.description)
 
 
-def masked(run: Shown) -> bool:
+def draws_masks(run: RunView) -> bool:
     """Whether maps are drawn from mask vectors: where there are any, unless the map is more than
     their stack and was kept."""
     given = settings(run)
@@ -50,20 +50,20 @@ def masked(run: Shown) -> bool:
     return bool(run.mask_vectors) and (stack or run.saliency_maps is None)
 
 
-def arrays(run: Shown) -> list[Any]:
+def map_arrays(run: RunView) -> list[Any]:
     """The arrays that maps are drawn from: mask vectors, or saliency."""
-    if masked(run):
+    if draws_masks(run):
         return list(run.mask_vectors)
     return [] if run.saliency_maps is None else [run.saliency_maps]
 
 
-def sizes(run: Shown) -> list[tuple[int, int]]:
+def map_sizes(run: RunView) -> list[tuple[int, int]]:
     """Cells (height, width) of each map of a row, as they are written."""
-    shapes = [(int(array.shape[1]), int(array.shape[2])) for array in arrays(run)]
-    return shapes if masked(run) else [maps.reduced_size(shape) for shape in shapes]
+    shapes = [(int(array.shape[1]), int(array.shape[2])) for array in map_arrays(run)]
+    return shapes if draws_masks(run) else [maps.reduced_size(shape) for shape in shapes]
 
 
-def names(places: Sequence[Any]) -> list[str]:
+def short_names(places: Sequence[Any]) -> list[str]:
     """The last part of each run's place, with as many parts before it as tell them apart."""
     parts = [
         [part for part in images.printable(str(place)).replace("\\", "/").split("/") if part]
@@ -76,13 +76,17 @@ def names(places: Sequence[Any]) -> list[str]:
     return [f"{each[-1] if each else 'run'} ({number})" for number, each in enumerate(parts, 1)]
 
 
-def plain(
-    name: str, run: Shown, frame: int, rows: Int[np.ndarray, " entries"], numbers: Sequence[Number]
+def run_to_json(
+    name: str,
+    run: RunView,
+    frame: int,
+    rows: Int[np.ndarray, " entries"],
+    numbers: Sequence[Number],
 ) -> dict[str, Any]:
     """A run as the page knows it; `rows` are the places of the entries in its records."""
     table, classes = run.records, run.description.get("classes") or ()
     prediction, target = (
-        columns.integers(table, column, rows) for column in ("prediction", "target")
+        columns.read_integers(table, column, rows) for column in ("prediction", "target")
     )
     used = sorted({int(n) for n in np.concatenate([prediction, target]) if 0 <= n < len(classes)})
     statuses, reasons = (table[column].to_pylist() for column in ("status", "reason"))
@@ -90,15 +94,19 @@ def plain(
     return {
         "name": name,
         "frame": frame,
-        "kind": "masks" if masked(run) else "saliency" if run.saliency_maps is not None else "none",
-        "sizes": sizes(run),
+        "kind": "masks"
+        if draws_masks(run)
+        else "saliency"
+        if run.saliency_maps is not None
+        else "none",
+        "sizes": map_sizes(run),
         "weights": given.get("stack_weights"),
         "fill": _fill(given),
         "classes": {str(n): str(classes[n]) for n in used},
-        "status": columns.coded([(statuses[row] or "") if row >= 0 else "" for row in rows]),
-        "label": packed(columns.integers(table, "label", rows).astype("<i4")),
-        "prediction": packed(prediction.astype("<i4")),
-        "target": packed(target.astype("<i4")),
+        "status": columns.encode_texts([(statuses[row] or "") if row >= 0 else "" for row in rows]),
+        "label": pack(columns.read_integers(table, "label", rows).astype("<i4")),
+        "prediction": pack(prediction.astype("<i4")),
+        "target": pack(target.astype("<i4")),
         "reasons": {
             str(n): reasons[row] for n, row in enumerate(rows) if row >= 0 and reasons[row]
         },
@@ -106,17 +114,17 @@ def plain(
             pa.types.is_nested(table.schema.field(column).type) for column in table.column_names
         ),
         "numbers": [number.plain() for number in numbers],
-        "settings": flat(given),
+        "settings": flatten(given),
         "versions": run.description.get("versions") or {},
     }
 
 
-def flat(given: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flatten(given: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested settings under dotted names."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         found |= (
-            flat(value, f"{before}{name}.")
+            flatten(value, f"{before}{name}.")
             if isinstance(value, Mapping)
             else {f"{before}{name}": value}
         )
@@ -127,5 +135,5 @@ def _fill(given: Mapping[str, Any]) -> Any:
     """The fill of the method that made the maps: a name, a color as one or three numbers, other
     text, or None."""
     return next(
-        (value for name, value in flat(given).items() if name.rpartition(".")[2] == "fill"), None
+        (value for name, value in flatten(given).items() if name.rpartition(".")[2] == "fill"), None
     )

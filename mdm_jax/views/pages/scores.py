@@ -15,7 +15,7 @@ from mdm_jax.evaluation.saved_maps import SCORES
 from mdm_jax.views.pages.columns import Number
 
 
-def scores(
+def read_scores(
     place: str | Path,
     ids: Sequence[str],
     image: Int[np.ndarray, " entries"],
