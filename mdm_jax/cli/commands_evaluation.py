@@ -27,7 +27,7 @@ from mdm_jax.models.pretrained import load_model
 from mdm_jax.progress import Progress, task
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
-from mdm_jax.storage import workspace
+from mdm_jax.storage import arrays
 from mdm_jax.storage.atomic import check_writable, write_whole
 from mdm_jax.views import benchmark_figures, explanation_figures
 
@@ -194,7 +194,7 @@ def run_benchmark(
     for path, text in zip(files, (table_text.markdown(table), table_text.to_csv(table))):
         write_whole(path, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
     for model in table.models:
-        folder = plan.out / workspace.file_name(model)
+        folder = plan.out / arrays.file_name(model)
         drawn = {
             "table": benchmark_figures.picture(table, model),
             "cost": benchmark_figures.quality_against_cost(table, model),

@@ -33,7 +33,7 @@ from mdm_jax.prototypes.survey import (
     search_regions,
     survey_decisions,
 )
-from mdm_jax.storage import part_names, workspace
+from mdm_jax.storage import arrays, part_names, workspace
 from mdm_jax.training.prototypes import record
 from mdm_jax.views import explanation_figures, prototype_figures
 from mdm_jax.views.pages import prototype_page
@@ -105,13 +105,13 @@ def prototypes(request: Request, progress: Progress) -> Result:
     if told is not None:
         _check_record(told, album, classifier, data, progress)
     start = time.perf_counter()
-    with workspace.opened(request.out, "prototype search") as out:
+    with workspace.open_workspace(request.out, "prototype search") as out:
         of_data = {
             part: {"split": splits[part]} | source_fingerprint(album.sources[part])
             for part in splits
         }
         settings = {"network": network_fingerprint(classifier), "data": data, **of_data}
-        workspace.begin(out, SETTINGS, settings, "a prototype search")
+        workspace.record_settings(out, SETTINGS, settings, "a prototype search")
         asked: dict[str, Any] = {
             "count": request.nearest,
             "limit": request.limit,
@@ -277,7 +277,7 @@ def write_figures(survey: Survey, out: Path, share: float, progress: Progress) -
             files.append(
                 out
                 / "figures"
-                / f"{number:03d}-{workspace.file_name(prototype_figures.shorten(said))}.png"
+                / f"{number:03d}-{arrays.file_name(prototype_figures.shorten(said))}.png"
             )
             explanation_figures.save(drawn, files[-1])
             done(number + 1)

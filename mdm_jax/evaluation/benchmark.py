@@ -28,8 +28,8 @@ from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.progress import NullProgress, Progress
-from mdm_jax.storage import part_names, workspace
-from mdm_jax.storage.workspace import Shelf
+from mdm_jax.storage import arrays, part_names, workspace
+from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Status
 
 
@@ -97,11 +97,11 @@ def run(
     progress = progress or NullProgress()
     record = {"data": data or source.name, "seed": plan.seed, "targets": plan.targets}
     entries, notes, items = [], [], {}
-    with workspace.opened(plan.out) as folder:
-        workspace.begin(folder, "benchmark.json", record, "a benchmark")
+    with workspace.open_workspace(plan.out, "benchmark") as folder:
+        workspace.record_settings(folder, "benchmark.json", record, "a benchmark")
         for name, classifier in loaded.items():
-            place = folder / workspace.file_name(name)
-            workspace.begin(place, "model.json", network_fingerprint(classifier), "maps")
+            place = folder / arrays.file_name(name)
+            workspace.record_settings(place, "model.json", network_fingerprint(classifier), "maps")
             items[name], note = used_items(plan, classifier, source, place, progress, name)
             notes.append(f"{name}: {note}")
             for each in chosen:
@@ -113,9 +113,7 @@ def run(
 
 def maps_of(results: Results, model: str, method: str, ids: Sequence[str]) -> np.ndarray | None:
     """Stored saliency maps [n, h, w] of some images; None where the method has none."""
-    stored = _shelf(results.plan.out / workspace.file_name(model), method).columns(
-        "ids", "saliency"
-    )
+    stored = _shelf(results.plan.out / arrays.file_name(model), method).columns("ids", "saliency")
     places = {id: row for row, id in enumerate(stored.get("ids", np.zeros(0, str)).tolist())}
     return (
         stored["saliency"][[places[id] for id in ids]]
@@ -146,7 +144,7 @@ def _entry(
         "outside": plugins.told(chosen.name, explainer.node, chosen.config),
     }
     defaults = part_names.defaults_of(chosen.config, "config.")
-    workspace.begin(shelf.folder, "method.json", record, "maps", defaults=defaults)
+    workspace.record_settings(shelf.folder, "method.json", record, "maps", defaults=defaults)
     reason = explain_missing(
         plan, classifier, items, shelf, explainer, progress, f"{name}: {chosen.label}"
     )
@@ -158,14 +156,14 @@ def _entry(
     return _collected(asked, items, shelf, name, chosen.label, notes)
 
 
-def _shelf(place: Path, label: str) -> Shelf:
-    return Shelf(place / workspace.file_name(label))
+def _shelf(place: Path, label: str) -> MapStore:
+    return MapStore(place / arrays.file_name(label))
 
 
 def _collected(
     asked: Mapping[str, Metric],
     items: Sequence[Item],
-    shelf: Shelf,
+    shelf: MapStore,
     model: str,
     label: str,
     notes: Mapping[str, str],

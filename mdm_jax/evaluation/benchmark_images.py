@@ -21,7 +21,7 @@ from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.measure import first_choices
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import Progress, task
-from mdm_jax.storage import workspace
+from mdm_jax.storage import arrays, workspace
 
 
 class Item(NamedTuple):
@@ -47,7 +47,7 @@ def used_items(
     computed again."""
     numbers = class_numbers(source.class_names, classifier.class_names)
     path = place / "items.npz"
-    known = workspace.read_arrays(path) if path.exists() and not workspace.empty(place) else {}
+    known = arrays.read_arrays(path) if path.exists() and not workspace.is_empty(place) else {}
     before = {id: row for row, id in enumerate(known["ids"].tolist())} if known else {}
     indices = evenly_spaced(len(source), plan.limit)
     framed: list[PreparedExample] = []
@@ -87,7 +87,7 @@ def used_items(
             column: np.concatenate([known[column], added[column]]) if known else added[column]
             for column in added
         }
-        workspace.write_arrays(path, known)
+        arrays.write_arrays(path, known)
         before = {id: row for row, id in enumerate(known["ids"].tolist())}
     items = []
     for each in framed:

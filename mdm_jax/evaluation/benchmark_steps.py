@@ -19,8 +19,9 @@ from mdm_jax.execution.timing import stopwatch
 from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import Progress, task
-from mdm_jax.storage import workspace
-from mdm_jax.storage.workspace import Columns, Shelf
+from mdm_jax.storage import arrays
+from mdm_jax.storage.arrays import Columns
+from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Explanation
 
 DIAGNOSTICS = (
@@ -40,7 +41,7 @@ def explain_missing(
     plan: BenchmarkConfig,
     classifier: Classifier,
     items: Sequence[Item],
-    shelf: Shelf,
+    shelf: MapStore,
     explainer: Explainer,
     progress: Progress,
     shown: str,
@@ -95,7 +96,7 @@ def measure_missing(
     asked: Mapping[str, Metric],
     classifier: Classifier,
     items: Sequence[Item],
-    shelf: Shelf,
+    shelf: MapStore,
     explainer: Explainer,
     progress: Progress,
     shown: str,
@@ -114,10 +115,10 @@ def measure_missing(
     count = 0
     with task(progress, f"{shown}, metrics", total) as done:
         for path in shelf.chunks():
-            ids = workspace.read_arrays(path, ("ids",))["ids"].tolist()
+            ids = arrays.read_arrays(path, ("ids",))["ids"].tolist()
             if not any(id in wanted and id not in measured[name] for id in ids for name in asked):
                 continue
-            maps = workspace.read_arrays(path, ("saliency", "attribution"))
+            maps = arrays.read_arrays(path, ("saliency", "attribution"))
             for name, metric in asked.items():
                 rows = [
                     row for row, id in enumerate(ids) if id in wanted and id not in measured[name]

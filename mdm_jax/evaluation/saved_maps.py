@@ -25,7 +25,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
-from mdm_jax.storage.workspace import Shelf
+from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Status
 
 EXPLAINED = [status.name for status in Status if status != Status.NOT_FINITE]
@@ -51,7 +51,7 @@ def read(path: Path) -> Saved:
     if (path / DESCRIPTION).exists():
         return _of_run(path)
     if path.is_dir():
-        if (shelf := Shelf(path)).chunks():
+        if (shelf := MapStore(path)).chunks():
             columns = shelf.columns("ids", "saliency", "attribution", "target")
             return _saved(columns | {"targets": columns["target"]}, shown)
         files = [file for file in sorted(path.glob("*.npz")) if file.name != SCORES]

@@ -27,8 +27,9 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.prototypes.boxes import percentile_box
 from mdm_jax.prototypes.image_sets import Pair
-from mdm_jax.storage import workspace
-from mdm_jax.storage.workspace import Columns, Shelf
+from mdm_jax.storage import arrays, workspace
+from mdm_jax.storage.arrays import Columns
+from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Explanation
 
 SETTINGS = "settings.json"
@@ -67,14 +68,14 @@ class RegionStore:
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """Open the regions of that name; `settings` and `defaults` are those of
-        `workspace.begin`."""
-        folder, what = out / "regions" / workspace.file_name(region), f"regions of {region}"
-        workspace.begin(folder, "region.json", settings, what, defaults=defaults)
-        self.shelf = Shelf(folder)
+        `workspace.record_settings`."""
+        folder, what = out / "regions" / arrays.file_name(region), f"regions of {region}"
+        workspace.record_settings(folder, "region.json", settings, what, defaults=defaults)
+        self.shelf = MapStore(folder)
         self._where: dict[str, tuple[Path, int]] = {}
         self._saliency = lru_cache(maxsize=8)(_saliency)
         for path in self.shelf.chunks():
-            self._note(path, workspace.read_arrays(path, ("ids",))["ids"].tolist())
+            self._note(path, arrays.read_arrays(path, ("ids",))["ids"].tolist())
 
     def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Those of the pairs that have no region yet, each once."""
@@ -121,4 +122,4 @@ _boxes = jax.jit(jax.vmap(percentile_box))
 
 
 def _saliency(path: Path) -> np.ndarray:
-    return workspace.read_arrays(path, ("saliency",))["saliency"]
+    return arrays.read_arrays(path, ("saliency",))["saliency"]

@@ -33,7 +33,7 @@ from mdm_jax.prototypes.reasoning import (
 )
 from mdm_jax.prototypes.region_store import RegionStore
 from mdm_jax.prototypes.search import activations, find_regions, prototype_classes
-from mdm_jax.storage import workspace
+from mdm_jax.storage import arrays
 from mdm_jax.training.prototypes import projection
 from mdm_jax.training.prototypes.record import PushedPrototype, PushRecord
 
@@ -205,7 +205,7 @@ def _nearest(
     path = out / ("nearest_own.npz" if own else "nearest.npz")
     asked = np.asarray([count, min(limit or len(source), len(source))])
     if path.exists():
-        columns = workspace.read_arrays(path)
+        columns = arrays.read_arrays(path)
         if np.array_equal(columns.pop("asked"), asked) and str(columns.pop("made", "")) == made:
             return projection.Nearest(**columns, skipped=())
     with task(progress, "searching the training images", int(asked[1])) as done:
@@ -218,7 +218,7 @@ def _nearest(
             on_batch=lambda part, whole: done(part),
         )
     columns = {name: value for name, value in found._asdict().items() if name != "skipped"}
-    workspace.write_arrays(path, columns | {"asked": asked, "made": np.asarray(made)})
+    arrays.write_arrays(path, columns | {"asked": asked, "made": np.asarray(made)})
     return found
 
 

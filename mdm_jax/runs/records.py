@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.renamed_settings import value_name
-
-KEY = b"mdm_jax"
+from mdm_jax.storage.parquet import METADATA_KEY, READ_ERRORS
 
 
 class Meta(NamedTuple):
@@ -101,7 +100,7 @@ def encode(
     meta["table"] = checksum(table)
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata({KEY: json.dumps(meta).encode()}),
+        table.replace_schema_metadata({METADATA_KEY: json.dumps(meta).encode()}),
         sink,
         compression="zstd",
         write_statistics=False,
@@ -124,7 +123,7 @@ def decode(data: bytes, columns: Iterable[str] | None = None) -> tuple[pa.Table,
         meta = _meta(file.metadata.metadata)
         names = file.schema_arrow.names if columns is None else list(columns)
         return file.read(names).select(names).replace_schema_metadata(None), meta
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         raise _damaged(error) from error
 
 
@@ -133,23 +132,12 @@ def footer(data: bytes) -> Meta:
     damaged file."""
     try:
         return _meta(pq.read_metadata(pa.BufferReader(data)).metadata)
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         raise _damaged(error) from error
 
 
-DAMAGED = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    pa.ArrowException,
-)
-
-
 def _meta(metadata: Mapping[bytes, bytes]) -> Meta:
-    found = json.loads(metadata[KEY])
+    found = json.loads(metadata[METADATA_KEY])
     rows = range(*map(int, found["rows"]))
     return Meta(
         int(found["chunk"]), rows, dict(found["checksums"]), str(found["run"]), int(found["table"])

@@ -35,8 +35,9 @@ from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.key_value_store import FAILURES, error_number, located
 from mdm_jax.runs.locks import Shared
-from mdm_jax.storage.differences import differences, flat
-from mdm_jax.storage.stored_format import FORMAT, upgrade
+from mdm_jax.storage.differences import flat
+from mdm_jax.storage.stored_format import FORMAT
+from mdm_jax.storage.workspace import changed_settings
 
 DESCRIPTION = "run.json"
 BINDING = ("format", "layout", "settings")
@@ -194,7 +195,7 @@ class Store(Shared):
             dict(flat({part: each.get(part) for part in BINDING if part != "format"}))
             for each in (found, description)
         )
-        changed = differences(upgrade(before, now, defaults or {}), now)
+        changed = changed_settings(before, now, defaults)
         if found["format"] > FORMAT:
             changed.append(f"format {found['format']} -> {FORMAT}")
         return changed

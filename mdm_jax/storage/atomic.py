@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and sentences for places that fail."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import IO
 
 from mdm_jax.errors import InputError
+from mdm_jax.images import printable
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` on a temporary file beside `path`, then rename it: a reader never sees half a
-    file."""
+    """Write a file whole or not at all: no reader ever sees half of it.
+
+    `write` gets a temporary file beside `path`, which is renamed when it returns. Raises InputError
+    for a place that cannot be written."""
     temporary = None
     try:
+        # In the same folder: only within one file system is a rename atomic.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
         with os.fdopen(handle, "wb") as file:
             write(file)
+        # mkstemp lets the owner alone read; others are let in as for any new file.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException as error:
@@ -32,7 +37,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises InputError when `folder` could not be made and written to; makes nothing."""
+    """Raise InputError when a folder could not be made and written to; makes nothing."""
     try:
         existing = folder
         while not existing.exists() and existing != existing.parent:
@@ -40,12 +45,34 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise InputError(
-            f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
-        ) from error
+        raise unwritable(folder, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those around it. Raises InputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def unwritable(folder: Path, error: OSError) -> InputError:
+    """The sentence for a folder that cannot be written."""
+    return InputError(
+        f"cannot write to {printable(folder)} ({error.strerror}): choose another folder with --out"
+    )
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The sentence for a file that cannot be read; nothing says that it is damaged."""
+    return InputError(
+        f"{printable(path)} cannot be read ({error.strerror or error}): check the permissions and"
+        " the disk"
+    )
 
 
 def _umask() -> int:
+    # The system tells the mask only to those who set it.
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -28,7 +28,7 @@ from mdm_jax.sweeps import vmapped
 from mdm_jax.sweeps.point_result import PointResult, score_point
 from mdm_jax.sweeps.points import Point, point
 from mdm_jax.sweeps.result import Sweep
-from mdm_jax.sweeps.store import described, opened
+from mdm_jax.sweeps.store import describe_point, open_points
 from mdm_jax.sweeps.vmapped import Group, Problems
 from mdm_jax.types import Node, Predict
 
@@ -112,7 +112,7 @@ def sweep(
     problems = Problems(network, images, chosen, numbers, as_key(key))
     names = tuple(map(str, range(n) if ids is None else ids))
     done = on_progress or (lambda points: None)
-    with opened(
+    with open_points(
         None if out is None else Path(out),
         _record(problems, [*drawn, *framed], names, asked, common),
         part_names.defaults_of(common.config, "base.config."),
@@ -222,7 +222,7 @@ def _record(
         "targets": _checksum(problems.targets),
         "key": np.asarray(jax.random.key_data(problems.key)).tolist(),
         "metrics": sorted(asked),
-        "base": described(base),
+        "base": describe_point(base),
     }
 
 

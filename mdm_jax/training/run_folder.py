@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import safetensors.numpy
 from flax import nnx
@@ -27,8 +26,15 @@ from mdm_jax.data.source import Source, checksum
 from mdm_jax.errors import InputError
 from mdm_jax.models import weights
 from mdm_jax.storage import checkpoints
-from mdm_jax.storage.atomic import check_writable, write_whole
-from mdm_jax.storage.differences import differences
+from mdm_jax.storage.atomic import write_whole
+from mdm_jax.storage.differences import flat
+from mdm_jax.storage.stored_format import FORMAT
+from mdm_jax.storage.workspace import (
+    changed_settings,
+    open_workspace,
+    read_settings,
+    write_settings,
+)
 from mdm_jax.training.config import FREE, TrainConfig
 
 METRIC_KEYS = (
@@ -70,22 +76,9 @@ class TrainingFolder:
 def open_training_folder(folder: Path) -> Iterator[TrainingFolder]:
     """The run in a folder, which is made, for this process alone.
 
-    Raises InputError for a folder that cannot be written or that another process trains in.
-    """
-    check_writable(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            yield TrainingFolder(folder)
-    except filelock.Timeout:
-        raise InputError(
-            f"another mdm train is at work in {folder}: wait for it, or choose another folder with"
-            " --out"
-        ) from None
-    except NotADirectoryError as error:
-        raise InputError(
-            f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
-        ) from error
+    Raises InputError for a folder that cannot be written or that another process trains in."""
+    with open_workspace(folder, "mdm train"):
+        yield TrainingFolder(folder)
 
 
 def begin_training(
@@ -111,7 +104,7 @@ def begin_training(
             " gone: choose another folder with --out"
         )
     else:  # new, or ended before its first checkpoint, so that nothing is lost
-        write_whole(run.settings, lambda file: file.write(json.dumps(record, indent=2).encode()))
+        write_settings(run.settings, {"format": FORMAT} | record)
     if not (
         config.has_prototypes and begun and run.network.exists()
     ):  # pruned, it tells the prototypes that are left
@@ -143,38 +136,24 @@ def write_network_config(
 
 
 def _check_same(run: TrainingFolder, record: dict[str, Any], of_data: set[str]) -> None:
-    """Raises InputError when train.json differs from `record`, whose keys `of_data` say what the
+    """Raise InputError when train.json differs from `record`, whose keys `of_data` say what the
     data are."""
-    try:
-        before = json.loads(run.settings.read_text())
-        before = {"checksum": record["checksum"]} | _with_defaults(
-            before
-        )  # older trainings wrote less
-        changed = differences(before, record, free={*FREE, *of_data})
-    except (ValueError, AttributeError, TypeError, OSError):
-        raise InputError(f"{run.settings} is damaged: choose another folder with --out") from None
-    if changed:
+    before = dict(flat(read_settings(run.settings, "choose another folder with --out")))
+    now = dict(flat(record))
+    # Older trainings knew fewer settings, and wrote no checksum of the data.
+    defaults = dict(flat(json.loads(json.dumps(asdict(TrainConfig())))))
+    defaults["checksum"] = record["checksum"]
+    if changed := changed_settings(before, now, defaults, free={*FREE, *of_data}):
         raise InputError(
             f"{run.folder} holds a training with other settings ({', '.join(changed)}): choose"
             " another folder with --out, or go back to the old settings to go on"
         )
-    if differences(before, record, free=FREE):
+    if changed_settings(before, now, defaults, free=FREE):
         raise InputError(
             f"the images or labels of {record['data']['source']} have changed since the training in"
             f" {run.folder} began: choose another folder with --out, or bring the old ones back to"
             " go on"
         )
-
-
-def _with_defaults(before: dict[str, Any]) -> dict[str, Any]:
-    """A record with the defaults of settings that there were not when it was written."""
-    defaults = json.loads(json.dumps(asdict(TrainConfig())))
-    tables = {
-        name: value | before.get(name, {})
-        for name, value in defaults.items()
-        if isinstance(value, dict)
-    }
-    return defaults | before | tables
 
 
 def read_metrics(run: TrainingFolder, until: int | None = None) -> list[dict[str, Any]]:

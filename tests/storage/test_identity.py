@@ -71,7 +71,7 @@ def test_parts_describe_themselves(value, expected):
 
 def test_a_renamed_function_is_the_same(monkeypatch):
     before = describe(MDMConfig())
-    for function in (objectives.lost_share, objectives.mask_area, optax.adam):
+    for function in (objectives.relative_drop, objectives.mask_area, optax.adam):
         monkeypatch.setattr(function, "__name__", "another")
         monkeypatch.setattr(function, "__qualname__", "another")
     assert describe(MDMConfig()) == before
@@ -208,7 +208,7 @@ class After(Before):
 def test_a_new_setting_at_its_default_is_no_change(tmp_path):
     def begin(config):
         record = {"config": describe(config)}
-        workspace.begin(
+        workspace.record_settings(
             tmp_path, "settings.json", record, "maps", defaults=defaults_of(config, "config.")
         )
 

@@ -148,7 +148,7 @@ def test_damage_and_strange_folders_are_told(images, masks, tmp_path, monkeypatc
     path = next(tmp_path.rglob(f"{point(NUMBERS[0], BASE, 'probability').identity}.parquet"))
     one = point(NUMBERS[0], dataclasses.replace(BASE, patience=7), "probability")
     with pytest.raises(InputError, match=r"meant another config \(config.patience 5 -> 7\)"):
-        store.Folder(tmp_path / "sweep").read(one)
+        store.PointStore(tmp_path / "sweep").read(one)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="is damaged: remove it"):
         mdm_jax.sweep(patch_network, images, NUMBERS, **arguments)

@@ -1,0 +1,62 @@
+"""The maps of one method on one network, and their scores: .npz files in one folder.
+
+- maps-00000.npz ...: maps and diagnostics, a row for each image, in the order in which they were
+  made
+- scores/METRIC.npz: the statistics of a metric, a row for each image
+
+Rows are found by the image's id, so more images only add files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mdm_jax.storage.arrays import Columns, file_name, read_arrays, write_arrays
+from mdm_jax.storage.atomic import make_folder
+
+MAP_FILES = "maps-*.npz"
+
+
+@dataclass(frozen=True)
+class MapStore:
+    """The maps and scores in a folder."""
+
+    folder: Path
+
+    def chunks(self) -> list[Path]:
+        """The files of maps, in the order in which they were written."""
+        return sorted(self.folder.glob(MAP_FILES))
+
+    def add(self, columns: Columns) -> Path:
+        """Write maps of images that have none yet, as one more file."""
+        numbers = [int(path.stem.removeprefix("maps-")) for path in self.chunks()]
+        path = self.folder / f"maps-{max(numbers, default=-1) + 1:05d}.npz"
+        write_arrays(path, columns)
+        return path
+
+    def columns(self, *names: str) -> Columns:
+        """Some columns of all maps; those that a file lacks are left out."""
+        parts = [read_arrays(path, names) for path in self.chunks()]
+        found = {}
+        for name in names:
+            if parts and all(name in part for part in parts):
+                found[name] = np.concatenate([part[name] for part in parts])
+        return found
+
+    def scores(self, metric: str) -> Columns:
+        """Statistics of the images that were measured; empty where none were.
+
+        `ids`, `counted`, `statistics` and `protocol`."""
+        path = self._scores_path(metric)
+        return read_arrays(path) if path.exists() else {}
+
+    def write_scores(self, metric: str, columns: Columns) -> None:
+        """Write the statistics of a metric, in the place of those before."""
+        path = self._scores_path(metric)
+        make_folder(path.parent)
+        write_arrays(path, columns)
+
+    def _scores_path(self, metric: str) -> Path:
+        return self.folder / "scores" / f"{file_name(metric)}.npz"
