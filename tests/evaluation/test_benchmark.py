@@ -33,7 +33,8 @@ from mdm_jax.evaluation import (
 )
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.progress import NullProgress
-from mdm_jax.storage import arrays, workspace
+from mdm_jax.storage import workspace
+from mdm_jax.storage.arrays import file_name, read_arrays
 from mdm_jax.views import benchmark_figures
 
 MDM = "mdm:steps=2,sizes=[4]"
@@ -460,8 +461,8 @@ def test_what_is_no_method_is_a_sentence():
 
 
 def test_file_names_are_safe_and_apart():
-    assert arrays.file_name("energy:mask") == "energy--mask"
-    names = [arrays.file_name(text) for text in ("a/b", "a b", "a\\b", "x" * 200, "x" * 201, "..")]
+    assert file_name("energy:mask") == "energy--mask"
+    names = [file_name(text) for text in ("a/b", "a b", "a\\b", "x" * 200, "x" * 201, "..")]
     assert len(set(names)) == 6
     assert all(
         name and "/" not in name and len(name) <= 90 and not name.startswith(".") for name in names
@@ -507,9 +508,9 @@ def test_the_commands_write_tables_and_agree(capsys, digits, tmp_path):
     (row,) = json.loads(out)["rows"]
     assert (code, row["images"]) == (0, 2)
     assert row["value"] == pytest.approx(float(line["value"]))
-    maps = arrays.read_arrays(digits / "resnet" / "gradient" / "maps-00000.npz")
+    maps = read_arrays(digits / "resnet" / "gradient" / "maps-00000.npz")
     np.save(tmp_path / "maps.npy", maps["saliency"])
-    maps = np.load(digits / "resnet" / "gradient" / "maps-00000.npz")
+    code, out, _ = command(capsys, "evaluate", tmp_path / "maps.npy", *common)
     assert json.loads(out)["rows"][0]["value"] == row["value"]
     np.savez(tmp_path / "turned.npz", saliency=maps["saliency"][::-1], ids=maps["ids"][::-1])
     code, out, _ = command(capsys, "evaluate", tmp_path / "turned.npz", *common)
