@@ -99,7 +99,7 @@ def main(config: Config) -> None:
     images, masks, _ = look.stacked(look.digits(numbers))
     points = []
     print(f"{'':34s}{'forward passes':>14s}" + "".join(f"{name:>22s}" for name in METRICS))
-    for label, family, method, settings in asked(config):
+    for label, family, method, settings in list_methods(config):
         how: dict[str, Any] = {"key": config.seed, "ids": numbers}
         found = mdm_jax.explain(network, images, method=method, config=settings, **how)
         truth: dict[str, Any] = {
@@ -122,10 +122,10 @@ def main(config: Config) -> None:
         print(f"{label:34s}{cost:14.0f}{cells}", flush=True)
     look.write(draw(config, points), config.out)
     if config.results:
-        write(config.results, [value for point in points for value in recorded(point, config)])
+        write(config.results, [value for point in points for value in values_of(point, config)])
 
 
-def recorded(point: Point, config: Config) -> list[Value]:
+def values_of(point: Point, config: Config) -> list[Value]:
     """A point's cost and metrics, for the results."""
     what = {"method": point.label, "images": config.count}
     values: list[Value] = [what | {"metric": "forward passes", "value": point.cost}]
@@ -135,7 +135,7 @@ def recorded(point: Point, config: Config) -> list[Value]:
     return values
 
 
-def asked(config: Config) -> list[tuple[str, str, str, Any]]:
+def list_methods(config: Config) -> list[tuple[str, str, str, Any]]:
     """Label, family, method and config of everything that is measured."""
     fast = PRESETS["fast"]
     steps = sorted({max(1, round(fast.steps * share)) for share in config.shares} | {fast.steps})

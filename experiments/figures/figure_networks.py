@@ -87,14 +87,14 @@ def main(config: Config) -> None:
         (one, other): overlap(found[one].saliency, found[other].saliency, config)
         for one, other in combinations(NETWORKS, 2)
     }
-    seen = exchanged(networks, found, images, labels, settings, numbers)
+    seen = exchange_masks(networks, found, images, labels, settings, numbers)
     report(own, between, seen, len(images), config)
     look.write(draw(config, images, masks, labels, found, own, between, seen), config.out)
     if config.results:
-        write(config.results, recorded(own, between, seen, len(images), config))
+        write(config.results, values_of(own, between, seen, len(images), config))
 
 
-def recorded(own: Any, between: Any, seen: Any, count: int, config: Config) -> list[Value]:
+def values_of(own: Any, between: Any, seen: Any, count: int, config: Config) -> list[Value]:
     """All figures with their intervals, for the results."""
     measures = {
         (quantity, NETWORKS[name][0]): measure
@@ -145,7 +145,7 @@ def overlap(first: np.ndarray, second: np.ndarray, config: Config) -> dict[str, 
     return {"IoU": estimate(mean, both / either), "rank correlation": estimate(mean, alike)}
 
 
-def exchanged(
+def exchange_masks(
     networks: Any, found: Any, images: Any, labels: Any, settings: MDMConfig, numbers: Any
 ) -> dict[Any, Measure]:
     """What each network keeps of its probability when it looks through the masks of another, with
@@ -161,7 +161,7 @@ def exchanged(
         ]
     )
     for theirs, explanation in found.items():
-        mask = through(explanation.mask_vectors, images.shape[1:3], settings)[..., None]
+        mask = stacked_masks(explanation.mask_vectors, images.shape[1:3], settings)[..., None]
         seen = mask * images + (1 - mask) * behind
         for ours, network in networks.items():
             before, after = (
@@ -176,7 +176,7 @@ def probability(network: Any, images: Any, labels: Any) -> Any:
     return jax.vmap(nodes.resolve("probability"))(network(images), labels)
 
 
-def through(vectors: Any, shape: tuple[int, int], settings: MDMConfig) -> np.ndarray:
+def stacked_masks(vectors: Any, shape: tuple[int, int], settings: MDMConfig) -> np.ndarray:
     """The stacked masks [n, h, w] that the images are seen through."""
     return np.asarray(
         jax.jit(jax.vmap(lambda each: mdm.stacked_mask(each, shape, settings)))(vectors)
@@ -192,18 +192,19 @@ def report(own: Any, between: Any, seen: Any, count: int, config: Config) -> Non
     for column in ("", *(NETWORKS[name][0] for name in own)):
         table.add_column(column, no_wrap=True)
     for quantity in next(iter(own.values())):
-        table.add_row(quantity, *(written(own[name][quantity]) for name in own))
+        table.add_row(quantity, *(format_measure(own[name][quantity]) for name in own))
     for theirs in own:
         table.add_row(
             f"sees through the mask of {NETWORKS[theirs][0]}",
-            *(written(seen[theirs, ours]) for ours in own),
+            *(format_measure(seen[theirs, ours]) for ours in own),
         )
     console = Console(width=120, highlight=False)
     console.print(table)
     for pair, values in between.items():
         names = " and ".join(NETWORKS[name][0] for name in pair)
         console.print(
-            f"{names}: " + ", ".join(f"{name} {written(value)}" for name, value in values.items())
+            f"{names}: "
+            + ", ".join(f"{name} {format_measure(value)}" for name, value in values.items())
         )
     console.print(
         f"IoU: of the {config.share:.0%} most salient pixels; two random regions have"
@@ -211,7 +212,7 @@ def report(own: Any, between: Any, seen: Any, count: int, config: Config) -> Non
     )
 
 
-def written(measure: Measure) -> str:
+def format_measure(measure: Measure) -> str:
     value, (low, high) = measure
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
@@ -251,7 +252,7 @@ def draw(config: Config, images, masks, labels, found, own, between, seen) -> Fi
     intervals(
         top, {NETWORKS[name]: [own[name][each] for each in quantities] for name in own}, quantities
     )
-    headed(top, "where the saliency lies (95 % intervals)")
+    add_title(top, "where the saliency lies (95 % intervals)")
     look.plain(middle)
     pairs = [", ".join(NETWORKS[name][0] for name in pair) for pair in between]
     kinds = {
@@ -263,7 +264,7 @@ def draw(config: Config, images, masks, labels, found, own, between, seen) -> Fi
         {style: [values[kind] for values in between.values()] for style, kind in kinds.items()},
         pairs,
     )
-    headed(middle, "how alike the maps of two networks are")
+    add_title(middle, "how alike the maps of two networks are")
     matrix(bottom, seen, list(own))
     return figure
 
@@ -287,7 +288,7 @@ def intervals(ax: Axes, series: dict[tuple[str, str, str], list[Measure]], names
     ax.grid(axis="y", visible=False)
 
 
-def headed(ax: Axes, title: str) -> None:
+def add_title(ax: Axes, title: str) -> None:
     """A title with the legend in one line below it, above the axes."""
     ax.set_title(title, fontsize=look.TEXT, color=look.INK, loc="left", pad=19)
     ax.legend(

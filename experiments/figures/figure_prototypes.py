@@ -89,7 +89,7 @@ def main(config: Config) -> None:
                 it = {"network": NAMES[name], "quantity": what, "region": region}
                 count = {"prototypes": len(found.labels)}
                 recorded.append(it | {"value": value, "low": low, "high": high} | count)
-            first, second, more = (written(measure) for measure in measures)
+            first, second, more = (format_measure(measure) for measure in measures)
             print(f"  {what}: {own.replace('_', ' ')} keeps {first}, MDM {second}, more by {more}")
     look.write(draw(config, networks), config.out)
     if config.results:
@@ -135,12 +135,12 @@ def similar(network: Any, images: np.ndarray, numbers: np.ndarray) -> tuple[np.n
     return seen.similarities[rows, numbers], seen.distances[rows, numbers]
 
 
-def written(measure: tuple[float, Interval]) -> str:
+def format_measure(measure: tuple[float, Interval]) -> str:
     value, (low, high) = measure
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def told(shares: np.ndarray, between: str) -> str:
+def format_shares(shares: np.ndarray, between: str) -> str:
     return between.join(
         f"{what} {100 * share:.0f} %".replace("-", MINUS) for what, share in zip(LEFT, shares)
     )
@@ -155,7 +155,7 @@ def draw(config: Config, networks: dict[str, Found]) -> Figure:
     figure = look.begin(len(networks) * 3.7 + 0.5, title, dpi=150)
     for part, (name, found) in zip(look.parts(figure, len(networks), 1), networks.items()):
         own, ours = found.kept
-        before, after = (told(kept.mean(axis=0), " and ") for kept in found.kept.values())
+        before, after = (format_shares(kept.mean(axis=0), " and ") for kept in found.kept.values())
         head = (
             f"{NAMES[name]}, mean of {len(found.labels)} prototypes. Before: {before}. After:"
             f" {after}."
@@ -167,7 +167,7 @@ def draw(config: Config, networks: dict[str, Found]) -> Figure:
             look.show(grid[0, column], found.images[i], above=f"“{found.labels[i]}”")
             for ax, way, color in zip(grid[1:, column], (own, ours), (BEFORE, AFTER)):
                 saliency = found.maps[way][i]
-                below = told(found.kept[way][i], "\n")
+                below = format_shares(found.kept[way][i], "\n")
                 look.show(ax, dim_outside(found.images[i], saliency, config.share), below=below)
                 draw_outline(ax, saliency, config.share, color, saliency.shape)
         for ax, text in zip(

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mdm_jax
-from experiments.quality.benchmark_imagenet import laid_out
+from experiments.quality.benchmark_imagenet import write_image_folder
 from experiments.record_results import Value, write
 from mdm_jax import load_model
 from mdm_jax.data import open_source
@@ -43,7 +43,7 @@ MARKS = {"better": "+", "worse": "-", "tied": "=", "": ""}
 Settings = dict[str, Any]
 
 
-def each(name: str, *values: Any) -> list[Settings]:
+def one_setting(name: str, *values: Any) -> list[Settings]:
     return [{name: value} for value in values]
 
 
@@ -52,7 +52,7 @@ def objective(**weights: float) -> list[Settings]:
 
 
 CHOICES: dict[str, list[Settings]] = {
-    "presets": each("preset", "best", "paper"),
+    "presets": one_setting("preset", "best", "paper"),
     "more steps": [
         {"steps": 60, "learning_rate": 0.5},
         {"steps": 60, "learning_rate": 0.5, "sizes": [8, 16, 32, 64]},
@@ -63,11 +63,11 @@ CHOICES: dict[str, list[Settings]] = {
         {"steps": 150, "learning_rate": 0.3, "fill": ["blur", "mean", "noise"], "jitter": 2},
         {"steps": 300, "learning_rate": 0.2, "fill": ["blur", "mean", "noise"]},
     ],
-    "schedule": each("schedule", "independent"),
-    "sizes": each("sizes", [8, 16], [16, 32], [4, 8, 16, 32], [8, 16, 32, 64]),
+    "schedule": one_setting("schedule", "independent"),
+    "sizes": one_setting("sizes", [8, 16], [16, 32], [4, 8, 16, 32], [8, 16, 32, 64]),
     "parametrization": [{"parametrization": "box", "learning_rate": rate} for rate in (0.05, 0.15)],
-    "start": each("start", "ones", "half", 0.7, "grad_cam"),
-    "coarse to fine": each("coarse_to_fine", "none", 0.0, 0.25, 0.5),
+    "start": one_setting("start", "ones", "half", 0.7, "grad_cam"),
+    "coarse to fine": one_setting("coarse_to_fine", "none", 0.0, 0.25, 0.5),
     "distance": [
         *objective(share=1.0, area=30.0),
         *objective(absolute=1.0, area=30.0),
@@ -81,12 +81,12 @@ CHOICES: dict[str, list[Settings]] = {
         {"node": "log_odds", "objective": {"lost_share": 1.0, "area": 30.0}},
         {"node": "logits", "objective": {"kl": 1.0, "area": 30.0}},
     ],
-    "area weight": each("objective.area", 5.0, 10.0, 20.0, 40.0),
+    "area weight": one_setting("objective.area", 5.0, 10.0, 20.0, 40.0),
     "area in time": [
         *objective(lost_share=1.0, late_area=50.0),
         {"objective": {"lost_share": 1.0}, "area_budget": 0.05},
     ],
-    "smoothness": each("objective.total_variation", 0.3, 1.0, 3.0),
+    "smoothness": one_setting("objective.total_variation", 0.3, 1.0, 3.0),
     "removal": [
         {"objective.removal": weight, "steps": 7, "learning_rate": 1.0} for weight in (0.3, 1.0)
     ],
@@ -94,13 +94,13 @@ CHOICES: dict[str, list[Settings]] = {
         *({"fill": name} for name in ("blur", "mean", "gray")),
         *({"fill": names} for names in (["blur", "mean"], ["blur", "mean", "noise"])),
     ],
-    "jitter": each("jitter", 1, 2, 4),
-    "stacking weights": each("stack_weights", 0.0, 0.5, 1.0, 2.0),
-    "final smoothing": each("smoothing", 0.5, 1.0, 2.0),
-    "learning rate": each("learning_rate", 0.3, 0.5, 0.7, 1.0),
-    "steps": each("steps", 5, 8, 10, 12, 15, 20, 30, 60),
+    "jitter": one_setting("jitter", 1, 2, 4),
+    "stacking weights": one_setting("stack_weights", 0.0, 0.5, 1.0, 2.0),
+    "final smoothing": one_setting("smoothing", 0.5, 1.0, 2.0),
+    "learning rate": one_setting("learning_rate", 0.3, 0.5, 0.7, 1.0),
+    "steps": one_setting("steps", 5, 8, 10, 12, 15, 20, 30, 60),
     "optimizer": [
-        *each("optimizer", "nadam", "lion"),
+        *one_setting("optimizer", "nadam", "lion"),
         *({"optimizer": name, "learning_rate": 50.0} for name in ("momentum", "nesterov")),
         {"optimizer": "schedule_free", "coarse_to_fine": "none"},
         {"optimizer": "lbfgs", "coarse_to_fine": "none", "steps": 4},
@@ -136,7 +136,7 @@ def images_of(config: Config, classifier: Any) -> list[PreparedExample]:
     data, split = config.data, config.split
     if config.annotated is not None:
         data, split = f"folder:{config.out / 'data'}", "val"
-        laid_out(config.annotated, config.out / "data", split)
+        write_image_folder(config.annotated, config.out / "data", split)
     source = open_source(data, split)
     odd = [
         2 * i + 1 for i in evenly_spaced(len(source) // 2, config.limit)
@@ -148,7 +148,7 @@ def images_of(config: Config, classifier: Any) -> list[PreparedExample]:
     ]
 
 
-def swept(config: Config) -> tuple[Sweep, list[tuple[str, int]]]:
+def run_sweep(config: Config) -> tuple[Sweep, list[tuple[str, int]]]:
     """All rows, and for each its choice and its place in the sweep; the default comes first."""
     for choice in config.choices:
         if choice not in CHOICES:
@@ -220,7 +220,7 @@ def report(
 
 def main(config: Config) -> int:
     try:
-        sweep, rows = swept(config)
+        sweep, rows = run_sweep(config)
         network = Path(config.model).name
         table, values = report(sweep, rows, network)
         name = f"ablation_{network}" if config.results is None else config.results

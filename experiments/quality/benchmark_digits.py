@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.quality.benchmark_networks import Config, main, parsed
+from experiments.quality.benchmark_networks import Config, main, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,4 +29,4 @@ class Digits(Config):
 
 
 if __name__ == "__main__":
-    sys.exit(main(parsed(Digits, __doc__)))
+    sys.exit(main(parse(Digits, __doc__)))

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.quality.benchmark_networks import Config, main, parsed
+from experiments.quality.benchmark_networks import Config, main, parse
 from mdm_jax.cli.console import Report
 from mdm_jax.errors import InputError
 from mdm_jax.storage.atomic import check_writable, write_whole
@@ -51,12 +51,12 @@ class ImageNet(Config):
         config = self
         if self.annotated is not None:
             check_writable(self.out)
-            laid_out(self.annotated, self.out / "data", self.split)
+            write_image_folder(self.annotated, self.out / "data", self.split)
             config = dataclasses.replace(self, annotated=None, data=f"folder:{self.out / 'data'}")
         super(ImageNet, config).run(report)
 
 
-def laid_out(
+def write_image_folder(
     annotated: Path,
     folder: Path,
     split: str,
@@ -101,4 +101,4 @@ def _write(path: Path, rows: list[list[object]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(parsed(ImageNet, __doc__)))
+    sys.exit(main(parse(ImageNet, __doc__)))

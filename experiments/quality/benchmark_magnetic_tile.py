@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.quality.benchmark_networks import FAITHFULNESS, SIMPLICITY, Config, main, parsed
+from experiments.quality.benchmark_networks import FAITHFULNESS, SIMPLICITY, Config, main, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,4 +39,4 @@ class MagneticTile(Config):
 
 
 if __name__ == "__main__":
-    sys.exit(main(parsed(MagneticTile, __doc__)))
+    sys.exit(main(parse(MagneticTile, __doc__)))

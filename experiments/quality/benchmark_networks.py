@@ -95,24 +95,26 @@ def main(config: Config) -> int:
 
 
 def read_table(path: Path) -> list[Value]:
-    """The values of a benchmark's `table.csv`: the metrics of each method, and its costs once."""
-    values: list[Value] = []
-    previous = None
+    """The values of a benchmark's `table.csv`: the metrics of each method, then its costs."""
     with path.open() as file:
-        for row in csv.DictReader(file):
-            method = {"network": row["model"], "method": row["method"]}
-            if method != previous:
-                for cost in ("evaluations", "forwards", "seconds"):
-                    if row[cost]:
-                        values.append(method | {"metric": cost, "value": float(row[cost])})
-                previous = method
-            if row["value"]:
-                metric = {"metric": f"{row['metric']}:{row['protocol']}"}
-                numbers = {key: float(row[key]) for key in ("value", "low", "high")}
-                images = {"images": int(row["counted"]), "verdict": row["verdict"]}
-                values.append(method | metric | images | numbers)
+        rows = list(csv.DictReader(file))
+    methods = dict.fromkeys((row["model"], row["method"]) for row in rows)
+    values: list[Value] = []
+    for network, method in methods:
+        name = {"network": network, "method": method}
+        own = [row for row in rows if (row["model"], row["method"]) == (network, method)]
+        for row in own:
+            if not row["value"]:  # not applicable
+                continue
+            metric = {"metric": f"{row['metric']}:{row['protocol']}"}
+            numbers = {key: float(row[key]) for key in ("value", "low", "high")}
+            images = {"images": int(row["counted"]), "verdict": row["verdict"]}
+            values.append(name | metric | images | numbers)
+        for cost in ("evaluations", "forwards", "seconds"):
+            if own[0][cost]:
+                values.append(name | {"metric": cost, "value": float(own[0][cost])})
     return values
 
 
-def parsed(kind: type[Config], description: str | None) -> Config:
+def parse(kind: type[Config], description: str | None) -> Config:
     return tyro.cli(kind, description=description, config=(tyro.conf.FlagCreatePairsOff,))

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.quality.benchmark_networks import Config, main, parsed
+from experiments.quality.benchmark_networks import Config, main, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,4 +31,4 @@ class TinyImageNet(Config):
 
 
 if __name__ == "__main__":
-    sys.exit(main(parsed(TinyImageNet, __doc__)))
+    sys.exit(main(parse(TinyImageNet, __doc__)))

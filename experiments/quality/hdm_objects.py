@@ -25,8 +25,8 @@ import numpy as np
 import PIL.Image
 from matplotlib.figure import Figure
 
-from experiments.quality.benchmark_imagenet import laid_out
-from experiments.quality.benchmark_networks import Config, main, parsed
+from experiments.quality.benchmark_imagenet import write_image_folder
+from experiments.quality.benchmark_networks import Config, main, parse
 from mdm_jax import explain, load_model
 from mdm_jax.cli.console import Report
 from mdm_jax.data.digits import Digits
@@ -78,16 +78,16 @@ class Objects(Config):
         config = self
         if self.annotated is not None:
             check_writable(self.out)
-            laid_out(self.annotated, self.out / "data", "val", several)
+            write_image_folder(self.annotated, self.out / "data", "val", has_several_objects)
             config = dataclasses.replace(
                 self, annotated=None, data=f"folder:{self.out / 'data'}", split="val", limit=None
             )
         super(Objects, config).run(report)
         if self.figure is not None:
-            explanation_figures.save(drawn(self.models[0], 4, HDMConfig()), self.figure)
+            explanation_figures.save(draw(self.models[0], 4, HDMConfig()), self.figure)
 
 
-def several(file: Path, boxes: list[list[float]]) -> bool:
+def has_several_objects(file: Path, boxes: list[list[float]]) -> bool:
     """Whether an image has two boxes or more that leave enough of it free for the metric to
     count."""
     with PIL.Image.open(file) as image:
@@ -97,7 +97,7 @@ def several(file: Path, boxes: list[list[float]]) -> bool:
         )
 
 
-def drawn(model: str, count: int, config: HDMConfig) -> Figure:
+def draw(model: str, count: int, config: HDMConfig) -> Figure:
     """A row an image: the image, MDM's map, every round's find alone with its weight, and HDM's
     map; found objects are outlined in full, others dotted."""
     source, classifier = Digits("test", objects=2), load_model(model)
@@ -148,4 +148,4 @@ def drawn(model: str, count: int, config: HDMConfig) -> Figure:
 
 
 if __name__ == "__main__":
-    sys.exit(main(parsed(Objects, __doc__)))
+    sys.exit(main(parse(Objects, __doc__)))

@@ -69,7 +69,7 @@ def main(config: Config) -> None:
             half = dataclasses.replace(
                 full, network=jax.tree.map(lambda leaf: leaf.astype(np.float32), half.network)
             )
-        images, numbers = pictures(config, full)
+        images, numbers = load_images(config, full)
         settings = dataclasses.replace(mdm_jax.PRESETS[config.preset], smoothing=config.smoothing)
         how: dict[str, Any] = {"config": settings, "key": config.seed, "ids": numbers}
         exact = mdm_jax.explain(full, images, **how)
@@ -99,7 +99,7 @@ def main(config: Config) -> None:
         write(config.results, recorded)
 
 
-def pictures(config: Config, network: mdm_jax.Classifier) -> tuple[np.ndarray, list[int]]:
+def load_images(config: Config, network: mdm_jax.Classifier) -> tuple[np.ndarray, list[int]]:
     """Images and their numbers, spread evenly over the test digits or the folder."""
     if config.photos is None:
         source = Digits("test")

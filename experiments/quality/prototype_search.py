@@ -75,7 +75,7 @@ class Config:
 
 def main(config: Config) -> int:
     classifier, console = load_model(weights=config.model), Console(width=200)
-    framed, prototypes = chosen(config, classifier)
+    framed, prototypes = choose_pairs(config, classifier)
     images = np.stack([each.image for each in framed])
     names = config.regions or (*regions.applicable_regions(classifier, images.shape[1:]), "center")
     with console.status("...") as status:
@@ -99,16 +99,16 @@ def main(config: Config) -> int:
     table = compared.table()
     (config.out / "table.md").write_text(table_text.markdown(table))
     (config.out / "table.csv").write_text(table_text.to_csv(compared.table(metrics=list(METRICS))))
-    worst(compared, images).savefig(config.out / "worst.png", dpi=120)
+    draw_worst(compared, images).savefig(config.out / "worst.png", dpi=120)
     report(console, compared, table)
     network = config.model.name.replace("-", "_")
     name = f"prototype_search_{network}" if config.results is None else config.results
     if name:
-        write(name, measured(table, network))
+        write(name, values_of(table, network))
     return 0
 
 
-def measured(table: tables.Table, network: str) -> list[Value]:
+def values_of(table: tables.Table, network: str) -> list[Value]:
     """The table's values for the results; verdicts are against MDM's region."""
     return [
         {
@@ -126,7 +126,7 @@ def measured(table: tables.Table, network: str) -> list[Value]:
     ]
 
 
-def chosen(config: Config, classifier: Any) -> tuple[list[PreparedExample], np.ndarray]:
+def choose_pairs(config: Config, classifier: Any) -> tuple[list[PreparedExample], np.ndarray]:
     """The images of the pairs and their prototypes."""
     if config.pairs == "source":
         found = record.read(config.model)
@@ -138,17 +138,17 @@ def chosen(config: Config, classifier: Any) -> tuple[list[PreparedExample], np.n
         pushed = [each for each in found.pushed if each.item is not None]
         pushed = [pushed[i] for i in evenly_spaced(len(pushed), config.limit)]
         source = open_source(config.data, found.split)
-        return _framed(source, [each.item for each in pushed], classifier), np.asarray(
+        return _prepare(source, [each.item for each in pushed], classifier), np.asarray(
             [each.prototype for each in pushed]
         )
     source = open_source(config.data, config.split)
     items = [config.skip + item for item in evenly_spaced(len(source) - config.skip, config.limit)]
-    framed = _framed(source, items, classifier)
+    framed = _prepare(source, items, classifier)
     seen = search.activations(classifier, np.stack([each.image for each in framed]))
     return framed, search.strongest(seen, search.prototype_classes(classifier))[:, 0]
 
 
-def _framed(source: Any, items: Sequence[Any], classifier: Any) -> list[PreparedExample]:
+def _prepare(source: Any, items: Sequence[Any], classifier: Any) -> list[PreparedExample]:
     framed = [
         each
         for each in prepare_examples(source, items, classifier.preprocessing)
@@ -178,7 +178,7 @@ def report(console: Console, compared: Comparison, table: tables.Table) -> None:
     console.print(f"{f'seconds for {len(compared.ids)} regions':34s}{seconds}", highlight=False)
 
 
-def worst(compared: Comparison, images: np.ndarray) -> Figure:
+def draw_worst(compared: Comparison, images: np.ndarray) -> Figure:
     """The pairs whose MDM region keeps least in comparison with the map that the network shows: the
     top 5 % of each region."""
     ours = "mdm" if "mdm" in compared.explanations else next(iter(compared.explanations))

@@ -99,7 +99,7 @@ class First:
         return self.source[self.count - 1 - index if self.reverse else index]
 
 
-def work(
+def run_in_this_process(
     network: str, images: int, index: int, todo: list[tuple[dict[str, Any], str, int]]
 ) -> None:
     """Runs of one process, each as (how, where, of how many processes)."""
@@ -112,7 +112,7 @@ def work(
         mdm_jax.run(classifier, source, place, mdm_jax.RunConfig(**how), share=(index, processes))
 
 
-def masks(place: Path) -> dict[str, np.ndarray]:
+def read_masks(place: Path) -> dict[str, np.ndarray]:
     """All mask values of an image, by its id."""
     import mdm_jax
 
@@ -124,7 +124,7 @@ def masks(place: Path) -> dict[str, np.ndarray]:
     }
 
 
-def in_processes(network: str, images: int, folder: Path) -> list[Path]:
+def run_settings(network: str, images: int, folder: Path) -> list[Path]:
     """Do every setting; those with the same devices, threads and processes share a process, and so
     what is compiled."""
     places = [folder / network / str(number) for number in range(len(SETTINGS))]
@@ -164,10 +164,10 @@ def main(config: Config) -> None:
         for column in ("run", "largest difference", f"images beyond {TOLERANCE:g}", "same bits"):
             table.add_column(column, justify="left" if column == "run" else "right")
         with tempfile.TemporaryDirectory() as folder:
-            places = in_processes(network, config.images, Path(folder))
-            first = masks(places[0])
+            places = run_settings(network, config.images, Path(folder))
+            first = read_masks(places[0])
             for setting, place in zip(SETTINGS, places):
-                found = masks(place)
+                found = read_masks(place)
                 assert found.keys() == first.keys()
                 differences = np.asarray([np.abs(found[id] - first[id]).max() for id in first])
                 beyond = f"{(differences > TOLERANCE).sum()}"
@@ -188,6 +188,6 @@ def main(config: Config) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--work"]:
-        work(**json.load(sys.stdin))
+        run_in_this_process(**json.load(sys.stdin))
     else:
         main(tyro.cli(Config))

@@ -126,7 +126,7 @@ class Process:
     before: int
     """rows of its share that were committed when it began"""
 
-    def counted(self) -> tuple[int, int]:
+    def read_counts(self) -> tuple[int, int]:
         """Rows that it has handed to the device, and those that have come back."""
         bytes_ = self.counts.read_bytes()
         return bytes_.count(HANDED), bytes_.count(BACK)
@@ -154,10 +154,10 @@ class Process:
 
     def computes(self) -> bool:
         """Whether it has begun to compute."""
-        return self.counted()[0] > 0
+        return self.read_counts()[0] > 0
 
 
-def counted(place: str, arguments: list[str]) -> int:
+def run_counted(place: str, arguments: list[str]) -> int:
     """`mdm` with these arguments; a byte is written for each row that goes to the device or comes
     back."""
     from mdm_jax.cli.main import main
@@ -196,14 +196,14 @@ class Kill(NamedTuple):
     """rows that were on the device"""
 
 
-def undisturbed(runs: Runs) -> tuple[float, float]:
+def run_undisturbed(runs: Runs) -> tuple[float, float]:
     """Do a run without kills; seconds until its first row and from then on, with everything
     compiled before."""
     for name, limit in (("warm", runs.config.processes), ("whole", None)):
         start, first = time.monotonic(), 0.0
         processes = [runs.start(name, share, limit) for share in range(runs.config.processes)]
         while not all(process.ended() for process in processes):
-            if not first and any(process.counted()[1] for process in processes):
+            if not first and any(process.read_counts()[1] for process in processes):
                 first = time.monotonic() - start
             time.sleep(0.02)
     return first, time.monotonic() - start - first
@@ -226,7 +226,7 @@ class Moments(NamedTuple):
         return process.lives_until(process.computes) and process.lives_for(seconds)
 
 
-def killed_run(runs: Runs, name: str, moments: Moments, most: int) -> list[Kill]:
+def run_with_kills(runs: Runs, name: str, moments: Moments, most: int) -> list[Kill]:
     """A run from beginning to end, with at most so many kills."""
     running = {
         share: (time.monotonic(), runs.start(name, share)) for share in range(runs.config.processes)
@@ -240,7 +240,7 @@ def killed_run(runs: Runs, name: str, moments: Moments, most: int) -> list[Kill]
             process.popen.wait()
             committed, (handed, back) = (
                 runs.committed(name, share) - process.before,
-                process.counted(),
+                process.read_counts(),
             )
             lost = back - committed, handed - back
             kills.append(
@@ -258,7 +258,7 @@ def main(config: Config) -> None:
     rng, kills = np.random.default_rng(config.seed), list[Kill]()
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(config, Path(folder))
-        starting, computing = undisturbed(runs)
+        starting, computing = run_undisturbed(runs)
         print(f"undisturbed: {starting:.1f} s to start, {computing:.1f} s to compute")
         moments = Moments(
             rng, starting, 1.5 * computing / (1 - EARLY) / config.kills
@@ -267,8 +267,8 @@ def main(config: Config) -> None:
         comparisons = []
         while len(kills) < config.kills:
             name = next(names)
-            kills += killed_run(runs, name, moments, config.kills - len(kills))
-            comparisons.append(compared(runs, name))
+            kills += run_with_kills(runs, name, moments, config.kills - len(kills))
+            comparisons.append(compare(runs, name))
             print(comparisons[-1])
     table = Table(box=None, title="rows at each kill, after seconds")
     for column in (
@@ -309,7 +309,7 @@ def main(config: Config) -> None:
         write(config.results, [{"quantity": q, "value": v} for q, v in quantities.items()])
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """A run beside the undisturbed one."""
 
     name: str
@@ -332,7 +332,7 @@ class Compared(NamedTuple):
         )
 
 
-def compared(runs: Runs, name: str) -> Compared:
+def compare(runs: Runs, name: str) -> Comparison:
     """A run compared with the undisturbed one."""
     import mdm_jax
     from mdm_jax.runs.store import open_store
@@ -341,7 +341,7 @@ def compared(runs: Runs, name: str) -> Compared:
     whole, files = runs.files("whole"), runs.files(name)
     same = sum(files.get(key) == content for key, content in whole.items())
     rows = mdm_jax.open_run(runs.place / name).records["row"].to_pylist()
-    return Compared(
+    return Comparison(
         name,
         same,
         len(whole),
@@ -353,5 +353,5 @@ def compared(runs: Runs, name: str) -> Compared:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--counted"]:
-        sys.exit(counted(sys.argv[2], sys.argv[3:]))
+        sys.exit(run_counted(sys.argv[2], sys.argv[3:]))
     main(tyro.cli(Config))

@@ -98,7 +98,7 @@ def theirs(
                 removed = np.zeros(saliency.size, bool)
                 removed[chosen[: percentage * saliency.size // 100]] = True
                 scores.append(
-                    float(probability(imputed(image, removed.reshape(saliency.shape)), target))
+                    float(probability(impute(image, removed.reshape(saliency.shape)), target))
                 )
             means.append(np.mean(scores))
         return float(means[1] - means[0]) / 2
@@ -121,7 +121,7 @@ def theirs(
     return float(np.trapezoid(scores, dx=1 / (len(scores) - 1)))
 
 
-def imputed(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
+def impute(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """Linear imputation by a sparse factorization, assembled an offset at a time as the authors of
     ROAD do."""
     height, width, channels = image.shape

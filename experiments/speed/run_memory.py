@@ -42,7 +42,7 @@ class Config:
     """name of the file in experiments/results that is written; none when empty"""
 
 
-def measured(config: Config, count: int) -> dict[str, Any]:
+def measure_run(config: Config, count: int) -> dict[str, Any]:
     """Do one run in this process; its peak memory and what was alive on the device at the ends of
     chunks."""
     import jax
@@ -136,6 +136,6 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--measured"]:
         asked = json.load(sys.stdin)
-        print(json.dumps(measured(Config(**asked["config"]), asked["count"])))
+        print(json.dumps(measure_run(Config(**asked["config"]), asked["count"])))
     else:
         main(tyro.cli(Config, config=(tyro.conf.FlagCreatePairsOff,)))

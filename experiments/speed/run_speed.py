@@ -64,7 +64,7 @@ class Starvation:
             load_model(self.model, weights=self.weights), open_source(self.data, "test"), asked
         )
         before = bare_seconds(job)
-        ended = stored(job)
+        ended = run_in_temporary_folder(job)
         bare = (before + bare_seconds(job)) / 2
         console.print(
             f"{ended.rows} images, {ended.timing.running / ended.rows:.3f} s each; bare program"
@@ -95,7 +95,7 @@ def bare_seconds(job: Job, repeats: int = 12) -> float:
     return (time.perf_counter() - start) / repeats / job.micro_batch
 
 
-def stored(job: Job, then: Callable[[str], None] = lambda folder: None) -> Ended:
+def run_in_temporary_folder(job: Job, then: Callable[[str], None] = lambda folder: None) -> Ended:
     """A run in a folder that is removed, after `then` has looked at it."""
     with tempfile.TemporaryDirectory() as folder:
         ended = go(job, open_store(folder), NullProgress())
@@ -202,7 +202,10 @@ class SlotGain:
             slots=slots,
             chunk=self.digits,
         )
-        runs = [stored(work_out(classifier, source, asked), look) for _ in range(self.repeats)]
+        runs = [
+            run_in_temporary_folder(work_out(classifier, source, asked), look)
+            for _ in range(self.repeats)
+        ]
         return max(ended.rows / ended.timing.running for ended in runs)
 
 

@@ -65,7 +65,7 @@ class Config:
     """name of the file in experiments/results that is written; none when empty"""
 
 
-def timed(arguments: list[str]) -> tuple[float, float]:
+def time_command(arguments: list[str]) -> tuple[float, float]:
     """Wall and processor seconds of a process."""
     before, start = os.times(), time.perf_counter()
     subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
@@ -73,7 +73,7 @@ def timed(arguments: list[str]) -> tuple[float, float]:
     return time.perf_counter() - start, sum(after[2:4]) - sum(before[2:4])
 
 
-def separate(settings: dict[str, Any], config: Config, out: Path) -> list[str]:
+def benchmark_command(settings: dict[str, Any], config: Config, out: Path) -> list[str]:
     """One setting as a command line."""
     written = export_preset.to_settings(point(settings, PRESETS["fast"], "probability"))
     asked = {"learning_rate": written["learning_rate"], "objective": written["objective"]}
@@ -101,7 +101,7 @@ def separate(settings: dict[str, Any], config: Config, out: Path) -> list[str]:
     ]
 
 
-def benchmarked(out: Path) -> dict[str, float]:
+def read_benchmark(out: Path) -> dict[str, float]:
     with (out / "table.csv").open() as file:
         return {
             f"{row['metric']}:{row['protocol']}": float(row["value"])
@@ -109,7 +109,7 @@ def benchmarked(out: Path) -> dict[str, float]:
         }
 
 
-def swept(out: Path, place: int) -> dict[str, float]:
+def read_sweep(out: Path, place: int) -> dict[str, float]:
     with (out / "table.csv").open() as file:
         row = list(csv.DictReader(file))[place]
     return {
@@ -137,7 +137,10 @@ def main(config: Config) -> None:
         }
         (place / "sweep.toml").write_text(export_preset.to_toml(asked))
         half = len(chosen) // 2
-        alone = [timed(separate(points[i], config, place / f"run-{i}")) for i in chosen[:half]]
+        alone = [
+            time_command(benchmark_command(points[i], config, place / f"run-{i}"))
+            for i in chosen[:half]
+        ]
         sweep = [
             sys.executable,
             "-c",
@@ -146,12 +149,15 @@ def main(config: Config) -> None:
             "sweep",
             str(place / "sweep.toml"),
         ]
-        together = timed([*sweep, "--out", str(place / "sweep")])
-        alone += [timed(separate(points[i], config, place / f"run-{i}")) for i in chosen[half:]]
+        together = time_command([*sweep, "--out", str(place / "sweep")])
+        alone += [
+            time_command(benchmark_command(points[i], config, place / f"run-{i}"))
+            for i in chosen[half:]
+        ]
         gaps = [
-            abs(value - swept(place / "sweep", i)[name])
+            abs(value - read_sweep(place / "sweep", i)[name])
             for i in chosen
-            for name, value in benchmarked(place / f"run-{i}").items()
+            for name, value in read_benchmark(place / f"run-{i}").items()
         ]
         compiled = json.loads((place / "compiled.json").read_text())
     wall, processor = (float(np.mean(each)) * len(points) for each in zip(*alone))

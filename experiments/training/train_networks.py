@@ -66,7 +66,7 @@ def train_all(
     Returns the exit code: 0, 2 for input that cannot be used, 130 when stopped; a sentence says
     why."""
     try:
-        table, recorded = _trained(config, common, networks, title)
+        table, recorded = _train_networks(config, common, networks, title)
         Console(width=100).print(table)
         if config.results:
             write(config.results, recorded)
@@ -79,13 +79,13 @@ def train_all(
     return 0
 
 
-def _trained(
+def _train_networks(
     config: Config, common: Settings, networks: Mapping[str, Settings], title: str
 ) -> tuple[Table, list[Value]]:
     recorded: list[Value] = []
     if config.start_from:
         networks = dict(networks) | {
-            "vit_tiny": _merged(FINE_TUNED, {"model": {"start_from": config.start_from}})
+            "vit_tiny": _merge(FINE_TUNED, {"model": {"start_from": config.start_from}})
         }
     chosen = config.networks or tuple(networks)
     for name in chosen:
@@ -95,7 +95,7 @@ def _trained(
     for column in ("network", "parameters", "epochs", "accuracy", "best epoch's", "seconds"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for name in chosen:
-        settings = _merged(common, networks[name])
+        settings = _merge(common, networks[name])
         settings |= {"seed": config.seed, "out": str(config.out / name)}
         settings["data"] = settings["data"] | {"source": config.data}
         if config.epochs is not None:
@@ -124,12 +124,12 @@ def _trained(
     return table, recorded
 
 
-def _merged(below: Settings, above: Settings) -> Settings:
+def _merge(below: Settings, above: Settings) -> Settings:
     """Nested settings, the upper ones winning."""
     merged = dict(below)
     for key, value in above.items():
         merged[key] = (
-            _merged(merged[key], value)
+            _merge(merged[key], value)
             if isinstance(value, dict) and isinstance(merged.get(key), dict)
             else value
         )

@@ -73,7 +73,7 @@ def main(config: Config) -> int:
     recorded: list[Value] = []
     try:
         for name in config.networks:
-            measured = _trained(config, name)
+            measured = _train_network(config, name)
             for quantity, value in measured.items():
                 recorded.append({"network": name, "quantity": quantity, "value": value})
             prototypes, *accuracies, seconds = measured.values()
@@ -92,7 +92,7 @@ def main(config: Config) -> int:
     return 0
 
 
-def _trained(config: Config, name: str) -> dict[str, float]:
+def _train_network(config: Config, name: str) -> dict[str, float]:
     """The figures of one network, trained now or before."""
     settings = CONFIGS / f"{config.data}_{name}.toml"
     given: dict[str, Any] = {"out": str(config.out / f"{config.data}_{name}")}
