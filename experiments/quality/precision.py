@@ -107,7 +107,7 @@ def load_images(config: Config, network: mdm_jax.Classifier) -> tuple[np.ndarray
         return np.stack([source[number].image for number in numbers]), numbers
     files = sorted(file for file in config.photos.iterdir() if file.is_file())
     numbers = evenly_spaced(len(files), config.count)
-    return np.stack([network.preprocessing.fit(read(files[number])) for number in numbers]), numbers
+    return np.stack([network.preprocess(read(files[number])) for number in numbers]), numbers
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def explain_files(
     nodes.resolve(node)
     photographs = [images.read(file) for file in request.files]
     classifier = request.load()
-    inputs = np.stack([classifier.preprocessing.fit(photograph) for photograph in photographs])
+    inputs = np.stack([classifier.preprocess(photograph) for photograph in photographs])
     elements = isinstance(nodes.resolve(node), nodes.Entry)
     who, targets = (
         _elements(request, inputs) if elements else _problems(request, classifier, inputs)

@@ -1,5 +1,4 @@
-"""How a photograph becomes a network's input: size, crop, interpolation and normalization, as
-config.json tells them."""
+"""How a photograph becomes a network's input: size, crop, interpolation and normalization."""
 
 from __future__ import annotations
 
@@ -18,18 +17,7 @@ from mdm_jax.errors import InputError, unknown
 MAX_SIDE = 8192
 """pixels; an input of more would not fit into any memory"""
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "resnet": {"crop_pct": 0.875, "interpolation": "bilinear", **IMAGENET},
-    "densenet": {"crop_pct": 0.875, "interpolation": "bicubic", **IMAGENET},
-    "vit": {"crop_pct": 0.9, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3},
-    "deit": {"crop_pct": 0.9, "interpolation": "bicubic", **IMAGENET},
-}
-"""What the published weights of a family were evaluated with, for a weight file that has no
-config.json."""
-
-TORCHVISION: dict[str, Any] = {"crop": 0.875, "interpolation": "bilinear", **IMAGENET}
-"""What torchvision's own Transformers were evaluated with, in place of the family's (its ViT-L/16
-alone: crop 0.926)."""
+"""of the training images' channels, in [0, 1]"""
 
 
 @dataclass(frozen=True)

@@ -1,118 +1,117 @@
-"""Networks by name: what `--model`, a config.json and a training config may say."""
+"""Networks by name: what the command line, a config.json and a training config may say."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from flax import nnx
 
 from mdm_jax.errors import InputError
-from mdm_jax.models.densenet import DenseNet
-from mdm_jax.models.protopnet import ProtoPNet
-from mdm_jax.models.resnet import ResNet
-from mdm_jax.models.vit import ViT
-from mdm_jax.models.xprotonet import XProtoNet
+from mdm_jax.models.family import Family, Variant
 
-CLASSIFIERS: dict[str, Callable[..., nnx.Module]] = {
-    "resnet": ResNet,
-    "densenet": DenseNet,
-    "vit": ViT,
-}
-PROTOTYPES: dict[str, Callable[..., nnx.Module]] = {"protopnet": ProtoPNet, "xprotonet": XProtoNet}
-"""built on a backbone, which their argument `backbone` names and `backbone_arguments` describes"""
-FAMILIES = CLASSIFIERS | PROTOTYPES
 
-_RESNETS = {
-    18: ("basic", (2, 2, 2, 2)),
-    34: ("basic", (3, 4, 6, 3)),
-    50: ("bottleneck", (3, 4, 6, 3)),
-    101: ("bottleneck", (3, 4, 23, 3)),
-    152: ("bottleneck", (3, 8, 36, 3)),
-}
-_DENSENETS = {
-    121: (32, 64, (6, 12, 24, 16)),
-    161: (48, 96, (6, 12, 36, 24)),
-    169: (32, 64, (6, 12, 32, 32)),
-    201: (32, 64, (6, 12, 48, 32)),
-}
-_VITS = {
-    "tiny": (192, 12, 3),
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
-}
+def _resolve_all(places: Mapping[str, str]) -> dict[str, Any]:
+    return {name: pkgutil.resolve_name(place) for name, place in places.items()}
 
-STANDARD: dict[str, tuple[str, dict[str, Any]]] = (
+
+# A new family is a file and a row: named by text, it needs no import of its own.
+CLASSIFIERS: dict[str, Family] = _resolve_all(
     {
-        f"resnet{layers}": (
-            "resnet",
-            {"block": block, "depths": depths, "widths": (64, 128, 256, 512), "stem": "imagenet"},
-        )
-        for layers, (block, depths) in _RESNETS.items()
-    }
-    | {
-        f"densenet{layers}": (
-            "densenet",
-            {"growth": growth, "initial": initial, "blocks": blocks, "stem": "imagenet"},
-        )
-        for layers, (growth, initial, blocks) in _DENSENETS.items()
-    }
-    | {
-        f"vit_{name}_patch{patch}": (
-            "vit",
-            {"width": width, "depth": depth, "heads": heads, "patch": patch},
-        )
-        for name, (width, depth, heads) in _VITS.items()
-        for patch in (16, 32)
-    }
-    | {
-        f"deit_{name}{'_distilled' * distilled}_patch16": (
-            "vit",
-            {"width": width, "depth": depth, "heads": heads, "patch": 16, "distilled": distilled},
-        )
-        for name, (width, depth, heads) in _VITS.items()
-        if name != "large"
-        for distilled in (False, True)
+        "resnet": "mdm_jax.models.resnet:FAMILY",
+        "densenet": "mdm_jax.models.densenet:FAMILY",
+        "vit": "mdm_jax.models.vit:FAMILY",
     }
 )
-"""Published networks: family and its arguments. A Transformer's name may end in its input size, as
-in `..._patch16_224`."""
+PROTOTYPES: dict[str, Any] = _resolve_all(
+    {
+        "protopnet": "mdm_jax.models.protopnet:ProtoPNet",
+        "xprotonet": "mdm_jax.models.xprotonet:XProtoNet",
+    }
+)
+"""built on a backbone, which their argument `backbone` names and `backbone_arguments` describes"""
+FAMILIES = (*CLASSIFIERS, *PROTOTYPES)
+
+
+def _standard() -> dict[str, tuple[str, Variant]]:
+    standard = {}
+    for family, described in CLASSIFIERS.items():
+        for name, variant in described.variants.items():
+            standard[name] = (family, variant)
+    return standard
+
+
+STANDARD = _standard()
+"""published networks: family and variant"""
 
 
 def is_known(name: str) -> bool:
     """Whether a network of that name is ours."""
-    return name in FAMILIES or _without_size(name) in STANDARD
+    return name in FAMILIES or _without_size(name)[0] in STANDARD
 
 
-def _without_size(name: str) -> str:
-    transformer = re.fullmatch(r"((?:vit|deit)_\w+?_patch\d+)_(\d+)", name)
-    return transformer[1] if transformer else name
+def _without_size(name: str) -> tuple[str, int | None]:
+    """The name of a published network, and the input size (pixels a side) that it ends in."""
+    plain, _, size = name.rpartition("_")
+    if size.isdecimal() and plain in STANDARD:
+        family, _ = STANDARD[plain]
+        if CLASSIFIERS[family].has_position_embeddings:
+            return plain, int(size)
+    return name, None
 
 
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
-    """The family of a named network and its arguments. Raises InputError for a network that is not
-    ours."""
+    """The family of a named network and its arguments. Raises InputError for an unknown one."""
     if name in FAMILIES:
         return name, {}
-    plain = _without_size(name)
-    if not is_known(name):
+    plain, _ = _without_size(name)
+    if plain not in STANDARD:
         near = difflib.get_close_matches(name, [*FAMILIES, *STANDARD], n=3, cutoff=0.5)
+        suggestion = " or ".join(map(repr, near)) or "resnet50"
         raise InputError(
-            f"unknown architecture {name!r}: did you mean"
-            f" {' or '.join(map(repr, near)) or 'resnet50'}? Variants (resnet50d, wide_resnet,"
-            " resnext ...) are other networks: hand them to mdm_jax.explain as a function"
+            f"unknown architecture {name!r}: did you mean {suggestion}? Variants (resnet50d,"
+            " wide_resnet, resnext ...) are other networks: hand them to mdm_jax.explain as a"
+            " function"
         )
-    family, arguments = STANDARD[plain]
-    return family, dict(arguments)
+    family, variant = STANDARD[plain]
+    return family, dict(variant.arguments)
+
+
+def published_preprocessing(name: str) -> dict[str, Any]:
+    """What the published weights of a classifier were evaluated with, as timm's `pretrained_cfg`.
+
+    Without its `input_size`: see `published_side`."""
+    family, _ = resolve(name)
+    _, variant = STANDARD.get(_without_size(name)[0], (family, None))
+    if variant is not None and variant.preprocessing is not None:
+        return dict(variant.preprocessing)
+    return dict(CLASSIFIERS[family].preprocessing)
+
+
+def published_side(name: str) -> int:
+    """Pixels a side of the images that the published weights of a network were evaluated with."""
+    _, side = _without_size(name)
+    return side or 224
+
+
+def usual_weights(name: str) -> str:
+    """Hub id of the weights whose numbers the literature quotes.
+
+    Raises InputError for a network that has none."""
+    family, _ = resolve(name)
+    place = CLASSIFIERS[family].usual_weights(name) if family in CLASSIFIERS else None
+    if place is None:
+        raise InputError(f"{name} has no usual weights: say where its weights are")
+    return place
 
 
 class _OneKey(nnx.Rngs):
-    """For where only shapes are wanted: the counters of `nnx.Rngs` make a large network's slow to
-    trace."""
+    """One key for every parameter, where only shapes are wanted.
+
+    The counters of `nnx.Rngs` make the shapes of a large network slow to trace."""
 
     def __init__(self) -> None:
         self.key = jax.random.key(0)
@@ -122,8 +121,9 @@ class _OneKey(nnx.Rngs):
 
 
 def build_shapes(name: str, **arguments: Any) -> nnx.Module:
-    """What `build` gives, of shapes only and without weights: what `weights.fill` fills. Raises as
-    `build` does."""
+    """The network that `build` gives, of shapes only: what `weights.fill` fills.
+
+    Raises InputError as `build` does."""
     return nnx.eval_shape(lambda: build(name, rngs=_OneKey(), **arguments))
 
 
@@ -136,25 +136,24 @@ def build(
     rngs: nnx.Rngs,
     **arguments: Any,
 ) -> nnx.Module:
-    """The network of that name with fresh weights; under `nnx.eval_shape` only its shapes.
+    """The network of that name with random weights; under `nnx.eval_shape` only its shapes.
 
     `size` is the (height, width) of its input in pixels; `arguments` replace those of the name. A
     prototype network takes the name of its `backbone` and the `backbone_arguments` beside its own.
     Raises InputError for an unknown name, and what the network raises for its arguments."""
-    family, given = resolve(name)
-    if family in PROTOTYPES:
-        arguments = dict(arguments)
-        backbone = arguments.pop("backbone", "resnet")
-        if resolve(backbone)[0] in PROTOTYPES:
-            raise InputError(
-                f"the backbone of a {name} cannot be a {backbone}: give one of"
-                f" {', '.join(CLASSIFIERS)}"
-            )
-        below = dict(arguments.pop("backbone_arguments", None) or {})
-        network = build(backbone, num_classes=0, channels=channels, size=size, rngs=rngs, **below)
-        return PROTOTYPES[family](network, num_classes=num_classes, rngs=rngs, **arguments)
-    if family == "vit":
-        given["size"] = tuple(size)
-    return FAMILIES[family](
-        num_classes=num_classes, channels=channels, rngs=rngs, **given | arguments
-    )
+    family, own = resolve(name)
+    if family in CLASSIFIERS:
+        described = CLASSIFIERS[family]
+        if described.has_position_embeddings:
+            own["size"] = tuple(size)
+        network: Callable[..., nnx.Module] = described.network
+        return network(num_classes=num_classes, channels=channels, rngs=rngs, **own | arguments)
+    backbone = arguments.pop("backbone", "resnet")
+    if resolve(backbone)[0] not in CLASSIFIERS:
+        raise InputError(
+            f"the backbone of a {name} cannot be a {backbone}: give one of {', '.join(CLASSIFIERS)}"
+        )
+    below = arguments.pop("backbone_arguments", None) or {}
+    # The backbone draws its weights first: a seed stands for this order.
+    features = build(backbone, num_classes=0, channels=channels, size=size, rngs=rngs, **below)
+    return PROTOTYPES[family](features, num_classes=num_classes, rngs=rngs, **arguments)

@@ -1,5 +1,4 @@
-"""A network ready to use: a callable over images in [0, 1] with its class names and
-preprocessing."""
+"""A network ready to use: a callable over images in [0, 1], its class names and preprocessing."""
 
 from __future__ import annotations
 
@@ -8,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+import PIL.Image
+from jaxtyping import Array, Float, Float32
 
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.errors import InputError
@@ -32,6 +33,10 @@ class Classifier:
     preprocessing: Preprocessing = field(metadata={"static": True})
     dtype: str = field(default="float32", metadata={"static": True})
 
+    def preprocess(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
+        """A photograph of any size as the network's input, in [0, 1]: see `Preprocessing.fit`."""
+        return self.preprocessing.fit(photograph)
+
     def __call__(
         self, images: AnyArray, **request: Any
     ) -> tuple[Float[Array, "n classes"], dict[str, Any]]:
@@ -40,10 +45,10 @@ class Classifier:
             raise InputError(
                 f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255"
             )
+        # Normalized in float32 or wider, and narrowed then: bfloat16 holds a pixel's value to 1/256.
         exact = jnp.promote_types(images.dtype, jnp.float32)
-        mean, std = (
-            jnp.asarray(value, exact) for value in (self.preprocessing.mean, self.preprocessing.std)
-        )
+        mean = jnp.asarray(self.preprocessing.mean, exact)
+        std = jnp.asarray(self.preprocessing.std, exact)
         normalized = (images.astype(exact) - mean) / std
         if self.dtype != "float32":
             normalized = normalized.astype(DTYPES[self.dtype])

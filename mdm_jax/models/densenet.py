@@ -14,12 +14,22 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mdm_jax.models.layers import Outputs, average_pool, conv, head, max_pool, norm
-from mdm_jax.models.stem import first_conv, named_stem
+from mdm_jax.data.preprocessing import IMAGENET
+from mdm_jax.models.family import Family, Variant
+from mdm_jax.models.layers import (
+    Outputs,
+    average_pool,
+    conv,
+    head,
+    max_pool,
+    norm,
+    number_of_classes,
+)
+from mdm_jax.models.stem import first_conv, named_stem, stem_name
 
 
 class DenseLayer(nnx.Module):
-    """Norm-ReLU-1x1 to 4 times the growth, norm-ReLU-3x3 to the growth: the new channels alone."""
+    """Norm-ReLU-1x1 to 4 times the growth, norm-ReLU-3x3 to the growth: only the new channels."""
 
     folds: ClassVar = (("conv1", "norm2"),)
 
@@ -66,10 +76,9 @@ class Features(nnx.Module):
         self.count, self.width = len(blocks), initial
         for number, layers in enumerate(blocks, start=1):
             widths = [self.width + growth * index for index in range(layers)]
-            dense = {
-                f"denselayer{i}": DenseLayer(width, growth, rngs=rngs)
-                for i, width in enumerate(widths, start=1)
-            }
+            dense = {}
+            for index, width in enumerate(widths, start=1):
+                dense[f"denselayer{index}"] = DenseLayer(width, growth, rngs=rngs)
             setattr(self, f"denseblock{number}", nnx.Dict(dense))
             self.width += growth * layers
             if number < len(blocks):
@@ -85,6 +94,8 @@ class Features(nnx.Module):
             block = getattr(self, f"denseblock{number}")
             for index in range(1, len(block) + 1):
                 x = jnp.concatenate([x, block[f"denselayer{index}"](x)], axis=-1)
+            # The last block's output is named after the norm and ReLU that only it has: this is
+            # what reaches the head, and so what a CAM weighs.
             if number == self.count:
                 x = jax.nn.relu(self.norm5(x))
             out[f"block{number}"] = x
@@ -124,7 +135,47 @@ class DenseNet(nnx.Module):
         self.width, self.feature_layer = self.features.width, f"block{self.features.count}"
         self.classifier = head(self.width, num_classes, rngs=rngs)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made with."""
+        features = self.features
+        numbers = range(1, features.count + 1)
+        blocks = [getattr(features, f"denseblock{number}") for number in numbers]
+        return {
+            "num_classes": number_of_classes(self.classifier),
+            "growth": blocks[0]["denselayer1"].conv2.out_features,
+            "initial": features.conv0.out_features,
+            "blocks": [len(block) for block in blocks],
+            "stem": stem_name(features.conv0, features.pools),
+            "channels": features.conv0.in_features,
+        }
+
     def __call__(self, images: Float[Array, "n h w c"]) -> Outputs:
         out = self.features(images)
         features = out["features"] = jnp.mean(out[f"block{self.features.count}"], axis=(1, 2))
         return self.classifier(features), out
+
+
+def _variant(growth: int, initial: int, *blocks: int) -> Variant:
+    sizes = {"growth": growth, "initial": initial, "blocks": blocks}
+    return Variant({**sizes, "stem": "imagenet"})
+
+
+def _usual_weights(name: str) -> str | None:
+    """torchvision's first weights, whose numbers the literature quotes."""
+    return f"timm/{name}.tv_in1k" if name in FAMILY.variants else None
+
+
+FAMILY = Family(
+    DenseNet,
+    first_layer="features.conv0",
+    head="classifier",
+    preprocessing={"crop_pct": 0.875, "interpolation": "bicubic", **IMAGENET},
+    usual_weights=_usual_weights,
+    variants={
+        "densenet121": _variant(32, 64, 6, 12, 24, 16),
+        "densenet161": _variant(48, 96, 6, 12, 36, 24),
+        "densenet169": _variant(32, 64, 6, 12, 32, 32),
+        "densenet201": _variant(32, 64, 6, 12, 48, 32),
+    },
+)

@@ -1,5 +1,4 @@
-"""Where weights come from: a folder, a file, a training run, or a repository on the Hugging Face
-hub."""
+"""Where weights come from: a folder, a file, a training, or a repository on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -23,13 +22,13 @@ HUB_ID = r"(?:hf-hub:|hf_hub:)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?"
 
 
 class StoredWeights(NamedTuple):
-    """Weights as they lie there, with what their config.json says; None for a file that has none
-    beside it."""
+    """Weights as they are stored, and what the config.json beside them says."""
 
     arrays: dict[str, np.ndarray]
     config: dict[str, Any] | None
+    """None for a file that has none beside it"""
     name: str
-    described: str
+    config_place: str
     """what to call the config in a message"""
 
 
@@ -41,7 +40,8 @@ def find_weights(place: str | Path) -> StoredWeights:
     answered from the cache where it can be. Raises InputError for what is not there, damaged, a
     pickle, or out of reach."""
     path = Path(place)
-    if os.path.isdir(path):  # unlike Path's own, false for a name that is too long
+    # Unlike Path.is_dir and is_file, os.path's are False for a name that is too long for a path.
+    if os.path.isdir(path):
         return _in_folder(path)
     if path.suffix.lower() in PICKLES:
         raise InputError(
@@ -49,13 +49,9 @@ def find_weights(place: str | Path) -> StoredWeights:
             " safetensors first"
         )
     if os.path.isfile(path):
-        config = path.with_name("config.json")
-        return StoredWeights(
-            weights.read(path),
-            _read_config(config) if config.is_file() else None,
-            path.stem,
-            printable(config),
-        )
+        beside = path.with_name("config.json")
+        config = _read_config(beside) if beside.is_file() else None
+        return StoredWeights(weights.read(path), config, path.stem, printable(beside))
     hub = re.fullmatch(HUB_ID, str(place).rstrip("/"))
     if hub and path.suffix != ".safetensors":
         return _on_hub(hub[1], hub[2])
@@ -67,13 +63,14 @@ def find_weights(place: str | Path) -> StoredWeights:
 
 def _in_folder(folder: Path) -> StoredWeights:
     shown = printable(folder)
-    inside = folder.name == "checkpoints" and not (folder / "model.safetensors").is_file()
-    run = folder.parent if inside else folder
+    # A training's folder may be named by the checkpoints in it.
+    is_inside = folder.name == "checkpoints" and not (folder / "model.safetensors").is_file()
+    run = folder.parent if is_inside else folder
     file, config = run / "model.safetensors", run / "config.json"
     if file.is_file():
         arrays = weights.read(file)
     elif (run / "checkpoints").is_dir():
-        from mdm_jax.storage import checkpoints
+        from mdm_jax.storage import checkpoints  # orbax takes a second to import
 
         arrays = checkpoints.restore_model(run / "checkpoints")
     elif pickles := sorted(each.name for each in folder.iterdir() if each.suffix in PICKLES):
@@ -93,9 +90,9 @@ def _in_folder(folder: Path) -> StoredWeights:
 
 def _on_hub(repository: str, revision: str | None) -> StoredWeights:
     try:
-        config, file = (
-            _downloaded(repository, name, revision) for name in ("config.json", "model.safetensors")
-        )
+        # The config first: it is small, and says whether there is anything to load.
+        config = _download(repository, "config.json", revision)
+        file = _download(repository, "model.safetensors", revision)
     except hub_errors.GatedRepoError as error:
         raise InputError(
             f"{repository} is closed on the hub: ask for access there and log in with `hf auth"
@@ -130,14 +127,14 @@ def _on_hub(repository: str, revision: str | None) -> StoredWeights:
     )
 
 
-def _downloaded(repository: str, name: str, revision: str | None) -> Path:
-    """The file in the hub's cache, fetched if need be; a hub out of reach is found out at once, not
-    after five tries."""
+def _download(repository: str, name: str, revision: str | None) -> Path:
+    """The file in the hub's cache, fetched if need be."""
     cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
     if not isinstance(cached, str) and not constants.HF_HUB_OFFLINE:
-        huggingface_hub.get_hf_file_metadata(
-            huggingface_hub.hf_hub_url(repository, name, revision=revision)
-        )
+        # Asking for metadata fails at once where the hub is out of reach; a download tries five
+        # times.
+        url = huggingface_hub.hf_hub_url(repository, name, revision=revision)
+        huggingface_hub.get_hf_file_metadata(url)
     return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision))
 
 

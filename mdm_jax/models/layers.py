@@ -45,6 +45,11 @@ def head(inputs: int, classes: int, *, rngs: nnx.Rngs) -> Any:
     return nnx.Linear(inputs, classes, rngs=rngs) if classes else Identity()
 
 
+def number_of_classes(head: Any) -> int:
+    """Of a `head`; 0 for a backbone, which has none."""
+    return getattr(head, "out_features", 0)
+
+
 def norm(width: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
     """Batch normalization with torch's constants (momentum 0.1 there is 0.9 here)."""
     return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)

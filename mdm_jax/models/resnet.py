@@ -1,5 +1,6 @@
-"""Residual networks (He et al., arXiv 1512.03385; v1.5, stride in the 3x3 convolution), Flax NNX,
-NHWC.
+"""Residual networks (He et al., arXiv 1512.03385), Flax NNX, NHWC.
+
+Version 1.5: the stride is in the 3x3 convolution.
 
 `ResNet(images) -> (logits, out)`: `out` names every stage, so CAMs and prototype nodes need no
 hooks. Parameters carry timm's and torchvision's names (`layer1.0.conv1`, `layer1.0.downsample.0`),
@@ -15,9 +16,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mdm_jax.data.preprocessing import IMAGENET
 from mdm_jax.errors import unknown
-from mdm_jax.models.layers import Outputs, conv, head, max_pool, norm
-from mdm_jax.models.stem import first_conv, named_stem
+from mdm_jax.models.family import Family, Variant
+from mdm_jax.models.layers import Outputs, conv, head, max_pool, norm, number_of_classes
+from mdm_jax.models.stem import first_conv, named_stem, stem_name
 
 
 class BasicBlock(nnx.Module):
@@ -39,8 +42,9 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut; the 3x3 carries the stride, the output has 4
-    times the width."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut.
+
+    The 3x3 carries the stride, the output has 4 times the width."""
 
     expansion: ClassVar = 4
     folds: ClassVar = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
@@ -100,11 +104,27 @@ class ResNet(nnx.Module):
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
             blocks = []
             for index in range(depth):
-                blocks.append(kind(inputs, width, 2 if index == 0 and stage > 1 else 1, rngs=rngs))
+                stride = 2 if index == 0 and stage > 1 else 1
+                blocks.append(kind(inputs, width, stride, rngs=rngs))
                 inputs = width * kind.expansion
             setattr(self, f"layer{stage}", nnx.List(blocks))
         self.width, self.feature_layer = inputs, f"layer{self.stages}"
         self.fc = head(inputs, num_classes, rngs=rngs)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made with."""
+        # Read off the layers rather than stored: an attribute would become part of checkpoints.
+        stages = [getattr(self, f"layer{stage}") for stage in range(1, self.stages + 1)]
+        block = "bottleneck" if isinstance(stages[0][0], Bottleneck) else "basic"
+        return {
+            "num_classes": number_of_classes(self.fc),
+            "widths": [blocks[0].conv1.out_features for blocks in stages],
+            "depths": [len(blocks) for blocks in stages],
+            "block": block,
+            "stem": stem_name(self.conv1, self.pools),
+            "channels": self.conv1.in_features,
+        }
 
     def __call__(self, images: Float[Array, "n h w c"]) -> Outputs:
         out: dict[str, Any] = {}
@@ -120,13 +140,39 @@ class ResNet(nnx.Module):
 
 def _shortcut(inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs) -> Any:
     """A projection where the shapes differ, nothing where they agree."""
-    projects = stride != 1 or inputs != outputs
-    return nnx.List(
-        [conv(inputs, outputs, 1, stride, rngs=rngs), norm(outputs, rngs=rngs)] if projects else []
-    )
+    if stride == 1 and inputs == outputs:
+        return nnx.List([])
+    projection = conv(inputs, outputs, 1, stride, rngs=rngs)
+    return nnx.List([projection, norm(outputs, rngs=rngs)])
 
 
 def _through(layers: Any, x: Array) -> Array:
     for layer in layers:
         x = layer(x)
     return x
+
+
+def _variant(block: str, *depths: int) -> Variant:
+    widths = (64, 128, 256, 512)
+    return Variant({"block": block, "depths": depths, "widths": widths, "stem": "imagenet"})
+
+
+def _usual_weights(name: str) -> str | None:
+    """torchvision's first weights, whose numbers the literature quotes."""
+    return f"timm/{name}.tv_in1k" if name in FAMILY.variants else None
+
+
+FAMILY = Family(
+    ResNet,
+    first_layer="conv1",
+    head="fc",
+    preprocessing={"crop_pct": 0.875, "interpolation": "bilinear", **IMAGENET},
+    usual_weights=_usual_weights,
+    variants={
+        "resnet18": _variant("basic", 2, 2, 2, 2),
+        "resnet34": _variant("basic", 3, 4, 6, 3),
+        "resnet50": _variant("bottleneck", 3, 4, 6, 3),
+        "resnet101": _variant("bottleneck", 3, 4, 23, 3),
+        "resnet152": _variant("bottleneck", 3, 8, 36, 3),
+    },
+)

@@ -26,6 +26,17 @@ def named_stem(name: str) -> tuple[int, int, bool]:
     return STEMS[name]
 
 
+def stem_name(convolution: nnx.Conv, pools: bool) -> str:
+    """The name of the stem that begins with this convolution."""
+    kernel: Any = convolution.kernel_size
+    strides: Any = convolution.strides
+    stride = strides if isinstance(strides, int) else strides[0]
+    for name, stem in STEMS.items():
+        if stem == (kernel[0], stride, pools):
+            return name
+    raise ValueError(f"no stem has a kernel of {kernel}, stride {stride} and pooling {pools}")
+
+
 def first_conv(inputs: int, outputs: int, kernel: int, stride: int, *, rngs: nnx.Rngs) -> nnx.Conv:
     """The convolution that reads the image; with stride 2 its input gradient is computed the fast
     way."""

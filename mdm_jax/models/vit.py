@@ -1,5 +1,6 @@
-"""Vision Transformers (Dosovitskiy et al., arXiv 2010.11929) and DeiT (Touvron et al., arXiv
-2012.12877), Flax NNX, NHWC.
+"""Vision Transformers, Flax NNX, NHWC.
+
+Dosovitskiy et al., arXiv 2010.11929, and DeiT, Touvron et al., arXiv 2012.12877.
 
 `ViT(images) -> (logits, out)`: `out` names the tokens of every block and, on request, its
 attention. Parameters carry timm's names (`blocks.0.attn.qkv`), so weight files map one to one."""
@@ -13,8 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mdm_jax.data.preprocessing import IMAGENET
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.models.layers import Identity, Outputs, conv, norm
+from mdm_jax.models.family import Family, Variant
+from mdm_jax.models.layers import Identity, Outputs, conv, norm, number_of_classes
 
 Tokens = Float[Array, "n t d"]
 Attentions = Float[Array, "n heads t t"]
@@ -24,8 +27,7 @@ PATCH = 8
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with an explicit softmax in float32: `softmax(q k' / sqrt(d))
-    v`."""
+    """Multi-head self-attention, softmax(q k' / sqrt(d)) v, its softmax explicit and in float32."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.heads = heads
@@ -55,8 +57,9 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention, then MLP, each on normed tokens and added to them: the tokens, the attention, and
-    what entered it."""
+    """Attention, then MLP, each on normed tokens and added to them.
+
+    Returns the tokens, the attention, and the normed tokens that entered it."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.norm1 = _norm(width, rngs=rngs)
@@ -72,9 +75,11 @@ class Block(nnx.Module):
 
 
 class PatchEmbed(nnx.Module):
-    """Patches as tokens: one linear map of each (`patch`), or pairs of 3x3 convolutions, the first
-    of stride 2, until a patch is a pixel (`conv`, after Xiao et al., arXiv 2106.14881, with a
-    second convolution), which learns from far fewer images."""
+    """Patches as tokens.
+
+    Stem `patch`: one linear map of each patch. `conv`: pairs of 3x3 convolutions, the first of
+    stride 2, until a patch is a pixel (after Xiao et al., arXiv 2106.14881, with a second
+    convolution); it learns from far fewer images."""
 
     def __init__(self, channels: int, width: int, patch: int, stem: str, *, rngs: nnx.Rngs):
         if stem not in STEMS:
@@ -164,27 +169,43 @@ class ViT(nnx.Module):
         if distilled:
             self.head_dist = _linear(width, num_classes, rngs=rngs)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made with, but for `remat`, which changes no weight."""
+        embed = self.patch_embed
+        first = embed.stem[0] if len(embed.stem) else embed.proj
+        return {
+            "num_classes": number_of_classes(self.head),
+            "size": (self.grid[0] * self.patch, self.grid[1] * self.patch),
+            "patch": self.patch,
+            "width": embed.proj.out_features,
+            "depth": self.depth,
+            "heads": self.blocks[0].attn.heads,
+            "stem": "conv" if len(embed.stem) else "patch",
+            "distilled": self.distilled,
+            "channels": first.in_features,
+        }
+
     def __call__(self, images: Float[Array, "n h w c"], *, attention: bool = False) -> Outputs:
         x = self._embed(images)
         out: dict[str, Any] = {"tokens": x}
-        seen = []
+        attentions = []
         for number, block in enumerate(self.blocks, start=1):
-            # the last block's memory is needed as soon as the backward pass begins: to compute it
-            # again would save nothing
+            # The last block's memory is needed as soon as the backward pass begins: to compute it
+            # again would save nothing.
             apply = jax.checkpoint(_apply) if self.remat and number < self.depth else _apply
             x, weights, out["norm1"] = apply(block, x)
             out[f"block{number}"] = x
-            seen.append(weights)
+            attentions.append(weights)
         x = out["norm"] = self.norm(x)
         if attention:
-            out["attention"] = seen
+            out["attention"] = attentions
         out["features"] = x[:, 0]
         logits = self.head(x[:, 0])
         return (logits + self.head_dist(x[:, 1])) / 2 if self.distilled else logits, out
 
     def _embed(self, images: Array) -> Tokens:
-        """Patches as tokens behind the class token (and DeiT's), each with the embedding of its
-        place."""
+        """Patches as tokens behind the class token (and DeiT's), with position embeddings."""
         grid = self._grid_of(*images.shape[1:3])
         patches = self.patch_embed(images)
         first = [self.cls_token[...]] + ([self.dist_token[...]] if self.distilled else [])
@@ -192,9 +213,8 @@ class ViT(nnx.Module):
             jnp.broadcast_to(token, (len(images), 1, token.shape[-1])).astype(patches.dtype)
             for token in first
         ]
-        return jnp.concatenate([*tokens, patches], axis=1) + interpolate(
-            self.pos_embed[...], len(first), self.grid, grid
-        )
+        sequence = jnp.concatenate([*tokens, patches], axis=1)
+        return sequence + interpolate(self.pos_embed[...], len(first), self.grid, grid)
 
     def _grid_of(self, height: int, width: int) -> tuple[int, int]:
         if height % self.patch or width % self.patch or not height * width:
@@ -212,8 +232,9 @@ def _apply(block: Block, x: Tokens) -> tuple[Tokens, Attentions, Tokens]:
 def interpolate(
     embedding: Float[Array, "1 t d"], extra: int, old: tuple[int, int], new: tuple[int, int]
 ) -> Float[Array, "1 t2 d"]:
-    """Position embeddings for another grid: bicubic with antialiasing; the `extra` leading ones
-    stay, as in timm."""
+    """Position embeddings for another grid, bicubic with antialiasing, as in timm.
+
+    The `extra` leading ones, of the class token and DeiT's, have no place and stay."""
     if old == new:
         return embedding
     first, places = embedding[:, :extra], embedding[:, extra:]
@@ -230,3 +251,64 @@ def _linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
 
 def _norm(width: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(width, epsilon=1e-6, rngs=rngs)
+
+
+_SIZES = {
+    "tiny": {"width": 192, "depth": 12, "heads": 3},
+    "small": {"width": 384, "depth": 12, "heads": 6},
+    "base": {"width": 768, "depth": 12, "heads": 12},
+    "large": {"width": 1024, "depth": 24, "heads": 16},
+}
+TORCHVISION: dict[str, Any] = {"crop": 0.875, "interpolation": "bilinear", **IMAGENET}
+"""What torchvision's own Transformers were evaluated with (its ViT-L/16 alone: crop 0.926)."""
+AUGREG = (
+    "vit_tiny_patch16_224",
+    "vit_small_patch16_224",
+    "vit_small_patch32_224",
+    "vit_base_patch16_224",
+    "vit_base_patch32_224",
+    "vit_large_patch16_224",
+)
+"""ViTs that AugReg's authors fine-tuned on ImageNet-1k at 224 pixels"""
+
+
+def _variants() -> dict[str, Variant]:
+    variants = {}
+    for size, sizes in _SIZES.items():
+        for patch in (16, 32):
+            variants[f"vit_{size}_patch{patch}"] = Variant({**sizes, "patch": patch})
+    deit = {"crop_pct": 0.9, "interpolation": "bicubic", **IMAGENET}
+    for size in ("tiny", "small", "base"):
+        for name, distilled in ((f"deit_{size}", False), (f"deit_{size}_distilled", True)):
+            arguments = {**_SIZES[size], "patch": 16, "distilled": distilled}
+            variants[f"{name}_patch16"] = Variant(arguments, deit)
+    return variants
+
+
+def _usual_weights(name: str) -> str | None:
+    """AugReg's weights of a ViT, DeiT's own of a DeiT."""
+    has_size = name.rpartition("_")[2].isdigit()
+    sized = name if has_size else f"{name}_224"
+    if sized in AUGREG:
+        return f"timm/{sized}.augreg_in21k_ft_in1k"
+    if sized.startswith("deit") and sized.endswith("_224"):
+        return f"timm/{sized}.fb_in1k"
+    return None
+
+
+FAMILY = Family(
+    ViT,
+    first_layer="patch_embed.proj",
+    head="head",
+    preprocessing={
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    },
+    usual_weights=_usual_weights,
+    variants=_variants(),
+    pool="token",
+    has_position_embeddings=True,
+    can_remat=True,
+)

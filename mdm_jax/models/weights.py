@@ -19,7 +19,7 @@ from mdm_jax.models.weight_names import timm_names
 
 Module = TypeVar("Module", bound=nnx.Module)
 
-ANOTHER = "they are of another network or variant, name the right one with --model"
+ANOTHER = "they are of another network or variant: name the right one"
 _LEAF_NAMES = {
     "kernel": "weight",
     "scale": "weight",

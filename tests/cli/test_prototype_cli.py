@@ -180,7 +180,7 @@ def assert_similarities(place, told):
         for pair in [each["source"], *each["nearest"]]:
             if pair is not None:
                 _, out = classifier(
-                    classifier.preprocessing.fit(read_image(train, pair["item"]).image)[None]
+                    classifier.preprocess(read_image(train, pair["item"]).image)[None]
                 )
                 np.testing.assert_allclose(
                     pair["similarity"], out["similarities"][0, each["prototype"]], rtol=1e-4

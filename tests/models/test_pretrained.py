@@ -20,8 +20,14 @@ from safetensors.numpy import load_file, save_file
 from mdm_jax import InputError, load_model
 from mdm_jax.data import Digits
 from mdm_jax.models import weights
-from mdm_jax.models.architectures import PROTOTYPES, build, build_shapes
-from mdm_jax.models.model_config import FIRST
+from mdm_jax.models.architectures import (
+    CLASSIFIERS,
+    FAMILIES,
+    STANDARD,
+    build,
+    build_shapes,
+    resolve,
+)
 from mdm_jax.models.pretrained import EMBEDDED
 from mdm_jax.models.transfer import initialize_from
 from mdm_jax.models.vit import interpolate
@@ -351,7 +357,7 @@ def test_revisions_are_part_of_the_name(hub):
 
 def test_some_published_networks_have_no_usual_weights():
     for name in ("vit_tiny_patch32_224", "vit_large_patch32_224", "deit_small_patch16_384"):
-        with pytest.raises(InputError, match="has no usual weights: give some with --weights"):
+        with pytest.raises(InputError, match="has no usual weights: say where its weights are"):
             load_model(name)
 
 
@@ -574,6 +580,12 @@ def test_the_documented_command_explains_a_photograph_offline(tmp_path):
 MINIMUM = {"resnet": 0.95, "densenet": 0.95, "vit": 0.90, "protopnet": 0.95, "xprotonet": 0.95}
 
 
+def test_every_family_is_embedded_and_every_variant_resolves_to_its_family():
+    assert tuple(EMBEDDED) == FAMILIES
+    for name, (family, variant) in STANDARD.items():
+        assert resolve(name) == (family, dict(variant.arguments))
+
+
 @pytest.mark.parametrize("family", EMBEDDED)
 def test_embedded_networks_read_1000_test_digits(family):
     classifier, source = load_model(family), Digits("test")
@@ -590,5 +602,5 @@ def test_embedded_networks_read_1000_test_digits(family):
 def test_embedded_weights_are_small_and_described(family):
     assert (EMBEDDED[family] / "model.safetensors").stat().st_size <= 2_000_000
     assert json.loads((EMBEDDED[family] / "config.json").read_text())["architecture"] == family
-    first = "prototypes" if family in PROTOTYPES else FIRST[family] + ".weight"
+    first = CLASSIFIERS[family].first_layer + ".weight" if family in CLASSIFIERS else "prototypes"
     assert first in load_file(EMBEDDED[family] / "model.safetensors") or family == "vit"

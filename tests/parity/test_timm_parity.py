@@ -101,7 +101,7 @@ def test_the_real_transformer_reads_real_images():
     for start in range(0, 300, 50):
         chosen = names[start : start + 50]
         batch = np.stack(
-            [classifier.preprocessing.fit(images.read(folder / "images" / each)) for each in chosen]
+            [classifier.preprocess(images.read(folder / "images" / each)) for each in chosen]
         )
         hits += int(
             np.sum(
