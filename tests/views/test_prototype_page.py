@@ -560,7 +560,7 @@ def test_nothing_in_the_folder_asks_for_anything_elsewhere(written_page):
     assert "default-src 'none'" in written_page[0].read_text()
 
 
-@pytest.mark.skipif(CHROMIUM is None, explain_decision="no chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
     path, shown = written_page
     maps = survey[3]
@@ -625,7 +625,7 @@ def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
     harmless(elements)
 
 
-@pytest.mark.skipif(CHROMIUM is None, explain_decision="no chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_a_link_shows_the_view_that_it_keeps(written_page, tmp_path):
     link = f"#page=prototypes&region=activation_map&label={urllib.parse.quote(NAMES[0])}&open=0&theme=dark"
     elements = dumped(written_page[0], tmp_path, link)
