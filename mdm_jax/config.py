@@ -164,11 +164,6 @@ class MDMConfig:
                 raise InputError(f"{name} is {value}: give finite numbers that are not negative")
             if name in SHARES and np.any(np.asarray(value) > 1):
                 raise InputError(f"{name} is {value}: give a share, from 0 to 1")
-        if isinstance(self.start, str):
-            from mdm_jax.baselines import BASELINES  # they build on this file too
-
-            if self.start not in (*masks.STARTS, *BASELINES):
-                raise unknown("start", self.start, [*masks.STARTS, *BASELINES])
         harder = self.area_budget is not None or any(
             each.function is objectives.late_area for each in self.objective
         )

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 import dacite
 import numpy as np
 
+from mdm_jax import renamed_settings
 from mdm_jax.errors import InputError, unknown
 
 Config = TypeVar("Config")
@@ -32,8 +33,6 @@ NONE = "none"
 """how a file writes None, which TOML does not have"""
 MAX_NUMBER = 2**31
 """no setting of a method is as large: whole numbers of compiled programs end here"""
-RENAMED_SETTINGS: dict[str, str] = {}
-"""old name -> name of settings of methods; the old one is still read where a config has the new"""
 
 _NONE_TYPE = type(None)
 
@@ -114,14 +113,16 @@ def build(
     base: Config | None = None,
     kind: str = "setting",
     place: str = "",
+    method: str = "",
 ) -> Config:
     """The config that settings describe, checked; what they leave out is as in `base`.
 
-    `kind` and `place` say in messages what the settings are and where they stand. Raises
+    `kind` and `place` say in messages what the settings are and where they stand; `method` is the
+    one whose settings they are, so that old names of these are read. Raises
     InputError for a name that is no field (with the nearest one), a value of another type, and
     whatever the config's own `check()` refuses.
     """
-    return _build(cls, settings, base, _Context("", kind, place))
+    return _build(cls, settings, base, _Context("", kind, place, method))
 
 
 def check_choices(config: Any, prefix: str = "") -> None:
@@ -233,10 +234,12 @@ class _Context(NamedTuple):
     """the table with a dot behind it, or nothing"""
     kind: str
     place: str
+    method: str
+    """whose settings they are, see `renamed_settings`; "" for those of a job"""
 
 
 def _build(cls: type, settings: Mapping[str, Any], base: Any, context: _Context) -> Any:
-    settings = _adopted(cls, _with_current_names(cls, settings))
+    settings = _adopted(cls, renamed_settings.current(settings, context.method))
     known = schema(cls)
     for name in settings:
         if name not in known:
@@ -267,16 +270,6 @@ def _build_table(cls: type, name: str, settings: Any, base: Any, context: _Conte
         )
     inner = None if base is None else getattr(base, name)
     return _build(cls, settings, inner, context._replace(prefix=f"{full}."))
-
-
-def _with_current_names(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by today's names."""
-    known = schema(cls)
-    current = {}
-    for name, value in settings.items():
-        new = RENAMED_SETTINGS.get(name, name)
-        current[new if name not in known and new in known else name] = value
-    return current
 
 
 def _adopted(cls: type, settings: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ little, images are therefore solved one at a time unless told otherwise."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,16 +16,15 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from mdm_jax import methods, plugins
-from mdm_jax.config import preset
+from mdm_jax import methods
 from mdm_jax.errors import InputError, NothingToExplain
 from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.execution.micro_batches import choose_micro_batch, run_in_micro_batches
 from mdm_jax.execution.network import Rest, as_network, join, split
 from mdm_jax.images import check_batch
-from mdm_jax.methods import Method
+from mdm_jax.methods import MethodLike
 from mdm_jax.problem import check_targets
-from mdm_jax.types import Explanation, Node, Predict, Status
+from mdm_jax.types import ExplainFunction, Explanation, Node, Predict, Status
 
 
 def explain(
@@ -34,7 +32,7 @@ def explain(
     images: Any,
     targets: Any = None,
     *,
-    method: str | Method = "mdm",
+    method: MethodLike = "mdm",
     node: str | Node | None = None,
     config: Any = None,
     key: Key[Array, ""] | int = 0,
@@ -52,10 +50,13 @@ def explain(
       images: float32 [n, h, w, c] in [0, 1].
       targets: classes [n] to explain, or one for all; None, or a negative number, explains the
         first choice. For a node of a prototype network the number of the prototype.
-      method: a name of `methods.METHODS` or a function of the same contract.
+      method: a name such as "rise", a name with settings such as "rise:num_samples=1000", the
+        settings themselves such as RISE(num_samples=1000), or a function of your own; see
+        `methods`.
       node: what is explained: a name of `nodes.NODES` or a function (outputs, target) ->
         activation; by default what the method's authors explain, for MDM the probability.
-      config: the method's config, or the name of a preset of MDM ("fast", "paper").
+      config: the settings, where `method` has none; for MDM also a preset ("fast", "best",
+        "paper").
       key: a key, or a number to seed one; image i uses it folded with `ids[i]` (by default i).
       ids: numbers, names or paths of the images.
       micro_batch: images solved at a time; by default one on CPU (see above), and found from the
@@ -73,18 +74,8 @@ def explain(
     images = check_batch(images)
     n, height, width, channels = images.shape
     shape = (height, width, channels)
-    solve = methods.resolve(method)
-    node = methods.default_node(solve) if node is None else node
-    config = preset(config) if isinstance(config, str) else config
-    if config is not None:
-        if not hasattr(config, "check") and (
-            isinstance(config, type) or not dataclasses.is_dataclass(config)
-        ):
-            raise InputError(
-                f"config is a {type(config).__name__}: give a preset's name or a config such as"
-                " MDMConfig(steps=40)"
-            )
-        methods.checked_config(solve, config)
+    chosen_method = methods.configure(method, config)
+    node = chosen_method.default_node if node is None else node
     network, outputs = as_network(predict, shape)
     chosen = check_targets(targets, n, outputs, node)
     numbers = id_numbers(range(n) if ids is None else ids)
@@ -93,12 +84,12 @@ def explain(
     if micro_batch is not None and micro_batch < 1:
         raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
 
-    node, config = plugins.fixed((node, config))
+    node, config = methods.resolve_references(node, chosen_method.config)
     numeric = jax.tree.map(
         lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config
     )
     arrays, rest = split((network, node, numeric))
-    program = partial(_explain_chunk, arrays, as_key(key), rest, solve, trace)
+    program = partial(_explain_chunk, arrays, as_key(key), rest, chosen_method.explain, trace)
     size = min(n, micro_batch or choose_micro_batch(network, shape, n))
     result = run_in_micro_batches(
         program, (images, chosen, numbers), size, on_progress or (lambda done: None)
@@ -125,7 +116,7 @@ def _explain_chunk(
     arrays: list[Any],
     key: Key[Array, ""],
     rest: Rest,
-    solve: Method,
+    solve: ExplainFunction,
     trace: bool,
     images: Array,
     targets: Array,
@@ -146,7 +137,7 @@ def _explain_chunk(
         if not isinstance(found, Explanation):
             raise InputError(
                 f"the method returns a {type(found).__name__}: let it return an Explanation, see"
-                " methods.Method"
+                " types.ExplainFunction"
             )
         return found
 

@@ -72,7 +72,7 @@ FILLS = {
 
 def is_name(fill: Any) -> bool:
     """Whether it is a fill's name, or written as that of your own function."""
-    return isinstance(fill, str) and (fill in FILLS or plugins.is_name(fill))
+    return isinstance(fill, str) and (fill in FILLS or plugins.is_reference(fill))
 
 
 def resolve(fill: Any) -> Fill:
@@ -84,8 +84,8 @@ def resolve(fill: Any) -> Fill:
     if isinstance(fill, str):
         if fill in FILLS:
             return FILLS[fill]()
-        if plugins.is_name(fill):
-            return plugins.find(fill, "fill")
+        if plugins.is_reference(fill):
+            return plugins.load_function(fill, "fill")
         raise unknown("fill", fill, FILLS)
     if _takes_turns(fill):
         raise InputError(

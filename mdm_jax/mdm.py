@@ -91,16 +91,13 @@ def warm_start(
     key: Key[Array, ""],
     config: MDMConfig,
 ) -> tuple[MDMConfig, Cost]:
-    """The config with the map to start from, and the map's cost, where its start names a baseline.
+    """The config with the map to start from, and the map's cost, where its start is a method.
 
-    Any other start is returned as it is.
+    Names of methods are resolved by `methods.resolve_start`; any other start is returned as it is.
     """
-    from mdm_jax.baselines import BASELINES
-
-    if not (isinstance(config.start, str) and config.start in BASELINES):
+    if not callable(config.start):
         return config, NO_COST
-    method, _ = BASELINES[config.start]
-    start = method(
+    start = config.start(
         predict,
         image,
         target,

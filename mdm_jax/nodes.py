@@ -161,8 +161,8 @@ def resolve(node: Any) -> Node:
     if isinstance(node, str):
         if node in NODES:
             return NODES[node]
-        if plugins.is_name(node):
-            return plugins.find(node, "node")
+        if plugins.is_reference(node):
+            return plugins.load_function(node, "node")
         raise unknown("node", node, NODES)
     if not callable(node):
         raise InputError(

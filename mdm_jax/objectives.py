@@ -247,9 +247,9 @@ def from_mapping(weights: Mapping[str, Any]) -> tuple[Term, ...]:
 def _from_name(name: str, weight: float) -> Term:
     if name in TERMS:
         return Term(weight, name, TERMS[name], name in COMPLEMENT_TERMS)
-    if not plugins.is_name(name):
+    if not plugins.is_reference(name):
         raise unknown("objective term", name, TERMS)
-    function = plugins.find(name, "objective term")
+    function = plugins.load_function(name, "objective term")
     return Term(weight, name, function, bool(getattr(function, "needs_rest", False)))
 
 

@@ -10,7 +10,7 @@ what each is called with), and its name goes on the command line, into a config 
 
 Files are found from the current folder, modules there and among what is installed. A file is read
 again when its text has changed; the same text gives the same objects, so nothing is compiled twice.
-What is computed with such a part carries the checksum of its file's text (`told`), so that results
+What is computed with such a part carries the checksum of its file's text (`reference_checksums`), so that results
 of another text are never taken for its own. What the file imports in turn is not looked at."""
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CONTRACTS = {
 """by kind of part; see `objectives.View`, `types`, `metrics.Metric` and `methods.Method`"""
 
 
-class Found(NamedTuple):
+class Reference(NamedTuple):
     """What a name stands for."""
 
     thing: Any
@@ -71,22 +71,22 @@ class Found(NamedTuple):
     """of the text that it was read from"""
 
 
-def is_name(text: Any) -> bool:
+def is_reference(text: Any) -> bool:
     """Whether a text is written as the name of something outside: `PLACE.py:NAME` or
     `MODULE:NAME`."""
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
-def find(text: str, kind: str) -> Any:
+def load_function(text: str, kind: str) -> Any:
     """The function that a name stands for, as a part of some `kind` of `CONTRACTS`; twice the same
     while its text is.
 
     Raises InputError for a file or module that is not there or fails while it is imported, a name
     that it does not hold (with the nearest), and what cannot be called as the contract says."""
-    return checked(found(text).thing, text, kind)
+    return check_function(load_reference(text).thing, text, kind)
 
 
-def checked(thing: Any, text: str, kind: str) -> Any:
+def check_function(thing: Any, text: str, kind: str) -> Any:
     """A part that can be called as the contract of its kind says. Raises InputError for another."""
     contract = CONTRACTS[kind]
     kind = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
@@ -104,7 +104,7 @@ def checked(thing: Any, text: str, kind: str) -> Any:
     return thing
 
 
-def found(text: str) -> Found:
+def load_reference(text: str) -> Reference:
     """What a name stands for, whatever it is. Raises InputError as `find` does."""
     place, _, name = text.rpartition(":")
     file = place.endswith(".py")
@@ -122,27 +122,29 @@ def found(text: str) -> Found:
             )
         raise unknown(f"name in {place}:", name, choices)
     thing = getattr(module, name)
-    return Found(
+    return Reference(
         thing, name, Path(place).stem if file else place, read or _first_read(thing, module)
     )
 
 
-def fixed(tree: Any) -> Any:
+def resolve_references(tree: Any) -> Any:
     """A pytree in which what names stand for is in the place of the names: what a compiled program
     must be known by."""
-    return jax.tree.map(lambda leaf: found(leaf).thing if is_name(leaf) else leaf, tree)
+    return jax.tree.map(
+        lambda leaf: load_reference(leaf).thing if is_reference(leaf) else leaf, tree
+    )
 
 
-def told(*settings: Any) -> dict[str, str]:
+def reference_checksums(*settings: Any) -> dict[str, str]:
     """The checksums, by name, of everything from outside that settings name: what must agree for
     results to belong together.
 
     Settings are names, and configs, terms, sequences and mappings of these.
     """
     checksums = {}
-    for text in filter(is_name, _texts(settings)):
+    for text in filter(is_reference, _texts(settings)):
         with suppress(InputError):  # no part's name, but written alike
-            checksums[text] = found(text).checksum
+            checksums[text] = load_reference(text).checksum
     return checksums
 
 

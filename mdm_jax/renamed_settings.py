@@ -22,6 +22,10 @@ SETTINGS: tuple[Renamed, ...] = (
     Renamed("parametrisation", "parametrization"),
     Renamed("normalisation", "normalization"),
     Renamed("colour", "color"),
+    Renamed("samples", "num_samples", "rise"),
+    Renamed("samples", "num_samples", "smoothgrad"),
+    Renamed("kept", "keep_probability", "rise"),
+    Renamed("noise", "noise_level", "smoothgrad"),
 )
 """names of settings"""
 

@@ -120,3 +120,37 @@ class Explanation(NamedTuple):
     attribution: Float[AnyArray, "*n h w"] | None = None
     """signed attribution of each pixel, channels added up, in the method's own units, before it was
     stretched to a saliency map; None for methods that have none"""
+
+
+@runtime_checkable
+class ExplainFunction(Protocol):
+    """What every method is called like: one image in, one `Explanation` out, pure.
+
+    `config` is the method's own frozen dataclass, a pytree with a `check()` that raises InputError;
+    None is its default."""
+
+    def __call__(
+        self,
+        predict: Predict,
+        image: Image,
+        target: Int[Array, ""] | int | None = None,
+        *,
+        node: str | Node = "probability",
+        key: Key[Array, ""],
+        config: Any = None,
+        trace: bool = False,
+    ) -> Explanation: ...
+
+
+class Method(NamedTuple):
+    """A method of explaining: its function and what goes with it.
+
+    A function of yours becomes a method with settings by such a record beside it, which is then
+    named in place of the function: `inverse = Method("inverse", explain, Inverse, "logit")`."""
+
+    name: str
+    explain: ExplainFunction
+    config_type: type | None = None
+    """the frozen dataclass of its settings; None for a method that takes none"""
+    default_node: str | Node = "probability"
+    """what its authors explain: a logit for most gradients, a probability for most masks"""

@@ -79,7 +79,7 @@ def main(config: Config) -> None:
     found: dict[str, Explanation] = {}
     scores: dict[str, np.ndarray] = {}
     for name in ORDER:
-        chosen = methods.choose(SETTINGS.get(name, name))
+        chosen = methods.configure(SETTINGS.get(name, name)).with_default_config()
         try:
             each = mdm_jax.explain(
                 network, images, method=name, config=chosen.config, key=config.seed, ids=numbers

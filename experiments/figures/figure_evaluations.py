@@ -150,7 +150,7 @@ def list_methods(config: Config) -> list[tuple[str, str, str, Any]]:
     ]
     for family, (_, _, written) in FAMILIES.items():
         for each in written:
-            chosen = methods.choose(each)
+            chosen = methods.configure(each).with_default_config()
             points.append((each, family, chosen.name, chosen.config))
     return points
 

@@ -53,7 +53,7 @@ def main(config: Config) -> int:
     images, ids = np.stack([each.image for each in examples]), [each.id for each in examples]
     columns, parts, recorded = [], [], []
     for text in config.methods:
-        chosen = methods.choose(text)
+        chosen = methods.configure(text).with_default_config()
         stages = cascade(classifier, images, method=chosen.name, config=chosen.config, ids=ids)
         alike = {stage.part: float(np.mean(stage.similarity["spearman"])) for stage in stages}
         columns.append([f"{value:.3f}" for value in alike.values()])
@@ -70,7 +70,7 @@ def main(config: Config) -> int:
     Console(width=140).print(table)
     table = Table("method", "Spearman under other keys", title=title)
     for text in config.seeds:
-        chosen = methods.choose(text)
+        chosen = methods.configure(text).with_default_config()
         maps = np.zeros(images.shape[:3], np.float32)  # spread makes its own
         scores = evaluate(
             classifier,

@@ -1,9 +1,9 @@
-"""The other saliency methods, one a file, under the contract of `methods.Method`: what MDM is
-compared with."""
+"""The other saliency methods, one a file, under the contract of `types.Method`.
+
+They are what MDM is compared with. Each file has a function `explain` and the settings that it
+takes, a frozen dataclass named after the method."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from mdm_jax.baselines import (
     center,
@@ -24,35 +24,47 @@ from mdm_jax.baselines import (
     smoothgrad,
     sobel,
 )
-from mdm_jax.baselines.attribution import NoSettings
-from mdm_jax.baselines.cam import CAMConfig
+from mdm_jax.baselines.center import Center
+from mdm_jax.baselines.chefer import Chefer
+from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation
+from mdm_jax.baselines.grad_cam import GradCAM
+from mdm_jax.baselines.grad_cam_pp import GradCAMPlusPlus
+from mdm_jax.baselines.gradient import Gradient
+from mdm_jax.baselines.input_x_gradient import InputXGradient
+from mdm_jax.baselines.integrated_gradients import IntegratedGradients
+from mdm_jax.baselines.layer_cam import LayerCAM
+from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbation
+from mdm_jax.baselines.occlusion import Occlusion
+from mdm_jax.baselines.random import Random
+from mdm_jax.baselines.rise import RISE
+from mdm_jax.baselines.rollout import Rollout
+from mdm_jax.baselines.score_cam import ScoreCAM
+from mdm_jax.baselines.smoothgrad import SmoothGrad
+from mdm_jax.baselines.sobel import Sobel
+from mdm_jax.types import Method
 
-BASELINES: dict[str, tuple[Any, type]] = {
-    "gradient": (gradient.explain, gradient.GradientConfig),
-    "input_x_gradient": (input_x_gradient.explain, input_x_gradient.InputXGradientConfig),
-    "smoothgrad": (smoothgrad.explain, smoothgrad.SmoothGradConfig),
-    "integrated_gradients": (
-        integrated_gradients.explain,
-        integrated_gradients.IntegratedGradientsConfig,
-    ),
-    "occlusion": (occlusion.explain, occlusion.OcclusionConfig),
-    "rise": (rise.explain, rise.RISEConfig),
-    "random": (random.explain, NoSettings),
-    "center": (center.explain, center.CenterConfig),
-    "sobel": (sobel.explain, NoSettings),
-    "grad_cam": (grad_cam.explain, CAMConfig),
-    "grad_cam_pp": (grad_cam_pp.explain, CAMConfig),
-    "layer_cam": (layer_cam.explain, CAMConfig),
-    "score_cam": (score_cam.explain, score_cam.ScoreCAMConfig),
-    "rollout": (rollout.explain, rollout.RolloutConfig),
-    "chefer": (chefer.explain, chefer.CheferConfig),
-    "meaningful_perturbation": (
+BASELINES: tuple[Method, ...] = (
+    Method("gradient", gradient.explain, Gradient, "logit"),
+    Method("input_x_gradient", input_x_gradient.explain, InputXGradient, "logit"),
+    Method("smoothgrad", smoothgrad.explain, SmoothGrad, "logit"),
+    Method("integrated_gradients", integrated_gradients.explain, IntegratedGradients, "logit"),
+    Method("occlusion", occlusion.explain, Occlusion, "probability"),
+    Method("rise", rise.explain, RISE, "probability"),
+    Method("random", random.explain, Random, "probability"),
+    Method("center", center.explain, Center, "probability"),
+    Method("sobel", sobel.explain, Sobel, "probability"),
+    Method("grad_cam", grad_cam.explain, GradCAM, "logit"),
+    Method("grad_cam_pp", grad_cam_pp.explain, GradCAMPlusPlus, "logit"),
+    Method("layer_cam", layer_cam.explain, LayerCAM, "logit"),
+    Method("score_cam", score_cam.explain, ScoreCAM, "probability"),
+    Method("rollout", rollout.explain, Rollout, "logit"),
+    Method("chefer", chefer.explain, Chefer, "logit"),
+    Method(
+        "meaningful_perturbation",
         meaningful_perturbation.explain,
-        meaningful_perturbation.MeaningfulPerturbationConfig,
+        MeaningfulPerturbation,
+        "probability",
     ),
-    "extremal_perturbation": (
-        extremal_perturbation.explain,
-        extremal_perturbation.ExtremalPerturbationConfig,
-    ),
-}
-"""name -> (explain, config)"""
+    Method("extremal_perturbation", extremal_perturbation.explain, ExtremalPerturbation, "logit"),
+)
+"""every method here; a new one is a file and a line"""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from mdm_jax.baselines.attribution import explained
+from mdm_jax.errors import find_renamed
 from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Node, Predict
@@ -18,7 +19,7 @@ from mdm_jax.types import Explanation, Image, Node, Predict
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class CenterConfig:
+class Center:
     """One number, ours."""
 
     sigma: Any = 0.25
@@ -36,12 +37,12 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: CenterConfig | None = None,
+    config: Center | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S(y, x) = exp(-(v^2 + u^2) / (2 sigma^2)), v = (y - center) / height and u likewise; no
     evaluation. Image [h, w, c]."""
-    config = config or CenterConfig()
+    config = config or Center()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     down, right = ((jnp.arange(side) + 0.5) / side - 0.5 for side in image.shape[:2])
@@ -49,3 +50,10 @@ def explain(
         2 * jnp.square(config.sigma)
     )
     return explained(predict, stated, jnp.exp(-exponent)[..., None], node=node)
+
+
+RENAMED = {"CenterConfig": "Center"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.baselines.rollout import class_row
+from mdm_jax.errors import find_renamed
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import activation, begin
 from mdm_jax.types import Explanation, Image, Node, Predict
@@ -19,7 +20,7 @@ from mdm_jax.types import Explanation, Image, Node, Predict
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class CheferConfig:
+class Chefer:
     """The rule for self-attention has nothing to choose."""
 
     def check(self) -> None:
@@ -33,7 +34,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: CheferConfig | None = None,
+    config: Chefer | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = R[class token, patches], R = I, then for every block R <- R + mean_h relu(d g / d A_h *
@@ -66,3 +67,10 @@ def propagate(
         weights = jnp.maximum((gradient * each).astype(jnp.float32), 0.0).mean(axis=0)
         relevance += jnp.matmul(weights, relevance, precision=jax.lax.Precision.HIGHEST)
     return relevance
+
+
+RENAMED = {"CheferConfig": "Chefer"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax import fills, masks
 from mdm_jax.baselines.meaningful_perturbation import scale_of
 from mdm_jax.baselines.smooth_masks import Smoother, smoother
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, report
@@ -29,7 +29,7 @@ VARIANTS = ("preserve", "delete", "dual")
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ExtremalPerturbationConfig:
+class ExtremalPerturbation:
     """TorchRay's defaults. Lengths are in pixels for a short side of 224 and are scaled in
     proportion for other images."""
 
@@ -102,7 +102,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: ExtremalPerturbationConfig | None = None,
+    config: ExtremalPerturbation | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = sum_a m_a, m_a = argmax g(m_a (*) x) - lambda_t mean((sort(m_a) - r_a)^2), r_a = 0...0
@@ -112,7 +112,7 @@ def explain(
     times areas evaluations with a gradient (twice that in the variant dual). A run takes all its
     steps by design, so its status is CONVERGED. Image [h, w, c] in [0, 1]. Raises InputError for a
     config that cannot be."""
-    config = config or ExtremalPerturbationConfig()
+    config = config or ExtremalPerturbation()
     config.check()
     pyramid = blurred(image, fills.neutral_color(predict, image.shape[-1]), config)
     problem = begin(predict, image, target, node=node, key=key, fill=pyramid[0])
@@ -152,7 +152,7 @@ def ascend(
     smooth: Smoother,
     *,
     node: str | Node,
-    config: ExtremalPerturbationConfig,
+    config: ExtremalPerturbation,
     record: bool,
 ) -> tuple[Ascent, Trace | None]:
     """All steps of gradient ascent with momentum from masks of ones, in `lax.scan`."""
@@ -197,7 +197,7 @@ def energy(
     smooth: Smoother,
     *,
     node: str | Node,
-    config: ExtremalPerturbationConfig,
+    config: ExtremalPerturbation,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, "areas h w"], Float[Array, ""]]]:
     """What step t maximizes, sum_a g(m_a (*) x) - lambda_t error_a, with the masks m_a and the sum
     of the scores."""
@@ -231,7 +231,7 @@ def area_error(mask: Float[Array, "_h _w"], area: float) -> Float[Array, ""]:
 
 
 def blurred(
-    image: Image, neutral: Float[Array, " c"], config: ExtremalPerturbationConfig
+    image: Image, neutral: Float[Array, " c"], config: ExtremalPerturbation
 ) -> Float[Array, "l h w c"]:
     """The pyramid: level l is blurred by max_blur (1 - l / (levels - 1)) pixels (at 224), the last
     is the image.
@@ -270,3 +270,10 @@ def read_pyramid(pyramid: Float[Array, "l h w c"], mask: Float[Array, "h w"]) ->
         for step in (0, 1)
     )
     return (1.0 - share) * lower + share * upper
+
+
+RENAMED = {"ExtremalPerturbationConfig": "ExtremalPerturbation"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

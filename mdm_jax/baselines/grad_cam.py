@@ -3,11 +3,20 @@ of each."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.cam import CAMConfig, weigh_gradients
 from mdm_jax.types import Explanation, Image, Node, Predict
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GradCAM(CAMConfig):
+    """Grad-CAM: the layer that it looks at."""
 
 
 def explain(
@@ -17,7 +26,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: CAMConfig | None = None,
+    config: GradCAM | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = relu(sum_k w_k A_k), w_k = mean_ij d g / d A_kij (equations 1 and 2), one evaluation with

@@ -3,6 +3,9 @@ instance counts alike."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
@@ -13,6 +16,12 @@ EPSILON = 1e-6
 """keeps the denominator from zero, as in pytorch-grad-cam"""
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GradCAMPlusPlus(CAMConfig):
+    """Grad-CAM++: the layer that it looks at."""
+
+
 def explain(
     predict: Predict,
     image: Image,
@@ -20,7 +29,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: CAMConfig | None = None,
+    config: GradCAMPlusPlus | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = relu(sum_k w_k A_k), w_k = sum_ij alpha_kij relu(G_kij), G = d g / d A, one evaluation

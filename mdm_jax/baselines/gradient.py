@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import check_reduction, explained
+from mdm_jax.errors import find_renamed
 from mdm_jax.problem import activation, begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class GradientConfig:
+class Gradient:
     """The authors take the largest magnitude over the channels."""
 
     reduction: str = field(default="maximum", metadata=STATIC)
@@ -32,11 +34,11 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: GradientConfig | None = None,
+    config: Gradient | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = max_c |d g / d x_c|, one evaluation with a gradient. Image [h, w, c] in [0, 1]."""
-    config = config or GradientConfig()
+    config = config or Gradient()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     gradient = input_gradient(predict, image, stated.target, node=node)
@@ -55,3 +57,10 @@ def input_gradient(
         return activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), target).sum()
 
     return jax.grad(score)(image)
+
+
+RENAMED = {"GradientConfig": "Gradient"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

@@ -12,13 +12,14 @@ from jaxtyping import Array, Int, Key
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.baselines.gradient import input_gradient
+from mdm_jax.errors import find_renamed
 from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class InputXGradientConfig:
+class InputXGradient:
     """The libraries (captum, xplique) multiply the input that the network has normalized: baseline
     "zero"."""
 
@@ -41,7 +42,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: InputXGradientConfig | None = None,
+    config: InputXGradient | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = sum_c (x - x')_c * d g / d x_c, one evaluation with a gradient. Image [h, w, c] in [0,
@@ -49,7 +50,7 @@ def explain(
 
     With z = (x - mean) / std inside the network, (x - mean) * dg/dx = z * dg/dz: the baseline
     "zero" gives exactly the product that others take in normalized space."""
-    config = config or InputXGradientConfig()
+    config = config or InputXGradient()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     gradient = input_gradient(predict, image, stated.target, node=node)
@@ -57,3 +58,10 @@ def explain(
     return explained(
         predict, stated, attribution, node=node, reduction=config.reduction, evaluations=1
     )
+
+
+RENAMED = {"InputXGradientConfig": "InputXGradient"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

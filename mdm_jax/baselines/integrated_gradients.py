@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.baselines.gradient import input_gradient
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import chunked
 from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
@@ -24,7 +24,7 @@ RULES = ("gauss_legendre", "trapezoid", "left", "middle", "right")
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class IntegratedGradientsConfig:
+class IntegratedGradients:
     """captum: 50 steps of Gauss-Legendre from zero in normalized space. The paper starts from
     black, with 20 to 300 steps."""
 
@@ -66,7 +66,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: IntegratedGradientsConfig | None = None,
+    config: IntegratedGradients | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = sum_c (x - x')_c * integral_0^1 d g / d x_c (x' + a (x - x')) da. Image [h, w, c] in [0,
@@ -74,7 +74,7 @@ def explain(
 
     The attribution adds up to g(x) - g(x'), but for the error of the rule. `steps` evaluations with
     a gradient for each baseline."""
-    config = config or IntegratedGradientsConfig()
+    config = config or IntegratedGradients()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     starts = config.baselines
@@ -133,5 +133,12 @@ def quadrature(rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(steps) + offset) / steps, np.full(steps, 1 / steps)
 
 
-def _options(config: IntegratedGradientsConfig) -> dict[str, Any]:
+def _options(config: IntegratedGradients) -> dict[str, Any]:
     return {"steps": config.steps, "rule": config.rule, "chunk": config.chunk}
+
+
+RENAMED = {"IntegratedGradientsConfig": "IntegratedGradients"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

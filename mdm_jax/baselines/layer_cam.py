@@ -3,11 +3,20 @@ gradient."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.cam import CAMConfig, weigh_gradients
 from mdm_jax.types import Explanation, Image, Node, Predict
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LayerCAM(CAMConfig):
+    """LayerCAM: the layer that it looks at."""
 
 
 def explain(
@@ -17,7 +26,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: CAMConfig | None = None,
+    config: LayerCAM | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = relu(sum_k relu(d g / d A_k) * A_k), element by element, one evaluation with a gradient.

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills, masks, solver
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.images import gaussian_blur
@@ -30,7 +30,7 @@ STARTS = ("circle", "ones")
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class MeaningfulPerturbationConfig:
+class MeaningfulPerturbation:
     """The defaults of the authors' Caffe code, whose sums over the 28x28 mask the weights belong
     to.
 
@@ -82,7 +82,7 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: MeaningfulPerturbationConfig | None = None,
+    config: MeaningfulPerturbation | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = 1 - m, m = argmin g(M x + (1 - M) blur(x)) + l1 sum |1 - m| + tv sum |grad m|^3, m in [0,
@@ -92,7 +92,7 @@ def explain(
     under it. One evaluation with a gradient a step; the start costs a forward evaluation for each
     of 35 circles. The attribution is 1 - M, the deleted share of each pixel. Image [h, w, c] in [0,
     1]. Raises InputError for a config that cannot be."""
-    config = config or MeaningfulPerturbationConfig()
+    config = config or MeaningfulPerturbation()
     config.check()
     fill = fills.blur(config.fill_blur * scale_of(image))
     problem = begin(predict, image, target, node=node, key=key, fill=fill)
@@ -149,7 +149,7 @@ def scale_of(image: Image) -> float:
 
 
 def first_mask(
-    predict: Predict, problem: Problem, *, node: str | Node, config: MeaningfulPerturbationConfig
+    predict: Predict, problem: Problem, *, node: str | Node, config: MeaningfulPerturbation
 ) -> tuple[Float[Array, "_h _w"], int]:
     """The mask to begin with, and the forward evaluations that it cost.
 
@@ -187,7 +187,7 @@ def _circles(size: tuple[int, int], scale: float) -> Float[np.ndarray, "n h w"]:
 
 
 def rendered(
-    mask: Float[Array, "_h _w"], image: Image, config: MeaningfulPerturbationConfig
+    mask: Float[Array, "_h _w"], image: Image, config: MeaningfulPerturbation
 ) -> Float[Array, "h w"]:
     """The mask at the image's size: nearest neighbors, then blurred."""
     rows, columns = (_nearest(n, side) for n, side in zip(mask.shape, image.shape))
@@ -217,3 +217,10 @@ def _shifted(image: Image, key: Key[Array, ""], jitter: int) -> Image:
     padded = jnp.pad(image, ((0, jitter), (0, jitter), (0, 0)), mode="edge")
     down, right = jax.random.randint(key, (2,), 0, jitter)
     return jax.lax.dynamic_slice(padded, (down, right, 0), image.shape)
+
+
+RENAMED = {"MeaningfulPerturbationConfig": "MeaningfulPerturbation"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.baseline_image import absence, check_baseline
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, find_renamed
 from mdm_jax.execution import chunked
 from mdm_jax.problem import activation, begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
@@ -25,7 +25,7 @@ SMALL = 112
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class OcclusionConfig:
+class Occlusion:
     """captum's algorithm. It names no window; 15 pixels are those of PAIR's saliency library, whose
     stride is 1."""
 
@@ -66,7 +66,7 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: OcclusionConfig | None = None,
+    config: Occlusion | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S(p) = mean over the windows W that cover p of g(x) - g(x with W replaced). Image [h, w, c]
@@ -74,7 +74,7 @@ def explain(
 
     One forward evaluation a window. Raises InputError where the window does not fit or windows
     would leave gaps."""
-    config = config or OcclusionConfig()
+    config = config or Occlusion()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
     background = absence(predict, image, config.baseline, key=stated.key)
@@ -103,7 +103,7 @@ def explain(
     )
 
 
-def resolve(config: OcclusionConfig, shape: Pair) -> tuple[Pair, Pair]:
+def resolve(config: Occlusion, shape: Pair) -> tuple[Pair, Pair]:
     """Window and stride as pairs, chosen by the image's size where they are None. Raises InputError
     where they cannot be."""
     small = min(shape) < SMALL
@@ -149,3 +149,10 @@ def covered(corner: Int[Array, "2"], window: Pair, shape: Pair) -> Bool[Array, "
 
 def _pair(value: int | tuple[int, ...]) -> Pair:
     return (value[0], value[1]) if isinstance(value, tuple) else (value, value)
+
+
+RENAMED = {"OcclusionConfig": "Occlusion"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

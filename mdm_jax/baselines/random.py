@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 from jaxtyping import Array, Int, Key
 
 from mdm_jax.baselines.attribution import NoSettings, explained
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Node, Predict
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Random(NoSettings):
+    """A random map has nothing to choose."""
 
 
 def explain(
@@ -17,7 +25,7 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: NoSettings | None = None,
+    config: Random | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S(p) ~ U(0, 1), every pixel on its own; no evaluation. Image [h, w, c]."""

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.baseline_image import absence, check_baseline
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import chunked
 from mdm_jax.masks import HIGHEST
 from mdm_jax.problem import activation, begin, blend
@@ -25,18 +25,18 @@ NORMALIZATIONS = ("expected", "coverage")
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class RISEConfig:
+class RISE:
     """The paper: 4000 masks for VGG and 8000 for ResNet, 7 x 7 cells, each kept with probability
     0.5."""
 
-    samples: int = field(default=4000, metadata=STATIC)
+    num_samples: int = field(default=4000, metadata=STATIC)
     """masks"""
     cells: int = field(default=7, metadata=STATIC)
     """cells of a mask along each side (s)"""
-    kept: Any = 0.5
+    keep_probability: Any = 0.5
     """probability that a cell is kept (p) (leaf)"""
     normalization: str = field(default="expected", metadata=STATIC)
-    """expected: divide by samples * p (the paper, its code); coverage: by the sum of the masks at
+    """expected: divide by num_samples * p (the paper, its code); coverage: by the sum of the masks at
     each pixel (xplique)"""
     baseline: Any = "zero"
     """what shows where the mask is zero, see `absence.absence` (leaf)"""
@@ -48,10 +48,10 @@ class RISEConfig:
     def check(self) -> None:
         """Raises InputError for a number out of range or an unknown normalization, baseline or
         reduction."""
-        chunked.check_count("samples", self.samples)
+        chunked.check_count("num_samples", self.num_samples)
         chunked.check_count("cells", self.cells, least=2)
         chunked.check_count("chunk", self.chunk)
-        chunked.check_above_zero("kept", self.kept, below=1.0)
+        chunked.check_above_zero("keep_probability", self.keep_probability, below=1.0)
         if self.normalization not in NORMALIZATIONS:
             raise unknown("normalization", self.normalization, NORMALIZATIONS)
         check_baseline(self.baseline)
@@ -65,12 +65,12 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: RISEConfig | None = None,
+    config: RISE | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = sum_i g(M_i * x + (1 - M_i) * x') M_i / (N p), one forward evaluation a mask. Image [h,
     w, c] in [0, 1]."""
-    config = config or RISEConfig()
+    config = config or RISE()
     config.check()
     height, width = image.shape[:2]
     if config.cells > min(height, width):
@@ -82,14 +82,16 @@ def explain(
     background = absence(predict, image, config.baseline, key=background_key)
 
     def weighed(own: Key[Array, ""]) -> tuple[Array, Array]:
-        mask = draw(config.cells, config.kept, (height, width), key=own)
+        mask = draw(config.cells, config.keep_probability, (height, width), key=own)
         outputs = predict(blend(mask[None], image, background))
         score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), stated.target)
         return score.sum() * mask, mask
 
-    summed, coverage = chunked.sum_over(weighed, chunked.keys(key, config.samples), config.chunk)
+    summed, coverage = chunked.sum_over(
+        weighed, chunked.keys(key, config.num_samples), config.chunk
+    )
     if config.normalization == "expected":
-        attribution = summed / (config.samples * config.kept)
+        attribution = summed / (config.num_samples * config.keep_probability)
     else:
         attribution = jnp.where(coverage > 0, summed / jnp.where(coverage > 0, coverage, 1.0), 0.0)
     return explained(
@@ -98,7 +100,7 @@ def explain(
         attribution[..., None],
         node=node,
         reduction=config.reduction,
-        forwards=config.samples,
+        forwards=config.num_samples,
     )
 
 
@@ -137,3 +139,10 @@ def upsampling(cells: int, pixels: int) -> np.ndarray:
     at = np.abs((np.arange(pixels) + 0.5) * cells / pixels - 0.5)
     at = (cells - 1) - np.abs(cells - 1 - at)
     return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)[None, :])).astype(np.float32)
+
+
+RENAMED = {"RISEConfig": "RISE"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.baselines.cam import resized
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, is_concrete_number
@@ -28,7 +28,7 @@ FUSIONS: dict[str, Callable[[Array], Array]] = {
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class RolloutConfig:
+class Rollout:
     """The paper's by default: the mean of the heads, nothing discarded."""
 
     fusion: str = field(default="mean", metadata=STATIC)
@@ -54,7 +54,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: RolloutConfig | None = None,
+    config: Rollout | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = (B_L ... B_2 B_1)[class token, patches], B_l = rows of (A_l + I) divided by their sums,
@@ -63,7 +63,7 @@ def explain(
     A_l [t, t] is the attention of block l, its heads fused; node and target play no part.
     vit-explain divides columns where it means rows (`a / a.sum(-1)`); rows here. Image [h, w, c] in
     [0, 1]. Raises InputError for a network without attention."""
-    config = config or RolloutConfig()
+    config = config or Rollout()
     config.check()
     predict = intermediates.with_attention(predict, image.shape)
     stated = begin(predict, image, target, node=node, key=key)
@@ -100,3 +100,10 @@ def class_row(relevance: Float[Array, "t t"], image: Image) -> Float[Array, "h w
     """What the class token, the first, takes from each patch, at the size of the image."""
     row = intermediates.as_map(relevance[0][:, None], (image.shape[0], image.shape[1]), "attention")
     return resized(row[..., 0], image)
+
+
+RENAMED = {"RolloutConfig": "Rollout"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

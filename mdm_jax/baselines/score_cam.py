@@ -4,6 +4,7 @@ through each."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax import fills
 from mdm_jax.baselines.attribution import explained
 from mdm_jax.baselines.cam import check_layer, resized
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, blend
@@ -32,7 +33,7 @@ color"""
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ScoreCAMConfig:
+class ScoreCAM:
     """The paper's definition 3 and equation 6 by default."""
 
     layer: str | None = field(default=None, metadata=STATIC)
@@ -58,7 +59,7 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: ScoreCAMConfig | None = None,
+    config: ScoreCAM | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = relu(sum_k w_k A_k), w_k = g(H_k * x + (1 - H_k) b) - g(b), one forward evaluation a
@@ -68,7 +69,7 @@ def explain(
     color, what zero is once images are normalized (`fills.neutral_color`). A constant channel has no H_k
     and weighs nothing. Image [h, w, c] in [0, 1]. Raises InputError for a network without the
     layer."""
-    config = config or ScoreCAMConfig()
+    config = config or ScoreCAM()
     config.check()
     neutral = fills.neutral_color(predict, image.shape[-1])
     stated = begin(predict, image, target, node=node, key=key, fill=neutral)
@@ -125,3 +126,10 @@ def channel_scores(
         )
 
     return jax.lax.map(canonical(one), maps, batch_size=min(chunk, len(maps)))
+
+
+RENAMED = {"ScoreCAMConfig": "ScoreCAM"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

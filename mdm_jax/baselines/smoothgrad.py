@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.baselines.gradient import input_gradient
+from mdm_jax.errors import find_renamed
 from mdm_jax.execution import chunked
 from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, Scalar
@@ -20,13 +21,13 @@ from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, Scalar
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class SmoothGradConfig:
+class SmoothGrad:
     """The paper: 50 copies, noise of 10 to 20 % of the image's range; its authors' code (PAIR
     saliency): 15 %, 25 copies."""
 
-    samples: int = field(default=50, metadata=STATIC)
+    num_samples: int = field(default=50, metadata=STATIC)
     """noisy copies"""
-    noise: Any = 0.15
+    noise_level: Any = 0.15
     """standard deviation of the noise, as a share of max(x) - min(x) (leaf)"""
     squared: bool = field(default=False, metadata=STATIC)
     """average the squared gradients (PAIR's default, `magnitude`); the paper averages the
@@ -39,9 +40,9 @@ class SmoothGradConfig:
 
     def check(self) -> None:
         """Raises InputError for a number out of range or an unknown reduction."""
-        chunked.check_count("samples", self.samples)
+        chunked.check_count("num_samples", self.num_samples)
         chunked.check_count("chunk", self.chunk)
-        chunked.check_above_zero("noise", self.noise)
+        chunked.check_above_zero("noise_level", self.noise_level)
         check_reduction(self.reduction)
 
 
@@ -52,7 +53,7 @@ def explain(
     *,
     node: str | Node = "logit",
     key: Key[Array, ""],
-    config: SmoothGradConfig | None = None,
+    config: SmoothGrad | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = sum_c |mean_i d g / d x_c (x + e_i)|, e_i ~ N(0, sigma^2), sigma = noise * (max x - min
@@ -61,14 +62,14 @@ def explain(
     Image [h, w, c] in [0, 1]; as many evaluations with a gradient as samples. The noise is added to
     the image, not to the normalized input as in the authors' code, which is the same where all
     channels are normalized by one deviation."""
-    config = config or SmoothGradConfig()
+    config = config or SmoothGrad()
     config.check()
     stated = begin(predict, image, target, node=node, key=key)
 
     def draw(sample: Key[Array, ""]) -> Image:
-        return noisy(image, config.noise, key=sample)
+        return noisy(image, config.noise_level, key=sample)
 
-    inputs = chunked.keys(stated.key, config.samples)
+    inputs = chunked.keys(stated.key, config.num_samples)
     options: dict[str, Any] = {"node": node, "squared": config.squared, "chunk": config.chunk}
     attribution = mean_gradient(predict, draw, inputs, stated.target, **options)
     return explained(
@@ -77,7 +78,7 @@ def explain(
         attribution,
         node=node,
         reduction=config.reduction,
-        evaluations=config.samples,
+        evaluations=config.num_samples,
     )
 
 
@@ -104,3 +105,10 @@ def mean_gradient(
         return jnp.square(gradient) if squared else gradient
 
     return chunked.mean_over(gradient, inputs, chunk)
+
+
+RENAMED = {"SmoothGradConfig": "SmoothGrad"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
@@ -14,6 +17,12 @@ LUMA = (0.299, 0.587, 0.114)
 """shares of red, green and blue in gray (ITU-R BT.601)"""
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sobel(NoSettings):
+    """Edges have nothing to choose."""
+
+
 def explain(
     predict: Predict,
     image: Image,
@@ -21,7 +30,7 @@ def explain(
     *,
     node: str | Node = "probability",
     key: Key[Array, ""],
-    config: NoSettings | None = None,
+    config: Sobel | None = None,
     trace: bool = False,
 ) -> Explanation:
     """S = |Sobel(gray image)|; no evaluation. Image [h, w, c]."""

@@ -67,7 +67,9 @@ def evaluate_maps(request: Request, progress: Progress) -> Result:
     if request.limit is not None and request.limit < 1:
         raise InputError(f"limit is {request.limit}: give a whole number from 1")
     found = saved_maps.read(request.maps)
-    chosen = None if request.method is None else methods.choose(request.method)
+    chosen = (
+        None if request.method is None else methods.configure(request.method).with_default_config()
+    )
     check_writable(request.out)
     classifier = request.load()
     if (request.maps / DESCRIPTION).exists():

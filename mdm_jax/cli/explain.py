@@ -133,11 +133,7 @@ def explain_files(
 ) -> Result:
     """Explain image files; for each file and class an overlay, its masks and an .npz in the folder
     `request.out`."""
-    node = (
-        methods.default_node(methods.resolve(request.method))
-        if request.node is None
-        else request.node
-    )
+    node = methods.configure(request.method).default_node if request.node is None else request.node
     nodes.resolve(node)
     photographs = [images.read(file) for file in request.files]
     classifier = request.load()

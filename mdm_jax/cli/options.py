@@ -9,7 +9,7 @@ from typing import Any
 from mdm_jax.config import MDMConfig, preset
 from mdm_jax.config_files import build, read_toml
 from mdm_jax.errors import InputError
-from mdm_jax.methods import Chosen, choose
+from mdm_jax.methods import METHODS, ConfiguredMethod, configure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +36,21 @@ class Options:
     def mdm_config(self) -> MDMConfig:
         return build(MDMConfig, self.settings(), base=preset(self.preset))
 
-    def chosen(self, method: str) -> Chosen:
+    def chosen(self, method: str) -> ConfiguredMethod:
         """A method and its settings. Raises InputError for settings from two places."""
         return chosen(method, self.preset, self.settings())
 
 
-def chosen(method: str, preset_name: str, settings: dict[str, Any]) -> Chosen:
+def chosen(method: str, preset_name: str, settings: dict[str, Any]) -> ConfiguredMethod:
     """A method as it is written, with a preset and settings where it is plain MDM. Raises
     InputError for both at once."""
     if method == "mdm":
-        return Chosen("mdm", "mdm", build(MDMConfig, settings, base=preset(preset_name)))
+        return ConfiguredMethod(
+            "mdm", METHODS["mdm"], build(MDMConfig, settings, base=preset(preset_name))
+        )
     if settings or preset_name != "fast":
         raise InputError(
             "--config and --preset are MDM's own: write settings with the method, as in --method"
             " mdm:preset=paper,steps=50"
         )
-    return choose(method)
+    return configure(method).with_default_config()

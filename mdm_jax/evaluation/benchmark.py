@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdm_jax import methods, plugins
+from mdm_jax import plugins
 from mdm_jax.data.source import Source
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.benchmark_images import Item, used_items
 from mdm_jax.evaluation.benchmark_steps import explain_missing, measure_missing
 from mdm_jax.evaluation.measure import Explainer
 from mdm_jax.evaluation.statistics import Measured, Scores
-from mdm_jax.methods import Chosen
+from mdm_jax.methods import ConfiguredMethod
 from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
@@ -128,20 +128,19 @@ def _entry(
     classifier: Classifier,
     items: Sequence[Item],
     place: Path,
-    chosen: Chosen,
+    chosen: ConfiguredMethod,
     progress: Progress,
     name: str,
 ) -> Entry:
     """One method: its missing maps, then the missing scores. What the network cannot have is a
     note."""
-    solve = methods.resolve(chosen.name)
-    explainer = Explainer(solve, methods.default_node(solve), chosen.config)
+    explainer = Explainer(chosen.explain, chosen.default_node, chosen.config)
     shelf = _shelf(place, chosen.label)
     record = {
         "method": chosen.name,
         "node": part_names.describe(explainer.node),
         "config": part_names.describe({} if chosen.config is None else chosen.config),
-        "outside": plugins.told(chosen.name, explainer.node, chosen.config),
+        "outside": plugins.reference_checksums(chosen.name, explainer.node, chosen.config),
     }
     defaults = part_names.defaults_of(chosen.config, "config.")
     workspace.record_settings(shelf.folder, "method.json", record, "maps", defaults=defaults)

@@ -11,7 +11,7 @@ from mdm_jax.config_files import check_choices, in_file
 from mdm_jax.data.spec import DataSpec
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import as_key
-from mdm_jax.methods import Chosen
+from mdm_jax.methods import ConfiguredMethod, MethodLike
 from mdm_jax.metrics import Metric
 
 Targets = Literal["prediction", "label"]
@@ -29,7 +29,7 @@ class BenchmarkConfig(DataSpec):
     the network"""
     image_size: int | None = None
     """side of the networks' input in pixels, in place of their configs'"""
-    methods: tuple[str, ...] = field(default=("mdm", "gradient"), metadata=METHODS_IN_FILE)
+    methods: tuple[MethodLike, ...] = field(default=("mdm", "gradient"), metadata=METHODS_IN_FILE)
     """what is compared, with settings where they differ from the defaults, such as mdm
     mdm:preset=paper rise:num_samples=1000; a function of yours as my_methods.py:inverse"""
     metrics: tuple[str, ...] = DEFAULT_METRICS
@@ -73,9 +73,14 @@ class BenchmarkConfig(DataSpec):
         if not self.metrics:
             raise InputError("no metrics: give one or more, such as insertion deletion")
 
-    def resolve(self) -> tuple[tuple[Chosen, ...], dict[str, Metric]]:
+    def resolve(self) -> tuple[tuple[ConfiguredMethod, ...], dict[str, Metric]]:
         """The methods and metrics. Raises InputError for an unknown name or a setting that cannot
         be."""
         self.check()
-        chosen = tuple(methods.choose(text) for text in dict.fromkeys(self.methods))
-        return chosen, {metric.id: metric for metric in map(metrics.find, self.metrics)}
+        chosen: dict[str, ConfiguredMethod] = {}
+        for each in self.methods:
+            method = methods.configure(each).with_default_config()
+            chosen.setdefault(method.label, method)
+        return tuple(chosen.values()), {
+            metric.id: metric for metric in map(metrics.find, self.metrics)
+        }

@@ -15,7 +15,7 @@ from mdm_jax.evaluation.statistics import Scores
 from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.network import as_network
 from mdm_jax.images import check_batch
-from mdm_jax.methods import Method
+from mdm_jax.methods import MethodLike
 from mdm_jax.metrics import Metric, find_all
 from mdm_jax.problem import check_targets
 from mdm_jax.types import Node, Predict
@@ -33,7 +33,7 @@ def evaluate(
     metrics: str | Metric | Sequence[str | Metric] = ("insertion", "deletion"),
     key: Key[Array, ""] | int = 0,
     ids: Sequence[Any] | None = None,
-    method: str | Method | None = None,
+    method: MethodLike | None = None,
     node: str | Node | None = None,
     config: Any = None,
     micro_batch: int | None = None,

@@ -12,17 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from mdm_jax import methods, nodes, plugins
-from mdm_jax.config import preset
+from mdm_jax import methods, nodes
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.scene import Scene
 from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.execution.keys import as_key
 from mdm_jax.execution.micro_batches import run_in_micro_batches
 from mdm_jax.execution.network import Rest, join, split
-from mdm_jax.methods import Method
+from mdm_jax.methods import MethodLike
 from mdm_jax.metrics import Metric, Sample
-from mdm_jax.types import Node, Predict
+from mdm_jax.types import ExplainFunction, Node, Predict
 
 ON_CPU, ON_ACCELERATOR = 8, 32
 """images measured at a time; a metric shows the network many versions of each"""
@@ -31,16 +30,15 @@ ON_CPU, ON_ACCELERATOR = 8, 32
 class Explainer(NamedTuple):
     """A method with its node and config, for metrics that run it again."""
 
-    solve: Method
+    solve: ExplainFunction
     node: str | Node
     config: Any
 
 
-def make_explainer(method: str | Method, node: str | Node | None, config: Any) -> Explainer:
+def make_explainer(method: MethodLike, node: str | Node | None, config: Any) -> Explainer:
     """A method with its node and config, as `mdm_jax.explain` would use them."""
-    solve = methods.resolve(method)
-    config = methods.checked_config(solve, preset(config) if isinstance(config, str) else config)
-    return Explainer(solve, methods.default_node(solve) if node is None else node, config)
+    chosen = methods.configure(method, config)
+    return Explainer(chosen.explain, chosen.default_node if node is None else node, chosen.config)
 
 
 def check_needs(metric: Metric, scene: Scene, explainer: Explainer | None) -> None:
@@ -121,7 +119,7 @@ def _make_program(
     used = network if metric.needs in ("network", "explain") else None
     node, config, solve = None, None, None
     if explainer is not None:
-        node, config = plugins.fixed((explainer.node, explainer.config))
+        node, config = methods.resolve_references(explainer.node, explainer.config)
         solve = explainer.solve
     arrays, rest = split((used, node, _with_array_numbers(config)))
     # every metric draws anew, whatever others are measured
@@ -143,7 +141,7 @@ def _measure_chunk(
     key: Key[Array, ""],
     rest: Rest,
     metric: Metric,
-    solve: Method | None,
+    solve: ExplainFunction | None,
     *batch: Array,
 ) -> Any:
     network, node, config = join(arrays, rest)

@@ -135,11 +135,11 @@ def default_layer(program: Program, shape: tuple[int, ...]) -> str:
     if tokens:
         raise InputError(
             "the network has no feature map [h, w, c] and does not say which tokens enter its last"
-            f" attention: name one of {', '.join(tokens)} by CAMConfig(layer=...)"
+            f" attention: name one of {', '.join(tokens)} by GradCAM(layer=...)"
         )
     raise InputError(
         f"none of the network's intermediates ({', '.join(program.entries)}) is a feature map [h,"
-        " w, c] that its logits depend on: a CAM needs one, named by CAMConfig(layer=...)"
+        " w, c] that its logits depend on: a CAM needs one, named by GradCAM(layer=...)"
     )
 
 

@@ -38,7 +38,7 @@ def find(text: str) -> Metric:
     named = [metric for metric in METRICS.values() if metric.name == text]
     if named:
         return named[0]
-    if plugins.is_name(text) and text.partition(":")[0] not in {
+    if plugins.is_reference(text) and text.partition(":")[0] not in {
         metric.name for metric in METRICS.values()
     }:
         return from_outside(text)

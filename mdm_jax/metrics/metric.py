@@ -86,10 +86,10 @@ def from_outside(text: str) -> Metric:
     attributes `needs` and `better` say otherwise (`compactness.better = "lower"`); its first line
     describes it. The checksum of the file's text is part of the protocol: numbers of two texts are
     of two metrics. Raises InputError for what cannot be a metric."""
-    thing, name, place, checksum = plugins.found(text)
+    thing, name, place, checksum = plugins.load_reference(text)
     if isinstance(thing, Metric):
         return replace(thing, protocol=f"{thing.protocol}-{checksum}")
-    function = plugins.checked(thing, text, "metric")
+    function = plugins.check_function(thing, text, "metric")
     needs, better = getattr(function, "needs", "network"), getattr(function, "better", "none")
     for what, value, choices in (("needs", needs, NEEDS), ("better", better, BETTER)):
         if value not in choices:

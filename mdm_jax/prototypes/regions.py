@@ -27,17 +27,16 @@ from jaxtyping import Array, Int, Key
 from mdm_jax import mdm, methods
 from mdm_jax.baselines import grad_cam
 from mdm_jax.baselines.attribution import NoSettings
-from mdm_jax.baselines.cam import CAMConfig
+from mdm_jax.baselines.grad_cam import GradCAM
 from mdm_jax.config import MDMConfig
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.execution.network import as_network
-from mdm_jax.methods import Method
 from mdm_jax.objectives import area, consistency
 from mdm_jax.prototypes import maps, receptive_field
 from mdm_jax.prototypes.maps import MapConfig, read_map
 from mdm_jax.prototypes.receptive_field import FieldConfig, best_position
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
 NODE = "similarity"
 """what a region explains by default: the prototype's similarity, after the maximum over
@@ -116,7 +115,7 @@ def node_grad_cam(
     *,
     node: str | Node = NODE,
     key: Key[Array, ""],
-    config: CAMConfig | None = None,
+    config: GradCAM | None = None,
     trace: bool = False,
 ) -> Explanation:
     """Grad-CAM (see `mdm_jax.baselines.grad_cam`) of the node of prototype j = `target` at
@@ -128,22 +127,16 @@ def node_grad_cam(
 
 
 REGIONS: dict[str, Method] = {
-    "activation_map": maps.activation_map,
-    "cell": receptive_field.cell,
-    "receptive_field": receptive_field.receptive_field,
-    "occurrence_map": maps.occurrence_map,
-    "grad_cam": node_grad_cam,
-    "mdm": node_mdm,
-    "mdm_frozen": node_mdm_frozen,
-}
-CONFIGS: dict[str, type] = {
-    "activation_map": MapConfig,
-    "cell": NoSettings,
-    "receptive_field": FieldConfig,
-    "occurrence_map": MapConfig,
-    "grad_cam": CAMConfig,
-    "mdm": MDMConfig,
-    "mdm_frozen": MDMConfig,
+    method.name: method
+    for method in (
+        Method("activation_map", maps.activation_map, MapConfig, NODE),
+        Method("cell", receptive_field.cell, NoSettings, NODE),
+        Method("receptive_field", receptive_field.receptive_field, FieldConfig, NODE),
+        Method("occurrence_map", maps.occurrence_map, MapConfig, NODE),
+        Method("grad_cam", node_grad_cam, GradCAM, NODE),
+        Method("mdm", node_mdm, MDMConfig, "distance"),
+        Method("mdm_frozen", node_mdm_frozen, MDMConfig, "distance"),
+    )
 }
 NEEDS = {
     "activation_map": "similarity_maps",
@@ -168,7 +161,7 @@ def resolve(region: str) -> Method:
 def default_node(region: str) -> str | Node:
     """The node that a region explains where none is asked for; of a method that is no region,
     `NODE`."""
-    return methods.default_node(REGIONS[region]) if region in REGIONS else NODE
+    return REGIONS[region].default_node if region in REGIONS else NODE
 
 
 def applicable_regions(predict: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
@@ -224,7 +217,7 @@ def config_for(region: str, predict: Any, shape: tuple[int, int, int]) -> Any:
         found = jax.device_get(_fields(as_network(predict, shape)[0], shape))
         return FieldConfig(*receptive_field.check_fields(found))
     if region == "grad_cam":
-        return CAMConfig(layer=cam_layer(predict, shape))
+        return GradCAM(layer=cam_layer(predict, shape))
     return None
 
 

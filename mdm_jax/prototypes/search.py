@@ -121,7 +121,7 @@ def resolve_configs(configs: Mapping[str, Any] | None, names: Sequence[str]) -> 
     for name, config in (configs or {}).items():
         if name not in names:
             raise unknown("region", name, names)
-        kind = named.CONFIGS.get(name)
+        kind = named.resolve(name).config_type
         if kind is not None and config is not None and not isinstance(config, kind):
             raise InputError(
                 f"the config of {name} is a {type(config).__name__}: give a {kind.__name__}"

@@ -23,8 +23,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import nodes
 from mdm_jax.execution.network import ImageShape, Rest, join, split
-from mdm_jax.methods import Method
-from mdm_jax.types import AnyArray, Explanation, Image, Info, Node, Predict
+from mdm_jax.types import AnyArray, ExplainFunction, Explanation, Image, Info, Node, Predict
 
 DEVICES = "devices"
 """the axis over which a batch is split"""
@@ -69,7 +68,7 @@ class Recipe:
 
     rest: Rest
     """of `Parts`, without its arrays"""
-    solve: Method
+    solve: ExplainFunction
     ranks: int
     """how many of the network's choices are asked for: targets reach down to -ranks"""
     saliency: bool
@@ -121,7 +120,13 @@ def teams() -> list[Mesh]:
 
 
 def program(
-    parts: Parts, solve: Method, key: Key[Array, ""], mesh: Mesh, *, ranks: int, saliency: bool
+    parts: Parts,
+    solve: ExplainFunction,
+    key: Key[Array, ""],
+    mesh: Mesh,
+    *,
+    ranks: int,
+    saliency: bool,
 ) -> Program:
     """The program of a team."""
     numeric = jax.tree.map(

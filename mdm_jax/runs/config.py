@@ -9,7 +9,7 @@ from mdm_jax import methods
 from mdm_jax.data.spec import DataSpec
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import as_key
-from mdm_jax.methods import Chosen, Method, MethodSpec
+from mdm_jax.methods import ConfiguredMethod, MethodLike, MethodSpec
 from mdm_jax.models.spec import ModelSpec
 
 
@@ -18,9 +18,9 @@ class RunConfig:
     """How the images of a source are explained; what is marked (free) may change when a run goes
     on."""
 
-    method: str | Chosen | Method = "mdm"
-    """what explains: a name, perhaps with settings as in "rise:samples=1000", or a function of the
-    same contract"""
+    method: MethodLike = "mdm"
+    """what explains: a name, perhaps with settings as in "rise:num_samples=1000", the settings
+    themselves as in RISE(num_samples=1000), or a function of the same contract"""
     config: Any = None
     """the method's config, such as MDMConfig(steps=40), or a preset's name, where the method is a
     bare name or a function"""
@@ -45,7 +45,7 @@ class RunConfig:
     workers: int = 0
     """processes that read images; 0 reads in threads (free)"""
 
-    def resolve(self) -> Chosen:
+    def resolve(self) -> ConfiguredMethod:
         """The method and its settings. Raises InputError for what cannot be."""
         for name in ("limit", "chunk", "micro_batch"):
             value = getattr(self, name)
@@ -62,7 +62,7 @@ class RunConfig:
                 f"the seed is {self.seed!r}: give a whole number, which the run can write down"
             )
         as_key(self.seed)
-        chosen = _chosen(self.method, self.config)
+        chosen = methods.configure(self.method, self.config).with_default_config()
         if self.slots and chosen.name != "mdm":
             raise InputError(
                 f"slots are for methods that converge, which {chosen.name} does not: leave"
@@ -105,25 +105,3 @@ class RunJob(ModelSpec, DataSpec, MethodSpec):
         config = RunConfig(method=self.resolve(), **{name: getattr(self, name) for name in shared})
         config.resolve()
         return config
-
-
-def _chosen(method: str | Chosen | Method, config: Any) -> Chosen:
-    if isinstance(method, str) and methods.parted(method)[1]:
-        method = methods.choose(method)
-    if isinstance(method, Chosen):
-        if config is not None:
-            raise InputError(
-                f"the settings of {method.label} are given twice: give them with the method or as"
-                " config"
-            )
-        return method
-    solve = methods.resolve(method)
-    known = methods.name_of(solve)
-    name = (
-        method if isinstance(method, str) else str(known or getattr(method, "__name__", "method"))
-    )
-    if isinstance(config, str):
-        config = methods.choose(f"mdm:preset={config}").config
-    if config is None and (known or isinstance(method, str)):
-        config = methods.choose(name).config
-    return Chosen(name, name, methods.checked_config(solve, config))

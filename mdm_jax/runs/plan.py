@@ -28,7 +28,6 @@ from mdm_jax.execution.keys import as_key
 from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import ImageShape, as_network
 from mdm_jax.images import MIN_SIDE
-from mdm_jax.methods import Method
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.runs import arrays, compiled
@@ -41,6 +40,7 @@ from mdm_jax.runs.continuous_batching import Slots
 from mdm_jax.runs.targets import Targets, checked, targets
 from mdm_jax.storage import part_names
 from mdm_jax.storage.stored_format import FORMAT
+from mdm_jax.types import ExplainFunction
 
 TOLD = ("mdm_jax", "jax", "jaxlib", "flax", "optax", "numpy", "tensorstore", "pyarrow")
 """packages whose versions are written down"""
@@ -53,7 +53,7 @@ class Job:
     asked: RunConfig
     source: Source
     parts: Parts
-    solve: Method
+    solve: ExplainFunction
     fit: Fit | None
     shape: ImageShape
     """of an image as the network takes it"""
@@ -102,7 +102,7 @@ class Job:
     @cached_property
     def has_masks(self) -> bool:
         """Whether the method learns mask vectors, from which its maps can be drawn."""
-        return self.solve is methods.METHODS["mdm"]
+        return self.solve is methods.METHODS["mdm"].explain
 
     @cached_property
     def answer(self) -> Answer:
@@ -199,9 +199,6 @@ def work_out(
     `fit` brings a picture to the network's size; by default that of a `Classifier`, and for any
     other network the source's own images are used. Raises InputError for what cannot be."""
     chosen = asked.resolve()
-    solve = methods.resolve(
-        chosen.name if isinstance(asked.method, str | methods.Chosen) else asked.method
-    )
     if not isinstance(source, Source):
         raise InputError(
             f"the source is a {type(source).__name__}: give one with a name, class_names, a length"
@@ -209,7 +206,7 @@ def work_out(
         )
     if not len(source):
         raise InputError(f"{source.name} has no items: choose another split or folder")
-    node = methods.default_node(solve) if asked.node is None else asked.node
+    node = chosen.default_node if asked.node is None else asked.node
     fit = predict.preprocessing.fit if fit is None and isinstance(predict, Classifier) else fit
     shape = _image_shape(predict, source, fit)
     if isinstance(nodes.resolve(node), nodes.Entry):
@@ -244,12 +241,22 @@ def work_out(
             "maps drawn from stored mask vectors are not smoothed: keep the maps too, with"
             " --saliency, or leave it out"
         )
-    if told := plugins.told(chosen.name, node, chosen.config):
+    if told := plugins.reference_checksums(chosen.name, node, chosen.config):
         settings["outside"] = told
     plain = json.loads(json.dumps(settings))
-    parts = Parts(network, *plugins.fixed((node, chosen.config)))
+    parts = Parts(network, *methods.resolve_references(node, chosen.config))
     return Job(
-        asked, source, parts, solve, fit, shape, wanted, names, chosen.config, plain, request
+        asked,
+        source,
+        parts,
+        chosen.explain,
+        fit,
+        shape,
+        wanted,
+        names,
+        chosen.config,
+        plain,
+        request,
     )
 
 

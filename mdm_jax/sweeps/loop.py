@@ -99,7 +99,7 @@ def sweep(
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
     if micro_batch is not None and micro_batch < 1:
         raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
-    node = methods.default_node(mdm.explain) if node is None else node
+    node = methods.METHODS["mdm"].default_node if node is None else node
     common = point({}, _base(base), node)
     settings = _points(points, common)
     network, outputs = as_network(predict, shape)

@@ -33,7 +33,7 @@ class Point(NamedTuple):
     def identity(self) -> str:
         """A checksum of what was written, and of the functions from outside: where its results lie,
         whatever other points there are."""
-        written = [self.settings, plugins.told(self.config, self.node)]
+        written = [self.settings, plugins.reference_checksums(self.config, self.node)]
         return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from mdm_jax import mdm, plugins
+from mdm_jax import mdm, methods
 from mdm_jax.execution.micro_batches import run_in_micro_batches
 from mdm_jax.execution.network import Rest, join, split
 from mdm_jax.sweeps.points import Point
@@ -57,7 +57,7 @@ def groups(points: Sequence[Point]) -> list[Group]:
     numbers."""
     found: dict[Any, list[tuple[int, list[np.ndarray]]]] = {}
     for i, point in enumerate(points):
-        node, config = plugins.fixed((point.node, point.config))
+        node, config = methods.resolve_references(point.node, point.config)
         numeric = jax.tree.map(
             lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config
         )

@@ -13,8 +13,9 @@ from reference_network import captum, network
 from mdm_jax import InputError, explain, masks
 from mdm_jax.baselines import chefer, grad_cam_pp, rollout
 from mdm_jax.baselines.cam import CAMConfig, check_layer
-from mdm_jax.baselines.rollout import RolloutConfig
-from mdm_jax.baselines.score_cam import ScoreCAMConfig
+from mdm_jax.baselines.grad_cam import GradCAM
+from mdm_jax.baselines.rollout import Rollout
+from mdm_jax.baselines.score_cam import ScoreCAM
 from mdm_jax.methods import METHODS
 
 KEY = jax.random.key(0)
@@ -55,13 +56,17 @@ PLACES = jax.random.normal(jax.random.key(4), (4, 6, 4, 3))
 def attributions(method, fixture, config):
     predict = network(fixture)
     run = jax.jit(
-        jax.vmap(lambda x, y: METHODS[method](predict, x, y, key=KEY, config=config).attribution)
+        jax.vmap(
+            lambda x, y: METHODS[method].explain(predict, x, y, key=KEY, config=config).attribution
+        )
     )
     return run(jnp.asarray(fixture["images"]), jnp.asarray(fixture["targets"], jnp.int32))
 
 
 def solve(method, predict, image, target=0, config=None):
-    return jax.jit(lambda x: METHODS[method](predict, x, target, key=KEY, config=config))(image)
+    return jax.jit(lambda x: METHODS[method].explain(predict, x, target, key=KEY, config=config))(
+        image
+    )
 
 
 def resized(maps, size):
@@ -69,7 +74,7 @@ def resized(maps, size):
 
 
 def test_grad_cam_is_captums(fixture):
-    found = attributions("grad_cam", fixture, CAMConfig(layer="conv2"))
+    found = attributions("grad_cam", fixture, GradCAM(layer="conv2"))
     np.testing.assert_allclose(
         found, fixture["grad_cam/upsampled"], rtol=1e-4, atol=1e-5 * np.abs(found).max()
     )
@@ -83,10 +88,10 @@ def test_grad_cam_is_captums(fixture):
         ("layer_cam", None, "layer_cam"),
         (
             "score_cam",
-            ScoreCAMConfig(variant="pytorch-grad-cam", chunk=5),
+            ScoreCAM(variant="pytorch-grad-cam", chunk=5),
             "score_cam/pytorch-grad-cam",
         ),
-        ("score_cam", ScoreCAMConfig(variant="original"), "score_cam/original"),
+        ("score_cam", ScoreCAM(variant="original"), "score_cam/original"),
     ],
 )
 def test_the_others_are_what_torch_computes_from_their_formulas(fixture, method, config, name):
@@ -123,7 +128,7 @@ def test_grad_cam_pp_of_a_single_channel_by_hand():
 
 
 def test_the_papers_score_cam_weighs_by_the_increase_over_the_neutral_image(image):
-    explanation = solve("score_cam", pooled, image, config=ScoreCAMConfig(chunk=3))
+    explanation = solve("score_cam", pooled, image, config=ScoreCAM(chunk=3))
     maps = feature_map(image[None])[0]
 
     def probability(x):
@@ -147,7 +152,7 @@ def test_a_constant_channel_weighs_nothing(image):
         maps = feature_map(images)
         return maps.mean((1, 2)) @ HEAD, {"map": jnp.ones_like(maps)}
 
-    config = ScoreCAMConfig(layer="map")
+    config = ScoreCAM(layer="map")
     np.testing.assert_array_equal(
         solve("score_cam", constant, image, config=config).attribution, 0.0
     )
@@ -254,16 +259,16 @@ def test_a_cnn_has_no_attention_to_roll_out(method, tiny, images):
 
 def test_settings_that_cannot_be(tiny, images):
     with pytest.raises(InputError, match="did you mean 'layer1'"):
-        explain(tiny, images, method="grad_cam", config=CAMConfig(layer="layer1.0"))
+        explain(tiny, images, method="grad_cam", config=GradCAM(layer="layer1.0"))
     with pytest.raises(InputError, match="needs a map"):
         explain(tiny, images, method="layer_cam", config=CAMConfig(layer="features"))
     with pytest.raises(InputError, match="layer is 3"):
         check_layer(3)
     for config, message in (
-        (ScoreCAMConfig(variant="papr"), "did you mean 'paper'"),
-        (ScoreCAMConfig(chunk=0), "chunk is 0"),
-        (RolloutConfig(fusion="median"), "unknown fusion"),
-        (RolloutConfig(discard_ratio=1.0), "discard_ratio is 1.0"),
+        (ScoreCAM(variant="papr"), "did you mean 'paper'"),
+        (ScoreCAM(chunk=0), "chunk is 0"),
+        (Rollout(fusion="median"), "unknown fusion"),
+        (Rollout(discard_ratio=1.0), "discard_ratio is 1.0"),
     ):
         with pytest.raises(InputError, match=message):
             config.check()

@@ -9,9 +9,9 @@ from reference_network import captum, network
 
 from mdm_jax import InputError, explain, fills
 from mdm_jax.baselines.baseline_image import absence
-from mdm_jax.baselines.input_x_gradient import InputXGradientConfig
-from mdm_jax.baselines.integrated_gradients import IntegratedGradientsConfig, integrate, quadrature
-from mdm_jax.baselines.smoothgrad import SmoothGradConfig, mean_gradient, noisy
+from mdm_jax.baselines.input_x_gradient import InputXGradient
+from mdm_jax.baselines.integrated_gradients import IntegratedGradients, integrate, quadrature
+from mdm_jax.baselines.smoothgrad import SmoothGrad, mean_gradient, noisy
 from mdm_jax.execution import chunked
 
 WEIGHTS = jnp.asarray(np.random.default_rng(5).normal(size=(8, 9, 3)).astype(np.float32))
@@ -81,12 +81,12 @@ def test_smoothgrad_is_captums_given_its_noise(kind, reference):
         ("input_x_gradient", None, "input_x_gradient"),
         (
             "integrated_gradients",
-            IntegratedGradientsConfig(steps=20),
+            IntegratedGradients(steps=20),
             "integrated_gradients/neutral",
         ),
         (
             "integrated_gradients",
-            IntegratedGradientsConfig(steps=20, baseline="black"),
+            IntegratedGradients(steps=20, baseline="black"),
             "integrated_gradients/gauss_legendre",
         ),
     ],
@@ -108,7 +108,7 @@ def test_closed_forms_on_a_linear_network(small):
         small,
         0,
         method="smoothgrad",
-        config=SmoothGradConfig(samples=7, noise=0.3, chunk=3),
+        config=SmoothGrad(num_samples=7, noise_level=0.3, chunk=3),
     )
     np.testing.assert_allclose(smoothed.attribution[1], weights.sum(-1), rtol=1e-5)
     magnitudes = np.abs(weights).sum(-1)
@@ -119,13 +119,13 @@ def test_closed_forms_on_a_linear_network(small):
         small,
         0,
         method="smoothgrad",
-        config=SmoothGradConfig(samples=7, squared=True, chunk=3),
+        config=SmoothGrad(num_samples=7, squared=True, chunk=3),
     )
     np.testing.assert_allclose(squared.attribution[0], np.square(weights).sum(-1), rtol=1e-5)
     np.testing.assert_allclose(
         explain(linear, small, 0, method="input_x_gradient").attribution, product, atol=1e-5
     )
-    trapezoid = IntegratedGradientsConfig(steps=2, rule="trapezoid")
+    trapezoid = IntegratedGradients(steps=2, rule="trapezoid")
     found = explain(linear, small, 0, method="integrated_gradients", config=trapezoid)
     np.testing.assert_allclose(found.attribution, product, atol=1e-5)
 
@@ -134,7 +134,7 @@ def test_closed_forms_on_a_linear_network(small):
 def test_integrated_gradients_are_complete(rule, small):
     """On a smooth network they add up to the difference to 1e-4; a kink of a ReLU costs more
     steps."""
-    config = IntegratedGradientsConfig(
+    config = IntegratedGradients(
         steps=50 if rule == "gauss_legendre" else 400, rule=rule, baseline="black", chunk=400
     )
     found = explain(smooth, small, 1, method="integrated_gradients", config=config)
@@ -145,7 +145,7 @@ def test_integrated_gradients_are_complete(rule, small):
 
 def test_several_baselines_are_averaged(small):
     def attribution(baseline):
-        config = IntegratedGradientsConfig(steps=8, baseline=baseline)
+        config = IntegratedGradients(steps=8, baseline=baseline)
         found = explain(smooth, small, 0, method="integrated_gradients", config=config)
         return found.attribution, found.info.evaluations[0]
 
@@ -204,20 +204,20 @@ def test_only_the_patch_is_salient(method, images):
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        (SmoothGradConfig(samples=0), "samples is 0"),
-        (SmoothGradConfig(samples=True), "samples is True"),
-        (SmoothGradConfig(noise=0.0), "noise is 0.0"),
-        (SmoothGradConfig(noise=float("nan")), "noise is nan"),
-        (SmoothGradConfig(noise="loud"), "noise is 'loud'"),
-        (SmoothGradConfig(reduction="maximal"), "did you mean 'maximum'"),
-        (SmoothGradConfig(chunk=0), "chunk is 0"),
-        (IntegratedGradientsConfig(steps=0), "steps is 0"),
-        (IntegratedGradientsConfig(steps=1, rule="trapezoid"), "whole number from 2"),
-        (IntegratedGradientsConfig(rule="simpson"), "unknown rule 'simpson'"),
-        (IntegratedGradientsConfig(baseline="blak"), "did you mean 'black'"),
-        (IntegratedGradientsConfig(baseline=()), "empty tuple"),
-        (InputXGradientConfig(baseline={}), "fill is a dict"),
-        (InputXGradientConfig(reduction="sum"), "unknown reduction 'sum'"),
+        (SmoothGrad(num_samples=0), "samples is 0"),
+        (SmoothGrad(num_samples=True), "samples is True"),
+        (SmoothGrad(noise_level=0.0), "noise_level is 0.0"),
+        (SmoothGrad(noise_level=float("nan")), "noise_level is nan"),
+        (SmoothGrad(noise_level="loud"), "noise_level is 'loud'"),
+        (SmoothGrad(reduction="maximal"), "did you mean 'maximum'"),
+        (SmoothGrad(chunk=0), "chunk is 0"),
+        (IntegratedGradients(steps=0), "steps is 0"),
+        (IntegratedGradients(steps=1, rule="trapezoid"), "whole number from 2"),
+        (IntegratedGradients(rule="simpson"), "unknown rule 'simpson'"),
+        (IntegratedGradients(baseline="blak"), "did you mean 'black'"),
+        (IntegratedGradients(baseline=()), "empty tuple"),
+        (InputXGradient(baseline={}), "fill is a dict"),
+        (InputXGradient(reduction="sum"), "unknown reduction 'sum'"),
     ],
 )
 def test_what_cannot_be_is_said(config, sentence):
@@ -229,7 +229,7 @@ def test_numbers_may_be_swept(small):
     """A leaf may be traced: one program for every level of noise."""
 
     def spread(noise):
-        config = SmoothGradConfig(samples=2, noise=noise)
+        config = SmoothGrad(num_samples=2, noise_level=noise)
         config.check()
         return noisy(jnp.asarray(small[0]), config.noise, key=jax.random.key(0)).std()
 

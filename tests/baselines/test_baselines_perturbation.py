@@ -13,8 +13,8 @@ from reference_network import captum, network
 from mdm_jax import InputError, fills
 from mdm_jax.baselines import extremal_perturbation as extremal
 from mdm_jax.baselines import meaningful_perturbation as meaningful
-from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbationConfig
-from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbationConfig
+from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation
+from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbation
 from mdm_jax.baselines.smooth_masks import smoother
 from mdm_jax.problem import begin
 
@@ -38,7 +38,7 @@ def test_the_smooth_mask_and_the_energy_are_those_that_torch_computes(fixture):
     np.testing.assert_allclose(wide, fixture["extremal/wide"], atol=1e-5)
     scale = meaningful.scale_of(image)
     for i, variant in enumerate(("preserve", "dual")):
-        config = ExtremalPerturbationConfig(
+        config = ExtremalPerturbation(
             areas=(0.2, 0.5), variant=variant, levels=4, max_blur=3.0 / scale, flip=False
         )
         pyramid = extremal.blurred(image, fills.neutral_color(predict, 3), config)
@@ -87,7 +87,7 @@ def test_lengths_scale_with_the_image_whatever_the_rounding():
 
 
 def test_momentum_is_torchs_with_dampening(images):
-    config = ExtremalPerturbationConfig(steps=3, levels=3, cell=28.0, sigma=84.0, areas=(0.1, 0.3))
+    config = ExtremalPerturbation(steps=3, levels=3, cell=28.0, sigma=84.0, areas=(0.1, 0.3))
     image = jnp.asarray(images[0])
     explanation = jax.jit(
         lambda x: extremal.explain(patch_network, x, 0, key=KEY, config=config, trace=True)
@@ -125,7 +125,7 @@ def test_variants_and_mirrored_images(images):
     @jax.jit
     def rewards(parameters):
         def reward(step, predict=patch_network, **more):
-            config = ExtremalPerturbationConfig(levels=3, area_weight=0.0, **more)
+            config = ExtremalPerturbation(levels=3, area_weight=0.0, **more)
             pyramid = extremal.blurred(image, jnp.full(3, 0.5), config)
             return extremal.energy(
                 parameters, step, predict, problem, pyramid, smooth, node="logit", config=config
@@ -162,7 +162,7 @@ def test_the_area_error_takes_the_largest_share_as_the_area():
 
 @pytest.mark.parametrize("variant", ["preserve", "dual"])
 def test_extremal_perturbation_finds_the_patch(images, variant):
-    config = ExtremalPerturbationConfig(
+    config = ExtremalPerturbation(
         areas=(0.0625, 0.125),
         variant=variant,
         steps=150,
@@ -186,7 +186,7 @@ def test_extremal_perturbation_finds_the_patch(images, variant):
 
 
 def test_meaningful_perturbation_finds_the_patch(images):
-    config = MeaningfulPerturbationConfig(steps=60, cells=16, fill_blur=70.0, area_weight=1e-3)
+    config = MeaningfulPerturbation(steps=60, cells=16, fill_blur=70.0, area_weight=1e-3)
     found = jax.jit(
         lambda x: meaningful.explain(patch_network, x, 0, key=KEY, config=config, trace=True)
     )(jnp.asarray(images[0]))
@@ -198,7 +198,7 @@ def test_meaningful_perturbation_finds_the_patch(images):
 
 
 def test_the_start_is_the_smallest_circle_that_destroys_the_score(images):
-    config = MeaningfulPerturbationConfig(cells=16, fill_blur=70.0)
+    config = MeaningfulPerturbation(cells=16, fill_blur=70.0)
     image = jnp.asarray(images[0])
     problem = begin(patch_network, image, 0, node="probability", key=KEY, fill="gray")
     mask, forwards = meaningful.first_mask(
@@ -216,7 +216,7 @@ def test_the_start_is_the_smallest_circle_that_destroys_the_score(images):
         patch_network,
         problem,
         node="probability",
-        config=MeaningfulPerturbationConfig(start="ones", cells=16),
+        config=MeaningfulPerturbation(start="ones", cells=16),
     )
     assert forwards == 0
     assert ones.shape == (16, 16)
@@ -232,12 +232,12 @@ def test_total_variation_by_hand_and_its_gradient_where_the_mask_is_flat():
 
 
 def test_the_mask_is_drawn_in_blocks_then_blurred(images):
-    config = MeaningfulPerturbationConfig(mask_blur=0.0)
+    config = MeaningfulPerturbation(mask_blur=0.0)
     mask = jax.random.uniform(KEY, (8, 8))
     drawn = meaningful.rendered(mask, jnp.asarray(images[0]), config)
     np.testing.assert_allclose(drawn, np.kron(mask, np.ones((4, 4))), atol=1e-6)
     blurred = meaningful.rendered(
-        mask, jnp.asarray(images[0]), MeaningfulPerturbationConfig(mask_blur=20.0)
+        mask, jnp.asarray(images[0]), MeaningfulPerturbation(mask_blur=20.0)
     )
     assert np.abs(np.diff(blurred, axis=0)).max() < 0.5 * np.abs(np.diff(drawn, axis=0)).max()
 
@@ -262,20 +262,20 @@ def test_jitter_moves_the_image_by_less_than_it(images):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (ExtremalPerturbationConfig(variant="keep"), "unknown variant"),
-        (ExtremalPerturbationConfig(areas=()), "give shares of the image between 0 and 1"),
-        (ExtremalPerturbationConfig(areas=(0.1, 1.0)), "give shares of the image between 0 and 1"),
-        (ExtremalPerturbationConfig(levels=1), "levels is 1"),
-        (MeaningfulPerturbationConfig(start="one"), "did you mean 'ones'"),
-        (MeaningfulPerturbationConfig(steps=0), "steps is 0"),
-        (MeaningfulPerturbationConfig(jitter=-1), "jitter is -1"),
+        (ExtremalPerturbation(variant="keep"), "unknown variant"),
+        (ExtremalPerturbation(areas=()), "give shares of the image between 0 and 1"),
+        (ExtremalPerturbation(areas=(0.1, 1.0)), "give shares of the image between 0 and 1"),
+        (ExtremalPerturbation(levels=1), "levels is 1"),
+        (MeaningfulPerturbation(start="one"), "did you mean 'ones'"),
+        (MeaningfulPerturbation(steps=0), "steps is 0"),
+        (MeaningfulPerturbation(jitter=-1), "jitter is -1"),
         (
-            MeaningfulPerturbationConfig(learning_rate=-0.1),
+            MeaningfulPerturbation(learning_rate=-0.1),
             "learning_rate is -0.1: give a number above zero",
         ),
-        (MeaningfulPerturbationConfig(mask_blur=float("nan")), "mask_blur is nan"),
-        (ExtremalPerturbationConfig(area_weight=0.0), "area_weight is 0.0"),
-        (ExtremalPerturbationConfig(growth=float("inf")), "growth is inf"),
+        (MeaningfulPerturbation(mask_blur=float("nan")), "mask_blur is nan"),
+        (ExtremalPerturbation(area_weight=0.0), "area_weight is 0.0"),
+        (ExtremalPerturbation(growth=float("inf")), "growth is inf"),
     ],
 )
 def test_settings_that_cannot_be(config, message):

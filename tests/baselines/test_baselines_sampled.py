@@ -13,12 +13,12 @@ from reference_network import captum, network
 
 from mdm_jax import InputError, explain
 from mdm_jax.baselines import center, occlusion, rise, sobel
-from mdm_jax.baselines.center import CenterConfig
+from mdm_jax.baselines.center import Center
 from mdm_jax.baselines.gradient import input_gradient
-from mdm_jax.baselines.occlusion import OcclusionConfig
-from mdm_jax.baselines.rise import RISEConfig
+from mdm_jax.baselines.occlusion import Occlusion
+from mdm_jax.baselines.rise import RISE
 from mdm_jax.execution import chunked
-from mdm_jax.methods import choose
+from mdm_jax.methods import configure
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_convolutions_in_the_loop_are_canonical(reference):
     ],
 )
 def test_occlusion_is_captums(name, node, window, stride, reference):
-    config = OcclusionConfig(window=window, stride=stride, chunk=7)
+    config = Occlusion(window=window, stride=stride, chunk=7)
     images, targets = reference["images"], reference["targets"]
     found = explain(
         network(reference), images, targets, method="occlusion", node=node, config=config
@@ -110,7 +110,7 @@ def test_occlusion_is_captums(name, node, window, stride, reference):
 
 def test_occlusion_of_a_sum_in_closed_form():
     drawn = np.random.default_rng(1).uniform(0, 1, (1, 8, 9, 3)).astype(np.float32)
-    single = OcclusionConfig(window=1, stride=1, baseline="black")
+    single = Occlusion(window=1, stride=1, baseline="black")
     found = explain(total, drawn, 0, method="occlusion", node="logit", config=single)
     np.testing.assert_allclose(found.attribution, drawn.sum(-1), atol=1e-4)
 
@@ -123,7 +123,7 @@ def test_occlusion_of_a_sum_in_closed_form():
         (True, np.full((8, 9), 6.75)),
         (False, 6.75 * np.outer(rows, columns)),
     ):
-        config = OcclusionConfig(window=3, stride=1, baseline=0.5, average=average)
+        config = Occlusion(window=3, stride=1, baseline=0.5, average=average)
         found = explain(total, flat, 0, method="occlusion", node="logit", config=config)
         np.testing.assert_allclose(found.attribution[0], expected, rtol=1e-4)
 
@@ -138,7 +138,7 @@ def test_occlusion_of_a_sum_in_closed_form():
     ],
 )
 def test_windows_by_the_size_of_the_image(shape, window, stride, windows):
-    assert occlusion.resolve(OcclusionConfig(), shape) == (window, stride)
+    assert occlusion.resolve(Occlusion(), shape) == (window, stride)
     corners = occlusion.positions(shape, window, stride)
     assert len(corners) == windows
     assert all(at < side <= at + w for at, w, side in zip(corners[-1], window, shape))
@@ -174,7 +174,7 @@ def test_rise_of_a_constant_network():
     @jax.jit
     def both(image):
         configs = [
-            RISEConfig(samples=300, cells=4, normalization=name, chunk=300)
+            RISE(num_samples=300, cells=4, normalization=name, chunk=300)
             for name in ("expected", "coverage")
         ]
         options = {"node": "logit", "key": jax.random.key(1)}
@@ -193,7 +193,7 @@ def test_rise_of_a_constant_network():
 
 @pytest.mark.parametrize("method", ["rise", "occlusion"])
 def test_the_patch_is_found(method, images):
-    config = RISEConfig(samples=600, chunk=100, baseline="black") if method == "rise" else None
+    config = RISE(num_samples=600, chunk=100, baseline="black") if method == "rise" else None
     found = explain(patch_network, images, 0, method=method, config=config)
     for each in found.saliency:
         row, column = np.unravel_index(each.argmax(), each.shape)
@@ -220,14 +220,14 @@ def test_center_is_a_gaussian_in_the_middle():
         0,
         method="center",
         node="logit",
-        config=CenterConfig(sigma=0.2),
+        config=Center(sigma=0.2),
     ).attribution
     np.testing.assert_allclose(found, found[::-1, ::-1], atol=1e-6)
     assert found[4, 3] == found.max()
     assert found[0, 3] / found[4, 3] == pytest.approx(
         np.exp(-((4 / 9) ** 2) / (2 * 0.2**2)), rel=1e-4
     )
-    assert center.CenterConfig().sigma == 0.25
+    assert center.Center().sigma == 0.25
 
 
 def test_sobel_of_a_step_and_of_a_flat_image():
@@ -252,16 +252,19 @@ def test_sobel_of_a_step_and_of_a_flat_image():
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        (RISEConfig(samples=0), "samples is 0"),
-        (RISEConfig(cells=1), "whole number from 2"),
-        (RISEConfig(kept=1.0), "kept is 1.0: give a number above zero and below 1"),
-        (RISEConfig(normalization="mean"), "unknown normalization 'mean'"),
-        (RISEConfig(baseline="zeros"), "did you mean 'zero'"),
-        (OcclusionConfig(window=0), "window is 0"),
-        (OcclusionConfig(window=(3, 3, 3)), "or \\(height, width\\)"),
-        (OcclusionConfig(stride=(2, 0)), "stride is 0"),
-        (OcclusionConfig(reduction="max"), "unknown reduction 'max'"),
-        (CenterConfig(sigma=-1.0), "sigma is -1.0"),
+        (RISE(num_samples=0), "samples is 0"),
+        (RISE(cells=1), "whole number from 2"),
+        (
+            RISE(keep_probability=1.0),
+            "keep_probability is 1.0: give a number above zero and below 1",
+        ),
+        (RISE(normalization="mean"), "unknown normalization 'mean'"),
+        (RISE(baseline="zeros"), "did you mean 'zero'"),
+        (Occlusion(window=0), "window is 0"),
+        (Occlusion(window=(3, 3, 3)), "or \\(height, width\\)"),
+        (Occlusion(stride=(2, 0)), "stride is 0"),
+        (Occlusion(reduction="max"), "unknown reduction 'max'"),
+        (Center(sigma=-1.0), "sigma is -1.0"),
     ],
 )
 def test_what_cannot_be_is_said(config, sentence):
@@ -274,11 +277,11 @@ def test_what_cannot_be_is_said(config, sentence):
     [
         (
             "occlusion",
-            OcclusionConfig(window=33),
+            Occlusion(window=33),
             "window 33x33 does not fit: give at most the image's 32x32",
         ),
-        ("occlusion", OcclusionConfig(window=4, stride=5), "leaves gaps"),
-        ("rise", RISEConfig(cells=40), "cells is 40: give at most the image's 32 pixels"),
+        ("occlusion", Occlusion(window=4, stride=5), "leaves gaps"),
+        ("rise", RISE(cells=40), "cells is 40: give at most the image's 32 pixels"),
     ],
 )
 def test_what_does_not_fit_the_image_is_said(method, config, sentence, images):
@@ -287,11 +290,11 @@ def test_what_does_not_fit_the_image_is_said(method, config, sentence, images):
 
 
 def test_settings_from_text():
-    assert choose("rise:samples=100,normalization=coverage").config == RISEConfig(
+    assert configure("rise:samples=100,normalization=coverage").config == RISE(
         samples=100, normalization="coverage"
     )
-    assert choose("occlusion:window=9,average=false").config == OcclusionConfig(
+    assert configure("occlusion:window=9,average=false").config == Occlusion(
         window=9, average=False
     )
     with pytest.raises(InputError, match="samples is 0"):
-        choose("rise:samples=0")
+        configure("rise:samples=0")

@@ -10,13 +10,13 @@ from conftest import patch_network
 from flax import nnx
 
 from mdm_jax import MDMConfig, area, consistency, explain
-from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbationConfig
-from mdm_jax.baselines.integrated_gradients import IntegratedGradientsConfig
-from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbationConfig
-from mdm_jax.baselines.occlusion import OcclusionConfig
-from mdm_jax.baselines.rise import RISEConfig
-from mdm_jax.baselines.score_cam import ScoreCAMConfig
-from mdm_jax.baselines.smoothgrad import SmoothGradConfig
+from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation
+from mdm_jax.baselines.integrated_gradients import IntegratedGradients
+from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbation
+from mdm_jax.baselines.occlusion import Occlusion
+from mdm_jax.baselines.rise import RISE
+from mdm_jax.baselines.score_cam import ScoreCAM
+from mdm_jax.baselines.smoothgrad import SmoothGrad
 from mdm_jax.hdm import HDMConfig
 from mdm_jax.methods import METHODS
 from mdm_jax.models.vit import ViT
@@ -35,21 +35,21 @@ CONFIGS = {
     ),
     "gradient": None,
     "input_x_gradient": None,
-    "smoothgrad": SmoothGradConfig(samples=5, chunk=3),
-    "integrated_gradients": IntegratedGradientsConfig(steps=5, chunk=3),
-    "occlusion": OcclusionConfig(window=8, stride=8, chunk=6),
-    "rise": RISEConfig(samples=10, cells=4, chunk=6),
+    "smoothgrad": SmoothGrad(num_samples=5, chunk=3),
+    "integrated_gradients": IntegratedGradients(steps=5, chunk=3),
+    "occlusion": Occlusion(window=8, stride=8, chunk=6),
+    "rise": RISE(num_samples=10, cells=4, chunk=6),
     "random": None,
     "center": None,
     "sobel": None,
     "grad_cam": None,
     "grad_cam_pp": None,
     "layer_cam": None,
-    "score_cam": ScoreCAMConfig(chunk=3),
+    "score_cam": ScoreCAM(chunk=3),
     "rollout": None,
     "chefer": None,
-    "meaningful_perturbation": MeaningfulPerturbationConfig(steps=4, cells=8, start="ones"),
-    "extremal_perturbation": ExtremalPerturbationConfig(steps=4, levels=3, cell=28.0, sigma=84.0),
+    "meaningful_perturbation": MeaningfulPerturbation(steps=4, cells=8, start="ones"),
+    "extremal_perturbation": ExtremalPerturbation(steps=4, levels=3, cell=28.0, sigma=84.0),
 }
 """the settings under which each method is tested; None for its default"""
 
@@ -58,12 +58,12 @@ WIDE_CONFIGS = {
         sizes=None, steps=30, objective=(consistency(), area(10.0))
     ),  # the spot is large
     "hdm": HDMConfig(benchmark_steps=10, auxiliary_steps=20),
-    "occlusion": OcclusionConfig(window=7, stride=5),
-    "rise": RISEConfig(samples=200, cells=7),
-    "meaningful_perturbation": MeaningfulPerturbationConfig(
+    "occlusion": Occlusion(window=7, stride=5),
+    "rise": RISE(num_samples=200, cells=7),
+    "meaningful_perturbation": MeaningfulPerturbation(
         steps=30, cells=7, fill_blur=70.0, start="ones"
     ),
-    "extremal_perturbation": ExtremalPerturbationConfig(
+    "extremal_perturbation": ExtremalPerturbation(
         areas=(0.07,), steps=60, levels=3, cell=28.0, sigma=56.0, max_blur=140.0, learning_rate=0.03
     ),
 }
@@ -172,7 +172,7 @@ def test_shape_range_and_finiteness(method, network, images):
 def test_batch_equals_a_loop_over_images(method, network, images):
     together = explain(network, images, [0, 1, 2], method=method, config=CONFIGS[method])
     one = jax.jit(
-        lambda image, target, i: METHODS[method](
+        lambda image, target, i: METHODS[method].explain(
             network,
             image,
             target,

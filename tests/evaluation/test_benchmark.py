@@ -457,7 +457,7 @@ def test_markdown_tables_are_those_written_by_hand():
 
 def test_what_is_no_method_is_a_sentence():
     with pytest.raises(InputError, match="5 is no method"):
-        methods.resolve(5)
+        methods.configure(5)
 
 
 def test_file_names_are_safe_and_apart():
@@ -706,7 +706,7 @@ def test_explain_by_another_method(capsys, tmp_path):
         code, _, err = command(capsys, *call, *arguments)
         assert (code, err.count("\n")) == (2, 1)
         assert message in err
-    assert methods.choose("gradient").name == "gradient"
+    assert methods.configure("gradient").name == "gradient"
 
 
 def test_the_worst_images_of_the_reference_come_first(whole):

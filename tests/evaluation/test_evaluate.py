@@ -10,7 +10,7 @@ import scipy.stats
 from conftest import PATCH, patch_network
 
 from mdm_jax import InputError, explain
-from mdm_jax.baselines.rise import RISEConfig
+from mdm_jax.baselines.rise import RISE
 from mdm_jax.data import Example
 from mdm_jax.data.class_mapping import class_numbers
 from mdm_jax.data.network_input import (
@@ -330,10 +330,10 @@ BAD = {
     "method": ({"method": "grad", "metrics": (AGAIN,)}, "unknown method 'grad'"),
     "config": (
         {"method": "rise", "config": "paper", "metrics": (AGAIN,)},
-        "config is a MDMConfig: rise takes a RISEConfig",
+        "config is a MDMConfig: rise takes a RISE",
     ),
     "config value": (
-        {"method": "rise", "config": RISEConfig(samples=0), "metrics": (AGAIN,)},
+        {"method": "rise", "config": RISE(num_samples=0), "metrics": (AGAIN,)},
         "samples is 0",
     ),
     "no metrics": ({"metrics": ()}, "no metrics"),

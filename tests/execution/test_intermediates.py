@@ -213,7 +213,7 @@ def test_one_sentence_for_each_mistake():
         failing(returning(lambda hidden: {"hidden": hidden + 0.0}))
     with pytest.raises(InputError, match="remat"):
         failing(looped)
-    with pytest.raises(InputError, match=r"CAMConfig\(layer=...\)"):
+    with pytest.raises(InputError, match=r"GradCAM\(layer=...\)"):
         intermediates.default_layer(
             intermediates.trace(returning(lambda hidden: {"f": hidden.mean((1, 2))}), SHAPE), SHAPE
         )

@@ -159,5 +159,5 @@ def test_nan_weights_are_named(images):
 
 
 def test_the_config_of_another_method_is_one_sentence(images):
-    with pytest.raises(InputError, match="rise takes a RISEConfig"):
+    with pytest.raises(InputError, match="rise takes a RISE"):
         explain(patch_network, images, method="rise", config="paper")

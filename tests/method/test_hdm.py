@@ -151,11 +151,11 @@ def test_a_config_that_cannot_be_is_refused(settings, sentence):
 
 
 def test_written_on_the_command_line():
-    chosen = methods.choose("hdm:rounds=3,benchmark_sizes=[4,8],area_weight=5")
+    chosen = methods.configure("hdm:rounds=3,benchmark_sizes=[4,8],area_weight=5")
     assert chosen.config == HDMConfig(rounds=3, benchmark_sizes=(4, 8), area_weight=5)
-    assert methods.resolve("hdm") is hdm.explain
+    assert methods.configure("hdm").explain is hdm.explain
     with pytest.raises(InputError, match="did you mean 'rounds'"):
-        methods.choose("hdm:round=3")
+        methods.configure("hdm:round=3")
 
 
 SHAPE = (40, 60)

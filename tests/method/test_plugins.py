@@ -42,7 +42,7 @@ PARTS = '''
 
     from mdm_jax.baselines.attribution import explained
     from mdm_jax.problem import begin
-    from mdm_jax.types import Explanation
+    from mdm_jax.types import Explanation, Method
 
 
     def corner(view):
@@ -73,17 +73,24 @@ PARTS = '''
         power: float = 1.0
 
 
-    def inverse(predict, image, target=None, *, node="logit", key, config: InverseConfig | None = None, trace=False):
+    def explain_inverse(predict, image, target=None, *, node, key, config=None, trace=False):
         stated = begin(predict, image, target, node=node, key=key)
         config = config or InverseConfig()
         return explained(predict, stated, (1.0 - image.mean(-1, keepdims=True)) ** config.power, node=node)
 
 
+    inverse = Method("inverse", explain_inverse, InverseConfig, "logit")
+
+
+    def annotated(predict, image, target=None, *, node="logit", key, config: InverseConfig | None = None, trace=False):
+        return explain_inverse(predict, image, target, node=node, key=key, config=config)
+
+
     def plain(predict, image, target=None, *, node, key, config=None, trace=False):
-        return inverse(predict, image, target, node=node, key=key)
+        return explain_inverse(predict, image, target, node=node, key=key)
 
 
-    def mistaken(predict, image, target=None, *, node="logit", key, config=None, trace=False):
+    def mistaken(predict, image, target=None, *, node, key, config=None, trace=False):
         return image
 '''
 
@@ -121,7 +128,7 @@ def test_a_term_and_a_fill_in_a_config(parts, images):
         config.objective[2].function is again.objective[2].function
     )  # or it would be compiled twice
     found = explain(patch_network, images[:1], config=config)
-    term, name = plugins.find("parts.py:corner", "objective term"), "parts.py:corner"
+    term, name = plugins.load_function("parts.py:corner", "objective term"), "parts.py:corner"
     by_hand = MDMConfig(
         sizes=(4,),
         steps=4,
@@ -130,7 +137,7 @@ def test_a_term_and_a_fill_in_a_config(parts, images):
             objectives.area(3.0),
             objectives.term(term, 100.0, name),
         ),
-        fill=plugins.find("parts.py:checkerboard", "fill"),
+        fill=plugins.load_function("parts.py:checkerboard", "fill"),
     )
     np.testing.assert_array_equal(
         found.saliency, explain(patch_network, images[:1], config=by_hand).saliency
@@ -145,10 +152,10 @@ def test_a_fill_among_others_and_as_a_baseline(parts):
     )
     assert config.fill == ("blur", "parts.py:checkerboard")
     assert callable(fills.resolve(config.fill))
-    chosen = methods.choose("integrated_gradients:baseline=parts.py:checkerboard")
+    chosen = methods.configure("integrated_gradients:baseline=parts.py:checkerboard")
     assert chosen.config.baseline == "parts.py:checkerboard"
     with pytest.raises(InputError, match=r"unknown name in parts\.py: 'zero'"):
-        methods.choose("integrated_gradients:baseline=parts.py:zero")
+        methods.configure("integrated_gradients:baseline=parts.py:zero")
 
 
 def test_a_node_and_a_method(parts, images):
@@ -156,12 +163,18 @@ def test_a_node_and_a_method(parts, images):
     logits = np.sort(patch_network(images[:1])[0])
     np.testing.assert_allclose(found.info.activation, logits[-1] - logits[-2], rtol=1e-4)
     np.testing.assert_allclose(found.attribution[0], 1.0 - images[0].mean(-1), rtol=1e-5)
-    chosen = methods.choose("parts.py:inverse:power=2.0")
+    chosen = methods.configure("parts.py:inverse:power=2.0")
     assert (chosen.name, chosen.config.power) == ("parts.py:inverse", 2.0)
     squared = explain(patch_network, images[:1], method=chosen.name, config=chosen.config)
     np.testing.assert_allclose(squared.attribution, found.attribution**2, rtol=1e-5)
-    assert methods.default_node(methods.resolve("parts.py:plain")) == "probability"
-    assert methods.choose("parts.py:plain").config is None
+    assert methods.configure("parts.py:plain").default_node == "probability"
+    assert methods.configure("parts.py:plain").config is None
+
+
+def test_settings_of_a_function_were_once_read_from_its_signature(parts):
+    with pytest.warns(DeprecationWarning, match=r"mdm_jax\.Method\('annotated', function"):
+        chosen = methods.configure("parts.py:annotated:power=2.0")
+    assert (chosen.config.power, chosen.default_node) == (2.0, "logit")
 
 
 def test_a_metric(parts, images):
@@ -196,7 +209,7 @@ def test_another_text_is_another_part(parts, images):
         patch_network, images[:1], method="sobel", node="parts.py:margin"
     ).info.activation
     told, metric = (
-        plugins.told(MDMConfig(fill="parts.py:checkerboard"), "parts.py:margin"),
+        plugins.reference_checksums(MDMConfig(fill="parts.py:checkerboard"), "parts.py:margin"),
         "parts.py:compactness",
     )
     id = metrics.find(metric).id
@@ -210,19 +223,19 @@ def test_another_text_is_another_part(parts, images):
     assert after > before + 1
     assert told.keys() == {"parts.py:checkerboard", "parts.py:margin"}
     assert not set(told.values()) & set(
-        plugins.told(["parts.py:checkerboard"], {"node": "parts.py:margin"}).values()
+        plugins.reference_checksums(["parts.py:checkerboard"], {"node": "parts.py:margin"}).values()
     )
     assert metrics.find(metric).id != id
-    assert plugins.told("mdm", MDMConfig(), "insertion:rise-28") == {}
+    assert plugins.reference_checksums("mdm", MDMConfig(), "insertion:rise-28") == {}
 
 
 def test_a_module_is_what_python_imported_until_it_is_loaded_again(parts):
-    first = plugins.found("parts:margin")
+    first = plugins.load_reference("parts:margin")
     file = parts / "parts.py"
     file.write_text(file.read_text() + "\n")
-    assert plugins.found("parts:margin") == first
+    assert plugins.load_reference("parts:margin") == first
     importlib.reload(sys.modules["parts"])
-    assert plugins.found("parts:margin").checksum != first.checksum
+    assert plugins.load_reference("parts:margin").checksum != first.checksum
 
 
 @pytest.mark.parametrize(
@@ -277,11 +290,11 @@ def test_mistakes_of_a_kind(parts, images):
     with pytest.raises(
         InputError, match=r"unknown setting of parts\.py:inverse 'powr': did you mean 'power'"
     ):
-        methods.choose("parts.py:inverse:powr=2.0")
+        methods.configure("parts.py:inverse:powr=2.0")
     with pytest.raises(InputError, match=r"parts\.py:plain takes no settings"):
-        methods.choose("parts.py:plain:power=2.0")
+        methods.configure("parts.py:plain:power=2.0")
     with pytest.raises(InputError, match="unknown method 'inverse'"):
-        methods.choose("inverse:power=2.0")
+        methods.configure("inverse:power=2.0")
     with pytest.raises(InputError, match=r"the method returns a .*: let it return an Explanation"):
         explain(patch_network, images[:1], method="parts.py:mistaken")
 
@@ -293,7 +306,10 @@ def test_files_import_their_neighbors(parts):
     )
     (parts / "far" / "terms.py").write_text("from neighbor_of_far import lit as lit\n")
     mask = jnp.full((2, 2), 0.5)
-    assert plugins.find("far/terms.py:lit", "objective term")(SimpleNamespace(mask=mask)) == 0.5
+    assert (
+        plugins.load_function("far/terms.py:lit", "objective term")(SimpleNamespace(mask=mask))
+        == 0.5
+    )
 
 
 def test_explain_on_the_command_line(parts, digit, capsys):

@@ -185,7 +185,7 @@ def test_a_row_renames_a_setting_of_one_method(monkeypatch):
     monkeypatch.setattr(renamed_settings, "SETTINGS", rows)
     before = {"method": "rise", "config.samples": 9}
     assert upgrade(before, {}, {}) == {"method": "rise", "config.num_samples": 9}
-    before = {"method": "smoothgrad", "config.samples": 9}
+    before = {"method": "occlusion", "config.samples": 9}
     assert upgrade(before, {}, {}) == before
     assert renamed_settings.current({"samples": 9}, "rise") == {"num_samples": 9}
 
