@@ -356,7 +356,11 @@ def _number(value: Any) -> Any:
     return float(value) if type(value) is int else _whole(value)
 
 
-_DACITE = dacite.Config(strict=True, type_hooks={int: _whole, float: _number})
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
+
+
+_DACITE = dacite.Config(strict=True, type_hooks={int: _whole, float: _number, Path: _path})
 
 
 def _as_tuples(value: Any) -> Any:

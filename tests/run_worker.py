@@ -22,7 +22,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import mdm_jax
 from mdm_jax import MDMConfig, RunConfig
-from mdm_jax.cli.commands_runs import share_of
+from mdm_jax.cli.run import find_share
 from mdm_jax.data.source import Example
 from mdm_jax.progress import NullProgress
 from mdm_jax.runs import compiled, continuous_batching
@@ -112,7 +112,7 @@ def kill_before_record(number: int) -> None:
 
 def join(coordinator: str, shard: str) -> list[int]:
     """Find the other processes, and with them the own share."""
-    return list(share_of(shard, distributed=False, coordinator=coordinator))
+    return list(find_share(shard, distributed=False, coordinator=coordinator))
 
 
 def run(

@@ -17,8 +17,9 @@ import numpy as np
 import tyro
 
 from experiments.record_results import write
-from mdm_jax import PRESETS
-from mdm_jax.cli import explain
+from mdm_jax.cli.console import Terminal
+from mdm_jax.cli.demo import DemoCommand
+from mdm_jax.config import PresetName
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Config:
     """What is explained, and where the figures go."""
 
     count: int = 200
-    preset: str = "fast"
+    preset: PresetName = "fast"
     seed: int = 0
     out: Path = Path(__file__).parents[2] / "docs" / "images"
     results: str = "readme_figures"
@@ -34,9 +35,8 @@ class Config:
 
 
 def main(config: Config) -> None:
-    result = explain.demo(
-        PRESETS[config.preset], config.count, config.seed, None, config.out, lambda done: None
-    )
+    demo = DemoCommand(preset=config.preset, limit=config.count, seed=config.seed, out=config.out)
+    result = demo.run(Terminal(as_json=False))
     first = np.mean([row["energy"] for row in result.rows[:16]])
     print(f"first 16 digits: mean energy {first:.3f}")
     print(result.summary)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.quality.benchmark_networks import Config, main, parse
-from mdm_jax.cli.console import Report
+from mdm_jax.cli.console import Result, Terminal
 from mdm_jax.errors import InputError
 from mdm_jax.storage.atomic import check_writable, write_whole
 
@@ -43,7 +43,7 @@ class ImageNet(Config):
     out: Path = Path("benchmark-imagenet")
     results: str = "benchmark_imagenet"
 
-    def run(self, report: Report) -> None:
+    def run(self, terminal: Terminal) -> Result:
         if (self.annotated is None) == (not self.data):
             raise InputError(
                 "say where the images are: with --annotated or with --data, not with both"
@@ -53,7 +53,7 @@ class ImageNet(Config):
             check_writable(self.out)
             write_image_folder(self.annotated, self.out / "data", self.split)
             config = dataclasses.replace(self, annotated=None, data=f"folder:{self.out / 'data'}")
-        super(ImageNet, config).run(report)
+        return super(ImageNet, config).run(terminal)
 
 
 def write_image_folder(

@@ -11,8 +11,8 @@ from pathlib import Path
 import tyro
 
 from experiments.record_results import Value, write
-from mdm_jax.cli.console import Report
-from mdm_jax.cli.evaluate import Benchmark
+from mdm_jax.cli.benchmark import BenchmarkCommand
+from mdm_jax.cli.console import Terminal
 from mdm_jax.cli.progress_bar import ProgressBar
 from mdm_jax.errors import InputError
 from mdm_jax.methods import METHODS
@@ -38,7 +38,7 @@ SIMPLICITY = ("complexity:entropy", "sparseness:gini")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Benchmark):
+class Config(BenchmarkCommand):
     """As `mdm benchmark`; all methods, and all metrics but the costly ones."""
 
     methods: tuple[str, ...] = tuple(METHODS)
@@ -70,7 +70,7 @@ class LoggedBar(ProgressBar):
 
 
 @dataclass(frozen=True)
-class Logged(Report):
+class Logged(Terminal):
     """Writes progress as lines where standard error is a file."""
 
     @property
@@ -82,7 +82,8 @@ def main(config: Config) -> int:
     """Run a benchmark; returns the exit code: 0, 2 for input that cannot be used, 130 when
     interrupted."""
     try:
-        config.run(Logged(config.json))
+        terminal = Logged(config.json)
+        terminal.show(config.run(terminal), config)
         if config.results:
             write(config.results, read_table(config.out / "table.csv"))
     except InputError as error:

@@ -28,9 +28,10 @@ from matplotlib.figure import Figure
 from experiments.quality.benchmark_imagenet import write_image_folder
 from experiments.quality.benchmark_networks import Config, main, parse
 from mdm_jax import explain, load_model
-from mdm_jax.cli.console import Report
+from mdm_jax.cli.console import Result, Terminal
 from mdm_jax.data.digits import Digits
 from mdm_jax.data.network_input import evenly_spaced
+from mdm_jax.evaluation.benchmark_config import Targets
 from mdm_jax.hdm import HDMConfig, superposed_mask
 from mdm_jax.metrics.localization import box_mask
 from mdm_jax.metrics.objects import MOST, object_masks, which_found
@@ -64,7 +65,7 @@ class Objects(Config):
         "energy:mask",
         "insertion:rise-28",
     )
-    targets: str = "label"
+    targets: Targets = "label"
     only_correct: bool = True
     annotated: Path | None = None
     """folder with images/ and annotations.json, see benchmark_imagenet.py, in place of --data: its
@@ -74,7 +75,7 @@ class Objects(Config):
     figure: Path | None = None
     """where the figure of HDM's rounds on two digits goes; none is drawn when not given"""
 
-    def run(self, report: Report) -> None:
+    def run(self, terminal: Terminal) -> Result:
         config = self
         if self.annotated is not None:
             check_writable(self.out)
@@ -82,9 +83,10 @@ class Objects(Config):
             config = dataclasses.replace(
                 self, annotated=None, data=f"folder:{self.out / 'data'}", split="val", limit=None
             )
-        super(Objects, config).run(report)
+        result = super(Objects, config).run(terminal)
         if self.figure is not None:
             explanation_figures.save(draw(self.models[0], 4, HDMConfig()), self.figure)
+        return result
 
 
 def has_several_objects(file: Path, boxes: list[list[float]]) -> bool:

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mdm_jax.cli import explain
+from mdm_jax.cli.options import Options
+from mdm_jax.cli.output_config import plain_config, write_config
 from mdm_jax.cli.progress_bar import ProgressBar
+from mdm_jax.storage.atomic import write_whole
+
+MIN_WIDTH = 200
+"""characters of a table that is wider than the terminal, or goes to a file: long lines are better
+than columns cut short"""
 
 
 @dataclass(frozen=True)
-class Report:
-    """Where results and progress go: tables for people on standard output, or JSON; progress on
-    standard error."""
+class Result:
+    """What a verb found: rows of plain values, a sentence, and the files written."""
+
+    rows: list[dict[str, Any]]
+    summary: str
+    files: list[str]
+    exit_code: int = 0
+    out: Path | None = None
+    """the folder that the options are written into; None where they stand in it already"""
+
+    def plain(self, options: Options | None = None) -> dict[str, Any]:
+        """As JSON has it."""
+        content = {"rows": self.rows, "summary": self.summary, "files": self.files}
+        return content if options is None else content | {"config": plain_config(options)}
+
+    def save(self, path: Path, options: Options) -> None:
+        text = json.dumps(self.plain(options), indent=2)
+        write_whole(path, lambda file: file.write(text.encode()))
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Results on standard output, as tables or as JSON; progress on standard error."""
 
     as_json: bool
 
@@ -26,29 +53,42 @@ class Report:
     def progress(self) -> ProgressBar:
         return ProgressBar()
 
-    def show(self, result: explain.Result) -> None:
+    def show(self, result: Result, options: Options | None = None) -> None:
+        """Print a result; with the options that gave it, they are in the JSON and its folder."""
+        if options is not None and result.out is not None:
+            write_config(options, result.out)
         if self.as_json:
-            print(json.dumps(dataclasses.asdict(result), indent=2))
+            print(json.dumps(result.plain(options), indent=2))
             return
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for i, name in enumerate(result.rows[0] if result.rows else ()):
-            table.add_column(
-                name.replace("_", " "), justify="left" if i == 0 else "right", no_wrap=True
-            )
-        for row in result.rows:
-            table.add_row(*(Text(_cell(value)) for value in row.values()))
         console = Console()
-        needed = Console(width=10_000).measure(table).maximum
-        if (
-            not console.is_terminal or needed > console.width
-        ):  # long lines are better than columns cut short
-            console = Console(width=max(200, needed))
         if result.rows:
+            table = _table(result.rows)
+            needed = Console(width=10_000).measure(table).maximum
+            if not console.is_terminal or needed > console.width:
+                console = Console(width=max(MIN_WIDTH, needed))
             console.print(table)
+        # Names of files and classes are not to be read as markup.
         console.print(result.summary, highlight=False, markup=False)
         for file in result.files:
             console.print(f"  {file}", highlight=False, markup=False, soft_wrap=True)
 
 
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, name in enumerate(rows[0]):
+        justify = "left" if i == 0 else "right"
+        table.add_column(name.replace("_", " "), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    return table
+
+
 def _cell(value: Any) -> str:
-    return "n/a" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where it is NaN or infinite, which JSON does not have."""
+    return value if math.isfinite(value) else None

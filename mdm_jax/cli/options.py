@@ -1,56 +1,67 @@
-"""Options that every command that explains takes."""
+"""Options that several verbs take, on the specs of the library."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from mdm_jax.config import MDMConfig, preset
-from mdm_jax.config_files import build, read_toml
-from mdm_jax.errors import InputError
-from mdm_jax.methods import METHODS, ConfiguredMethod, configure
+import tyro
+
+from mdm_jax import masks, mdm
+from mdm_jax.config import PRESETS, MDMConfig, PresetName
+from mdm_jax.methods import MDM_SETTINGS, MethodSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every command that explains takes."""
+    """Options of every verb, and what a verb says of itself."""
 
-    preset: str = "fast"
-    """fast (15 evaluations of the network an image), best (60), or paper (300, the closest reading
-    of the paper)"""
+    HELP: ClassVar[str] = ""
+    """a sentence, then details and examples"""
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """old option -> option: the old one is accepted with a warning"""
+    READS_CONFIG: ClassVar[bool] = False
+    """whether the file of --config holds other settings than these options, which `run` reads"""
+
     config: Path | None = None
-    """TOML file with settings of MDMConfig that replace the preset's, such as: steps = 50"""
+    """TOML file with values for these options; options that are given win"""
+    json: bool = False
+    """print JSON to standard output instead of a table"""
+
+
+def positional(metavar: str) -> Any:
+    """How help shows an argument without a name."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+def describe_presets(presets: Mapping[str, MDMConfig]) -> str:
+    """Each preset with the network evaluations that an image takes."""
+    texts = []
+    for name, config in presets.items():
+        # Small images have fewer mask sizes than large ones; an independent schedule pays for each.
+        counts = []
+        for side in (64, 224):
+            sizes = masks.resolve_sizes(config.sizes, (side, side))
+            counts.append(config.steps * mdm.evaluations_per_step(config, len(sizes)))
+        cost = " or ".join(str(count) for count in dict.fromkeys(counts))
+        texts.append(f"{name} ({cost})")
+    return f"settings of MDM to begin with, and network evaluations an image: {', '.join(texts)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions(MethodSpec, Options):
+    """Options of every verb that explains with one method."""
+
+    preset: Annotated[PresetName, tyro.conf.arg(help=describe_presets(PRESETS))] = "fast"
+    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict, metadata=MDM_SETTINGS)
+    """settings of MDM from the file of --config, which replace the preset's"""
+    node: str | None = None
+    """what is explained: probability, logit, log_odds, sigmoid (multi-label), logits (all classes),
+    or a function of yours, such as my_nodes.py:margin; by default what the method's authors
+    explain, for mdm the probability"""
     seed: int = 0
     """seed of everything random"""
     micro_batch: int | None = None
     """images solved at a time; found from the memory when not given"""
-    json: bool = False
-    """print JSON to standard output instead of a table"""
-
-    def settings(self) -> dict[str, Any]:
-        """The settings of MDM that the file replaces. Raises InputError for one that cannot be
-        read."""
-        return {} if self.config is None else read_toml(self.config)
-
-    def mdm_config(self) -> MDMConfig:
-        return build(MDMConfig, self.settings(), base=preset(self.preset))
-
-    def chosen(self, method: str) -> ConfiguredMethod:
-        """A method and its settings. Raises InputError for settings from two places."""
-        return chosen(method, self.preset, self.settings())
-
-
-def chosen(method: str, preset_name: str, settings: dict[str, Any]) -> ConfiguredMethod:
-    """A method as it is written, with a preset and settings where it is plain MDM. Raises
-    InputError for both at once."""
-    if method == "mdm":
-        return ConfiguredMethod(
-            "mdm", METHODS["mdm"], build(MDMConfig, settings, base=preset(preset_name))
-        )
-    if settings or preset_name != "fast":
-        raise InputError(
-            "--config and --preset are MDM's own: write settings with the method, as in --method"
-            " mdm:preset=paper,steps=50"
-        )
-    return configure(method).with_default_config()

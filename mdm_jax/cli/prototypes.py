@@ -1,24 +1,69 @@
-"""The command that shows prototypes: `mdm prototypes`."""
+"""`mdm prototypes`: what the prototypes of a network are, where they lie, and how they decide."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from mdm_jax.cli.console import Report
-from mdm_jax.cli.options import Options
+from mdm_jax.cli.console import Result, Terminal, finite
+from mdm_jax.cli.decision_figures import name_classes, write_figures
+from mdm_jax.cli.options import Options, describe_presets, positional
+from mdm_jax.cli.push_record import check_record, record_folder
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.config_files import build
-from mdm_jax.errors import unknown
+from mdm_jax.data import open_source
+from mdm_jax.data.fingerprint import source_fingerprint
+from mdm_jax.data.network_input import evenly_spaced
+from mdm_jax.errors import InputError
+from mdm_jax.images import printable
+from mdm_jax.methods import MDM_SETTINGS
+from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.fingerprint import network_fingerprint
+from mdm_jax.models.spec import ModelSpec
+from mdm_jax.prototypes import regions, tables
+from mdm_jax.prototypes.image_sets import TEST, TRAIN, ImageRef, ImageSets
+from mdm_jax.prototypes.reasoning import last_layer
+from mdm_jax.prototypes.region_store import SETTINGS, RegionStore, check_folder
+from mdm_jax.prototypes.survey import (
+    Decision,
+    Survey,
+    all_pairs,
+    find_origins,
+    search_regions,
+    survey_decisions,
+)
+from mdm_jax.storage import part_names, workspace
+from mdm_jax.training.prototypes import record
+from mdm_jax.training.prototypes.record import PushRecord
+from mdm_jax.views.pages import prototype_page
 
-PROTOTYPES_HELP = """What the prototypes of a ProtoPNet or XProtoNet are, where they lie in images, and how they decide.
+MDM_REGIONS = ("mdm", "mdm_frozen")
+"""regions that take the settings of MDM"""
+REGION_ORDER = (
+    *("mdm", "activation_map", "occurrence_map", "receptive_field", "grad_cam", "mdm_frozen"),
+)
+"""regions in the order in which they are shown; others that are given come after"""
+NODE_PRESETS: dict[str, MDMConfig] = {"node": regions.NODE_MDM, **PRESETS}
+NodePresetName = Literal["node", "fast", "best", "paper"]
+STOPPED = "stopped: the regions that were found are kept, and the same command goes on from there"
 
-Each prototype is shown in the training image that it comes from and in those most like it; for test images, "this looks like
-that": similarity x weight = points, which add up to the logit. OUT holds a page that opens in any browser (index.html), a
-figure for each test image, prototypes.json, prototypes.parquet and every region as an array. The same command again computes
-only what is missing; more images, regions or nearest images cost only themselves.
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypesCommand(ModelSpec, Options):
+    HELP: ClassVar[
+        str
+    ] = """What the prototypes of a ProtoPNet or XProtoNet are, and how they decide.
+
+Each prototype is shown in the training image that it comes from and in those most like it; for
+test images, "this looks like that": similarity x weight = points, which add up to the logit. OUT
+holds a page that opens in any browser (index.html), a figure for each test image, prototypes.json,
+prototypes.parquet and every region as an array. The same command again computes only what is
+missing; more images, regions or nearest images cost only themselves.
 
 Examples:
   mdm prototypes protopnet
@@ -27,10 +72,7 @@ Examples:
   mdm prototypes runs/xrays --data folder:xrays --preset paper --top 3
 """
 
-
-@dataclass(frozen=True, kw_only=True)
-class Prototypes(Options):
-    model: tyro.conf.Positional[str]
+    model: Annotated[tyro.conf.Positional[str | None], positional("MODEL")] = None
     """the network: folder of a training, hub id, or an embedded one by name (protopnet,
     xprotonet)"""
     data: str | None = None
@@ -53,46 +95,199 @@ class Prototypes(Options):
     network when not given. Figures take the first"""
     share: float = 0.1
     """share of an image that lies within the outline of a region"""
-    image_size: int | None = None
-    """side of the network's input in pixels, in place of its config's"""
-    dtype: str = "float32"
-    """what the network computes in: float32 or bfloat16"""
-    preset: str = "node"
-    """settings of MDM: node (those for prototypes), fast or paper"""
+    preset: Annotated[NodePresetName, tyro.conf.arg(help=describe_presets(NODE_PRESETS))] = "node"
+    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict, metadata=MDM_SETTINGS)
+    """settings of MDM from the file of --config, which replace the preset's"""
+    seed: int = 0
+    """seed of everything random"""
+    micro_batch: int | None = None
+    """images solved at a time; found from the memory when not given"""
     out: Path = Path("mdm-prototypes")
     """folder of the results"""
 
+    def run(self, terminal: Terminal) -> Result:
+        """Survey the prototypes and write everything; a row for each image that is reasoned about.
+
+        Raises InputError for a network without prototypes, images that are not there, or a folder
+        that holds something else."""
+        self.check()
+        return _Search(self, terminal).run()
+
+    def check(self) -> None:
+        """Raises InputError for a number out of range."""
+        if self.model is None:
+            raise InputError("no network: give one, for example mdm prototypes protopnet")
+        for name, least in (("images", 0), ("top", 1), ("nearest", 0), ("limit", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"--{name} is {value}: give a whole number from {least}")
+        if not 0 < self.share < 1:
+            raise InputError(
+                f"--share is {self.share}: give a share of the image between 0 and 1, such as 0.1"
+            )
+
     def mdm_config(self) -> MDMConfig:
-        from mdm_jax.prototypes.regions import NODE_MDM
+        return build(MDMConfig, self.mdm, base=NODE_PRESETS[self.preset])
 
-        presets = {"node": NODE_MDM} | PRESETS
-        if self.preset not in presets:
-            raise unknown("preset", self.preset, presets)
-        return build(MDMConfig, self.settings(), base=presets[self.preset])
 
-    def run(self, report: Report) -> None:
-        from mdm_jax.cli import commands_prototypes as commands
+class _Search:
+    """One survey: what is asked, the network, and the images."""
 
-        names = (
-            "model",
-            "data",
-            "train_split",
-            "split",
-            "images",
-            "top",
-            "nearest",
-            "limit",
-            "share",
-            "image_size",
-            "dtype",
+    def __init__(self, options: PrototypesCommand, terminal: Terminal) -> None:
+        assert options.model is not None
+        check_folder(options.out)
+        self.options, self.terminal = options, terminal
+        self.mdm = options.mdm_config()
+        self.classifier = options.load()
+        self.region_names = _region_names(options.regions, self.classifier)
+        last_layer(self.classifier)  # raises for a network without prototypes
+        self.record = record.read(record_folder(options.model))
+        self.data = options.data or (self.record.source if self.record else "digits")
+        if self.record is not None:
+            _check_cropping(self.record, self.data)
+        train_split = self.record.split if self.record else "train"
+        self.splits = {TRAIN: options.train_split or train_split, TEST: options.split}
+        sources = {part: open_source(self.data, split) for part, split in self.splits.items()}
+        self.image_sets = ImageSets(sources, self.classifier)
+
+    def run(self) -> Result:
+        options = self.options
+        if self.record is not None:
+            progress = self.terminal.progress
+            check_record(self.record, self.image_sets, self.classifier, self.data, progress)
+        start = time.perf_counter()
+        with workspace.open_workspace(options.out, "prototype search") as out:
+            settings = self._settings()
+            workspace.record_settings(out, SETTINGS, settings, "a prototype search")
+            survey, count = self._survey(out, settings)
+            files = tables.write_tables(survey, out)
+            files += write_figures(survey, out, options.share, self.terminal.progress)
+            page = prototype_page.write_page(
+                survey,
+                out,
+                share=options.share,
+                settings=self._shown_settings(),
+                progress=self.terminal.progress,
+            )
+        seconds = time.perf_counter() - start
+        before = len(survey.pairs) * len(survey.regions) - count
+        summary = (
+            f"{len(survey.prototypes)} prototypes of {self.classifier.name}, {count} regions found"
+            f" in {seconds:.1f} s ({before} were there); open the page in a browser"
         )
-        given = {name: getattr(self, name) for name in names}
-        request = commands.Request(
-            **given,
-            regions=self.regions,
-            mdm=self.mdm_config(),
-            seed=self.seed,
-            micro_batch=self.micro_batch,
-            out=self.out,
+        summary += "".join(f"\n  {note}" for note in survey.notes)
+        rows = [_row(each, survey) for each in survey.decisions]
+        return Result(rows, summary, [printable(file) for file in [page, *files]], out=options.out)
+
+    def _survey(self, out: Path, settings: dict[str, Any]) -> tuple[Survey, int]:
+        """Everything that is found, and how many regions were found just now."""
+        options, progress = self.options, self.terminal.progress
+        prototypes, notes = find_origins(
+            self.classifier,
+            self.image_sets,
+            self.record,
+            out,
+            count=options.nearest,
+            limit=options.limit,
+            settings=settings,
+            progress=progress,
         )
-        report.show(commands.prototypes(request, report.progress))
+        indices = evenly_spaced(len(self.image_sets.sources[TEST]), options.images)
+        decisions, unread = survey_decisions(
+            self.classifier,
+            self.image_sets,
+            [ImageRef(TEST, index) for index in indices],
+            rows=options.top,
+            progress=progress,
+        )
+        stores = {name: self._store(out, name) for name in self.region_names}
+        configs = {name: self._config(name) for name in self.region_names}
+        try:
+            count, missed = search_regions(
+                self.classifier,
+                self.image_sets,
+                stores,
+                all_pairs(prototypes, decisions),
+                configs=configs,
+                key=options.seed,
+                micro_batch=options.micro_batch,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(STOPPED) from None
+        # Several steps may say the same of one image.
+        said = tuple(dict.fromkeys([*notes, *unread, *missed]))
+        return Survey(self.classifier, self.image_sets, prototypes, decisions, stores, said), count
+
+    def _config(self, region: str) -> MDMConfig | None:
+        return self.mdm if region in MDM_REGIONS else None
+
+    def _store(self, out: Path, region: str) -> RegionStore:
+        config = self._config(region)
+        settings = {
+            "seed": self.options.seed,
+            "config": part_names.describe(config),
+            "node": part_names.describe(regions.default_node(region)),
+        }
+        return RegionStore(out, region, settings, part_names.defaults_of(config, "config."))
+
+    def _settings(self) -> dict[str, Any]:
+        """What makes the search what it is: another is refused in its folder."""
+        settings = {"network": network_fingerprint(self.classifier), "data": self.data}
+        for part, split in self.splits.items():
+            settings[part] = {"split": split} | source_fingerprint(self.image_sets.sources[part])
+        return settings
+
+    def _shown_settings(self) -> dict[str, Any]:
+        """What the page says of the search."""
+        count = len(self.image_sets.sources[TRAIN])
+        searched = min(self.options.limit or count, count)
+        chosen = [f"{name} {getattr(self.mdm, name)}" for name in ("steps", "sizes", "fill")]
+        return {
+            "network": self.classifier.name,
+            "data": self.data,
+            "splits": f"{self.splits[TRAIN]} for prototypes, {self.splits[TEST]} for decisions",
+            "nearest images": f"among {searched} training images",
+            "MDM": f"of the {regions.MDM_NODE}, {', '.join(chosen)}",
+            "seed": self.options.seed,
+        }
+
+
+def _region_names(given: tuple[str, ...], classifier: Classifier) -> tuple[str, ...]:
+    """The ways of finding regions, in order. Raises InputError for one that does not exist, or that
+    the network does not have."""
+    shape = (*classifier.preprocessing.size, classifier.preprocessing.channels)
+    suitable = regions.applicable_regions(classifier, shape)
+    for name in given:
+        regions.resolve(name)
+        if name in regions.REGIONS and name not in suitable:
+            raise InputError(f"this network has no {name}: choose from {', '.join(suitable)}")
+    if len(set(given)) < len(given):
+        raise InputError("a region is given twice in --regions: give each once")
+    return given or tuple(name for name in REGION_ORDER if name in suitable)
+
+
+def _check_cropping(record: PushRecord, data: str) -> None:
+    """Raises InputError for whole images where the network was trained on their boxes, or the
+    other way round."""
+    prefix = "cropped:"
+    was_cropped = record.source.startswith(prefix)
+    if was_cropped != data.startswith(prefix):
+        better = f"{prefix}{data}" if was_cropped else data.removeprefix(prefix)
+        raise InputError(
+            f"the network was trained on images {'' if was_cropped else 'not '}cut to their boxes:"
+            f" give --data {better}"
+        )
+
+
+def _row(decision: Decision, survey: Survey) -> dict[str, Any]:
+    names = survey.classifier.class_names
+    strongest = decision.sum.rows[0]
+    return {
+        "image": decision.id,
+        "is": name_classes(decision.classes, names) or None,
+        "says": names[decision.reasoning.target],
+        "score": finite(decision.reasoning.logit),
+        "most points": strongest.points,
+        "from prototype": strongest.prototype,
+    }

@@ -1,18 +1,33 @@
-"""The command that shows runs: `mdm report`."""
+"""`mdm report`: a web page of one run, or of several side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import tyro
 
-from mdm_jax.cli.console import Report
+from mdm_jax import images
+from mdm_jax.cli.console import Result, Terminal, finite
+from mdm_jax.cli.options import Options, positional
+from mdm_jax.data import open_source
+from mdm_jax.data.preprocessing import Preprocessing
+from mdm_jax.data.source import Source
+from mdm_jax.errors import InputError
+from mdm_jax.runs.reader import Run, open_run
+from mdm_jax.views.pages import ImageOrigin, ReportSummary, write_report
 
-REPORT_HELP = """A page of a run, or of several side by side on the same images, that opens in any browser without a server.
 
-It shows every image with its map (overlay, masked, each mask on its own), sorts and filters, and draws distributions. OUT is a
-folder that can be moved or put on a web server; it loads nothing from elsewhere. An unfinished run is shown as far as it is.
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand(Options):
+    HELP: ClassVar[str] = """A page of a run, or of several side by side on the same images.
+
+It opens in any browser without a server. It shows every image with its map (overlay, masked, each
+mask on its own), sorts and filters, and draws distributions. OUT is a folder that can be moved or
+put on a web server; it loads nothing from elsewhere. An unfinished run is shown as far as it is.
 
 Examples:
   mdm report runs/photos
@@ -20,10 +35,7 @@ Examples:
   mdm report runs/photos --data folder:elsewhere/photos --limit 500
 """
 
-
-@dataclass(frozen=True, kw_only=True)
-class ReportRuns:
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], positional("RUN ...")] = ()
     """folders or URLs of runs"""
     out: Path = Path("mdm-report")
     """folder of the page; a report that lies there is replaced"""
@@ -34,12 +46,67 @@ class ReportRuns:
     """split of the data, in place of what the runs say"""
     limit: int | None = None
     """show only so many images, spread evenly over the runs"""
-    json: bool = False
-    """print JSON to standard output instead of a table"""
 
-    def run(self, report: Report) -> None:
-        from mdm_jax.cli import commands_report as commands
-
-        report.show(
-            commands.report(self.runs, self.out, self.data, self.split, self.limit, report.progress)
+    def run(self, terminal: Terminal) -> Result:
+        """Write the page; a row of numbers for each run."""
+        if not self.runs:
+            raise InputError("no runs: give one or more, for example mdm report mdm-run")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit is {self.limit}: give a whole number from 1")
+        runs = [open_run(place) for place in self.runs]
+        sources: dict[tuple[str, str], Source] = {}
+        origins = [self._image_origin(run, sources) for run in runs]
+        written = write_report(
+            runs, origins, self.out, limit=self.limit, progress=terminal.progress
         )
+        rows = [_row(written, number) for number in range(len(runs))]
+        summary = f"{written.images} images, open the page in a browser"
+        summary += "".join(f"\n  {note}" for note in written.notes)
+        return Result(rows, summary, [images.printable(written.page)], out=self.out)
+
+    def _image_origin(self, run: Run, sources: dict[tuple[str, str], Source]) -> ImageOrigin:
+        """Where the images of a run are; a source that several runs share is opened once."""
+        request: Mapping[str, Any] = run.description.get("request") or {}
+        data = self.data or request.get("data")
+        split = self.split or request.get("split") or "test"
+        if data is None:
+            raise InputError(
+                f"{run.place} was made by a program and does not say where its images are: give"
+                " --data, or call mdm_jax.views.pages.write_report with the source"
+            )
+        if (data, split) not in sources:
+            try:
+                sources[data, split] = open_source(data, split)
+            except InputError as error:
+                hint = ""
+                if not self.data:
+                    hint = "; if the images have moved, say with --data and --split where they are"
+                raise InputError(
+                    f"the images of {run.place} cannot be opened: {error}{hint}"
+                ) from error
+        recorded = request.get("preprocessing")
+        preprocessing = None if recorded is None else _preprocessing(recorded)
+        return ImageOrigin(sources[data, split], request.get("limit"), preprocessing)
+
+
+def _preprocessing(recorded: Mapping[str, Any]) -> Preprocessing:
+    """What run.json keeps of it; lists are tuples again."""
+    fields: dict[str, Any] = {}
+    for name, value in recorded.items():
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    return Preprocessing(**fields)
+
+
+def _row(written: ReportSummary, number: int) -> dict[str, Any]:
+    numbers = written.numbers[number]
+
+    def average(key: str, of: Any) -> float | None:
+        return finite(float(of(numbers[key]))) if key in numbers else None
+
+    return {
+        "run": written.names[number],
+        "images": written.explained[number],
+        "activation kept (median)": average("kept", np.nanmedian),
+        "area kept (mean)": average("kept_area", np.nanmean),
+        "energy in the object (mean)": average("energy", np.nanmean),
+    }

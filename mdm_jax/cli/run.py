@@ -1,81 +1,63 @@
-"""The commands of dataset-wide runs: `mdm run`, `mdm run status`, `mdm run verify`."""
+"""`mdm run`: explain every image of a data set, in as many processes as there are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, ClassVar
 
+import jax
 import tyro
 
-from mdm_jax.cli.console import Report
-from mdm_jax.cli.options import Options
+from mdm_jax import renamed_settings
+from mdm_jax.cli.console import Result, Terminal
+from mdm_jax.cli.options import Options, describe_presets
+from mdm_jax.cli.progress_bar import RunBar, stoppable
+from mdm_jax.config import PRESETS, PresetName
+from mdm_jax.errors import InputError
+from mdm_jax.methods import MDM_SETTINGS
+from mdm_jax.progress import Stopped
+from mdm_jax.runs import loop, verify
+from mdm_jax.runs.chunk_builder import FAILED
+from mdm_jax.runs.config import RunJob
+from mdm_jax.runs.distributed import joined, written
+from mdm_jax.runs.estimate import Estimate, estimate
+from mdm_jax.runs.locks import Share
+from mdm_jax.runs.loop import Ended
+from mdm_jax.runs.plan import Job, work_out
+from mdm_jax.runs.store import open_store
 
-RUN_HELP = """Explain every image of a data set and keep everything; the same command again goes on where it stopped.
+RECORDED = (
+    *("data", "split", "limit", "model", "weights", "image_size", "dtype"),
+    *("method", "preset", "targets", "node", "seed", "saliency", "chunk"),
+)
+"""options that make a run what it is, as run.json keeps them to open it again; `settings` are
+those of MDM"""
 
-Any number of processes may share a run: on SLURM, Open MPI, Kubernetes and TPU pods the same command with --distributed, and
-anywhere else with --shard 0/4, --shard 1/4 ... on each machine. OUT may be a folder or a bucket (gs://, s3://).
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(RunJob, Options):
+    HELP: ClassVar[str] = """Explain every image of a data set and keep everything.
+
+The same command again goes on where it stopped. Any number of processes may share a run: on SLURM,
+Open MPI, Kubernetes and TPU pods the same command with --distributed, and anywhere else with
+--shard 0/4, --shard 1/4 ... on each machine. OUT may be a folder or a bucket (gs://, s3://).
 
 Examples:
   mdm run --data folder:photos --model resnet50 --out runs/photos
-  mdm run --data folder:photos --split all --model vit_base_patch16_224 --targets top3 --saliency --out runs/top3
+  mdm run --data folder:photos --split all --targets top3 --saliency --out runs/top3
   mdm run --data digits --limit 2000 --out runs/digits
-  mdm run --data tfds:my_photos --model resnet50 --method grad_cam --out gs://bucket/run --shard 0/4
+  mdm run --data tfds:my_photos --method grad_cam --out gs://bucket/run --shard 0/4
   mdm run --data folder:photos --model resnet50 --out runs/photos --dry-run
   mdm run status runs/photos
   mdm run verify runs/photos
 """
-STATUS_HELP = """How far a run is: chunks, images by status, size, and who is at work on it.
 
-Examples:
-  mdm run status runs/photos
-"""
-VERIFY_HELP = """Find chunks of a run that are missing, duplicate or corrupt, and compute them again; exits with 3 if any stay.
-
-Examples:
-  mdm run verify runs/photos
-  mdm run verify runs/photos --check-only
-  mdm run verify runs/photos --data folder:elsewhere/photos
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run(Options):
-    data: str = "digits"
-    """source of the images: digits, folder:PATH, files:PATH (images without labels), tfds:NAME,
-    cub:PATH, chestxray14:PATH, or
-    cropped: and one with boxes"""
-    split: str = "test"
-    """split of the data; all for every image of a folder or a tfds data set"""
-    model: str | None = None
-    """network by name; by its weights alone when not given; without either the embedded digits
-    network"""
-    weights: str | None = None
-    """hub id, folder with config.json and model.safetensors, safetensors file, or folder of a
-    training"""
-    image_size: int | None = None
-    """side of the network's input in pixels, in place of its config's"""
-    dtype: str = "float32"
-    """what the network computes in: float32 or bfloat16"""
-    method: str = "mdm"
-    """what explains: mdm, with --preset and --config, another method with its settings, such as
-    rise:samples=1000, or a function of yours, such as my_methods.py:inverse"""
-    targets: str = "prediction"
-    """which classes of each image: prediction (the network's first choice), label (the true class),
-    top5, or some as in 3,7"""
-    node: str | None = None
-    """what is explained: probability, logit, log_odds, sigmoid, logits, or a function of yours,
-    such as my_nodes.py:margin; by default what the method's authors explain"""
-    limit: int | None = None
-    """use only so many images, spread evenly over the data"""
-    saliency: bool = False
-    """keep the saliency maps too (float16); mask vectors are kept always, and give the maps on
-    demand"""
-    chunk: int = 64
-    """images in a chunk: what is written at a time, and lost at most when the command is killed"""
-    slots: bool | None = None
-    """True: put a new image in the place of each that has converged; by default where MDM runs
-    until it converges and micro-batch is more than one"""
-    workers: int = 0
-    """processes that read images; 0 reads in threads"""
+    preset: Annotated[PresetName, tyro.conf.arg(help=describe_presets(PRESETS))] = "fast"
+    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict, metadata=MDM_SETTINGS)
+    """settings of MDM from the file of --config, which replace the preset's"""
     shard: str | None = None
     """i/n: do the i-th of n shares, i from 0"""
     distributed: bool = False
@@ -87,63 +69,138 @@ class Run(Options):
     dry_run: bool = False
     """say what would run, how large it gets and how long it takes, from one timed batch; writes
     nothing"""
-    out: str = "mdm-run"
-    """folder of the run, or a URL with gs:// or s3://"""
 
-    def run(self, report: Report) -> int:
-        from mdm_jax.cli import commands_runs as commands
-
-        request = {name: getattr(self, name) for name in commands.ASKED} | {
-            "settings": self.settings()
-        }
-        share = commands.share_of(self.shard, self.distributed, self.coordinator)
-        how = {"micro_batch": self.micro_batch, "slots": self.slots, "workers": self.workers}
+    def run(self, terminal: Terminal) -> Result:
+        """Do the run, or this process's share of it."""
+        share = find_share(self.shard, self.distributed, self.coordinator)
         if self.dry_run:
-            report.show(commands.dry_run(request, how, self.out, share))
-            return 0
-        result, failed = commands.run(request, how, self.out, share)
-        report.show(result)
-        return 3 if self.strict and failed else 0
+            return self._estimate(share)
+        store = open_store(self.out)
+        summary = watch(partial(loop.go, open_job(self), store, share=share))
+        code = 0
+        if self.strict:
+            # Of all shares: whoever ends last must not say that all went well.
+            statuses = verify.status(store).statuses
+            code = 3 if any(statuses.get(name) for name in FAILED) else 0
+        statuses = dict(summary.statuses.most_common())
+        return Result(count_rows(statuses), _describe(summary), [summary.place], code)
+
+    def _estimate(self, share: Share) -> Result:
+        """What the run would do, and what it would cost; nothing is written."""
+        store = open_store(self.out)
+        job = open_job(self)
+        store.agrees(job.description(), job.defaults)
+        committed = job.layout.chunks - len(loop.missing(job, store, loop.ALONE))
+        todo = loop.missing(job, store, share)
+        facts = _facts(job, estimate(job, todo), committed, len(todo))
+        rows = [{"what": what, "is": text} for what, text in facts.items()]
+        summary = "nothing was written; times are those of one batch, sizes before compression"
+        return Result(rows, summary, [])
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunStatus:
-    place: tyro.conf.Positional[str]
-    """folder or URL of the run"""
-    json: bool = False
-    """print JSON to standard output instead of a table"""
-
-    def run(self, report: Report) -> None:
-        from mdm_jax.cli import commands_runs as commands
-
-        report.show(commands.status(self.place))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunVerify:
-    place: tyro.conf.Positional[str]
-    """folder or URL of the run"""
-    check_only: bool = False
-    """only say what is wrong"""
-    data: str | None = None
-    """where the images are now, in place of what the run says"""
-    weights: str | None = None
-    """where the weights are now, in place of what the run says"""
-    micro_batch: int | None = None
-    """problems on each device at a time; where it was given to the run, give the same, as others
-    agree to rounding only"""
-    json: bool = False
-    """print JSON to standard output instead of a table"""
-
-    def run(self, report: Report) -> int:
-        from mdm_jax.cli import commands_runs as commands
-
-        moved = {"data": self.data, "weights": self.weights}
-        result, faults = commands.verify_run(
-            self.place,
-            {name: place for name, place in moved.items() if place},
-            self.check_only,
-            self.micro_batch,
+def find_share(shard: str | None, distributed: bool, coordinator: str | None) -> Share:
+    """The share of this process. Raises InputError for options that do not go together."""
+    share = None if shard is None else written(shard)
+    if not distributed and not coordinator:
+        return share or loop.ALONE
+    if distributed and shard and not coordinator:
+        raise InputError(
+            "--distributed asks the cluster for the share: leave --shard out, or give --shard alone"
         )
-        report.show(result)
-        return 3 if faults else 0
+    return joined(coordinator, share)
+
+
+def open_job(job: RunJob) -> Job:
+    """The network, the images and the plan of a run. Raises InputError for what cannot be."""
+    config = job.run_config()  # before weights are loaded
+    source = job.open()
+    classifier = job.load()
+    request: dict[str, Any] = {name: getattr(job, name) for name in RECORDED}
+    request["settings"] = dict(job.mdm)
+    request["preprocessing"] = dataclasses.asdict(classifier.preprocessing)
+    return work_out(classifier, source, config, request=request)
+
+
+def job_of_request(request: Mapping[str, Any], **changed: Any) -> RunJob:
+    """The job that run.json recorded, by the names of today, with `changed` in place of its own."""
+    known = {name: request[name] for name in RECORDED}
+    known["node"] = renamed_settings.value_name("node", request["node"])
+    settings = renamed_settings.current(request["settings"], "mdm")
+    return RunJob(**(known | changed), mdm=settings)
+
+
+def watch(go: Callable[..., Ended]) -> Ended:
+    """Do a run under a bar; Ctrl-C ends it after a chunk."""
+    with stoppable(RunBar()) as progress:
+        try:
+            return go(progress=progress)
+        except Stopped as stopped:
+            raise KeyboardInterrupt(str(stopped)) from None
+
+
+def count_rows(statuses: Mapping[str, int]) -> list[dict[str, Any]]:
+    """A row for each status of images."""
+    rows = []
+    for name, count in statuses.items():
+        rows.append({"status": name.lower().replace("_", " "), "rows": count})
+    return rows
+
+
+def _describe(ended: Ended) -> str:
+    """What was done, how fast, and what could not be explained."""
+    if not ended.rows and ended.before:
+        return f"nothing was left to do: {ended.before} are there"
+    if not ended.rows:
+        return "this share has no chunks: nothing to do"
+    timing = ended.timing
+    running = max(timing.running, 1e-9)
+    busy = min(1.0, ended.busy / max(timing.total, 1e-9))
+    explained = str(ended.rows)
+    if ended.failed:
+        explained = f"{ended.rows - ended.failed} of {ended.rows}"
+    parts = [
+        f"{explained} explained in {timing.running:.1f} s after {timing.compiling:.1f} s of"
+        f" compilation: {ended.rows / running:.2f} images/s,"
+        f" {ended.evaluations / running:.1f} evaluations/s, devices at work {busy:.0%} of the time"
+    ]
+    if ended.before:
+        parts.append(f"; {ended.before} were there")
+    parts += [f"\n  not explained: {reason}" for reason in ended.reasons]
+    more = ended.failed - len(ended.reasons)
+    if more:
+        parts.append(f"\n  and {more} more; the records have the reason of each")
+    return "".join(parts)
+
+
+def _facts(job: Job, cost: Estimate, committed: int, todo: int) -> dict[str, str]:
+    """A dry run's table; `todo` are the chunks of this process."""
+    layout = job.layout
+    device = jax.local_devices()[0].device_kind
+    slots = " (slots)" if job.uses_slots else ""
+    return {
+        "images": str(layout.items),
+        "targets of each": str(layout.targets),
+        "chunks": f"{layout.chunks} of {layout.chunk} images, {committed} committed",
+        "this process": f"{cost.rows} rows in {todo} chunks",
+        "devices": f"{jax.local_device_count()} x {device}",
+        "at a time": f"{job.micro_batch} on each{slots}",
+        "compilation": f"{cost.compiling:.1f} s",
+        "one batch": f"{cost.batch:.2f} s for {cost.together}",
+        "time": _format_seconds(cost.seconds),
+        "store": format_bytes(cost.bytes),
+    }
+
+
+def _format_seconds(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def format_bytes(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 999.5:  # more would be rounded to 1e+03
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -142,7 +142,7 @@ def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -
             ax.set_title(name, fontsize=8)
             ax.axis("off")
         for name, values in terms.items():
-            grid[-1].plot(np.arange(step + 1), values[: step + 1], label_row=name, lw=1.6)
+            grid[-1].plot(np.arange(step + 1), values[: step + 1], label=name, lw=1.6)
         grid[-1].set(xlim=(0, max(1, steps - 1)), ylim=(0, 1.05))
         grid[-1].set_title(f"step {step + 1} of {steps}", fontsize=8)
         grid[-1].legend(fontsize=7, loc="upper right", frameon=False)

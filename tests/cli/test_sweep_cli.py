@@ -14,8 +14,8 @@ import pytest
 from flax import nnx
 
 from mdm_jax import InputError, config_files
-from mdm_jax.cli.commands_sweep import chosen_share
 from mdm_jax.cli.main import main
+from mdm_jax.cli.sweep import choosing_images
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import build
@@ -147,12 +147,12 @@ def test_draws_and_points_of_a_file(settings):
 
 
 def test_shares_are_spread_and_leave_images_on_both_sides():
-    assert chosen_share(6, 0.5) == [1, 3, 5]
-    assert chosen_share(5, 1.0) == [0, 1, 2, 3, 4]
-    assert chosen_share(8, 0.25) == [3, 7]
+    assert choosing_images(6, 0.5) == [1, 3, 5]
+    assert choosing_images(5, 1.0) == [0, 1, 2, 3, 4]
+    assert choosing_images(8, 0.25) == [3, 7]
     for count, share in ((1, 0.5), (3, 0.2)):
         with pytest.raises(InputError, match="give more images"):
-            chosen_share(count, share)
+            choosing_images(count, share)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ from conftest import COLORS
 from flax import nnx
 
 from mdm_jax import InputError, config_files
-from mdm_jax.cli.console import Report
-from mdm_jax.cli.explain import Result
+from mdm_jax.cli.console import Result, Terminal
 from mdm_jax.cli.main import main
 from mdm_jax.cli.progress_bar import TrainingBar, stoppable
 from mdm_jax.data.loader import train_batches
@@ -683,7 +682,7 @@ def test_signals_ask_to_stop(name):
 
 
 def test_names_are_no_markup(capsys):
-    Report(as_json=False).show(Result([{"id": "[/b].png"}], "skipped: u[/b].png", ["u[/b].npz"]))
+    Terminal(as_json=False).show(Result([{"id": "[/b].png"}], "skipped: u[/b].png", ["u[/b].npz"]))
     assert capsys.readouterr().out.split() == [
         "id",
         "[/b].png",

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import urllib.parse
-from contextlib import nullcontext
 from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import Any, NamedTuple
@@ -15,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-import tyro
 
 from mdm_jax import images, masks
-from mdm_jax.cli.commands_report import report
-from mdm_jax.cli.report import ReportRuns
+from mdm_jax.cli.console import Terminal
+from mdm_jax.cli.parse import parse
+from mdm_jax.cli.report import ReportCommand
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Example, ImageItem
 from mdm_jax.errors import InputError
@@ -425,13 +424,16 @@ def test_the_command_opens_runs_and_their_images(tmp_path, folder):
     }
     request = {"data": f"folder:{folder}", "split": "val", "limit": None, "preprocessing": how}
     place = stored(tmp_path / "run", request=request)
-    command = tyro.cli(ReportRuns, args=[place, "--out", str(tmp_path / "page")])
+    command = parse(ReportCommand, "mdm report", [place, "--out", str(tmp_path / "page")])
     assert (command.runs, command.out, command.limit) == ((place,), tmp_path / "page", None)
 
-    def quiet(what, total):
-        return nullcontext(lambda done: None)
+    def report(runs, data=None, split=None, limit=None):
+        command = ReportCommand(
+            runs=runs, out=tmp_path / "page", data=data, split=split, limit=limit
+        )
+        return command.run(Terminal(as_json=True))
 
-    result = report(command.runs, command.out, None, None, None, quiet)
+    result = report(command.runs)
     assert result.rows[0]["images"] == 6
     assert result.rows[0]["activation kept (median)"] == pytest.approx(0.96875)
     assert (
@@ -440,16 +442,11 @@ def test_the_command_opens_runs_and_their_images(tmp_path, folder):
     assert json.dumps(result.rows)
     folder.rename(tmp_path / "moved")
     with pytest.raises(InputError, match=r"is not a folder.*have moved, say with --data"):
-        report(command.runs, command.out, None, None, None, quiet)
-    assert (
-        report(command.runs, command.out, f"folder:{tmp_path / 'moved'}", "val", 3, quiet).rows[0][
-            "images"
-        ]
-        == 3
-    )
+        report(command.runs)
+    assert report(command.runs, f"folder:{tmp_path / 'moved'}", "val", 3).rows[0]["images"] == 3
     other = stored(tmp_path / "other")
     with pytest.raises(InputError, match=r"made by a program.*--data"):
-        report((other,), command.out, None, None, None, quiet)
+        report((other,))
     nowhere = str(tmp_path / "nowhere")
     for places, limit, sentence in (
         ((), None, "no runs"),
@@ -457,7 +454,7 @@ def test_the_command_opens_runs_and_their_images(tmp_path, folder):
         ((nowhere,), None, "holds no run"),
     ):
         with pytest.raises(InputError, match=sentence):
-            report(places, command.out, None, None, limit, quiet)
+            report(places, limit=limit)
 
 
 # In a browser

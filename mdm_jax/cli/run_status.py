@@ -1,0 +1,130 @@
+"""`mdm run status` and `mdm run verify`: how far a run is, and what of it is damaged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar
+
+import tyro
+
+from mdm_jax.cli.console import Result, Terminal
+from mdm_jax.cli.options import Options, positional
+from mdm_jax.cli.run import RECORDED, count_rows, format_bytes, job_of_request, open_job, watch
+from mdm_jax.errors import InputError
+from mdm_jax.runs import loop, verify
+from mdm_jax.runs.plan import Job
+from mdm_jax.runs.reader import describe
+from mdm_jax.runs.store import Store, open_store
+from mdm_jax.storage.stored_format import FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatusCommand(Options):
+    HELP: ClassVar[str] = """How far a run is: chunks, images by status, size, and who is at work.
+
+Examples:
+  mdm run status runs/photos
+"""
+
+    place: Annotated[tyro.conf.Positional[str], positional("RUN")] = ""
+    """folder or URL of the run"""
+
+    def run(self, terminal: Terminal) -> Result:
+        """Count what is committed."""
+        status = verify.status(_open(self.place))
+        summary = f"{status.committed} of {status.chunks} chunks,"
+        summary += f" {sum(status.statuses.values())} of {status.rows} rows"
+        if status.bytes is not None:
+            summary += f", {format_bytes(status.bytes)}"
+        for index, count in status.running:
+            summary += f"\n  at work: share {index} of {count}"
+        if status.format < FORMAT:
+            summary += f"\n  an older version began it (format {status.format}, now {FORMAT}):"
+            summary += " it is read and gone on with as it is"
+        return Result(count_rows(status.statuses), summary, [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunVerifyCommand(Options):
+    HELP: ClassVar[str] = """Find chunks of a run that are missing, duplicate or corrupt.
+
+They are computed again. Exits with code 3 if any stay.
+
+Examples:
+  mdm run verify runs/photos
+  mdm run verify runs/photos --check-only
+  mdm run verify runs/photos --data folder:elsewhere/photos
+"""
+
+    place: Annotated[tyro.conf.Positional[str], positional("RUN")] = ""
+    """folder or URL of the run"""
+    check_only: bool = False
+    """only say what is wrong"""
+    data: str | None = None
+    """where the images are now, in place of what the run says"""
+    weights: str | None = None
+    """where the weights are now, in place of what the run says"""
+    micro_batch: int | None = None
+    """problems on each device at a time; where it was given to the run, give the same, as others
+    agree to rounding only"""
+
+    def run(self, terminal: Terminal) -> Result:
+        """Find the faults, and compute again what is faulty."""
+        store = _open(self.place)
+        start = time.perf_counter()
+        faults = verify.check(store)
+        rows = [{"what": fault.what, "file": fault.key, "why": fault.sentence} for fault in faults]
+        if not faults:
+            return Result(rows, "everything is as it was written", [])
+        summary = f"{_count_faults(len(faults))} found in {time.perf_counter() - start:.1f} s"
+        if self.check_only:
+            return Result(rows, summary, [], 3)
+        request = describe(store).get("request")
+        if request is None:
+            with store.locked(loop.ALONE):
+                verify.repair(store, faults)
+            summary += "; what was faulty is taken back, and the program that made the run"
+            summary += " computes it"
+            return _left(rows, summary, store)
+        job = self._reopen(request)
+        with store.locked(loop.ALONE):
+            verify.mend(store, job)
+        computed = watch(partial(loop.go, job, store)).rows
+        return _left(rows, f"{summary}, {computed} rows computed again", store)
+
+    def _reopen(self, request: Mapping[str, Any]) -> Job:
+        """The job of the run. Raises InputError where its images or its network are not where they
+        were."""
+        if missing := {*RECORDED, "settings"} - request.keys():
+            raise InputError(
+                f"the request in run.json lacks {', '.join(sorted(missing))}: the same `mdm run`"
+                " command again writes it anew"
+            )
+        moved = {"data": self.data, "weights": self.weights}
+        places = {name: place for name, place in moved.items() if place}
+        try:
+            return open_job(job_of_request({**request, **places}, micro_batch=self.micro_batch))
+        except InputError as error:
+            raise InputError(
+                f"the run cannot be opened again ({error}): give --data and --weights where they"
+                " are now"
+            ) from error
+
+
+def _open(place: str) -> Store:
+    if not place:
+        raise InputError("no run: give its folder or URL, for example mdm run status mdm-run")
+    return open_store(place)
+
+
+def _left(rows: list[dict[str, Any]], summary: str, store: Store) -> Result:
+    """The result of a repair, with what is faulty still."""
+    left = len(verify.check(store))
+    return Result(rows, f"{summary}, {_count_faults(left)} left", [], 3 if left else 0)
+
+
+def _count_faults(count: int) -> str:
+    return f"{count} fault" if count == 1 else f"{count} faults"
