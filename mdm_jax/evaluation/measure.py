@@ -121,14 +121,14 @@ def _make_program(
     if explainer is not None:
         node, config = methods.resolve_references(explainer.node, explainer.config)
         solve = explainer.solve
-    arrays, rest = split((used, node, _with_array_numbers(config)))
+    arrays, rest = split((used, node, with_array_numbers(config)))
     # every metric draws anew, whatever others are measured
     metric_number = zlib.crc32(metric.id.encode()) & 0x7FFFFFFF
     metric_key = jax.random.fold_in(as_key(key), metric_number)
     return partial(_measure_chunk, arrays, metric_key, rest, metric, solve)
 
 
-def _with_array_numbers(config: Any) -> Any:
+def with_array_numbers(config: Any) -> Any:
     """A config whose numbers are arrays, so that another number compiles nothing."""
     return jax.tree.map(
         lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config

@@ -1,5 +1,4 @@
-"""The settings that differ between points, as coordinates: each point's value of one, and how it is
-shown."""
+"""The settings that differ between points as coordinates, for tables and figures."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ import numpy as np
 from mdm_jax.config_files import NONE
 from mdm_jax.sweeps.points import NODE, PRESET, WEIGHT, Point, format_value
 
-DECADES = 15.0
-"""a range over which the largest number is so many times the smallest is shown by its logarithm"""
+LOG_RATIO = 15.0
+"""an axis is logarithmic where its largest number is so many times the smallest, or more"""
 
 
 class Axis(NamedTuple):
-    """One setting."""
+    """One setting, with its value at every point."""
 
     name: str
     values: tuple[Any, ...]
@@ -26,41 +25,44 @@ class Axis(NamedTuple):
     @property
     def distinct(self) -> list[Any]:
         """The values that occur: numbers ascending, texts in the order of the points."""
-        found = list(dict.fromkeys(self.values))
-        return sorted(found) if self.numeric else found
+        distinct = list(dict.fromkeys(self.values))
+        return sorted(distinct) if self.numeric else distinct
 
     @property
     def log(self) -> bool:
-        return (
-            self.numeric
-            and self.distinct[0] > 0
-            and self.distinct[-1] / self.distinct[0] >= DECADES
-        )
+        """Whether the axis is logarithmic."""
+        if not self.numeric:
+            return False
+        low, high = self.distinct[0], self.distinct[-1]
+        return low > 0 and high / low >= LOG_RATIO
 
     def places(self) -> np.ndarray:
         """Each point's place in [0, 1]: on a linear or logarithmic scale, or among the texts."""
-        values = (
-            self.values if self.numeric else [self.distinct.index(value) for value in self.values]
-        )
-        at = np.asarray(values, np.float64)
-        at = np.log(at) if self.log else at
-        low, high = at.min(), at.max()
-        return (at - low) / (high - low) if high > low else np.full(len(at), 0.5)
+        if self.numeric:
+            values = np.asarray(self.values, np.float64)
+        else:
+            values = np.asarray([self.distinct.index(value) for value in self.values], np.float64)
+        if self.log:
+            values = np.log(values)
+        low, high = values.min(), values.max()
+        if not high > low:
+            return np.full(len(values), 0.5)
+        return (values - low) / (high - low)
 
 
 def varying(points: Sequence[Point]) -> list[Axis]:
     """The settings in which points differ, in the order in which they are written."""
-    names = dict.fromkeys(name for each in points for name in each.settings)
-    found = [_axis(points, name) for name in names]
-    return [axis for axis in found if len(axis.distinct) > 1]
+    names = dict.fromkeys(name for point in points for name in point.settings)
+    axes = [_make_axis(points, name) for name in names]
+    return [axis for axis in axes if len(axis.distinct) > 1]
 
 
-def _axis(points: Sequence[Point], name: str) -> Axis:
-    values = [value_of(each, name) for each in points]
-    numeric = all(type(value) in (int, float) for value in values)
-    return Axis(
-        name, tuple(values if numeric else [format_value(value) for value in values]), numeric
-    )
+def _make_axis(points: Sequence[Point], name: str) -> Axis:
+    values = [value_of(point, name) for point in points]
+    # the type itself: a bool is an int, but no coordinate
+    if all(type(value) in (int, float) for value in values):
+        return Axis(name, tuple(values), True)
+    return Axis(name, tuple(format_value(value) for value in values), False)
 
 
 def value_of(point: Point, name: str) -> Any:
@@ -68,24 +70,26 @@ def value_of(point: Point, name: str) -> Any:
     if name in point.settings:
         return point.settings[name]
     if name == NODE:
-        return (
-            point.node if isinstance(point.node, str) else getattr(point.node, "__name__", "node")
-        )
+        return point.node if isinstance(point.node, str) else _name_of(point.node, "node")
     if name == PRESET:
         return "base"
-    if name.startswith(WEIGHT):
-        weights = {term.name: float(term.weight) for term in point.config.objective}
-        return weights.get(name.removeprefix(WEIGHT), 0.0)
+    weights = {term.name: float(term.weight) for term in point.config.objective}
     if name == "objective":
-        return {term.name: float(term.weight) for term in point.config.objective}
-    return _plain(getattr(point.config, name))
+        return weights
+    if name.startswith(WEIGHT):
+        return weights.get(name.removeprefix(WEIGHT), 0.0)
+    return _to_plain(getattr(point.config, name))
 
 
-def _plain(value: Any) -> Any:
+def _name_of(function: Any, default: Any) -> Any:
+    return getattr(function, "__name__", default)
+
+
+def _to_plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [_to_plain(each) for each in value]
     if isinstance(value, np.generic) or (np.ndim(value) == 0 and hasattr(value, "item")):
         return value.item()
     if value is None:
         return NONE
-    return getattr(value, "__name__", value) if callable(value) else value
+    return _name_of(value, value) if callable(value) else value

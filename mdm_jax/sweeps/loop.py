@@ -1,9 +1,10 @@
-"""`sweep`: every point solved on every image and scored; from top to bottom what happens."""
+"""`sweep`: every point solved on every image and scored."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,27 @@ from mdm_jax.sweeps.point_result import PointResult, score_point
 from mdm_jax.sweeps.points import Point, point
 from mdm_jax.sweeps.result import Sweep
 from mdm_jax.sweeps.store import describe_point, open_points
-from mdm_jax.sweeps.vmapped import Group, Problems
+from mdm_jax.sweeps.vmapped import Group, SweepInputs
 from mdm_jax.types import Node, Predict
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a sweep has to do, checked."""
+
+    points: Sequence[Point]
+    identities: Sequence[str]
+    """of the points; points with the same settings have the same one"""
+    inputs: SweepInputs
+    scene: Scene
+    """the images and their truth, without maps"""
+    metrics: Mapping[str, Metric]
+    """by id"""
+    micro_batch: int | None
+
+    def count(self, results: Mapping[str, PointResult]) -> int:
+        """How many points are finished."""
+        return sum(identity in results for identity in self.identities)
 
 
 def sweep(
@@ -90,138 +110,144 @@ def sweep(
       InputError: input that cannot be used, or a point that cannot be, before anything is computed;
         a folder of another sweep.
     """
-    asked = find_all(metrics)
+    metrics_by_id = find_all(metrics)
     object_masks = rename_masks(object_masks, masks)
     images = np.asarray(check_batch(images))
     n, shape = len(images), images.shape[1:]
-    numbers = id_numbers(range(n) if ids is None else ids)
+    ids = range(n) if ids is None else ids
+    numbers = id_numbers(ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
     if micro_batch is not None and micro_batch < 1:
         raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
     node = methods.METHODS["mdm"].default_node if node is None else node
-    common = point({}, _base(base), node)
-    settings = _points(points, common)
+    base_point = point({}, _check_base(base), node)
+    entries = _make_points(points, base_point)
     network, outputs = as_network(predict, shape)
-    chosen = check_targets(targets, n, outputs)
-    drawn, framed = check_truth(object_masks, boxes, n, shape[:2])
-    blank = np.zeros((n, *shape[:2]), np.float32)
-    scene = Scene(images, blank, blank, chosen, drawn, framed, numbers)
-    for metric in asked.values():
-        check_needs(metric, scene, Explainer(mdm.explain, node, common.config))
-    problems = Problems(network, images, chosen, numbers, as_key(key))
-    names = tuple(map(str, range(n) if ids is None else ids))
-    done = on_progress or (lambda points: None)
-    with open_points(
-        None if out is None else Path(out),
-        _record(problems, [*drawn, *framed], names, asked, common),
-        part_names.defaults_of(common.config, "base.config."),
-    ) as folder:
-        identities = [each.identity for each in settings]
-        outcomes = {
-            name: kept
-            for name, each in zip(identities, settings)
-            if (kept := folder.read(each)) is not None
-        }
-        if outcomes:
-            done(sum(name in outcomes for name in identities))
-        for i, outcome in _missing(
-            settings, identities, outcomes, problems, scene, asked, micro_batch
-        ):
-            folder.write(settings[i], outcome)
-            outcomes[identities[i]] = outcome
-            done(sum(name in outcomes for name in identities))
-    return Sweep(tuple(settings), asked, tuple(outcomes[name] for name in identities), names)
+    targets = check_targets(targets, n, outputs)
+    true_masks, true_boxes = check_truth(object_masks, boxes, n, shape[:2])
+    no_maps = np.zeros((n, *shape[:2]), np.float32)
+    scene = Scene(images, no_maps, no_maps, targets, true_masks, true_boxes, numbers)
+    for metric in metrics_by_id.values():
+        check_needs(metric, scene, Explainer(mdm.explain, node, base_point.config))
+    inputs = SweepInputs(network, images, targets, numbers, as_key(key))
+    names = tuple(map(str, ids))
+    identities = [entry.identity for entry in entries]
+    work = _Work(entries, identities, inputs, scene, metrics_by_id, micro_batch)
+    report = on_progress or (lambda points: None)
+    place = None if out is None else Path(out)
+    record = _make_record(work, names, base_point)
+    defaults = part_names.defaults_of(base_point.config, "base.config.")
+    with open_points(place, record, defaults) as folder:
+        results: dict[str, PointResult] = {}
+        for identity, entry in zip(identities, entries):
+            stored = folder.read(entry)
+            if stored is not None:
+                results[identity] = stored
+        if results:
+            report(work.count(results))
+        for i, result in _solve_missing(work, results):
+            folder.write(entries[i], result)
+            results[identities[i]] = result
+            report(work.count(results))
+    in_order = tuple(results[identity] for identity in identities)
+    return Sweep(tuple(entries), metrics_by_id, in_order, names)
 
 
-def _base(base: str | MDMConfig) -> MDMConfig:
+def _check_base(base: str | MDMConfig) -> MDMConfig:
     base = preset(base) if isinstance(base, str) else base
     if not isinstance(base, MDMConfig):
         raise InputError(f"base is a {type(base).__name__}: give a preset's name or an MDMConfig")
     return base
 
 
-def _points(points: Sequence[Mapping[str, Any]], base: Point) -> list[Point]:
+def _make_points(points: Sequence[Mapping[str, Any]], base: Point) -> list[Point]:
     if isinstance(points, Mapping | str) or not isinstance(points, Sequence) or not len(points):
         raise InputError(
-            "points are no list: give the settings of one point or more, such as"
-            " mdm_jax.sweeps.grid(...)"
+            "points are no list: give the settings of one point or more,"
+            " such as mdm_jax.sweeps.grid(...)"
         )
-    settings = [point(each, base.config, base.node) for each in points]
-    for each in settings:
-        if getattr(nodes.resolve(each.node), "count", None) is not None:
+    entries = [point(settings, base.config, base.node) for settings in points]
+    for entry in entries:
+        if getattr(nodes.resolve(entry.node), "count", None) is not None:
             raise InputError(
-                f"the node {each.node!r} is of prototypes, and metrics score classes: give one such"
-                " as probability"
+                f"the node {entry.node!r} is of prototypes, and metrics score classes:"
+                " give one such as probability"
             )
-    return settings
+    return entries
 
 
-def _missing(
-    settings: Sequence[Point],
-    identities: Sequence[str],
-    known: Mapping[str, PointResult],
-    problems: Problems,
-    scene: Scene,
-    asked: Mapping[str, Metric],
-    micro_batch: int | None,
+def _solve_missing(
+    work: _Work, results: Mapping[str, PointResult]
 ) -> Iterator[tuple[int, PointResult]]:
-    """Solve and score the points that are not known; those that are alike, once. All are traced
-    before the first runs."""
-    first = sorted({name: i for i, name in reversed(list(enumerate(identities)))}.values())
-    left: list[tuple[Group, list[int]]] = []
-    size = micro_batch or choose_micro_batch(
-        problems.network, problems.images.shape[1:], len(first) * len(scene.targets)
+    """Solve and score the points without a result, each of equal ones once.
+
+    All groups are traced before the first one runs, so that a config that cannot be is found at
+    once. Yields the number of a point with its result.
+    """
+    first = _first_of_equals(work.identities)
+    distinct = [work.points[i] for i in first]
+    inputs = work.inputs
+    images = len(inputs.targets)
+    size = work.micro_batch or choose_micro_batch(
+        inputs.network, inputs.images.shape[1:], len(distinct) * images
     )
-    for group in vmapped.groups([settings[i] for i in first]):
+    todo: list[tuple[Group, list[int]]] = []
+    # finished points stay in their group: without them it would be another program
+    for group in vmapped.group_points(distinct):
         places = [
-            place for place, i in enumerate(group.members) if identities[first[i]] not in known
+            place
+            for place, member in enumerate(group.members)
+            if distinct[member].identity not in results
         ]
         if places:
-            _check(group, problems, size, settings[first[group.members[places[0]]]])
-            left.append((group, places))
-    if not left:
+            _trace(group, inputs, size, distinct[group.members[places[0]]])
+            todo.append((group, places))
+    if not todo:
         return
-    if (problems.targets < 0).any():
-        said = first_choices(problems.network, problems.images, micro_batch)
-        problems = problems._replace(targets=np.where(problems.targets < 0, said, problems.targets))
-    scene = scene._replace(targets=problems.targets)
-    for group, places in left:
-        for i, explanation in vmapped.solve(group, problems, places, size):
-            one = settings[first[i]]
-            explainer = Explainer(mdm.explain, one.node, one.config)
-            yield (
-                first[i],
-                score_point(explanation, scene, asked, problems.network, explainer, problems.key),
+    if (inputs.targets < 0).any():
+        choices = first_choices(inputs.network, inputs.images, work.micro_batch)
+        inputs = inputs._replace(targets=np.where(inputs.targets < 0, choices, inputs.targets))
+    scene = work.scene._replace(targets=inputs.targets)
+    for group, places in todo:
+        for member, explanation in vmapped.solve(group, inputs, places, size):
+            explainer = Explainer(mdm.explain, distinct[member].node, distinct[member].config)
+            result = score_point(
+                explanation, scene, work.metrics, inputs.network, explainer, inputs.key
             )
+            yield first[member], result
 
 
-def _check(group: Group, problems: Problems, size: int, one: Point) -> None:
+def _first_of_equals(identities: Sequence[str]) -> list[int]:
+    """The numbers of points whose settings no earlier point has."""
+    first: dict[str, int] = {}
+    for i, identity in enumerate(identities):
+        first.setdefault(identity, i)
+    return list(first.values())
+
+
+def _trace(group: Group, inputs: SweepInputs, micro_batch: int, example: Point) -> None:
     try:
-        vmapped.check(group, problems, size)
+        vmapped.check(group, inputs, micro_batch)
     except InputError as error:
-        raise InputError(f"the point ({one.label}) cannot be: {error}") from None
+        raise InputError(f"the point ({example.label}) cannot be: {error}") from None
 
 
-def _record(
-    problems: Problems,
-    truth: Sequence[Any],
-    names: Sequence[str],
-    asked: Mapping[str, Metric],
-    base: Point,
-) -> dict[str, Any]:
-    """What all points of a folder have in common."""
+def _make_record(work: _Work, names: Sequence[str], base: Point) -> dict[str, Any]:
+    """What all points of a folder have in common; names and order are those of stored folders."""
+    inputs, scene = work.inputs, work.scene
+    truth = [b"-" if each is None else each for each in (*scene.masks, *scene.boxes)]
     return {
-        "network": network_fingerprint(problems.network),
+        "network": network_fingerprint(inputs.network),
         "images": {
             "count": len(names),
-            "pixels": _checksum(problems.images),
+            "pixels": _checksum(inputs.images),
             "ids": _checksum("\n".join(names).encode()),
         },
-        "truth": _checksum(*(b"-" if each is None else each for each in truth)),
-        "targets": _checksum(problems.targets),
-        "key": np.asarray(jax.random.key_data(problems.key)).tolist(),
-        "metrics": sorted(asked),
+        "truth": _checksum(*truth),
+        "targets": _checksum(inputs.targets),
+        "key": np.asarray(jax.random.key_data(inputs.key)).tolist(),
+        "metrics": sorted(work.metrics),
         "base": describe_point(base),
     }
 

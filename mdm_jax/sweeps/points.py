@@ -1,5 +1,4 @@
-"""A point of a sweep: settings as a config file writes them, and the config that they make of the
-base."""
+"""A point of a sweep: settings as a config file has them, and the config that they make."""
 
 from __future__ import annotations
 
@@ -31,13 +30,16 @@ class Point(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """A checksum of what was written, and of the functions from outside: where its results lie,
-        whatever other points there are."""
+        """A checksum of the settings and of functions from outside: the name of its results.
+
+        It does not depend on other points, so a sweep with more points finds the results of before.
+        """
         written = [self.settings, plugins.reference_checksums(self.config, self.node)]
         return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
+        """The settings in one line."""
         return label(self.settings)
 
 
@@ -48,29 +50,33 @@ def label(settings: Mapping[str, Any]) -> str:
 
 def format_value(value: Any) -> str:
     """A setting's value as a person reads it."""
-    if isinstance(value, list):  # of sizes, [4, 8, [8, 6]], a pair is height x width
-        return "/".join(
-            "x".join(map(format_value, each)) if isinstance(each, list) else format_value(each)
-            for each in value
-        )
+    if isinstance(value, list):
+        return "/".join(_format_entry(each) for each in value)
     if isinstance(value, Mapping):
         return "+".join(f"{format_value(weight)} {name}" for name, weight in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _format_entry(value: Any) -> str:
+    # sizes are such as [4, 8, [8, 6]], where a pair is height x width
+    return "x".join(map(format_value, value)) if isinstance(value, list) else format_value(value)
+
+
 def point(settings: Mapping[str, Any], base: MDMConfig, node: str | Node) -> Point:
     """The config that settings make of `base`, checked.
 
-    Besides the settings of a config file: "objective.NAME" changes the weight of one term of the
-    objective, or adds it; "preset" takes another base; "node" another node. Raises InputError for
-    what cannot be, naming the point."""
+    Besides the settings of a config file, "objective.NAME" changes the weight of one term of the
+    objective, or adds it; "preset" takes another base; "node" takes another node. Raises InputError
+    for settings that cannot be, and names the point.
+    """
     if not isinstance(settings, Mapping):
         raise InputError(
             f"a point is {settings!r}: give a mapping of settings, such as {{'learning_rate': 0.3}}"
         )
-    written = {str(name): _canonical(str(name), value) for name, value in settings.items()}
+    written = {str(name): _to_written(str(name), value) for name, value in settings.items()}
     try:
-        config, node = _config(written, base), written.get(NODE, node)
+        config = _make_config(written, base)
+        node = written.get(NODE, node)
         nodes.resolve(node)
         config.check()
         objectives.check_node(config.objective, node)
@@ -79,7 +85,7 @@ def point(settings: Mapping[str, Any], base: MDMConfig, node: str | Node) -> Poi
     return Point(written, config, node)
 
 
-def _config(written: Mapping[str, Any], base: MDMConfig) -> MDMConfig:
+def _make_config(written: Mapping[str, Any], base: MDMConfig) -> MDMConfig:
     plain: dict[str, Any] = {}
     weights: dict[str, Any] = {}
     for name, value in written.items():
@@ -93,51 +99,48 @@ def _config(written: Mapping[str, Any], base: MDMConfig) -> MDMConfig:
         elif name in schema(MDMConfig):
             plain[name] = value
         else:
-            raise unknown(
-                "setting",
-                name,
-                [*schema(MDMConfig), PRESET, NODE, *(WEIGHT + term for term in objectives.TERMS)],
-            )
-    config = build(MDMConfig, plain, base=preset(written[PRESET]) if PRESET in written else base)
-    return (
-        dataclasses.replace(config, objective=_weighed(config.objective, weights))
-        if weights
-        else config
-    )
+            terms = [WEIGHT + term for term in objectives.TERMS]
+            raise unknown("setting", name, [*schema(MDMConfig), PRESET, NODE, *terms])
+    if PRESET in written:
+        base = preset(written[PRESET])
+    config = build(MDMConfig, plain, base=base)
+    if not weights:
+        return config
+    return dataclasses.replace(config, objective=_change_weights(config.objective, weights))
 
 
-def _weighed(
+def _change_weights(
     terms: Sequence[objectives.Term], weights: Mapping[str, float]
 ) -> tuple[objectives.Term, ...]:
     """An objective with other weights; a term that it does not have is added."""
-    named = {term.name: term for term in terms}
+    by_name = {term.name: term for term in terms}
     for name, weight in weights.items():
-        known = named.get(name)
-        (named[name],) = (
-            objectives.from_mapping({name: weight})
-            if known is None
-            else [dataclasses.replace(known, weight=weight)]
-        )
-    return tuple(named.values())
+        if name in by_name:
+            by_name[name] = dataclasses.replace(by_name[name], weight=weight)
+        else:
+            (by_name[name],) = objectives.from_mapping({name: weight})
+    return tuple(by_name.values())
 
 
-def _canonical(name: str, value: Any) -> Any:
-    """A value as TOML has it: one setting is written in one way, a number that need not be whole as
-    a float."""
+def _to_written(name: str, value: Any) -> Any:
+    """A value as TOML has it, in one way only, because the identity is a checksum of it.
+
+    A number that need not be whole is a float: 1 and 1.0 are one setting.
+    """
     if value is None:
         return NONE
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         value = np.asarray(value).tolist()
     setting = schema(MDMConfig).get(name)
     floats = name.startswith(WEIGHT) or (setting is not None and setting.holds_floats)
-    return _plain(value, floats)
+    return _to_plain(value, floats)
 
 
-def _plain(value: Any, floats: bool) -> Any:
+def _to_plain(value: Any, floats: bool) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list | tuple):
-        return [_plain(each, floats) for each in value]
+        return [_to_plain(each, floats) for each in value]
     if isinstance(value, Mapping):
-        return {str(name): _plain(each, floats) for name, each in value.items()}
+        return {str(name): _to_plain(each, floats) for name, each in value.items()}
     return float(value) if floats and type(value) is int else value

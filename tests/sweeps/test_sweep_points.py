@@ -6,6 +6,7 @@ import tomllib
 import numpy as np
 import optax
 import pytest
+from sklearn.model_selection import ParameterGrid
 
 from mdm_jax import InputError, MDMConfig, config_files, fills
 from mdm_jax.config import PRESETS
@@ -38,6 +39,14 @@ def test_grid_and_sample():
     assert all(rate == float(f"{rate:.4g}") for rate in rates)
     assert {each["fill"] for each in drawn} == {"mean", "blur"}
     assert len({point(each, BASE, "probability").identity for each in drawn}) > 390
+
+
+def test_a_grid_has_the_points_of_scikit_learn_in_the_order_of_the_axes():
+    axes = {"steps": [1, 2, 3], "fill": ["mean", "blur"], "learning_rate": [0.1]}
+    ours, theirs = grid(axes), list(ParameterGrid(axes))
+    by_settings = sorted(theirs, key=lambda each: (each["steps"], each["fill"] == "blur"))
+    assert ours == by_settings
+    assert ours != theirs  # which has its axes in alphabetical order
 
 
 @pytest.mark.parametrize(

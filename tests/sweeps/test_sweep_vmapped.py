@@ -23,7 +23,7 @@ NUMBERS = [
 def problems(network, images, key=3):
     network, _ = as_network(network, images.shape[1:])
     n = len(images)
-    return vmapped.Problems(
+    return vmapped.SweepInputs(
         network,
         images,
         np.full(n, -1, np.int32),
@@ -36,7 +36,7 @@ def test_maps_are_those_of_explain_to_the_last_bit(tiny, images):
     base = dataclasses.replace(BASE, fill=fills.blur(3.0))
     points = [point(each, base, "probability") for each in NUMBERS]
     points.append(points[0]._replace(config=dataclasses.replace(base, fill=fills.blur(1.5))))
-    (group,) = vmapped.groups(points)
+    (group,) = vmapped.group_points(points)
     assert len(group.swept) == 5  # start, sigma, weight of the area, learning rate, tolerance
     for i, explanation in vmapped.solve(group, problems(tiny, images), range(4), 1):
         alone = explain(tiny, images, config=points[i].config, key=3)
@@ -46,7 +46,7 @@ def test_maps_are_those_of_explain_to_the_last_bit(tiny, images):
 
 def test_pairs_solved_together_are_those_solved_alone(images):
     points = [point(each, BASE, "probability") for each in NUMBERS]
-    (group,) = vmapped.groups(points)
+    (group,) = vmapped.group_points(points)
     asked = problems(patch_network, images)
     alone = dict(vmapped.solve(group, asked, range(3), 1))
     progress = []
@@ -74,6 +74,6 @@ def test_points_are_grouped_by_what_is_compiled():
         {"node": "logit"},
         {"fill": 0.5},
     ]
-    groups = vmapped.groups([point(each, BASE, "probability") for each in written])
+    groups = vmapped.group_points([point(each, BASE, "probability") for each in written])
     assert [group.members for group in groups] == [(0, 1, 5), (2,), (3, 4), (6,), (7,), (8,)]
     assert [leaf.shape for leaf in groups[2].swept] == [(2, 3)]
