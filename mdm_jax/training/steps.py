@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.training.classification import Labels, classification_loss, hits
 from mdm_jax.training.config import OptimizerConfig, TrainConfig
+from mdm_jax.training.split_network import SplitNetwork, split_network, split_weights
 from mdm_jax.training.stages import PLAIN
 
 NO_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token")
@@ -68,100 +69,81 @@ def classifier_program(
 
     Images are [b, h, w, c] in [0, 1], normalized inside; `valid` [b] says which of them count.
     """
-    split: Any = nnx.split  # its overloads do not cover what remains
-    graphdef, _, _, rest = split(module, nnx.Param, nnx.BatchStat, ...)
-    inference = nnx.view(
-        module, deterministic=True, use_running_average=True, raise_if_not_found=False
-    )
-    inference_graphdef, *_ = split(inference, nnx.Param, nnx.BatchStat, ...)
+    network = split_network(module, config)
     transformation = build_optimizer(config.optimizer, steps)
-    dtype = jnp.dtype(config.dtype)
 
     def initial(module: nnx.Module) -> TrainingState:
-        _, params, stats, _ = split(module, nnx.Param, nnx.BatchStat, ...)
+        params, stats = split_weights(module)
         zero = jnp.zeros(())
-        state = TrainingState(
-            params,
-            stats,
-            transformation.init(params),
-            jnp.zeros((), jnp.int32),
-            Sums(zero, zero, zero),
-        )
-        return jax.tree.map(
-            jnp.copy, state
-        )  # a buffer of its own for each leaf, since a step consumes them
+        sums = Sums(zero, zero, zero)
+        moments = transformation.init(params)
+        state = TrainingState(params, stats, moments, jnp.zeros((), jnp.int32), sums)
+        # a buffer of its own for each leaf, since a step consumes them
+        return jax.tree.map(jnp.copy, state)
 
-    def forward(graphdef: Any, params: Any, stats: Any, images: Array) -> tuple[Array, Any]:
-        network = nnx.merge(graphdef, cast_params(params, dtype), stats, rest, copy=True)
-        mean, std = (
-            jnp.asarray(values, jnp.float32) for values in (config.model.mean, config.model.std)
-        )
-        logits, _ = network(((images - mean) / std).astype(dtype))
-        return logits.astype(jnp.float32), nnx.state(network, nnx.BatchStat)
-
-    # A network that is merged inside a compiled function changes its statistics there only: they
-    # must be returned.
     @partial(jax.jit, donate_argnums=0)
     def train(
         state: TrainingState, images: Array, labels: Array, valid: Array
     ) -> tuple[TrainingState, Array]:
         def objective(params: Any) -> tuple[Array, Any]:
-            logits, stats = forward(graphdef, params, state.stats, images)
+            logits, _, stats = network.forward(network.training, params, state.stats, images)
             losses = classification_loss(
                 logits, labels, valid, smoothing=config.optimizer.label_smoothing
             )
             return mean_over(losses, valid), (logits, losses, stats)
 
-        (loss, (logits, losses, stats)), gradient = jax.value_and_grad(objective, has_aux=True)(
-            state.params
-        )
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        (loss, (logits, losses, stats)), gradient = differentiate(state.params)
         updates, moments = transformation.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         starts = state.step % steps_per_epoch == 0
         before = jax.tree.map(lambda total: jnp.where(starts, 0.0, total), state.sums)
-        return (
-            TrainingState(
-                params,
-                stats,
-                moments,
-                state.step + 1,
-                before + batch_sums(logits, losses, labels, valid),
-            ),
-            loss,
-        )
+        sums = before + batch_sums(logits, losses, labels, valid)
+        return TrainingState(params, stats, moments, state.step + 1, sums), loss
+
+    measure = measuring_step(network)
+    return TrainingProgram(
+        initial,
+        lambda state: network.merge(state.params, state.stats),
+        train,
+        lambda *given: measure(*given)[0],
+        measure,
+        {PLAIN: train},
+    )
+
+
+def measuring_step(network: SplitNetwork) -> Callable[..., tuple[Sums, Array]]:
+    """(state, images, labels, valid) -> (sums, logits) of the network at inference."""
 
     @jax.jit
     def measure(
         state: TrainingState, images: Array, labels: Array, valid: Array
     ) -> tuple[Sums, Array]:
-        logits, _ = forward(inference_graphdef, state.params, state.stats, images)
-        return batch_sums(logits, classification_loss(logits, labels, valid), labels, valid), logits
+        logits, _, _ = network.forward(network.inference, state.params, state.stats, images)
+        losses = classification_loss(logits, labels, valid)
+        return batch_sums(logits, losses, labels, valid), logits
 
-    def whole(state: TrainingState) -> nnx.Module:
-        return nnx.merge(graphdef, state.params, state.stats, rest)
-
-    return TrainingProgram(
-        initial, whole, train, lambda *given: measure(*given)[0], measure, {PLAIN: train}
-    )
+    return measure
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Any]:
-    """Learning rate of each step 0 .. steps - 1: a linear rise, never zero, then a cosine that
-    reaches zero at `steps`."""
+    """Learning rate of each step 0 .. steps - 1.
+
+    A linear rise, never zero, then a cosine that reaches zero at `steps`."""
     warmup = round(config.warmup * steps)
-    cosine = optax.cosine_decay_schedule(config.learning_rate, max(1, steps - warmup))
-    if warmup == 0:
-        return cosine
-    rise = optax.linear_schedule(config.learning_rate / (warmup + 1), config.learning_rate, warmup)
-    return optax.join_schedules([rise, cosine], [warmup])
+    return optax.warmup_cosine_decay_schedule(
+        init_value=config.learning_rate / (warmup + 1),
+        peak_value=config.learning_rate,
+        warmup_steps=warmup,
+        decay_steps=max(steps, warmup + 1),
+    )
 
 
 def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW, or SGD with Nesterov momentum; gradients clipped before either, decay for the
-    parameters that `decays` names.
+    """AdamW, or SGD with Nesterov momentum, after clipping.
 
-    The decay of AdamW is decoupled; that of SGD is L2, part of the gradient that the momentum
-    gathers."""
+    Parameters in `decay_mask` decay. The decay of AdamW is decoupled; that of SGD is L2, part of
+    the gradient that the momentum gathers. Checkpoints depend on the order of the chain."""
     rate = learning_rate_schedule(config, steps)
     if config.name == "adamw":
         moves = [optax.adamw(rate, weight_decay=config.weight_decay, mask=decay_mask)]
@@ -176,14 +158,13 @@ def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransf
 
 
 def decay_mask(params: Any) -> Any:
-    """Which parameters decay: those of rank two and more that are not embeddings of positions or
-    tokens."""
+    """Which parameters decay: of rank two and more, embeddings of positions and tokens apart."""
 
-    def decay(path: tuple[Any, ...], leaf: Any) -> bool:
+    def decays(path: tuple[Any, ...], leaf: Any) -> bool:
         names = {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}
         return leaf.ndim > 1 and names.isdisjoint(NO_DECAY)
 
-    return jax.tree_util.tree_map_with_path(decay, params)
+    return jax.tree_util.tree_map_with_path(decays, params)
 
 
 def mean_over(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
@@ -210,17 +191,15 @@ def leaves(tree: Any) -> dict[str, Any]:
 
 
 def fill_tree(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """A tree of the structure of `tree` with what `leaves` gave of another. Raises KeyError for a
-    missing array."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.array(arrays[_name(path)], leaf.dtype), tree
-    )
+    """A tree of the structure of `tree` with the arrays that `leaves` gave of another.
+
+    Raises KeyError for a missing array."""
+
+    def fill(path: tuple[Any, ...], leaf: Any) -> Array:
+        return jnp.array(arrays[_name(path)], leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, tree)
 
 
 def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def cast_params(params: Any, dtype: Any) -> Any:
-    """Parameters in the number format that a network computes in."""
-    return params if dtype == jnp.float32 else jax.tree.map(lambda leaf: leaf.astype(dtype), params)

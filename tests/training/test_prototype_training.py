@@ -33,8 +33,9 @@ from mdm_jax.training.loop import train
 from mdm_jax.training.prototypes import losses as losses
 from mdm_jax.training.prototypes import record as records
 from mdm_jax.training.prototypes.config import PrototypeConfig
+from mdm_jax.training.prototypes.optimizers import highest_rate
 from mdm_jax.training.prototypes.ownership import own_prototypes
-from mdm_jax.training.prototypes.steps import highest_rate, prototype_program
+from mdm_jax.training.prototypes.steps import prototype_program
 from mdm_jax.training.stages import JOINT, LAST_LAYER, PRUNE, PUSH, WARM
 from mdm_jax.training.steps import leaves
 

@@ -122,6 +122,21 @@ def test_schedule_rises_then_falls_along_a_cosine(warmup):
     assert rates.max() == rates[first] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("warmup", "steps"), [(0.0, 1), (0.0, 50), (0.1, 7), (0.3, 50), (0.99, 50)]
+)
+def test_the_schedule_is_that_of_its_two_parts(warmup, steps):
+    """optax's joined schedule gives the numbers of the one that older trainings were made with."""
+    config = OptimizerConfig(learning_rate=0.5, warmup=warmup)
+    first = round(warmup * steps)
+    rates = optax.cosine_decay_schedule(0.5, max(1, steps - first))
+    if first:
+        rise = optax.linear_schedule(0.5 / (first + 1), 0.5, first)
+        rates = optax.join_schedules([rise, rates], [first])
+    ours = learning_rate_schedule(config, steps)
+    assert [float(ours(i)) for i in range(steps)] == [float(rates(i)) for i in range(steps)]
+
+
 def test_norms_biases_positions_and_tokens_do_not_decay():
     transformer = nnx.eval_shape(
         lambda: ViT(
