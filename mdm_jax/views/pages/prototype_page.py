@@ -1,17 +1,19 @@
-"""The page of a prototype search: it opens from file://, without a server, and loads nothing from
-elsewhere.
+"""The page of a prototype search; it opens from file:// and loads nothing from elsewhere.
 
-index.html  assets/          the page: what it is drawn with data/index.js
-prototypes, decisions and their numbers data/REGION/CCCCC.js         maps of a way of finding
-regions, a block of pairs a file, loaded when one of them is shown images/
-every image that is shown"""
+index.html, assets/       the page and its scripts
+data/index.js             prototypes, decisions and their numbers
+data/REGION/CCCCC.js      maps of a way of finding regions, a block of pairs a file, loaded when
+                          one of them is shown
+images/                   every image that is shown
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -75,47 +77,48 @@ def title_of(region: str) -> tuple[str, str]:
 def write_page(
     survey: Survey, out: Path, *, share: float, settings: dict[str, Any], progress: Progress
 ) -> Path:
-    """Write the page into a folder, over one that is there; returns its path. `share` is what
-    outlines show at first.
+    """Write the page into a folder, over one that is there; returns its path.
 
-    An image that cannot be read is shown as that. Raises InputError where the folder cannot be
+    `share` of an image lies within its outline at first. An image that cannot be read is shown as
+    that. Raises InputError where the folder cannot be
     written."""
     page = out / "index.html"
+    pairs = survey.pairs
+    items = list(
+        dict.fromkeys([each.item for each in survey.decisions] + [pair.item for pair in pairs])
+    )
+    total = len(items) + len(pairs) * len(survey.regions)
     try:
         page.unlink(missing_ok=True)  # no page while its data are incomplete
-        for part in FOLDERS:
-            if (out / part).exists():
-                shutil.rmtree(out / part)
-            (out / part).mkdir(parents=True)
-        pairs = survey.pairs
-        items = list(
-            dict.fromkeys(
-                [*(each.item for each in survey.decisions), *(pair.item for pair in pairs)]
-            )
-        )
-        with task(
-            progress, "drawing the page", len(items) + len(pairs) * len(survey.regions)
-        ) as done:
-            images = [
-                _write_image(survey.album, item, number, out)
-                for number, item in enumerate(items)
-                if _tell(done, number)
-            ]
-            cells, block = _write_maps(survey, pairs, out, lambda count: done(len(items) + count))
-        index = _index(survey, pairs, items, images, cells, block, share, settings)
+        for folder in FOLDERS:
+            if (out / folder).exists():
+                shutil.rmtree(out / folder)
+            (out / folder).mkdir(parents=True)
+        with task(progress, "drawing the page", total) as done:
+            images = []
+            for number, item in enumerate(items):
+                done(number)
+                images.append(_write_image(survey.album, item, number, out))
+            blocks = _write_maps(survey, pairs, out, lambda count: done(len(items) + count))
+        index = _index(survey, pairs, items, blocks)
+        index |= {"images": images, "share": round(100 * share), "settings": settings}
         (out / "data" / "index.js").write_bytes(script_call("Mdm.receive", index))
         _write_assets(survey, out)
     except OSError as error:
         raise InputError(
             f"cannot write the page to {printable(out)} ({error.strerror}): make room or choose"
-            " another --out"
+            " another folder"
         ) from error
     return page
 
 
-def _tell(done: Any, number: int) -> bool:
-    done(number)
-    return True
+class _Blocks(NamedTuple):
+    """How maps are laid out in files."""
+
+    cells: tuple[int, int]
+    """(height, width) of a map"""
+    pairs: int
+    """in a file"""
 
 
 def _write_image(album: ImageSets, item: ImageRef, number: int, out: Path) -> dict[str, Any]:
@@ -131,84 +134,79 @@ def _write_image(album: ImageSets, item: ImageRef, number: int, out: Path) -> di
 
 
 def _write_maps(
-    survey: Survey, pairs: list[Pair], out: Path, done: Any
-) -> tuple[tuple[int, int], int]:
-    """Write the maps of every pair; the cells of a map and the pairs of a block."""
+    survey: Survey, pairs: list[Pair], out: Path, done: Callable[[int], None]
+) -> _Blocks:
+    """Write the maps of every pair."""
     shape = survey.album.shape[:2]
     cells = maps.reduced_size(shape)
     block = max(8, BLOCK_BYTES // (8 + cells[0] * cells[1]))
+    missing = np.full(shape, np.nan, np.float32)
     written = 0
     for name, kept in survey.regions.items():
-        (out / "data" / name).mkdir()
+        folder = out / "data" / name
+        folder.mkdir()
         for start in range(0, len(pairs), block):
             part = pairs[start : start + block]
-            empty = np.full(shape, np.nan, np.float32)
-            found = np.stack([empty if each is None else each for each in kept.maps(part)])
+            found = np.stack([missing if each is None else each for each in kept.maps(part)])
             packs = maps.quantize(maps.reduce_maps(found))
-            path = out / "data" / name / f"{start // block:05d}.js"
-            path.write_bytes(script_call("Mdm.take", name, start // block, pack(packs)))
+            number = start // block
+            text = script_call("Mdm.take", name, number, pack(packs))
+            (folder / f"{number:05d}.js").write_bytes(text)
             written += len(part)
             done(written)
-    return cells, block
+    return _Blocks(cells, block)
 
 
 def _index(
-    survey: Survey,
-    pairs: list[Pair],
-    items: list[ImageRef],
-    images: list[dict[str, Any]],
-    cells: tuple[int, int],
-    block: int,
-    share: float,
-    settings: dict[str, Any],
+    survey: Survey, pairs: list[Pair], items: list[ImageRef], blocks: _Blocks
 ) -> dict[str, Any]:
+    """What the page knows of prototypes, decisions and pairs, which name each other by number."""
     place = {pair: number for number, pair in enumerate(pairs)}
     where = {item: number for number, item in enumerate(items)}
+    colors = colormaps["inferno"](np.arange(256))[:, :3]
+    listed = [
+        {"image": where[pair.item], "similarity": similarity}
+        for pair, similarity in zip(pairs, survey.similarities(pairs))
+    ]
     return {
         "classes": survey.classifier.class_names,
         "size": survey.album.shape[:2],
-        "cells": cells,
-        "block": block,
+        "cells": blocks.cells,
+        "block": blocks.pairs,
         "suffix": pictures.SUFFIX,
-        "share": round(100 * share),
         "keptArea": RETAINED_AREA,
         "palette": COLORS,
-        "colors": pack(
-            np.round(colormaps["inferno"](np.arange(256))[:, :3] * 255).astype(np.uint8)
-        ),
-        "images": images,
-        "pairs": [
-            {"image": where[pair.item], "similarity": each}
-            for pair, each in zip(pairs, survey.similarities(pairs))
-        ],
+        "colors": pack(np.round(colors * 255).astype(np.uint8)),
+        "pairs": listed,
         "regions": [_region(name, kept, pairs) for name, kept in survey.regions.items()],
         "prototypes": [_prototype(each, place) for each in survey.prototypes],
         "decisions": [_decision(each, place, where) for each in survey.decisions],
         "notes": survey.notes,
-        "settings": settings,
     }
 
 
 def _region(name: str, kept: RegionStore, pairs: list[Pair]) -> dict[str, Any]:
+    """A way of finding regions, and a number or a box for each pair (None where there is none)."""
     title, about = title_of(name)
     numbers = kept.numbers(pairs)
     there = np.flatnonzero(numbers["there"])
-    told: dict[str, Any] = {"key": name, "title": title, "about": about}
-    whole = numbers.get("similarity", np.empty(0))
-    whole = np.where(whole > 0, whole, np.nan)  # of what is not alike nothing can be kept
-    columns = {
-        name: numbers[column] / whole
-        for name, column in (("kept", "retained"), ("blurred", "blurred"))
-        if len(there)
-    }
-    if name in BOXED_REGIONS and len(there):
-        columns["boxes"] = numbers["box"]
+    columns: dict[str, np.ndarray] = {}
+    if len(there):
+        whole = numbers["similarity"]
+        # of a prototype that is not similar at all nothing can be kept
+        whole = np.where(whole > 0, whole, np.nan)
+        columns["kept"] = numbers["retained"] / whole
+        columns["blurred"] = numbers["blurred"] / whole
+        if name in BOXED_REGIONS:
+            columns["boxes"] = numbers["box"]
+    region: dict[str, Any] = {"key": name, "title": title, "about": about}
     for column, values in columns.items():
         listed: list[Any] = [None] * len(pairs)
         for place, value in zip(there, values):
-            listed[place] = value.tolist() if np.isfinite(value).all() else None
-        told[column] = listed
-    return told
+            if np.isfinite(value).all():
+                listed[place] = value.tolist()
+        region[column] = listed
+    return region
 
 
 def _prototype(each: Prototype, place: dict[Pair, int]) -> dict[str, Any]:
@@ -225,8 +223,8 @@ def _prototype(each: Prototype, place: dict[Pair, int]) -> dict[str, Any]:
 
 def _decision(each: Decision, place: dict[Pair, int], where: dict[ImageRef, int]) -> dict[str, Any]:
     rows = [row._asdict() | {"pair": place[pair]} for row, pair in zip(each.sum.rows, each.pairs)]
-    told = each.sum._asdict() | {"rows": rows}
-    return told | {
+    decision = each.sum._asdict() | {"rows": rows}
+    return decision | {
         "image": where[each.item],
         "classes": each.classes,
         "prediction": each.reasoning.prediction,
@@ -245,9 +243,8 @@ def _write_assets(survey: Survey, out: Path) -> None:
         found = ours / name if (ours / name).is_file() else shared / name
         (out / "assets" / name).write_bytes(found.read_bytes())
     template = (ours / "page.html.jinja").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        template
-    )
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(template)
     classes = {each.class_index for each in survey.prototypes}
     text = page.render(
         name=survey.classifier.name,

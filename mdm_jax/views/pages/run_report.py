@@ -1,9 +1,11 @@
-"""Writing the page: a folder that opens from file://, made block by block in bounded memory.
+"""Writing the page of runs: a folder that opens from file://, made in bounded memory.
 
-index.html  assets/            the page: what it is drawn with data/index.js                  the
-numbers of all images, as columns data/rN/CCCCC.js               mask vectors of run N, a block of
-images a file, loaded when one of them is shown data/fN/CCCCC.js, images/fN/   pictures of frame N,
-and what goes beside them"""
+index.html, assets/            the page and its scripts
+data/index.js                  the numbers of all images, as columns
+data/rN/CCCCC.js               mask vectors of run N, a block of images a file, loaded when one
+                               of them is shown
+data/fN/CCCCC.js, images/fN/   pictures of frame N, and what goes beside them
+"""
 
 from __future__ import annotations
 
@@ -69,10 +71,9 @@ def write_report(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> ReportSummary:
-    """Write the page of runs, side by side on the same images, into the folder `out`; `albums`
-    holds one for each run.
+    """Write the page of runs, side by side on the same images, into the folder `out`.
 
-    `limit` images at most, spread evenly. Energy is measured where the source knows the object. An
+    `albums` says for each run where its images come from. `limit` images at most, spread evenly. Energy is measured where the source knows the object. An
     image that cannot be read is shown as that. Raises InputError where nothing is committed, or
     `out` cannot be written or holds something else."""
     out = Path(out)
@@ -98,7 +99,7 @@ def write_report(
     except OSError as error:
         raise InputError(
             f"cannot write the report to {out} ({error.strerror}): make room or choose another"
-            " --out"
+            " folder"
         ) from error
     found = tuple({number.key: number.values for number in each} for each in numbers)
     there = tuple(int(frame.there.sum()) for frame in frames)
@@ -122,39 +123,42 @@ def _write_blocks(
     out: Path,
     progress: Progress,
 ) -> tuple[list[np.ndarray], list[tuple[int, str]]]:
-    """Pictures and maps of all images; the energy of each entry in each run, and notes on runs with
-    what could not be read."""
+    """Write pictures and maps of all images.
+
+    Returns the energy of each entry in each run, and (run, note) on what could not be read."""
     block = _images_per_block(runs, joined)
+    count = len(joined.ids)
     energies = [np.full(len(joined.image), np.nan, np.float32) for _ in runs]
     notes = []
     # the products are small: threads would spend their time waiting for each other
     with (
-        task(progress, "drawing the report", len(joined.ids)) as done,
+        task(progress, "drawing the report", count) as done,
         threadpool_limits(1, user_api="blas"),
     ):
-        for start in range(0, len(joined.ids), block):
-            stop = min(start + block, len(joined.ids))
+        for start in range(0, count, block):
+            stop = min(start + block, count)
+            number = start // block
             low, high = np.searchsorted(joined.image, [start, stop])
             for frame in frames:
                 packs, truths = frame.write(out, joined, start, stop)
-                _write_block(out, f"f{frame.number}", start // block, packs)
+                _write_block(out, f"f{frame.number}", number, packs)
                 objects = [truths[image - start] for image in joined.image[low:high]]
-                for number in frame.runs:
-                    run = runs[number]
-                    stored, note = _read_maps(run, joined.rows[number, low:high])
+                for n in frame.runs:
+                    stored, note = _read_maps(runs[n], joined.rows[n, low:high])
                     if note:
-                        notes.append((number, f"maps of images {start + 1} to {stop} {note}"))
+                        notes.append((n, f"maps of images {start + 1} to {stop} {note}"))
                     if stored:
-                        cells = (
-                            stored if run_view.draws_masks(run) else [maps.reduce_maps(stored[0])]
-                        )
-                        packs = np.concatenate([maps.quantize(each) for each in cells], axis=1)
-                        _write_block(out, f"r{number}", start // block, packs)
-                        energies[number][low:high] = _energies(
-                            run, stored, objects, frame.shape, block
+                        _write_block(out, f"r{n}", number, _pack_maps(runs[n], stored))
+                        energies[n][low:high] = _energies(
+                            runs[n], stored, objects, frame.shape, block
                         )
             done(stop)
     return energies, notes
+
+
+def _pack_maps(run: RunView, stored: list[np.ndarray]) -> np.ndarray:
+    cells = stored if run_view.draws_masks(run) else [maps.reduce_maps(stored[0])]
+    return np.concatenate([maps.quantize(each) for each in cells], axis=1)
 
 
 def _read_maps(run: RunView, places: np.ndarray) -> tuple[list[np.ndarray], str]:
@@ -173,42 +177,43 @@ def _energies(
     stored: Sequence[np.ndarray],
     objects: Sequence[np.ndarray | None],
     shape: tuple[int, int],
-    room: int,
+    block: int,
 ) -> np.ndarray:
-    """Share of each map on the object, NaN where there is no map or nothing is known of the
-    object."""
+    """Part of each map's energy on the object, NaN without a map or an object."""
     found = np.full(len(objects), np.nan, np.float32)
-    there = [
-        n
-        for n, each in enumerate(objects)
-        if each is not None and all(np.isfinite(s[n]).all() for s in stored)
-    ]
-    if there:
-        parts, known = [each[there] for each in stored], np.stack([objects[n] for n in there])  # type: ignore[misc]
-        masked = run_view.draws_masks(run)
-        full = (
-            maps.stack_masks(parts, shape, run_view.settings(run).get("stack_weights"))
-            if masked
-            else parts[0]
-        )
-        if full.shape[1:] == shape:
-            found[there] = maps.energies(full, known, room, stretch=masked)
+    there, known = [], []
+    for n, each in enumerate(objects):
+        if each is not None and all(np.isfinite(values[n]).all() for values in stored):
+            there.append(n)
+            known.append(each)
+    if not there:
+        return found
+    parts = [each[there] for each in stored]
+    masked = run_view.draws_masks(run)
+    full = parts[0]
+    if masked:
+        full = maps.stack_masks(parts, shape, run_view.settings(run).get("stack_weights"))
+    # maps of another size than the object's say nothing of it
+    if full.shape[1:] == shape:
+        found[there] = maps.energies(full, np.stack(known), block, stretch=masked)
     return found
 
 
 def _images_per_block(runs: Sequence[RunView], joined: JoinedRuns) -> int:
-    """Images in a block."""
-    each = max(sum(8 + h * w for h, w in run_view.map_sizes(run)) for run in runs) * (
-        1 + int(joined.rank.max())
-    )
-    return max(BLOCK[0], min(BLOCK[1], BLOCK_BYTES // max(1, each)))
+    """Images in a block, so that its file has about `BLOCK_BYTES`."""
+    ranks = 1 + int(joined.rank.max())
+    fewest, most = BLOCK
+    largest = 1
+    for run in runs:
+        largest = max(largest, sum(8 + h * w for h, w in run_view.map_sizes(run)) * ranks)
+    return max(fewest, min(most, BLOCK_BYTES // largest))
 
 
 def _write_block(out: Path, kind: str, number: int, values: np.ndarray) -> None:
-    (out / "data" / kind).mkdir(exist_ok=True)
-    (out / "data" / kind / f"{number:05d}.js").write_bytes(
-        columns.script_call("Mdm.take", kind, number, pack(values))
-    )
+    folder = out / "data" / kind
+    folder.mkdir(exist_ok=True)
+    text = columns.script_call("Mdm.take", kind, number, pack(values))
+    (folder / f"{number:05d}.js").write_bytes(text)
 
 
 def _write_index(
@@ -221,10 +226,14 @@ def _write_index(
     notes: Sequence[str],
 ) -> None:
     frame_of = {run: frame.number for frame in frames for run in frame.runs}
-    tables = {
-        name: np.round(colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8)
-        for name in COLORS
-    }
+    described = [
+        run_view.run_to_json(names[n], run, frame_of[n], joined.rows[n], numbers[n])
+        for n, run in enumerate(runs)
+    ]
+    tables = {}
+    for name in COLORS:
+        colors = colormaps[name](np.arange(256))[:, :3]
+        tables[name] = pack(np.round(colors * 255).astype(np.uint8))
     index = {
         "format": FORMAT,
         "block": _images_per_block(runs, joined),
@@ -233,55 +242,50 @@ def _write_index(
         "image": pack(joined.image.astype("<i4")),
         "rank": pack(joined.rank.astype("<i4")),
         "frames": [frame.plain() for frame in frames],
-        "runs": [
-            run_view.run_to_json(names[n], run, frame_of[n], joined.rows[n], numbers[n])
-            for n, run in enumerate(runs)
-        ],
-        "colors": {name: pack(table) for name, table in tables.items()},
+        "runs": described,
+        "colors": tables,
         "notes": notes,
     }
     (out / "data" / "index.js").write_bytes(columns.script_call("Mdm.receive", index))
 
 
 def _clear_folder(out: Path) -> None:
-    """An empty folder, or one whose earlier report is removed. Raises InputError for one that holds
-    something else."""
+    """Make an empty folder, or remove an earlier report.
+
+    Raises InputError for a folder that holds something else."""
     check_writable(out)
     page = out / "index.html"
     try:
         if out.exists() and not out.is_dir():
-            raise InputError(f"{out} is a file: choose a folder with --out")
-        ours = (
-            page.is_file()
-            and GENERATOR in page.read_text(encoding="utf-8", errors="replace")[:2000]
-        )
+            raise InputError(f"{out} is a file: choose a folder")
         others = {each.name for each in out.iterdir()} - set(FOLDERS) if out.exists() else set()
-        if others and not ours:
-            raise InputError(
-                f"{out} holds other files: choose a new folder for the report with --out"
-            )
+        if others and not _is_report(page):
+            raise InputError(f"{out} holds other files: choose a new folder for the report")
         page.unlink(missing_ok=True)  # no page while its data are incomplete
-        for part in FOLDERS:
-            if (out / part).exists():
-                shutil.rmtree(out / part)
-            (out / part).mkdir(parents=True)
+        for folder in FOLDERS:
+            if (out / folder).exists():
+                shutil.rmtree(out / folder)
+            (out / folder).mkdir(parents=True)
     except OSError as error:
         raise InputError(
-            f"cannot write to {out} ({error.strerror}): choose another folder with --out"
+            f"cannot write to {out} ({error.strerror}): choose another folder"
         ) from error
 
 
+def _is_report(page: Path) -> bool:
+    if not page.is_file():
+        return False
+    return GENERATOR in page.read_text(encoding="utf-8", errors="replace")[:2000]
+
+
 def _write_page(out: Path, names: Sequence[str], count: int) -> None:
-    """What the page is drawn with, and last the page itself: whoever sees it sees a whole
-    report."""
+    """Write the scripts, and last the page itself: whoever sees it sees a whole report."""
     static = resources.files("mdm_jax.views.pages") / "static" / "report"
     scripts = (static / "scripts.txt").read_text(encoding="utf-8").split()
     for name in ("page.css", *scripts):
         (out / "assets" / name).write_bytes((static / name).read_bytes())
     template = (static / "page.html.jinja").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        template
-    )
-    (out / "index.html").write_text(
-        page.render(names=names, count=count, scripts=scripts), encoding="utf-8"
-    )
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(template)
+    text = page.render(names=names, count=count, scripts=scripts)
+    (out / "index.html").write_text(text, encoding="utf-8")
