@@ -60,12 +60,14 @@ def draw(survey: Survey, decision: Decision, store: RegionStore, *, share: float
         survey.album.read(decision.item).image,
         looks,
         decision.sum,
-        says=names[decision.reasoning.target],
-        label=name_classes(decision.classes, names),
+        prototype_figures.Verdict(
+            says=names[decision.reasoning.target],
+            label=name_classes(decision.classes, names),
+            rival=None if rival is None else (names[rival[0]], rival[1]),
+            multi_label=decision.multi_label,
+        ),
         share=share,
         how=how,
-        rival=None if rival is None else (names[rival[0]], rival[1]),
-        multi_label=decision.multi_label,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -121,92 +122,108 @@ def quality_against_cost(table: Table, model: str) -> Figure:
         ax.axis("off")
     for ax, (name, metric) in zip(axes.flat, metrics.items()):
         ax.set_title(f"{metric.id} {ARROWS[metric.better]}", fontsize=8)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.tick_params(labelsize=6.5)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25, lw=0.5)
-        points = []
-        for row in table.of(model):
-            cell = row.cells.get(name)
-            if cell is not None and row.cost is not None and cell.summary.counted:
-                points.append(
-                    (row.method, row.cost.equivalent, cell.summary.value, cell.summary.interval)
-                )
-        for method, cost, value, (low, high) in points:
-            color = REFERENCE if method == table.reference else OTHERS
-            errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
-            ax.errorbar(cost, value, yerr=errors, fmt="o", ms=3.5, color=color, elinewidth=0.7)
-        costs = [cost for _, cost, *_ in points]
-        if len(set(costs)) == 1:  # of one value a logarithmic axis finds limits that may be equal
-            ax.set_xlim(costs[0] / 3, costs[0] * 3)
-        _annotate_points(ax, points, table.reference)
+        _draw_panel(ax, _points(table, model, name), table.reference)
     return figure
 
 
-def _annotate_points(
-    ax: Axes, points: Sequence[tuple[str, float, float, object]], reference: str
-) -> None:
+class _Point(NamedTuple):
+    """A method's value of one metric, and its cost in forward equivalents."""
+
+    method: str
+    cost: float
+    value: float
+    interval: tuple[float, float]
+
+
+def _points(table: Table, model: str, metric: str) -> list[_Point]:
+    points = []
+    for row in table.of(model):
+        cell = row.cells.get(metric)
+        if cell is not None and row.cost is not None and cell.summary.counted:
+            summary = cell.summary
+            points.append(_Point(row.method, row.cost.equivalent, summary.value, summary.interval))
+    return points
+
+
+def _draw_panel(ax: Axes, points: Sequence[_Point], reference: str) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(labelsize=6.5)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, lw=0.5)
+    for method, cost, value, (low, high) in points:
+        color = REFERENCE if method == reference else OTHERS
+        # the value may lie outside a bootstrap interval, and a negative bar is an error
+        errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        ax.errorbar(cost, value, yerr=errors, fmt="o", ms=3.5, color=color, elinewidth=0.7)
+    costs = [point.cost for point in points]
+    if len(set(costs)) == 1:  # of one value a logarithmic axis finds limits that may be equal
+        ax.set_xlim(costs[0] / 3, costs[0] * 3)
+    _annotate_points(ax, points, reference)
+
+
+def _annotate_points(ax: Axes, points: Sequence[_Point], reference: str) -> None:
     """A name at each point, moved up or down where it would lie on another."""
     if not points:
         return
-    low, high = min(point[2] for point in points), max(point[2] for point in points)
-    costs = [math.log10(max(point[1], 1.0)) for point in points]
+    values = [point.value for point in points]
+    low, high = min(values), max(values)
+    costs = [math.log10(max(point.cost, 1.0)) for point in points]
     right = max(costs)
-    gap, width = max(high - low, 1e-6) * 0.055, max(right - min(costs), 0.5) * 0.45
+    # what a name needs, in units of the axes
+    gap = max(high - low, 1e-6) * 0.055
+    width = max(right - min(costs), 0.5) * 0.45
     ax.margins(x=0.12, y=0.12)
     taken: list[tuple[float, float]] = []
-    for (method, cost, value, _), at in sorted(zip(points, costs), key=lambda pair: pair[0][2]):
-        height = value
+    for point, at in sorted(zip(points, costs), key=lambda pair: pair[0].value):
+        height = point.value
         while any(abs(at - x) < width and abs(height - y) < gap for x, y in taken):
             height += gap / 4
         taken.append((at, height))
         left = at > right - width and len(points) > 1
         ax.annotate(
-            method,
-            (cost, value),
+            point.method,
+            (point.cost, point.value),
             xytext=(-4 if left else 4, height),
             textcoords=("offset points", "data"),
             fontsize=5.5,
             ha="right" if left else "left",
             va="center",
-            color=REFERENCE if method == reference else "0.2",
+            color=REFERENCE if point.method == reference else "0.2",
         )
 
 
 def map_grid(
     results: Results, model: str, count: int, worst: tuple[str, str] | None = None
 ) -> Figure | None:
-    """Maps of the same images by every method, a row an image; the object outlined. None where no
-    method has any.
+    """Maps of the same images by every method, a row an image; the object outlined.
 
     The images are spread over the data; or, with `worst` = (method, metric), those on which this
-    method scores worst."""
+    method scores worst. None where no method has any map."""
     items, scores = results.items[model], None
+    places = evenly_spaced(len(items), count)
     if worst is not None:
         scores = _scores(results, model, *worst)
         if scores is None:
             return None
-        order = np.argsort(
-            scores if results.metrics[worst[1]].better == "higher" else -scores, kind="stable"
-        )
-        places = [int(i) for i in order[: min(count, int(np.isfinite(scores).sum()))]]
-    else:
-        places = [int(i) for i in evenly_spaced(len(items), count)]
+        higher_is_better = results.metrics[worst[1]].better == "higher"
+        # NaN, an image without truth, is sorted last
+        order = np.argsort(scores if higher_is_better else -scores, kind="stable")
+        places = order[: min(count, int(np.isfinite(scores).sum()))].tolist()
     chosen = [items[i] for i in places]
     ids = [item.framed.id for item in chosen]
-    labels = [
-        entry.method for entry in results.entries if entry.model == model and entry.cost is not None
-    ]
-    maps = {
-        name: found for name in labels if (found := maps_of(results, model, name, ids)) is not None
-    }
+    maps = {}
+    for entry in results.entries:
+        if entry.model == model and entry.cost is not None:
+            found = maps_of(results, model, entry.method, ids)
+            if found is not None:
+                maps[entry.method] = found
     if not maps or not chosen:
         return None
     height, width = chosen[0].framed.image.shape[:2]
-    side = 1.25
+    side = 1.25  # inches
     size = (side * (len(maps) + 1) + 0.3, side * height / width * len(chosen) + 0.45)
     engine = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
     figure = Figure(figsize=size, dpi=140, layout=engine)
@@ -218,27 +235,30 @@ def map_grid(
         image = np.broadcast_to(item.framed.image, (height, width, 3))
         axes[row, 0].imshow(image)
         _draw_object(axes[row, 0], item.framed)
-        said = "right" if item.label == item.prediction else "wrong" if item.label >= 0 else ""
+        caption = ""
+        if item.label >= 0:
+            caption = "right" if item.label == item.prediction else "wrong"
         if scores is not None:
-            said += f", {scores[places[row]]:.2f}"
-        label_row(axes[row, 0], said)
+            caption += f", {scores[places[row]]:.2f}"
+        label_row(axes[row, 0], caption)
         for ax, found in zip(axes[row, 1:], maps.values()):
             ax.imshow(overlay(image, found[row]))
             _draw_object(ax, item.framed)
     for ax, name in zip(axes[0], ["image", *maps]):
-        ax.set_title("\n".join(name.split(":", 1)).replace(",", ",\n"), fontsize=6.5)
+        # a method's settings stand on lines of their own
+        title = "\n".join(name.split(":", 1)).replace(",", ",\n")
+        ax.set_title(title, fontsize=6.5)
     return figure
 
 
 def _scores(results: Results, model: str, method: str, metric: str) -> np.ndarray | None:
-    """A method's score of each image, NaN without truth; None where there is not one number an
-    image."""
+    """A method's score of each image, NaN without truth.
+
+    None where there is not one number an image."""
     for entry in results.entries:
-        if (
-            (entry.model, entry.method) == (model, method)
-            and entry.scores is not None
-            and metric in entry.scores.measured
-        ):
+        if (entry.model, entry.method) != (model, method) or entry.scores is None:
+            continue
+        if metric in entry.scores.measured:
             values = entry.scores.per_image(metric)
             return values if values.ndim == 1 and np.isfinite(values).any() else None
     return None
@@ -247,12 +267,16 @@ def _scores(results: Results, model: str, method: str, metric: str) -> np.ndarra
 def _draw_object(ax: Axes, framed: PreparedExample) -> None:
     """The mask's contour, or the boxes where these are what is known."""
     mask, boxes = framed.mask, framed.boxes
-    if boxes is not None and (
-        mask is None or np.array_equal(mask, boxes_to_mask(boxes, mask.shape))
-    ):
+    # a mask that is only the boxes filled tells no more than they do
+    if boxes is not None and mask is not None:
+        mask_is_boxes = np.array_equal(mask, boxes_to_mask(boxes, mask.shape))
+    else:
+        mask_is_boxes = mask is None
+    if boxes is not None and mask_is_boxes:
         for x0, y0, x1, y1 in boxes:
-            ax.add_patch(
-                Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, color=TRUTH, lw=0.5)
-            )
+            # pixel centers are whole numbers, so the edge of pixel 0 is at -0.5
+            corner = (x0 - 0.5, y0 - 0.5)
+            box = Rectangle(corner, x1 - x0, y1 - y0, fill=False, color=TRUTH, lw=0.5)
+            ax.add_patch(box)
     elif mask is not None and not mask.all():
         ax.contour(mask, levels=[0.5], colors=TRUTH, linewidths=0.6)

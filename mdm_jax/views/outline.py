@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from mdm_jax.views.pages.pictures import to_rgb as rgb
+from mdm_jax.views.pages.pictures import to_rgb
 
 SMOOTH = 1 / 40
 """of a map's longer side: by so much its border is smoothed, so that it can be followed by eye"""
@@ -67,7 +67,7 @@ def dim_outside(
     picture: Float[np.ndarray, "h w c"], region: Float[np.ndarray, "h w"], share: float
 ) -> Float[np.ndarray, "h w 3"]:
     """The picture with what lies outside the region taken towards gray."""
-    picture = rgb(picture)
+    picture = to_rgb(picture)
     inside = _region_mask(region, share)
     if inside is None or region.shape != picture.shape[:2]:
         return picture

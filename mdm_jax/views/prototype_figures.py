@@ -1,5 +1,4 @@
-"""The figure "this looks like that": parts of an image, the parts of training images that they
-resemble, and the sum.
+"""The figure "this looks like that": parts of an image and of training images, and their sum.
 
 Everything is placed in inches from the top left, so that a row looks the same in a figure of two
 rows and in one of ten."""
@@ -8,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from mdm_jax.prototypes.reasoning import Contribution, RoundedSum
 from mdm_jax.views.outline import dim_outside, draw_outline
-from mdm_jax.views.pages.pictures import to_rgb as rgb
+from mdm_jax.views.pages.pictures import to_rgb
 
 COLORS = (
     "#e69f00",
@@ -50,8 +50,7 @@ LINE_LENGTH = 44
 
 
 class LookAlike(NamedTuple):
-    """One row: a prototype, where it is in the image, and where in the training image that it comes
-    from."""
+    """One row: a prototype, where it is in the image and in the training image it comes from."""
 
     row: Contribution
     class_name: str
@@ -65,27 +64,37 @@ class LookAlike(NamedTuple):
     """the class of the training image, "" where it is not known"""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What the network says of the image."""
+
+    says: str
+    """the class whose logit is added up"""
+    label: str = ""
+    """the true class, "" where it is not known"""
+    rival: tuple[str, float] | None = None
+    """another class and its logit: the best of the others, or the first choice where that is not
+    `says`"""
+    multi_label: bool = False
+    """whether an image may have several classes, so that none is a rival"""
+
+
 def this_looks_like_that(
     image: Float[np.ndarray, "h w c"],
     looks: Sequence[LookAlike],
     total: RoundedSum,
+    verdict: Verdict,
     *,
-    says: str,
-    label: str = "",
     share: float = 0.1,
     how: str = "",
-    rival: tuple[str, float] | None = None,
-    multi_label: bool = False,
 ) -> Figure:
-    """Why the logit of the class `says` is `total.total`: a row for each of `looks`, one for all
-    others, and the sum.
+    """Why the logit of a class is `total.total`.
 
-    `label` is the true class where it is known; `rival` is another class and its logit: the best of
-    the others, or the first choice where that is not `says`; there is none where an image may have
-    several classes (`multi_label`). `share` of each image lies within its outline, and `how` names
-    what found the regions."""
-    says, label = shorten(says), shorten(label)
+    The figure has a row for each of `looks`, one for all other prototypes, and the sum. `share` of
+    each image lies within its outline, and `how` names what found the regions."""
+    says = shorten(verdict.says)
     rows = len(looks)
+    count = rows + total.rest
     height = HEAD + COLUMN_HEAD + max(rows * (SIDE + GAP) + 1.15, LARGE + 0.95) + MARGIN
     here = MARGIN + LARGE + 0.5
     there = here + SIDE + 0.5
@@ -93,47 +102,50 @@ def this_looks_like_that(
     width = at.right + MARGIN
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     sheet = _Sheet(figure, width, height)
-    _draw_title(sheet, says, rows + total.rest, rival, multi_label)
+    _draw_title(sheet, says, count, verdict)
 
     top = HEAD + COLUMN_HEAD
+    colors = _row_colors(rows)
     whole = sheet.axes(MARGIN, top, LARGE, LARGE)
     _draw_picture(whole, image)
     whole.set_anchor("N")
-    for each, color in zip(looks, _row_colors(rows)):
+    for each, color in zip(looks, colors):
         if each.here is not None:
             draw_outline(whole, each.here, share, color, image.shape[:2])
-    names = (
+    _draw_heads(sheet, at, here, there, top - 0.12)
+    known = []
+    if verdict.label:
+        known += [f"true class: {quote(shorten(verdict.label))}", ""]
+    if rows > 3:
+        known += textwrap.wrap(_how_to_read(rows, count), LINE_LENGTH)
+    below = top + LARGE + 0.12
+    text = "\n".join(known)
+    sheet.text(MARGIN, below, text, color=SOFT, va="top", size=9.5, linespacing=1.35)
+    largest = max([abs(each.row.points) for each in looks] + [1e-6])
+    for number, (each, color) in enumerate(zip(looks, colors)):
+        y = top + number * (SIDE + GAP)
+        _draw_pictures(sheet, each, image, color, share, (here, there, y))
+        _draw_row(sheet, at, each, color, y, largest)
+    _draw_sum(sheet, at, total, says, top + rows * (SIDE + GAP), here)
+    note = f"Outlined: the {100 * share:g} % of the pixels that matter most"
+    note += f", found by {how}." if how else "."
+    sheet.text(MARGIN, height - MARGIN, note, color=SOFT, va="bottom", size=8.5)
+    return figure
+
+
+def _draw_heads(sheet: _Sheet, at: _Columns, here: float, there: float, y: float) -> None:
+    """The names of the columns, which end at height y."""
+    pictures = (
         (MARGIN, "the image"),
         (here, "this part\nof the image …"),
         (there, "… looks like this part\nof a training image"),
     )
-    for x, text in names:
-        sheet.text(x, top - 0.12, text, weight="bold", va="bottom")
+    for x, text in pictures:
+        sheet.text(x, y, text, weight="bold", va="bottom")
     for x, text in ((at.similarity, "similarity"), (at.weight, "weight"), (at.points, "points")):
-        sheet.text(x, top - 0.12, text, weight="bold", va="bottom", ha="right")
-    for x, text, ha in ((at.zero - 0.08, "against", "right"), (at.zero + 0.08, "for", "left")):
-        sheet.text(x, top - 0.12, text, color=SOFT, va="bottom", ha=ha, size=9)
-    known = [f"true class: {quote(label)}", ""] if label else []
-    known += textwrap.wrap(_how_to_read(rows, rows + total.rest), LINE_LENGTH) if rows > 3 else []
-    sheet.text(
-        MARGIN,
-        top + LARGE + 0.12,
-        "\n".join(known),
-        color=SOFT,
-        va="top",
-        size=9.5,
-        linespacing=1.35,
-    )
-    largest = max([abs(each.row.points) for each in looks] + [1e-6])
-    for number, (each, color) in enumerate(zip(looks, _row_colors(rows))):
-        y = top + number * (SIDE + GAP)
-        _draw_row(sheet, at, each, image, color, share, (here, there, y), largest)
-    _draw_sum(sheet, at, total, says, top + rows * (SIDE + GAP), here)
-    note = f"Outlined: the {100 * share:g} % of the pixels that matter most" + (
-        f", found by {how}." if how else "."
-    )
-    sheet.text(MARGIN, height - MARGIN, note, color=SOFT, va="bottom", size=8.5)
-    return figure
+        sheet.text(x, y, text, weight="bold", va="bottom", ha="right")
+    sheet.text(at.zero - 0.08, y, "against", color=SOFT, va="bottom", ha="right", size=9)
+    sheet.text(at.zero + 0.08, y, "for", color=SOFT, va="bottom", ha="left", size=9)
 
 
 def shorten(name: str, length: int = NAME) -> str:
@@ -157,8 +169,9 @@ def format_number(value: float) -> str:
 
 
 class _Columns:
-    """Where the numbers of a row stand, in inches: right ends of columns, middles of signs, and the
-    line that bars begin at."""
+    """Where the numbers of a row stand, in inches.
+
+    Right ends of columns, middles of signs, and the line that bars begin at."""
 
     def __init__(self, left: float) -> None:
         self.left = left
@@ -177,14 +190,9 @@ class _Sheet:
         self.figure, self.width, self.height = figure, width, height
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        ax = self.figure.add_axes(
-            (
-                x / self.width,
-                1 - (y + height) / self.height,
-                width / self.width,
-                height / self.height,
-            )
-        )
+        # matplotlib counts from the bottom left, in fractions of the figure
+        left, bottom = x / self.width, 1 - (y + height) / self.height
+        ax = self.figure.add_axes((left, bottom, width / self.width, height / self.height))
         ax.axis("off")
         return ax
 
@@ -198,25 +206,20 @@ class _Sheet:
         self.figure.add_artist(Line2D(*ends, **style))
 
 
-def _draw_title(
-    sheet: _Sheet, says: str, count: int, rival: tuple[str, float] | None, multi_label: bool
-) -> None:
-    sheet.text(
-        MARGIN,
-        MARGIN,
-        f"This looks like that: why the network says {quote(says)}",
-        size=17,
-        weight="bold",
-        va="top",
-    )
+def _draw_title(sheet: _Sheet, says: str, count: int, verdict: Verdict) -> None:
+    title = f"This looks like that: why the network says {quote(says)}"
+    sheet.text(MARGIN, MARGIN, title, size=17, weight="bold", va="top")
     text = (
         f"Similarity {TIMES} weight = points for {quote(says)}. The points of all {count}"
         " prototypes add up to its score."
     )
-    if multi_label:
+    if verdict.multi_label:
         text += "\nEach label is decided by its own score."
-    elif rival is not None:
-        text += f"\nThe highest score wins; next is {quote(shorten(rival[0]))} with {format_number(rival[1])}."
+    elif verdict.rival is not None:
+        name, logit = verdict.rival
+        text += (
+            f"\nThe highest score wins; next is {quote(shorten(name))} with {format_number(logit)}."
+        )
     sheet.text(MARGIN, MARGIN + 0.4, text, size=10.5, color=SOFT, va="top", linespacing=1.35)
 
 
@@ -228,46 +231,35 @@ def _how_to_read(rows: int, count: int) -> str:
     )
 
 
-def _draw_row(
+def _draw_pictures(
     sheet: _Sheet,
-    at: _Columns,
     each: LookAlike,
     image: Float[np.ndarray, "h w c"],
     color: str,
     share: float,
     place: tuple[float, float, float],
-    largest: float,
 ) -> None:
+    """The image and the training image of a row; `place`: left ends of both, and their top."""
     here, there, y = place
-    middle = y + SIDE / 2
     for x, picture, region in ((here, image, each.here), (there, each.source, each.there)):
         ax = sheet.axes(x, y, SIDE, SIDE)
         if picture is None:
-            ax.text(
-                0.5,
-                0.5,
-                "no picture",
-                ha="center",
-                va="center",
-                size=8.5,
-                color=SOFT,
-                transform=ax.transAxes,
-            )
+            style: dict[str, Any] = {"ha": "center", "va": "center", "size": 8.5, "color": SOFT}
+            ax.text(0.5, 0.5, "no picture", transform=ax.transAxes, **style)
             continue
         _draw_picture(ax, picture if region is None else dim_outside(picture, region, share))
         if region is not None:
             draw_outline(ax, region, share, color, picture.shape[:2])
-    unlike = each.row.similarity < 0
-    sheet.text(
-        (here + SIDE + there) / 2,
-        middle,
-        UNLIKE if unlike else ALIKE,
-        size=20,
-        ha="center",
-        va="center",
-        color=SOFT,
-    )
-    row = each.row
+    sign = UNLIKE if each.row.similarity < 0 else ALIKE
+    between = (here + SIDE + there) / 2
+    sheet.text(between, y + SIDE / 2, sign, size=20, ha="center", va="center", color=SOFT)
+
+
+def _draw_row(
+    sheet: _Sheet, at: _Columns, each: LookAlike, color: str, y: float, largest: float
+) -> None:
+    """The numbers of a row, its bar and the name of its prototype."""
+    row, middle = each.row, y + SIDE / 2
     for x, text, ha in (
         (at.similarity, format_number(row.similarity), "right"),
         (at.times, TIMES, "center"),
@@ -275,26 +267,21 @@ def _draw_row(
         (at.equals, "=", "center"),
         (at.points, format_signed(row.points), "right"),
     ):
-        sheet.text(
-            x,
-            middle,
-            text,
-            size=12,
-            ha=ha,
-            va="center",
-            weight="bold" if x == at.points else "normal",
-        )
+        weight = "bold" if x == at.points else "normal"
+        sheet.text(x, middle, text, size=12, ha=ha, va="center", weight=weight)
     _draw_bar(sheet, at, middle, row.points, largest, color)
-    whose = f" of {quote(shorten(each.class_name))}" if each.class_name else ""
-    whose = f"{'unlike ' if unlike else ''}prototype {row.prototype}{whose}"
-    sheet.text(at.left, y + SIDE - 0.02, whose, size=9, color=SOFT, va="bottom")
+    name = f"prototype {row.prototype}"
+    if row.similarity < 0:
+        name = f"unlike {name}"
+    if each.class_name:
+        name += f" of {quote(shorten(each.class_name))}"
+    sheet.text(at.left, y + SIDE - 0.02, name, size=9, color=SOFT, va="bottom")
 
 
 def _draw_bar(
     sheet: _Sheet, at: _Columns, y: float, points: float, largest: float, color: str
 ) -> None:
-    """The points as a length from the middle line: to the right for the class, to the left against
-    it."""
+    """The points as a length from the middle line, to the right where they are for the class."""
     ax = sheet.axes(at.zero - at.reach, y - 0.13, 2 * at.reach, 0.26)
     ax.set(xlim=(-1.02, 1.02), ylim=(-1, 1))
     ax.barh(0, points / largest, height=1.4, color=color, edgecolor=INK, linewidth=0.6)
@@ -306,40 +293,28 @@ def _draw_sum(
 ) -> None:
     """What is not shown in rows, the line under the addition, and the logit."""
     y += 0.12
-    lines = [(f"{total.rest} other prototypes together", total.others)] if total.rest else []
-    lines += [("bias of the class", total.bias)] if total.bias else []
+    lines = []
+    if total.rest:
+        lines.append((f"{total.rest} other prototypes together", total.others))
+    if total.bias:
+        lines.append(("bias of the class", total.bias))
     for text, points in lines:
+        number = format_signed(points)
         sheet.text(at.equals - 0.2, y, text, ha="right", va="center", size=10)
-        sheet.text(
-            at.points, y, format_signed(points), ha="right", va="center", size=12, weight="bold"
-        )
+        sheet.text(at.points, y, number, ha="right", va="center", size=12, weight="bold")
         y += 0.32
     sheet.line(left, y - 0.1, at.points + 0.05, y - 0.1, color=INK)
-    sheet.text(
-        at.equals - 0.2,
-        y + 0.12,
-        f"score of {quote(says)} (logit)",
-        ha="right",
-        va="center",
-        size=12,
-        weight="bold",
-    )
-    sheet.text(
-        at.points,
-        y + 0.12,
-        format_number(total.total),
-        ha="right",
-        va="center",
-        size=14,
-        weight="bold",
-    )
+    y += 0.12
+    style: dict[str, Any] = {"ha": "right", "va": "center", "weight": "bold"}
+    sheet.text(at.equals - 0.2, y, f"score of {quote(says)} (logit)", size=12, **style)
+    sheet.text(at.points, y, format_number(total.total), size=14, **style)
 
 
 def _draw_picture(ax: Axes, picture: Float[np.ndarray, "h w c"]) -> None:
-    ax.imshow(
-        np.clip(rgb(picture), 0, 1),
-        interpolation="lanczos" if max(picture.shape[:2]) < 256 else "antialiased",
-    )
+    # small pictures are enlarged: smoothly, not cell by cell
+    small = max(picture.shape[:2]) < 256
+    interpolation = "lanczos" if small else "antialiased"
+    ax.imshow(np.clip(to_rgb(picture), 0, 1), interpolation=interpolation)
     ax.set_aspect("equal")
 
 

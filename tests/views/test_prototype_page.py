@@ -224,10 +224,8 @@ def test_no_text_of_the_figure_overlaps_or_leaves_it(count):
         image,
         shown,
         total,
-        says=NAMES[1],
-        label=NAMES[0],
+        prototype_figures.Verdict(NAMES[1], NAMES[0], rival=(NAMES[1], -234.56)),
         how="the activation map",
-        rival=(NAMES[1], -234.56),
     )
     canvas = FigureCanvasAgg(drawn)
     canvas.draw()
@@ -418,7 +416,7 @@ def test_labels_that_are_decided_one_by_one_have_no_rival(classifier, tmp_path):
     assert index_of(tmp_path)["decisions"][0]["multiLabel"] is True
     image, rows, total = looks(2)
     drawn = prototype_figures.this_looks_like_that(
-        image, rows, total, says=NAMES[1], multi_label=True
+        image, rows, total, prototype_figures.Verdict(NAMES[1], multi_label=True)
     )
     texts = " ".join(text.get_text() for text in drawn.texts)
     assert "Each label is decided by its own score." in texts

@@ -1,5 +1,7 @@
-"""Where the pictures of runs come from. Networks that see the images of a source alike share their
-pictures: a frame."""
+"""Where the pictures of runs come from.
+
+Networks that see the images of a source alike share their pictures: a frame.
+"""
 
 from __future__ import annotations
 
@@ -35,71 +37,77 @@ class Frame:
         self,
         number: int,
         runs: Sequence[int],
-        albums: Sequence[ImageOrigin],
+        origins: Sequence[ImageOrigin],
         shape: tuple[int, int],
         images: int,
     ) -> None:
         self.number, self.runs, self.shape = number, tuple(runs), shape
-        self.source, _, self.preprocessing = albums[runs[0]]
-        used = {
-            albums[run].limit: evenly_spaced(len(self.source), albums[run].limit) for run in runs
-        }
-        finders = {limit: pictures.Finder(self.source, items) for limit, items in used.items()}
-        self.finders = {run: finders[albums[run].limit] for run in runs}
+        self.source, _, self.preprocessing = origins[runs[0]]
+        # runs of the same limit used the same items, so they share a finder
+        finders = {}
+        for limit in {origins[run].limit for run in runs}:
+            used = evenly_spaced(len(self.source), limit)
+            finders[limit] = pictures.Finder(self.source, used)
+        self.finders = {run: finders[origins[run].limit] for run in runs}
         self.grid = pictures.grid_for(shape)
         self.there = np.zeros(images, np.uint8)
         self.reasons: dict[str, str] = {}
 
     def read(self, image: int, joined: JoinedRuns) -> PreparedExample | None:
-        """An image of the frame; None, and the reason kept, where it cannot be read or none of the
-        runs has it."""
+        """An image of the frame.
+
+        None where none of the runs has it, or where it cannot be read; then the reason is noted.
+        """
         run = next((run for run in self.runs if joined.items[run, image] >= 0), None)
         if run is None:
             return None
-        id = joined.ids[image]
-        index = self.finders[run].index(id, int(joined.items[run, image]))
-        found: PreparedExample | SkippedExample
-        if index < 0:
-            found = SkippedExample(
-                f"{self.source.name} has no image of this name: say with --data and --split where"
-                " it is"
-            )
-        else:
-            found = pictures.read_framed(self.source, index, self.preprocessing, id)
-        if isinstance(found, PreparedExample) and found.image.shape[:2] != self.shape:
-            found = SkippedExample(
-                "it has {}x{} pixels, where the run saw {}x{}".format(
-                    *found.image.shape[:2], *self.shape
-                )
-            )
+        found = self._find(run, joined.ids[image], int(joined.items[run, image]))
         if isinstance(found, SkippedExample):
             self.reasons[str(image)] = found.reason
             return None
         self.there[image] = 1
         return found
 
+    def _find(self, run: int, id: str, item: int) -> PreparedExample | SkippedExample:
+        index = self.finders[run].index(id, item)
+        if index < 0:
+            return SkippedExample(
+                f"{self.source.name} has no image of this name: give the data and the split that"
+                " hold it"
+            )
+        found = pictures.read_framed(self.source, index, self.preprocessing, id)
+        if isinstance(found, SkippedExample):
+            return found
+        height, width = found.image.shape[:2]
+        if (height, width) != self.shape:
+            rows, columns = self.shape
+            return SkippedExample(
+                f"it has {height}x{width} pixels, where the run saw {rows}x{columns}"
+            )
+        return found
+
     def write(
         self, out: Path, joined: JoinedRuns, start: int, stop: int
     ) -> tuple[np.ndarray, list[np.ndarray | None]]:
-        """Write the files of images `start` to `stop`; returns what goes beside them, and the
-        object's mask where known."""
+        """Write the files of images `start` to `stop`.
+
+        Returns what goes beside them, and the object's mask where it is known."""
         packs = np.zeros((stop - start, self.grid.stride), np.uint8)
         truths: list[np.ndarray | None] = []
         for image in range(start, stop):
             framed = self.read(image, joined)
             truths.append(None if framed is None else framed.mask)
             if framed is not None:
-                path = (
-                    out
-                    / "images"
-                    / f"f{self.number}"
-                    / f"{image // 1000:03d}"
-                    / f"{image:06d}.{pictures.SUFFIX}"
-                )
+                path = self._path(out, image)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(pictures.encode_jpeg(framed.image))
                 packs[image - start] = pictures.side_bytes(framed.image, framed.mask, self.grid)
         return packs, truths
+
+    def _path(self, out: Path, image: int) -> Path:
+        # a thousand files a folder, so that no folder is slow to list
+        folder = out / "images" / f"f{self.number}" / f"{image // 1000:03d}"
+        return folder / f"{image:06d}.{pictures.SUFFIX}"
 
     @property
     def note(self) -> str:
@@ -110,7 +118,7 @@ class Frame:
             f" shown, such as: {some}"
         )
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The frame as the page knows it."""
         return {
             "size": self.shape,
@@ -125,30 +133,33 @@ class Frame:
 
 
 def group_frames(
-    runs: Sequence[RunView], albums: Sequence[ImageOrigin], images: int
+    runs: Sequence[RunView], origins: Sequence[ImageOrigin], images: int
 ) -> list[Frame]:
     """The frames of runs, each with the runs that share it."""
     groups: dict[Any, list[int]] = {}
-    shapes = [shape_of(run, album) for run, album in zip(runs, albums)]
-    for number, album in enumerate(albums):
-        how = album.preprocessing
-        seen = (
-            None
-            if how is None
-            else (how.channels, how.size, how.crop, how.interpolation, how.crop_mode)
-        )
-        groups.setdefault((id(album.source), seen, shapes[number]), []).append(number)
-    return [
-        Frame(n, members, albums, shapes[members[0]], images)
-        for n, members in enumerate(groups.values())
-    ]
+    shapes = [image_shape(run, origin) for run, origin in zip(runs, origins)]
+    for number, origin in enumerate(origins):
+        key = (id(origin.source), _geometry(origin.preprocessing), shapes[number])
+        groups.setdefault(key, []).append(number)
+    frames = []
+    for number, members in enumerate(groups.values()):
+        frames.append(Frame(number, members, origins, shapes[members[0]], images))
+    return frames
 
 
-def shape_of(run: RunView, album: ImageOrigin) -> tuple[int, int]:
+def _geometry(how: Preprocessing | None) -> Any:
+    """What of a preprocessing changes the picture; mean and std do not."""
+    if how is None:
+        return None
+    return how.channels, how.size, how.crop, how.interpolation, how.crop_mode
+
+
+def image_shape(run: RunView, origin: ImageOrigin) -> tuple[int, int]:
     """(height, width) of the images as the run's network saw them."""
-    if (known := settings(run).get("image")) is not None:
+    known = settings(run).get("image")
+    if known is not None:
         return int(known[0]), int(known[1])
-    if album.preprocessing is not None:
-        return album.preprocessing.size
-    height, width = album.source[0].image.shape[:2]
+    if origin.preprocessing is not None:
+        return origin.preprocessing.size
+    height, width = origin.source[0].image.shape[:2]
     return int(height), int(width)

@@ -241,7 +241,7 @@ def _write_index(
         "labels": columns.encode_texts(joined.labels),
         "image": pack(joined.image.astype("<i4")),
         "rank": pack(joined.rank.astype("<i4")),
-        "frames": [frame.plain() for frame in frames],
+        "frames": [frame.to_json() for frame in frames],
         "runs": described,
         "colors": tables,
         "notes": notes,
