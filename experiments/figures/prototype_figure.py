@@ -33,17 +33,9 @@ class Config:
 
 def draw(config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        chosen = [
-            "--images",
-            str(config.images),
-            "--top",
-            str(config.top),
-            "--regions",
-            "mdm",
-            "--nearest",
-            "0",
-        ]
-        code = main(["prototypes", config.model, *chosen, "--out", folder])
+        options = ["--images", str(config.images), "--top", str(config.top)]
+        options += ["--regions", "mdm", "--nearest", "0", "--out", folder]
+        code = main(["prototypes", config.model, *options])
         if code == 0:
             (figure,) = Path(folder, "figures").glob(f"{config.number:03d}-*.png")
             shutil.copyfile(figure, config.out)

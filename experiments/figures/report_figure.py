@@ -41,32 +41,17 @@ def draw(config: Config) -> str:
         runs = {method: str(Path(folder) / method) for method in ("mdm", "grad_cam")}
         report = Path(folder) / "report"
         for method, place in runs.items():
-            main(
-                [
-                    "run",
-                    "--data",
-                    "digits",
-                    "--limit",
-                    str(config.digits),
-                    "--method",
-                    method,
-                    "--out",
-                    place,
-                ]
-            )
+            options = ["--limit", str(config.digits), "--method", method, "--out", place]
+            main(["run", "--data", "digits", *options])
         main(["report", *runs.values(), "--out", str(report)])
         window = ",".join(map(str, config.size))
-        options = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--virtual-time-budget=6000",
-        ]
+        browser_options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        # The page draws after it has loaded: wait for that, in the browser's own time.
+        browser_options.append("--virtual-time-budget=6000")
         address = (report / "index.html").resolve().as_uri()
         command = [
             browser,
-            *options,
+            *browser_options,
             f"--window-size={window}",
             f"--screenshot={config.out.resolve()}",
             address,

@@ -75,19 +75,10 @@ class Runs:
         """The command, for one share."""
         counts = self.place / f"{name}-{share}-{time.monotonic_ns()}"
         counts.touch()
-        command = [
-            "run",
-            "--data",
-            "digits",
-            "--limit",
-            str(limit or self.config.limit),
-            "--chunk",
-            str(self.config.chunk),
-        ]
-        command += ["--out", str(self.place / name)]
-        command += (
-            ["--shard", f"{share}/{self.config.processes}"] if self.config.processes > 1 else []
-        )
+        command = ["run", "--data", "digits", "--limit", str(limit or self.config.limit)]
+        command += ["--chunk", str(self.config.chunk), "--out", str(self.place / name)]
+        if self.config.processes > 1:
+            command += ["--shard", f"{share}/{self.config.processes}"]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(self.place / "compiled")}
         before = self.committed(name, share)
         with (self.place / "output.txt").open("a") as output:

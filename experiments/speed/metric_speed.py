@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -155,6 +155,40 @@ def seconds(function: Callable[[], Any], repeats: int) -> tuple[float, Any]:
     return float(np.median(taken)), result
 
 
+class Batch(NamedTuple):
+    """Images with their maps and classes."""
+
+    images: np.ndarray
+    saliency: np.ndarray
+    targets: np.ndarray
+
+
+def time_ours(metric: str, predict: Any, batch: Batch, repeats: int) -> tuple[float, Any]:
+    """Seconds and scores of all images in one program, compiled before."""
+    program = jax.jit(partial(all_images, metric))
+    jax.block_until_ready(program(predict, *batch))
+    return seconds(lambda: program(predict, *batch), repeats)
+
+
+def time_one_by_one(metric: str, predict: Any, batch: Batch) -> tuple[float, Any]:
+    """Seconds and scores of the program of one image, called in a loop."""
+    program = jax.jit(partial(ours, metric))
+    jax.block_until_ready(program(predict, *next(zip(*batch))))
+    return seconds(lambda: [program(predict, *sample) for sample in zip(*batch)], 1)
+
+
+def time_others(
+    metric: str, probability: Any, neutral: Any, batch: Batch, numbers: range
+) -> tuple[float, Any]:
+    """Seconds and scores of some images as public code computes them."""
+
+    def score(i: int) -> float:
+        image, saliency, target = batch.images[i], batch.saliency[i], int(batch.targets[i])
+        return theirs(metric, probability, neutral, image, saliency, target)
+
+    return seconds(lambda: [score(i) for i in numbers], 1)
+
+
 def main(config: Config) -> None:
     predict, rng = load_model(config.network), np.random.default_rng(0)
     neutral = np.asarray(fills.neutral_color(predict, 3))
@@ -175,31 +209,12 @@ def main(config: Config) -> None:
     for column in ("metric", "ours", "ours, one by one", "others", "others / ours", "difference"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     total, recorded = np.zeros(3), []
+    batch = Batch(images, saliency, targets)
     for metric in ("insertion", "deletion", "road"):
-        single = jax.jit(partial(ours, metric))
-        batched = jax.jit(partial(all_images, metric))
-        jax.block_until_ready(
-            (
-                single(predict, images[0], saliency[0], targets[0]),
-                batched(predict, images, saliency, targets),
-            )
-        )
-        together, scores = seconds(
-            lambda: batched(predict, images, saliency, targets),  # noqa: B023 (called at once)
-            config.repeats,
-        )
-        alone, again = seconds(
-            lambda: [single(predict, *sample) for sample in zip(images, saliency, targets)],  # noqa: B023
-            1,
-        )
+        together, scores = time_ours(metric, predict, batch, config.repeats)
+        alone, again = time_one_by_one(metric, predict, batch)
         few = range(min(config.others, config.images))
-        other, expected = seconds(
-            lambda: [
-                theirs(metric, probability, neutral, images[i], saliency[i], int(targets[i]))  # noqa: B023
-                for i in few  # noqa: B023
-            ],
-            1,
-        )
+        other, expected = time_others(metric, probability, neutral, batch, few)
         other *= config.images / len(few)
         difference = max(
             np.abs(scores - jnp.stack(again)).max(),

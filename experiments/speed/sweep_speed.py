@@ -78,27 +78,9 @@ def benchmark_command(settings: dict[str, Any], config: Config, out: Path) -> li
     written = export_preset.to_settings(point(settings, PRESETS["fast"], "probability"))
     asked = {"learning_rate": written["learning_rate"], "objective": written["objective"]}
     method = "mdm:" + export_preset.to_toml(asked).strip().replace(" ", "").replace("\n", ",")
-    command = [
-        sys.executable,
-        "-m",
-        "mdm_jax",
-        "benchmark",
-        "--data",
-        "digits",
-        "--limit",
-        str(config.images),
-    ]
-    return [
-        *command,
-        "--methods",
-        method,
-        "--metrics",
-        *config.metrics,
-        "--grid",
-        "0",
-        "--out",
-        str(out),
-    ]
+    command = [sys.executable, "-m", "mdm_jax", "benchmark", "--data", "digits", "--grid", "0"]
+    command += ["--limit", str(config.images), "--methods", method]
+    return [*command, "--metrics", *config.metrics, "--out", str(out)]
 
 
 def read_benchmark(out: Path) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -58,10 +57,3 @@ def test_a_script_starts_and_names_its_own_path(script, monkeypatch, capsys):
         runpy.run_path(str(path), run_name="__main__")
     assert stopped.value.code in (0, None)
     assert "usage" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("page", ["README.md", "colab/README.md", "docs/measurements.md"])
-def test_pages_name_scripts_and_configs_that_exist(page):
-    text = Path(record_results.ROOT / page).read_text()
-    for path in set(re.findall(r"experiments/[\w/]+\.(?:py|toml)", text)):
-        assert (record_results.ROOT / path).exists(), path
