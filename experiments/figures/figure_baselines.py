@@ -28,7 +28,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.types import Explanation
 
 SETTINGS = {
-    "rise": "rise:samples=1000",
+    "rise": "rise:num_samples=1000",
     "extremal_perturbation": "extremal_perturbation:flip=false",
 }
 """methods that are run with other settings than their defaults, to save time"""

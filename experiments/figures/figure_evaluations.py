@@ -39,12 +39,17 @@ FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "RISE": (
         look.GREEN,
         "s",
-        ("rise:samples=30", "rise:samples=100", "rise:samples=300", "rise:samples=1000"),
+        (
+            "rise:num_samples=30",
+            "rise:num_samples=100",
+            "rise:num_samples=300",
+            "rise:num_samples=1000",
+        ),
     ),
     "SmoothGrad": (
         look.ORANGE,
         "^",
-        ("smoothgrad:samples=5", "smoothgrad:samples=15", "smoothgrad:samples=50"),
+        ("smoothgrad:num_samples=5", "smoothgrad:num_samples=15", "smoothgrad:num_samples=50"),
     ),
     "integrated gradients": (
         look.BLUE,

@@ -45,10 +45,10 @@ METHODS = (
         "mdm",
         "mdm:steps=40",
         "gradient",
-        "smoothgrad:samples=20",
+        "smoothgrad:num_samples=20",
         "integrated_gradients:steps=20",
     ),
-    *("grad_cam", "occlusion:stride=4", "rise:samples=200", "random", "center"),
+    *("grad_cam", "occlusion:stride=4", "rise:num_samples=200", "random", "center"),
 )
 
 

@@ -38,7 +38,7 @@ class Config:
         "mdm:start=random",
         "mdm:fill=noise,redraw_fill=true",
         "smoothgrad",
-        "rise:samples=500",
+        "rise:num_samples=500",
     )
     """what is run with three keys"""
     count: int = 16
