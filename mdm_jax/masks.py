@@ -171,7 +171,11 @@ def render(vector: Float[Array, "_h _w"], shape: Size) -> Float[Array, "H W"]:
 
 @cache
 def bilinear_matrix(cells: int, pixels: int) -> Float[np.ndarray, "pixels cells"]:
-    """Bilinear interpolation from cells to pixels, along one axis."""
+    """Bilinear interpolation from cells to pixels, along one axis.
+
+    `jax.image.resize` computes the same to one rounding (a test compares them). It is not used,
+    because that rounding changes masks: in a ReLU network it can grow from step to step.
+    """
     centers = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
     distance = np.abs(centers[:, None] - np.arange(cells)[None, :])
     return np.maximum(0.0, 1.0 - distance).astype(np.float32)

@@ -320,7 +320,7 @@ def _rendered_masks(vectors: masks.Vectors, shape: masks.Size) -> Float[Array, "
 
 
 def _needs_complement(config: MDMConfig) -> bool:
-    return any(term.needs_rest for term in config.objective)
+    return any(term.needs_complement for term in config.objective)
 
 
 def _size(image: Image) -> masks.Size:

@@ -1,9 +1,9 @@
-"""Detection nodes: the activation that a mask must preserve. A node is `node(outputs, target) ->
-activation`.
+"""Detection nodes: the activation that a mask must preserve.
 
-`outputs` are one image's network outputs without a batch axis: the logits [classes], or a tuple
-that begins with them. The target is a class, or for an `Entry` the place of an element in a named
-output, such as the number of a prototype."""
+A node is `node(outputs, target) -> activation`. `outputs` are one image's network outputs without a
+batch axis: the logits [classes], or a tuple that begins with them. The target is a class, or for an
+`Entry` the index of an element in a named output, such as the number of a prototype.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from mdm_jax.types import Node
 
 
 def logits_of(outputs: Any) -> Any:
-    """The logits in one image's outputs, arrays or their shapes. Raises InputError where there are
-    none."""
+    """The logits in one image's outputs, arrays or their shapes.
+
+    Raises InputError where there are none.
+    """
     if not has_logits(outputs):
         raise InputError(
-            f"the network's outputs ({_described(outputs)}) have no logits [classes]: give a node"
+            f"the network's outputs ({_describe(outputs)}) have no logits [classes]: give a node"
             " that reads them, for example node=lambda outputs, target: outputs['logits'][target],"
             " and give the targets"
         )
@@ -39,16 +41,15 @@ def has_logits(outputs: Any) -> bool:
 
 
 def _head(outputs: Any) -> Any:
-    return outputs[0] if isinstance(outputs, tuple | list) and outputs else outputs
+    is_sequence = isinstance(outputs, tuple | list)
+    return outputs[0] if is_sequence and outputs else outputs
 
 
-def _described(outputs: Any) -> str:
+def _describe(outputs: Any) -> str:
     head = _head(outputs)
-    return (
-        f"an array of shape {(1, *head.shape)} for one image"
-        if hasattr(head, "shape")
-        else f"a {type(outputs).__name__}"
-    )
+    if hasattr(head, "shape"):
+        return f"an array of shape {(1, *head.shape)} for one image"
+    return f"a {type(outputs).__name__}"
 
 
 def _logits(outputs: Any) -> Float[Array, " classes"]:
@@ -78,8 +79,7 @@ def sigmoid(outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def logits(outputs: Any, target: Int[Array, ""]) -> Float[Array, " classes"]:
-    """The whole logit vector z: the mask must preserve everything that the network says, not one
-    class."""
+    """The whole logit vector z: the mask must preserve the scores of all classes."""
     del target
     return _logits(outputs)
 
@@ -89,12 +89,13 @@ class Entry:
     """Element `target` of `out[name]`, flattened, where the network returns `(logits, out)`.
 
     Of `similarities` [m] the target is a prototype's number; of `similarity_maps` [gh, gw, m] it is
-    a prototype at one place, `np.ravel_multi_index((y, x, prototype), (gh, gw, m))`. Raises
-    InputError for a network without that output."""
+    a prototype at one position, `np.ravel_multi_index((y, x, prototype), (gh, gw, m))`. Raises
+    InputError for a network without that output.
+    """
 
     name: str
     strongest: Callable[[Array], Array] = jnp.argmax
-    """the target where none is asked for, from the flattened output"""
+    """the default target, from the flattened output"""
 
     def __call__(self, outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
         return self._values(outputs).reshape(-1)[target].astype(jnp.float32)
@@ -104,11 +105,13 @@ class Entry:
         return int(np.prod(self._values(outputs).shape))
 
     def first(self, outputs: Any) -> Int[Array, ""]:
-        """The target where none is asked for."""
+        """The default target."""
         return self.strongest(self._values(outputs).reshape(-1))
 
     def _values(self, outputs: Any) -> Any:
-        out = outputs[1] if isinstance(outputs, tuple | list) and len(outputs) > 1 else outputs
+        out = outputs
+        if isinstance(outputs, tuple | list) and len(outputs) > 1:
+            out = outputs[1]
         if not isinstance(out, Mapping) or self.name not in out:
             raise InputError(
                 f"the network returns no {self.name!r}: this node is for networks that do, see"
@@ -129,12 +132,12 @@ NODES: dict[str, Node] = {
     "similarity_at": Entry("similarity_maps"),
     "distance_at": Entry("distance_maps", jnp.argmin),
 }
-"""those from `similarity` on are of prototype networks; `..._at` is a prototype at one place of the
-map"""
+"""those from `similarity` on are of prototype networks; `..._at` is a prototype at one position of
+the map"""
 
 
 def targets_of(node: Any, outputs: Any) -> int | None:
-    """How many targets a node has in these outputs, or their shapes; None where nobody knows."""
+    """How many targets a node has in these outputs, or their shapes; None where it is unknown."""
     count = getattr(resolve(node), "count", None)
     if count is not None:
         return count(outputs)
@@ -142,21 +145,23 @@ def targets_of(node: Any, outputs: Any) -> int | None:
 
 
 def first_target(node: Any, outputs: Any) -> Int[Array, ""]:
-    """The target where none is asked for: the network's first choice, or what the node says itself.
+    """The default target: the node's own, or the class of the highest logit.
 
     Raises InputError where there are no logits to choose from.
     """
     choose = getattr(resolve(node), "first", None)
-    return (jnp.argmax(logits_of(outputs), axis=-1) if choose is None else choose(outputs)).astype(
-        jnp.int32
-    )
+    if choose is None:
+        target = jnp.argmax(logits_of(outputs), axis=-1)
+    else:
+        target = choose(outputs)
+    return target.astype(jnp.int32)
 
 
 def resolve(node: Any) -> Node:
-    """A node from its name (or that of your own function, see `mdm_jax.plugins`), or the function
-    that it is.
+    """A node from its name, or the function that it is.
 
-    Raises InputError for anything else.
+    A name may be that of your own function, see `mdm_jax.plugins`. Raises InputError for anything
+    else.
     """
     if isinstance(node, str):
         if node in NODES:

@@ -71,9 +71,15 @@ class Term:
     weight: Any  # a Scalar; Any, because JAX rebuilds pytrees with leaves of its own
     name: str = field(metadata=STATIC)
     function: Callable[[View], Float[Array, ""]] = field(metadata=STATIC)
-    needs_rest: bool = field(default=False, metadata=STATIC)
+    needs_complement: bool = field(default=False, metadata=STATIC)
     """whether it reads `View.complement_activation`, which costs one more evaluation a view and
     step"""
+
+    @property
+    def needs_rest(self) -> bool:
+        """Deprecated: now `needs_complement`."""
+        warn_renamed("Term.needs_rest", "Term.needs_complement")
+        return self.needs_complement
 
 
 def absolute(view: View) -> Float[Array, ""]:
@@ -168,7 +174,8 @@ def complement_activity(view: View) -> Float[Array, ""]:
     """
     if view.complement_activation is None:
         raise InputError(
-            "this view has no complement_activation: mark the term that reads it by needs_rest=True"
+            "this view has no complement_activation: mark the term that reads it by"
+            " needs_complement=True"
         )
     activity = view.complement_activation - view.fill_activation
     activity = activity * jnp.sign(view.reference - view.fill_activation)
@@ -221,7 +228,7 @@ def total_variation(weight: Scalar = 0.1) -> Term:
 
 def removal(weight: Scalar = 1.0) -> Term:
     """The complement must not activate the node; costs a second evaluation a step."""
-    return Term(weight, "removal", complement_activity, needs_rest=True)
+    return Term(weight, "removal", complement_activity, needs_complement=True)
 
 
 def term(
@@ -229,17 +236,24 @@ def term(
     weight: Scalar = 1.0,
     name: str = "",
     *,
+    needs_complement: bool = False,
     needs_rest: bool = False,
 ) -> Term:
-    """A term of your own: any function of a `View` that returns a scalar to minimize."""
-    return Term(weight, name or str(getattr(function, "__name__", "term")), function, needs_rest)
+    """A term of your own: any function of a `View` that returns a scalar to minimize.
+
+    `needs_complement` is for a function that reads `View.complement_activation`; it is also known
+    by its former name `needs_rest`.
+    """
+    name = name or str(getattr(function, "__name__", "term"))
+    return Term(weight, name, function, needs_complement or needs_rest)
 
 
 def from_mapping(weights: Mapping[str, Any]) -> tuple[Term, ...]:
     """Terms from names and weights, as a config file writes them.
 
     A name may be that of your own function (`mdm_jax.plugins`), such as "my_terms.py:edges"; one
-    that reads `View.complement_activation` says so by its attribute `edges.needs_rest = True`. Raises InputError for an unknown name.
+    that reads `View.complement_activation` says so by its attribute `edges.needs_complement =
+    True`. Raises InputError for an unknown name.
     """
     return tuple(_from_name(name, float(weight)) for name, weight in weights.items())
 
@@ -250,7 +264,9 @@ def _from_name(name: str, weight: float) -> Term:
     if not plugins.is_reference(name):
         raise unknown("objective term", name, TERMS)
     function = plugins.load_function(name, "objective term")
-    return Term(weight, name, function, bool(getattr(function, "needs_rest", False)))
+    needs_complement = getattr(function, "needs_complement", False)
+    former_name = getattr(function, "needs_rest", False)
+    return Term(weight, name, function, bool(needs_complement or former_name))
 
 
 def check(terms: Sequence[Term]) -> None:

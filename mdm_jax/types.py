@@ -1,7 +1,8 @@
 """The contracts between the parts, and the data that a method returns.
 
-Everywhere: images are float32, NHWC (HWC for one image), in [0, 1]. A masked image is `mask * image
-  + (1 - mask) * fill`."""
+Everywhere: images are float32, NHWC (HWC for one image), in [0, 1]. A masked image is
+`mask * image + (1 - mask) * fill`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 if TYPE_CHECKING:
-    # Fields hold JAX arrays inside a program and NumPy arrays outside; a type checker need not tell
-    # them apart.
+    # fields hold JAX arrays inside a program and NumPy arrays outside; a type checker that tells
+    # them apart would refuse one or the other
     AnyArray = Any
 else:
     AnyArray = jax.Array | np.ndarray
@@ -26,12 +27,13 @@ Scalar = int | float | Float[Any, ""]
 """a number, or an array of one, perhaps traced"""
 
 Predict = Callable[[Float[Array, "n h w c"]], Any]
-"""The network: images [n, h, w, c] in [0, 1] to logits [n, classes], or `(logits, out)`, or any
-pytree led by n."""
+"""the network: images [n, h, w, c] in [0, 1] to logits [n, classes], or `(logits, out)`, or any
+pytree whose leaves are led by n"""
 
 
 STATIC = {"static": True}
-"""metadata of a config's field that is structure: not a leaf of the pytree, so a change compiles anew"""
+"""metadata of a config's field that is structure: no leaf of the pytree, so a change of it compiles
+anew"""
 
 
 def is_concrete_number(leaf: Any) -> bool:
@@ -46,8 +48,10 @@ class Node(Protocol):
     """A detection node: what must stay the same when the image is masked."""
 
     def __call__(self, outputs: Any, target: Int[Array, ""]) -> Float[Array, "..."]:
-        """The activation, a scalar or a vector, from one image's outputs (no batch axis) and its
-        target class."""
+        """The activation, a scalar or a vector, of one image's outputs and its target class.
+
+        The outputs have no batch axis.
+        """
 
 
 @runtime_checkable
@@ -68,7 +72,7 @@ class Status(IntEnum):
     NOT_FINITE = 2
     """a NaN or infinity appeared; the masks are the last finite ones"""
     CONSTANT = 3
-    """the node gives the same activation for the image, its fill and the masked image: nothing to
+    """the node has the same activation for the image, its fill and the masked image: nothing to
     explain"""
 
 
@@ -82,9 +86,9 @@ class Info(NamedTuple):
     activation_masked: Float[AnyArray, "..."]
     """node on the image seen through the stacked mask"""
     activation_fill: Float[AnyArray, "..."]
-    """node on the fill alone: what is left when everything is masked out"""
+    """node on the fill alone: everything is masked out"""
     kept_area: Float[AnyArray, "*n"]
-    """mean of the stacked mask: the share of the image kept, in [0, 1]"""
+    """mean of the stacked mask: the fraction of the image that is kept, in [0, 1]"""
     objective: Float[AnyArray, "*n"]
     """weighted sum of the terms as the last step evaluated them, before it moved the masks"""
     terms: dict[str, Any]
@@ -116,10 +120,10 @@ class Explanation(NamedTuple):
     """learned mask vectors in [0, 1], one per size; empty for methods without masks"""
     info: Info
     trace: Trace | None = None
-    """the trajectory, when it was asked for"""
+    """the trajectory, with `trace=True`"""
     attribution: Float[AnyArray, "*n h w"] | None = None
-    """signed attribution of each pixel, channels added up, in the method's own units, before it was
-    stretched to a saliency map; None for methods that have none"""
+    """signed attribution of each pixel, channels added up, in the method's own units; the saliency
+    is this map stretched to [0, 1]. None for methods without attributions"""
 
 
 @runtime_checkable

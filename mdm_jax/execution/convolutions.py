@@ -3,8 +3,9 @@
 On CPU, XLA brings a convolution into the layout of its fast kernel only outside of `while` and
 `scan`; in a loop, the input gradient of an ordinary convolution then runs several times slower
 (jax-ml/jax issue 12868; `experiments/speed/throughput.py` measures it). An optimization is a loop
-around just that gradient. So the loop body is traced here and every convolution is written in that
-layout, transposing around it where it must; the numbers stay the same."""
+around exactly that gradient. So the loop body is traced here and every convolution is written in
+that layout, with transposes around it where needed; the numbers stay the same.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +22,19 @@ from mdm_jax.execution.interpreter import evaluate
 
 
 def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with every convolution in the layout [n, spatial ..., c] x [spatial ..., i, o],
-    where that helps (CPU)."""
+    """`function` with convolutions in the layout [n, spatial ..., c] x [spatial ..., i, o] on CPU."""
 
     @wraps(function)
     def rewritten(*arguments: Any) -> Any:
         if jax.default_backend() != "cpu":
             return function(*arguments)
-        closed, shapes = jax.make_jaxpr(lambda *fresh: function(*fresh), return_shape=True)(
-            *arguments
-        )
-        outputs = evaluate(
-            closed.jaxpr,
-            closed.consts,
-            jax.tree.leaves(arguments),
-            {conv_general_dilated_p: _convolve},
-        )
+        # a new function each time: JAX remembers traces by function, and this one's closure may
+        # have changed
+        trace = jax.make_jaxpr(lambda *fresh: function(*fresh), return_shape=True)
+        closed, shapes = trace(*arguments)
+        inputs = jax.tree.leaves(arguments)
+        rules = {conv_general_dilated_p: _convolve}
+        outputs = evaluate(closed.jaxpr, closed.consts, inputs, rules)
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return rewritten
@@ -45,18 +43,18 @@ def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
 def _convolve(
     lhs: Any, rhs: Any, *, dimension_numbers: lax.ConvDimensionNumbers, **parameters: Any
 ) -> Any:
-    """One convolution: transpose the operands into the canonical layout, convolve, transpose the
-    result back."""
-    (n, c, *at), (o, i, *window), (to_n, to_c, *to) = dimension_numbers
+    """One convolution: operands into the canonical layout, convolve, transpose the result back."""
+    n, c, *spatial = dimension_numbers.lhs_spec
+    o, i, *window = dimension_numbers.rhs_spec
+    out_n, out_c, *out_spatial = dimension_numbers.out_spec
     rank = lhs.ndim
-    image_spec, window_spec = (
-        (0, rank - 1, *range(1, rank - 1)),
-        (rank - 1, rank - 2, *range(rank - 2)),
-    )
+    image_spec = (0, rank - 1, *range(1, rank - 1))
+    window_spec = (rank - 1, rank - 2, *range(rank - 2))
     result = conv_general_dilated_p.bind(
-        lax.transpose(lhs, (n, *at, c)),
+        lax.transpose(lhs, (n, *spatial, c)),
         lax.transpose(rhs, (*window, i, o)),
         dimension_numbers=lax.ConvDimensionNumbers(image_spec, window_spec, image_spec),
         **parameters,
     )
-    return lax.transpose(result, tuple(int(k) for k in np.argsort([to_n, *to, to_c])))
+    back = np.argsort([out_n, *out_spatial, out_c])
+    return lax.transpose(result, tuple(map(int, back)))

@@ -1,14 +1,14 @@
-"""What a network computes on its way: its named intermediates, their values and d g / d out[name],
-without hooks.
+"""Named intermediates of a network: their values and d g / d out[name], without hooks.
 
 A network that returns `(logits, out)` is traced to a jaxpr, in which the variable returned as
-`out[name]` is the very one that the rest of the network goes on with. Adding a zero there, a tap,
-makes
+`out[name]` is the one that the rest of the network goes on with. Adding a zero there, a tap, makes
 
     d g(f(x; tap)) / d tap  at  tap = 0   =   d g / d out[name],
 
 one forward and one backward pass that ends at the intermediate. Nothing is compiled or run to find
-names and shapes."""
+names and shapes. JAX and Flax have taps of their own only for modules that are written for them
+(`nnx.Module.perturb`); this one serves any function.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from mdm_jax.types import Image, Predict
 
 LAST_NORM = "norm1"
 """the entry of `out` with the tokens that enter a Transformer's last attention (as
-pytorch-grad-cam's `blocks[-1].norm1`); behind it the patches' tokens no longer reach the logits, so
-a CAM must look here"""
-MOST_EXTRA_TOKENS = 16
+pytorch-grad-cam's `blocks[-1].norm1`); after it the patches' tokens no longer reach the logits, so
+a CAM must use this entry"""
+MAX_EXTRA_TOKENS = 16
 """class, distillation and register tokens before those of the patches, at most"""
 VIEWS = frozenset(
     {
@@ -45,9 +45,8 @@ VIEWS = frozenset(
 """primitives that hand on the same numbers in another form"""
 
 
-class Program(NamedTuple):
-    """A network traced for one image: `entries` name the variables of its jaxpr that it returns in
-    `out`."""
+class TracedNetwork(NamedTuple):
+    """A network traced for one image, with the names of the variables that it returns in `out`."""
 
     jaxpr: Any
     constants: list[Any]
@@ -62,51 +61,46 @@ class Program(NamedTuple):
     """variable -> the equation that computes it"""
 
 
-def trace(predict: Predict, shape: tuple[int, ...]) -> Program:
-    """The program of a network for one image of `shape` (height, width, channels); inner `jit`s are
-    inlined.
+def trace(predict: Predict, shape: tuple[int, ...]) -> TracedNetwork:
+    """The network traced for one image of `shape` (height, width, channels), `jit`s inlined.
 
     Raises InputError for a network that returns no dictionary of intermediates beside its logits.
     """
     closed, shapes = _one_image(predict, shape)
-    inlined = jax.make_jaxpr(lambda image: evaluate(closed.jaxpr, closed.consts, [image]))(
-        _abstract(shape)
-    )
+    inline = jax.make_jaxpr(lambda image: evaluate(closed.jaxpr, closed.consts, [image]))
+    inlined = inline(_abstract(shape))
     jaxpr = inlined.jaxpr
-    variables = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr.outvars)
-    if not (
-        isinstance(variables, tuple | list)
-        and len(variables) > 1
-        and isinstance(variables[1], Mapping)
-    ):
+    outputs = jax.tree.structure(shapes)
+    variables = jax.tree.unflatten(outputs, jaxpr.outvars)
+    has_second = isinstance(variables, tuple | list) and len(variables) > 1
+    if not (has_second and isinstance(variables[1], Mapping)):
         raise InputError(
             "the network returns logits alone, no intermediates: return (logits, out) with out a"
             " dictionary of named arrays"
         )
-    made_by = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
-    place = {
-        variable: number
-        for number, equation in enumerate(jaxpr.eqns)
-        for variable in equation.outvars
-    }
+    made_by = {}
+    position = {}
+    for number, equation in enumerate(jaxpr.eqns):
+        for variable in equation.outvars:
+            made_by[variable] = equation
+            position[variable] = number
 
-    def last(entry: tuple[str, Any]) -> int:
-        return max(
-            (place.get(leaf, -1) for leaf in jax.tree.leaves(entry[1]) if not _is_literal(leaf)),
-            default=-1,
-        )
+    def last_position(entry: tuple[str, Any]) -> int:
+        leaves = jax.tree.leaves(entry[1])
+        positions = [position.get(leaf, -1) for leaf in leaves if not _is_literal(leaf)]
+        return max(positions, default=-1)
 
-    entries = dict(sorted(_named(variables[1]), key=last))
+    entries = dict(sorted(_named(variables[1]), key=last_position))
     upstream = _upstream(jaxpr, jax.tree.leaves(variables[0]))
-    return Program(jaxpr, inlined.consts, jax.tree.structure(shapes), entries, upstream, made_by)
+    return TracedNetwork(jaxpr, inlined.consts, outputs, entries, upstream, made_by)
 
 
 def available(predict: Predict, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The intermediates of a network for one image of `shape` (no batch axis), in the order in
-    which it computes them.
+    """The shapes of a network's intermediates for one image, in the order of computation.
 
-    name -> shape, or a list of shapes where the network returns a list. Raises InputError as
-    `trace` does."""
+    name -> shape without the batch axis, or a list of shapes where the network returns a list.
+    Raises InputError as `trace` does.
+    """
     entries = trace(predict, shape).entries
     return {
         name: jax.tree.map(lambda leaf: tuple(leaf.aval.shape[1:]), entry)
@@ -114,22 +108,26 @@ def available(predict: Predict, shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def default_layer(program: Program, shape: tuple[int, ...]) -> str:
-    """Where a CAM looks by default: the last map [h, w, c] on the way to the logits, larger than
-    one pixel a side.
+def default_layer(program: TracedNetwork, shape: tuple[int, ...]) -> str:
+    """The intermediate that a CAM uses by default.
 
-    That is a ResNet's last stage and a DenseNet's last block behind its norm and ReLU. A
-    Transformer's is `LAST_NORM`. Raises InputError for a network that has neither."""
-    on_the_way = [
-        name for name, entry in program.entries.items() if _source(program, entry) is not None
+    The last map [h, w, c] that the logits depend on, larger than one pixel a side: a ResNet's last
+    stage, a DenseNet's last block after its norm and ReLU. A Transformer's is `LAST_NORM`. Raises
+    InputError for a network that has neither.
+    """
+    on_the_way = []
+    for name, entry in program.entries.items():
+        if _source(program, entry) is not None:
+            on_the_way.append(name)
+    candidates = [
+        name for name in on_the_way if name == LAST_NORM or _is_map(program.entries[name])
     ]
-    fits = [name for name in on_the_way if _is_map(program.entries[name]) or name == LAST_NORM]
-    if fits:
-        return fits[-1]
+    if candidates:
+        return candidates[-1]
     if not program.entries:
         raise InputError(
-            "the network returns an empty dictionary of intermediates, so a CAM has nothing to"
-            " look at"
+            "the network returns an empty dictionary of intermediates: a CAM needs a feature map"
+            " in it"
         )
     tokens = [name for name in on_the_way if _is_tokens(program.entries[name], shape)]
     if tokens:
@@ -143,26 +141,27 @@ def default_layer(program: Program, shape: tuple[int, ...]) -> str:
     )
 
 
-def values(program: Program, image: Image, name: str) -> Any:
-    """The intermediate `name` of one image, without the batch axis (one forward evaluation). Raises
-    InputError as `find`."""
+def values(program: TracedNetwork, image: Image, name: str) -> Any:
+    """The intermediate `name` of one image, without the batch axis (one forward evaluation).
+
+    Raises InputError as `find`.
+    """
     entry = find(program, name)
     leaves, tree = jax.tree.flatten(entry)
     _, known = _run(program, image, {})
-    return jax.tree.unflatten(
-        tree, [(leaf.val if _is_literal(leaf) else known[leaf])[0] for leaf in leaves]
-    )
+    batched = [leaf.val if _is_literal(leaf) else known[leaf] for leaf in leaves]
+    return jax.tree.unflatten(tree, [value[0] for value in batched])
 
 
 def value_and_gradient(
-    program: Program, image: Image, name: str, score: Callable[[Any], Float[Array, ""]]
+    program: TracedNetwork, image: Image, name: str, score: Callable[[Any], Float[Array, ""]]
 ) -> tuple[Any, Any]:
-    """The intermediate `name` of one image and d score / d out[name], both without the batch axis:
-    one forward and backward.
+    """The intermediate `name` of one image and d score / d out[name], without the batch axis.
 
-    `score` reads one image's outputs. An entry that is the network's own array transposed, reshaped
-    or cast is followed back to it. Raises InputError for an unknown name, and for an intermediate
-    that the logits do not depend on."""
+    One forward and one backward pass. `score` reads one image's outputs. An entry that is the
+    network's own array transposed, reshaped or cast is followed back to it. Raises InputError for
+    an unknown name, and for an intermediate that the logits do not depend on.
+    """
     entry = find(program, name)
     sources = _source(program, entry)
     if sources is None:
@@ -177,65 +176,74 @@ def value_and_gradient(
 
     def tapped(taps: list[Array]) -> tuple[Array, list[Array]]:
         outputs, known = _run(program, image, dict(zip(roots, taps)))
-        return score(jax.tree.map(lambda leaf: leaf[0], outputs)), [known[leaf] for leaf in leaves]
+        value = score(jax.tree.map(lambda leaf: leaf[0], outputs))
+        return value, [known[leaf] for leaf in leaves]
 
-    gradients, found = jax.grad(tapped, has_aux=True)(taps)
-    viewed = [_view(gradient, views)[0] for gradient, (_, views) in zip(gradients, sources)]
-    return jax.tree.unflatten(tree, [each[0] for each in found]), jax.tree.unflatten(tree, viewed)
+    tap_gradients, batched = jax.grad(tapped, has_aux=True)(taps)
+    gradients = []
+    for gradient, (_, views) in zip(tap_gradients, sources):
+        gradients.append(_view(gradient, views)[0])
+    values = [value[0] for value in batched]
+    return jax.tree.unflatten(tree, values), jax.tree.unflatten(tree, gradients)
 
 
-def find(program: Program, name: str) -> Any:
-    """The variable, or list of variables, of a name. Raises InputError for a name that the network
-    does not return."""
+def find(program: TracedNetwork, name: str) -> Any:
+    """The variable, or list of variables, of a name. Raises InputError for an unknown name."""
     if name not in program.entries:
         raise unknown("intermediate", name, program.entries)
     return program.entries[name]
 
 
 def as_map(value: Any, size: tuple[int, ...], name: str) -> Float[Array, "gh gw c"]:
-    """An intermediate as a map [gh, gw, c] in float32: a map as it is, tokens [t, c] without the
-    extra ones that lead them.
+    """An intermediate as a map [gh, gw, c] in float32.
 
-    `size` is the image's (height, width): the grid of patches has its proportions. Raises
-    InputError for anything else."""
+    A map stays as it is; of tokens [t, c] those of the patches are kept, in a grid of the
+    proportions of the image, whose (height, width) is `size`. Raises InputError for anything else.
+    """
     shape = getattr(value, "shape", None)
     if shape is not None and len(shape) == 3:
         return value.astype(jnp.float32)
     grid = patch_grid(shape[0], size) if shape is not None and len(shape) == 2 else None
     if shape is None or grid is None:
+        kind = "a list" if shape is None else f"of shape {tuple(shape)}"
         raise InputError(
-            f"out[{name!r}] is {'a list' if shape is None else f'of shape {tuple(shape)}'} for one"
-            " image: a CAM needs a map [h, w, c], or tokens [t, c] whose last h * w are the"
-            " patches in the image's proportions"
+            f"out[{name!r}] is {kind} for one image: a CAM needs a map [h, w, c], or tokens [t, c]"
+            " whose last h * w are the patches in the image's proportions"
         )
     height, width = grid
     return value[shape[0] - height * width :].reshape(height, width, -1).astype(jnp.float32)
 
 
 def patch_grid(tokens: int, size: tuple[int, ...]) -> tuple[int, int] | None:
-    """Rows and columns of patches among `tokens` in an image of `size`, with as few extra tokens as
-    can be, or None."""
-    for extra in range(min(MOST_EXTRA_TOKENS, tokens - 1) + 1):
+    """Rows and columns of patches among `tokens` in an image of `size`, or None.
+
+    With as few extra tokens as possible.
+    """
+    for extra in range(min(MAX_EXTRA_TOKENS, tokens - 1) + 1):
         patches = tokens - extra
         height = round((patches * size[0] / size[1]) ** 0.5)
-        if height and patches % height == 0 and height * size[1] == patches // height * size[0]:
-            return height, patches // height
+        if not height or patches % height:
+            continue
+        width = patches // height
+        if height * size[1] == width * size[0]:
+            return height, width
     return None
 
 
 def with_attention(predict: Predict, shape: tuple[int, ...]) -> Predict:
-    """The network, asked for its attention: one whose `out` holds it already, or that takes
-    `attention=True`.
+    """The network with `out["attention"]`, a list of [n, heads, t, t], one per block.
 
-    `out["attention"]` is a list of [n, heads, t, t], one a block. Raises InputError for a network
-    without attention."""
-    if _has_attention(jax.eval_shape(lambda image: predict(image[None]), _abstract(shape))):
+    That is the network itself, or the network with `attention=True`. Raises InputError for a
+    network without attention.
+    """
+    example = _abstract(shape)
+    if _has_attention(jax.eval_shape(lambda image: predict(image[None]), example)):
         return predict
     if not isinstance(predict, Traced):
-        asked: Predict = partial(predict, **{"attention": True})
+        attending: Predict = partial(predict, **{"attention": True})
         try:
-            if _has_attention(jax.eval_shape(lambda image: asked(image[None]), _abstract(shape))):
-                return asked
+            if _has_attention(jax.eval_shape(lambda image: attending(image[None]), example)):
+                return attending
         except TypeError:  # it takes no such argument
             pass
     raise InputError(
@@ -248,10 +256,8 @@ def with_attention(predict: Predict, shape: tuple[int, ...]) -> Predict:
 def _one_image(predict: Predict, shape: tuple[int, ...]) -> tuple[Any, Any]:
     """The jaxpr of the network for one image [h, w, c] and the shapes of its outputs."""
     call: Callable[[Array], Any] = predict
-    if isinstance(
-        predict, Traced
-    ):  # its own `vmap` would return slices of what the network goes on with
-
+    if isinstance(predict, Traced):
+        # not by its own call, whose `vmap` returns slices of what the network goes on with
         def call(images: Array) -> Any:
             leaves = evaluate(predict.program.jaxpr, predict.constants, [images])
             return jax.tree.unflatten(predict.program.outputs, leaves)
@@ -263,12 +269,12 @@ def _abstract(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
 
 
-def _named(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def _named(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _named(value, f"{before}{name}/")
+            yield from _named(value, f"{prefix}{name}/")
         elif value is not None:
-            yield f"{before}{name}", value
+            yield f"{prefix}{name}", value
 
 
 def _is_literal(atom: Any) -> bool:
@@ -284,11 +290,10 @@ def _upstream(jaxpr: Any, outputs: list[Any]) -> frozenset[Any]:
     return frozenset(needed)
 
 
-def _source(program: Program, entry: Any) -> list[tuple[Any, list[Any]]] | None:
-    """For every leaf of an entry the variable on the way to the logits that it is a view of, and
-    the equations between.
+def _source(program: TracedNetwork, entry: Any) -> list[tuple[Any, list[Any]]] | None:
+    """For every leaf of an entry, the variable that it is a view of, and the equations between.
 
-    None where a leaf is no view of such a variable.
+    The variable is one that the logits depend on; None where a leaf is no view of such a variable.
     """
     sources = []
     for leaf in jax.tree.leaves(entry):
@@ -315,17 +320,18 @@ def _view(array: Array, views: list[Any]) -> Array:
     return array
 
 
-def _run(program: Program, image: Image, taps: Mapping[Any, Array]) -> tuple[Any, dict[Any, Any]]:
+def _run(
+    program: TracedNetwork, image: Image, taps: Mapping[Any, Array]
+) -> tuple[Any, dict[Any, Any]]:
     """The network's outputs and the value of every variable, with `taps` added to theirs."""
-    known: dict[Any, Any] = dict(
-        zip([*program.jaxpr.constvars, *program.jaxpr.invars], [*program.constants, image])
-    )
+    inputs = [*program.jaxpr.constvars, *program.jaxpr.invars]
+    known: dict[Any, Any] = dict(zip(inputs, [*program.constants, image]))
 
-    def passing(variable: Any, value: Array) -> Array:
+    def add_tap(variable: Any, value: Array) -> Array:
         known[variable] = value + taps[variable] if variable in taps else value
         return known[variable]
 
-    outputs = evaluate(program.jaxpr, program.constants, [image], passing=passing)
+    outputs = evaluate(program.jaxpr, program.constants, [image], intercept=add_tap)
     return jax.tree.unflatten(program.outputs, outputs), known
 
 
@@ -340,9 +346,6 @@ def _is_tokens(entry: Any, size: tuple[int, ...]) -> bool:
 
 
 def _has_attention(outputs: Any) -> bool:
-    return (
-        isinstance(outputs, tuple | list)
-        and len(outputs) > 1
-        and isinstance(outputs[1], Mapping)
-        and ("attention" in outputs[1])
-    )
+    if not isinstance(outputs, tuple | list) or len(outputs) < 2:
+        return False
+    return isinstance(outputs[1], Mapping) and "attention" in outputs[1]

@@ -1,5 +1,4 @@
-"""Running a traced program equation by equation, with rules of one's own for some of its
-operations."""
+"""Runs a traced program equation by equation, with other rules for some of its operations."""
 
 from __future__ import annotations
 
@@ -14,18 +13,19 @@ def evaluate(
     constants: Sequence[Any],
     arguments: Sequence[Any],
     rules: Mapping[Any, Callable[..., Any]] | None = None,
-    passing: Callable[[Any, Any], Any] | None = None,
+    intercept: Callable[[Any, Any], Any] | None = None,
 ) -> list[Any]:
-    """The outputs of a jaxpr. `rules` maps a primitive to the function that replaces it; inner
-    `jit`s are inlined.
+    """The outputs of a jaxpr; inner `jit`s are inlined.
 
-    `passing(variable, value)` sees what each equation computes, and what it returns takes the
-    value's place. Literals are the atoms that hold a `val`. As in JAX's guide to writing custom
-    jaxpr interpreters."""
+    `rules` maps a primitive to the function that replaces it. `intercept(variable, value)` is
+    called with what each equation computes, and what it returns takes the value's place. Follows
+    JAX's guide to custom jaxpr interpreters.
+    """
     rules = rules or {}
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments]))
 
     def read(atom: Any) -> Any:
+        # an atom is a variable, or a literal that holds its value
         return atom.val if hasattr(atom, "val") else values[atom]
 
     for equation in jaxpr.eqns:
@@ -35,15 +35,11 @@ def evaluate(
             outputs = outputs if equation.primitive.multiple_results else [outputs]
         elif equation.primitive is jit_p:
             inner = equation.params["jaxpr"]
-            outputs = evaluate(inner.jaxpr, inner.consts, inputs, rules, passing)
+            outputs = evaluate(inner.jaxpr, inner.consts, inputs, rules, intercept)
         else:
-            outputs = equation.primitive.bind(
-                *inputs, **equation.primitive.get_bind_params(equation.params)
-            )
+            parameters = equation.primitive.get_bind_params(equation.params)
+            outputs = equation.primitive.bind(*inputs, **parameters)
             outputs = outputs if equation.primitive.multiple_results else [outputs]
-        if passing is not None:
-            outputs = [
-                passing(variable, value) for variable, value in zip(equation.outvars, outputs)
-            ]
-        values.update(zip(equation.outvars, outputs))
+        for variable, value in zip(equation.outvars, outputs):
+            values[variable] = value if intercept is None else intercept(variable, value)
     return [read(atom) for atom in jaxpr.outvars]

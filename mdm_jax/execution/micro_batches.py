@@ -15,12 +15,12 @@ from mdm_jax.execution.network import ImageShape, residual_bytes
 from mdm_jax.types import Predict
 
 MAX_MICRO_BATCH = 64
-"""images solved at a time on an accelerator when memory allows; larger gains little once the device
-is busy"""
-
+"""images solved at a time on an accelerator when memory allows; more gain little once the device is
+busy"""
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+"""how the message of XLA's error begins"""
 
 Tree = TypeVar("Tree")
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def run_in_micro_batches(
@@ -29,45 +29,55 @@ def run_in_micro_batches(
     size: int,
     on_progress: Callable[[int], None],
 ) -> Tree:
-    """Run `program` on slices of `size` and join the results on the host; the last slice is padded
-    to the same shape.
+    """Run `program` on slices of `size` rows and join the results on the host.
 
-    When the device is out of memory the size is halved, with a warning, and the work goes on where
-    it stopped."""
-    n, start, parts = len(batch[0]), 0, []
+    The last slice is padded to the same shape, so that nothing is compiled twice. When the device
+    is out of memory the size is halved, with a warning, and the work continues where it stopped.
+    `on_progress` is called with the number of rows finished.
+    """
+    n = len(batch[0])
+    start = 0
+    parts = []
     while start < n:
         rows = np.minimum(np.arange(start, start + size), n - 1)
+        slices = [array[rows] for array in batch]
         try:
-            part = jax.device_get(program(*(array[rows] for array in batch)))
+            part = jax.device_get(program(*slices))
         except jax.errors.JaxRuntimeError as error:
             if OUT_OF_MEMORY not in str(error):
                 raise
-            if size == 1:
-                raise InputError(
-                    "the device has not enough memory for a single image: use a smaller network or"
-                    " image size, or bfloat16"
-                ) from error
-            size //= 2
-            warnings.warn(
-                f"out of memory: going on with {size} images at a time",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            size = _halve(size, error)
             continue
-        done = min(size, n - start)
-        parts.append(jax.tree.map(lambda leaf: leaf[:done], part))  # noqa: B023 (used at once)
-        start += done
+        used = min(size, n - start)
+        parts.append(jax.tree.map(lambda leaf: leaf[:used], part))  # noqa: B023 (used at once)
+        start += used
         on_progress(start)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+def _halve(size: int, error: Exception) -> int:
+    if size == 1:
+        raise InputError(
+            "the device has not enough memory for a single image: use a smaller network or"
+            " image size, or bfloat16"
+        ) from error
+    size //= 2
+    warnings.warn(
+        f"out of memory: going on with {size} images at a time", RuntimeWarning, stacklevel=4
+    )
+    return size
+
+
 def choose_micro_batch(network: Predict, shape: ImageShape, n: int) -> int:
-    """Images at a time for `n` images: one on CPU, else as many as keep their gradients in a third
-    of the free memory."""
+    """Images at a time for `n` images of `shape`.
+
+    One on CPU, else as many as keep their gradients in a third of the free memory.
+    """
     if jax.default_backend() == "cpu":
         return 1
+    # some devices have no statistics; their memory is taken to be the host's
     stats = jax.local_devices()[0].memory_stats() or {}
-    free = stats.get("bytes_limit", psutil.virtual_memory().available) - stats.get(
-        "bytes_in_use", 0
-    )
-    return int(np.clip(free / 3 // residual_bytes(network, shape), 1, min(n, MAX_MICRO_BATCH)))
+    limit = stats.get("bytes_limit", psutil.virtual_memory().available)
+    free = limit - stats.get("bytes_in_use", 0)
+    fitting = free / 3 // residual_bytes(network, shape)
+    return int(np.clip(fitting, 1, min(n, MAX_MICRO_BATCH)))

@@ -1,10 +1,12 @@
-"""From any callable to a pytree: a network whose weights are arguments of the compiled program, not
-constants in it.
+"""From any callable to a pytree, whose weights are arguments of the compiled program.
 
-`as_network(predict, shape)` gives a callable pytree: modules (Flax NNX, Equinox,
-`jax.tree_util.Partial`) already are one; a plain function is traced once and what it closes over
-becomes its leaves. `split` and `join` then part any pytree into arrays, which `jit` takes as
-arguments, and a hashable rest, which it takes as static."""
+As constants in the program, new weights would need a new compilation. `as_network(predict, shape)`
+gives a callable pytree: modules (Flax NNX, Equinox, `jax.tree_util.Partial`) already are one; a
+plain function is traced once and what it closes over becomes its leaves. `split` and `join` then
+part any pytree into arrays, which `jit` takes as arguments, and a hashable rest, which it takes as
+static. They are equinox's `partition` and `combine` with a rest that hashes; equinox itself is
+needed by the tests only and no dependency of the package.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,14 @@ ImageShape = tuple[int, int, int]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Traced:
-    """A function that was traced for one image: `constants` are the arrays that it closed over.
+    """A function that was traced for one image.
 
-    Two traces are equal when they are of the same function and program, so tracing again after the
-    weights have changed costs no compilation and never uses stale weights."""
+    Two traces have equal programs when they are of the same function and text, so tracing again
+    after the weights have changed costs no compilation and never uses old weights.
+    """
 
     constants: list[Any]
+    """the arrays that the function closed over"""
     program: Program = field(metadata={"static": True})
 
     def __call__(self, images: Array) -> Any:
@@ -51,17 +55,19 @@ class Program:
 
     function: Predict
     text: str
+    """of the jaxpr, which tells two programs apart"""
     outputs: Any
+    """tree of the outputs"""
     jaxpr: Any = field(compare=False)
 
 
 def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
-    """The network as a callable pytree, and the shapes of its outputs for one image of `shape` (no
-    batch axis).
+    """The network as a callable pytree, and the shapes of its outputs for one image of `shape`.
 
-    NNX modules are viewed in inference mode (running averages, no dropout). Raises InputError when
-    the network does not accept such images, cannot be traced by JAX, or does not return the batch
-    as the leading axis."""
+    The shapes have no batch axis. NNX modules are viewed in inference mode (running averages, no
+    dropout). Raises InputError when the network does not accept such images, cannot be traced by
+    JAX, or does not return the batch as the leading axis.
+    """
     if not callable(predict):
         raise InputError(
             f"predict is a {type(predict).__name__}: give a function of images [n, h, w, c], or a"
@@ -72,6 +78,7 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
             predict, deterministic=True, use_running_average=True, raise_if_not_found=False
         )
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    closed = None
     try:
         if is_pytree(predict):
             outputs = jax.eval_shape(predict, example)
@@ -85,11 +92,21 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
         raise InputError(
             "the network changes its own state when called: call model.eval() or pass the module"
         ) from error
-    except Exception as error:  # whatever a stranger's network raises on the wrong input
+    except Exception as error:  # a network of yours may raise anything on the wrong input
         reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         raise InputError(
             f"the network does not accept images of shape {(1, *shape)} ({reason})"
         ) from error
+    _check_outputs(outputs)
+    if closed is not None:
+        program = Program(predict, str(closed.jaxpr), jax.tree.structure(outputs), closed.jaxpr)
+        predict = Traced([jnp.asarray(constant) for constant in closed.consts], program)
+    one_image = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), outputs)
+    return predict, one_image
+
+
+def _check_outputs(outputs: Any) -> None:
+    """Raises InputError for no outputs, or one that is not led by the batch axis of one image."""
     if not jax.tree.leaves(outputs):
         raise InputError(
             "the network returns nothing: it must return logits [n, classes], or a tuple that"
@@ -101,26 +118,15 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
                 f"the network returns an array of shape {leaf.shape} for one image: every output"
                 " must lead with the batch axis"
             )
-    if not is_pytree(predict):
-        program = Program(predict, str(closed.jaxpr), jax.tree.structure(outputs), closed.jaxpr)
-        predict = Traced([jnp.asarray(c) for c in closed.consts], program)
-    return predict, jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), outputs
-    )
 
 
 def _trace(predict: Predict, example: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
-    """The jaxpr of a function and the shapes of its outputs, with every array that it closes over
-    as a constant.
-
-    A new function each time, because JAX remembers traces by function and would return old weights;
-    traced twice, because what an inner `jit` closes over comes to light only when it is inlined.
-    """
+    """The jaxpr of a function, closed-over arrays as constants, and the shapes of its outputs."""
+    # a new function each time: JAX remembers traces by function and would return old weights
     closed, outputs = jax.make_jaxpr(lambda images: predict(images), return_shape=True)(example)
-    return (
-        jax.make_jaxpr(lambda images: evaluate(closed.jaxpr, closed.consts, [images]))(example),
-        outputs,
-    )
+    # traced twice: what an inner `jit` closes over is a constant only once it is inlined
+    inline = jax.make_jaxpr(lambda images: evaluate(closed.jaxpr, closed.consts, [images]))
+    return inline(example), outputs
 
 
 def is_pytree(value: Any) -> bool:
@@ -137,21 +143,22 @@ class Rest:
 
 
 _ARRAY = object()
+"""stands in the rest where an array was taken out"""
 
 
 def split(tree: PyTree) -> tuple[list[Any], Rest]:
     """The arrays of a pytree, in order, and everything else."""
     leaves, treedef = jax.tree.flatten(tree)
     arrays = [leaf for leaf in leaves if _is_array(leaf)]
-    return arrays, Rest(treedef, tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves))
+    others = tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves)
+    return arrays, Rest(treedef, others)
 
 
 def join(arrays: list[Any], rest: Rest) -> PyTree:
     """The inverse of `split`."""
     remaining = iter(arrays)
-    return jax.tree.unflatten(
-        rest.treedef, [next(remaining) if leaf is _ARRAY else leaf for leaf in rest.leaves]
-    )
+    leaves = [next(remaining) if leaf is _ARRAY else leaf for leaf in rest.leaves]
+    return jax.tree.unflatten(rest.treedef, leaves)
 
 
 def _is_array(leaf: Any) -> bool:
@@ -159,15 +166,16 @@ def _is_array(leaf: Any) -> bool:
 
 
 def residual_bytes(network: Predict, shape: ImageShape) -> int:
-    """Bytes that one more image adds to what a gradient of the network keeps between its forward
-    and backward pass.
+    """Bytes per image that a gradient keeps between the forward and the backward pass.
 
-    Read from abstract shapes, so nothing is compiled or run: the residuals of two images minus
-    those of one."""
+    Read from abstract shapes, so nothing is compiled or run.
+    """
 
-    def kept(n: int) -> int:
+    def residuals(n: int) -> int:
         images = jax.ShapeDtypeStruct((n, *shape), jnp.float32)
         pullback = jax.eval_shape(lambda x: jax.vjp(network, x)[1], images)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pullback))
 
-    return max(kept(2) - kept(1), int(np.prod(shape)) * 4)
+    # the difference leaves out the weights, which are kept once for all images
+    image_bytes = int(np.prod(shape)) * 4
+    return max(residuals(2) - residuals(1), image_bytes)

@@ -10,27 +10,33 @@ from typing import Any
 
 import jax
 
+COMPILE_EVENTS = "/jax/core/compile/"
+"""prefix of the events in which JAX reports its time for tracing, lowering and compiling"""
+
 
 @dataclass
 class Timing:
-    """Seconds inside a `stopwatch`: all of them, and those that tracing and compiling took."""
+    """Seconds inside a `stopwatch`."""
 
     total: float = 0.0
     compiling: float = 0.0
+    """of them, those that tracing and compiling took"""
 
     @property
     def running(self) -> float:
+        """Seconds without tracing and compiling."""
         return self.total - self.compiling
 
 
 @contextmanager
 def stopwatch() -> Iterator[Timing]:
-    """Time a block, filled in when the block ends; JAX reports what it spent on tracing, lowering
-    and compiling."""
-    timing, start, spans = Timing(), time.perf_counter(), []
+    """Time a block; the `Timing` is filled in when the block ends."""
+    timing = Timing()
+    start = time.perf_counter()
+    spans: list[tuple[float, float]] = []
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
+        if event.startswith(COMPILE_EVENTS):
             end = time.perf_counter()
             spans.append((max(start, end - duration_secs), end))
 
@@ -40,14 +46,14 @@ def stopwatch() -> Iterator[Timing]:
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
         timing.total = time.perf_counter() - start
-        timing.compiling = _covered(spans)
+        timing.compiling = _union_length(spans)
 
 
-def _covered(spans: list[tuple[float, float]]) -> float:
-    """Length of the union of spans: tracing a function traces those that it calls, and must not
-    count twice."""
-    covered, reached = 0.0, float("-inf")
+def _union_length(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of spans."""
+    # spans overlap: tracing a function also traces those that it calls
+    length, reached = 0.0, float("-inf")
     for begin, end in sorted(spans):
-        covered += max(0.0, end - max(begin, reached))
+        length += max(0.0, end - max(begin, reached))
         reached = max(reached, end)
-    return covered
+    return length

@@ -20,7 +20,7 @@ from mdm_jax.metrics import (
 from mdm_jax.metrics.localization import energy_pointing as energy_pointing
 from mdm_jax.metrics.metric import Metric as Metric
 from mdm_jax.metrics.metric import Sample as Sample
-from mdm_jax.metrics.metric import from_outside
+from mdm_jax.metrics.metric import load_metric
 
 _FILES = (curves, confidence, road, sensitivity, localization, objects, wsol, complexity, sanity)
 METRICS: dict[str, Metric] = {metric.id: metric for file in _FILES for metric in file.METRICS}
@@ -28,27 +28,28 @@ METRICS: dict[str, Metric] = {metric.id: metric for file in _FILES for metric in
 
 
 def find(text: str) -> Metric:
-    """The metric of an id such as "insertion:rise-28"; a name alone, such as "insertion", means its
-    default protocol.
+    """The metric of an id such as "insertion:rise-28", or of a name alone.
 
-    A metric of your own is `file.py:name` or `module:name`, see `metric.from_outside`. Raises
-    InputError for another."""
+    A name, such as "insertion", means its default protocol. A metric of your own is `file.py:name`
+    or `module:name`, see `metric.load_metric`. Raises InputError for another.
+    """
     if text in METRICS:
         return METRICS[text]
-    named = [metric for metric in METRICS.values() if metric.name == text]
-    if named:
-        return named[0]
-    if plugins.is_reference(text) and text.partition(":")[0] not in {
-        metric.name for metric in METRICS.values()
-    }:
-        return from_outside(text)
+    same_name = [metric for metric in METRICS.values() if metric.name == text]
+    if same_name:
+        return same_name[0]
+    # "insertion:rise" is a protocol that does not exist, not a module of yours
+    names = {metric.name for metric in METRICS.values()}
+    if plugins.is_reference(text) and text.partition(":")[0] not in names:
+        return load_metric(text)
     raise unknown("metric", text, METRICS)
 
 
 def find_all(metrics: str | Metric | Sequence[str | Metric]) -> dict[str, Metric]:
     """Metrics by id, of ids, short names or metrics of your own.
 
-    Raises InputError for none, and for an unknown name."""
+    Raises InputError for none, and for an unknown name.
+    """
     listed = (metrics,) if isinstance(metrics, str | Metric) else metrics
     if not listed:
         raise InputError("no metrics: give one or more, such as insertion deletion")
@@ -63,7 +64,8 @@ def look_up(name: str, metrics: Mapping[str, Metric], kind: str = "metric") -> M
     """The metric of an id or a short name among some, such as those that were measured.
 
     A short name stands for the only metric of that name. Raises InputError for another name, which
-    the message calls an unknown `kind`."""
+    the message calls an unknown `kind`.
+    """
     if name in metrics:
         return metrics[name]
     same_name = [metric for metric in metrics.values() if metric.name == name]

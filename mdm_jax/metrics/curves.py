@@ -1,5 +1,4 @@
-"""Insertion and deletion (RISE, Petsiuk et al., arXiv 1806.07421; its `evaluation.py` followed step
-by step).
+"""Insertion and deletion (RISE, Petsiuk et al., arXiv 1806.07421), as its `evaluation.py` has them.
 
 Pixels change, all channels together, in the order of descending saliency, from a start image to a
 finish image, `step` at a time; p_k is the softmax probability of the class explained after k steps,
@@ -9,7 +8,8 @@ and the score is the area under that curve:
 
 Deletion goes from the image to the color that the network sees as zero, insertion from a blurred
 image to the image. The whole curve is one batch of K + 1 images. Ties go row by row; a constant or
-all-zero map is thus read as text is. A map with a NaN gives NaN."""
+all-zero map is thus read as text is. A map with a NaN gives NaN.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +56,10 @@ def insertion_curve(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, " scores"]:
-    """p_0 .. p_K as the most salient pixels appear first; `start` is "blur" (RISE's) or "neutral"
-    (the network's zero)."""
+    """p_0 .. p_K as pixels appear, the most salient first.
+
+    `start` is "blur" (RISE's blurred image) or "neutral" (the color that the network sees as zero).
+    """
     if start not in STARTS:
         raise unknown("start", start, STARTS)
     neutral = fills.neutral_color(predict, image.shape[-1])
@@ -75,8 +77,7 @@ def deletion_curve(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, " scores"]:
-    """p_0 .. p_K as the most salient pixels turn first into the color that the network sees as
-    zero."""
+    """p_0 .. p_K as pixels turn into the network's zero, the most salient first."""
     neutral = fills.neutral_color(predict, image.shape[-1])
     return curve(predict, image, neutral, saliency, target, steps=steps, node=node, chunk=chunk)
 
@@ -96,25 +97,25 @@ def curve(
 
     A step is h w / `steps` pixels, rounded up, as RISE's 1792 of 224 x 224 are for 28 steps; K =
     ceil(h w / step) can be smaller than `steps`, and the last step may hold fewer pixels. `chunk`
-    images are evaluated at a time."""
+    images are evaluated at a time.
+    """
     pixels = saliency.size
     if steps < 1:
         raise InputError(f"steps is {steps}: give a whole number from 1")
     step = -(-pixels // steps)
-    place = ranks(saliency)[..., None]
+    rank = ranks(saliency)[..., None]
 
-    def after(changed: Array) -> Array:
-        return score(predict, jnp.where(place < changed, finish, start), target, node=node)
+    def score_after(changed: Array) -> Array:
+        return score(predict, jnp.where(rank < changed, finish, start), target, node=node)
 
-    changed = step * jnp.arange(-(-pixels // step) + 1)
-    return unless_nan(
-        saliency, map_over(after, changed, chunk_for((*saliency.shape, start.shape[-1]), chunk))
-    )
+    counts = step * jnp.arange(-(-pixels // step) + 1)
+    at_once = chunk_for((*saliency.shape, start.shape[-1]), chunk)
+    return unless_nan(saliency, map_over(score_after, counts, at_once))
 
 
 def area(scores: Float[Array, " scores"]) -> Float[Array, ""]:
-    """Trapezoids under scores at equal distances on [0, 1]."""
-    return (scores[1:] + scores[:-1]).mean() / 2
+    """Area under scores at equal distances on [0, 1], by trapezoids."""
+    return jnp.trapezoid(scores, dx=1 / (scores.size - 1))
 
 
 def rise_blur(
@@ -122,8 +123,9 @@ def rise_blur(
 ) -> Float[Array, "h w c"]:
     """RISE's blurred image: its 11 x 11 kernel with zero padding on the normalized image.
 
-    Normalizing subtracts `neutral` and divides by a constant a channel, which a linear blur does
-    not notice, so it is the blur of x - neutral, plus neutral: the borders fade to neutral."""
+    Normalizing subtracts `neutral` and divides by a constant per channel. A linear blur commutes
+    with the division, so this is the blur of x - neutral, plus neutral: the borders fade to neutral.
+    """
     rows, columns = (_zero_padded(n) for n in image.shape[:2])
     blurred = jnp.einsum("yh,hwc,xw->yxc", rows, image - neutral, columns, precision=HIGHEST)
     return blurred + neutral
@@ -134,18 +136,20 @@ def rise_kernel(size: int = 11, sigma: float = 5.0) -> np.ndarray:
 
     RISE blurs a delta in the middle of an 11 x 11 grid by `scipy.ndimage.gaussian_filter`: a
     Gaussian cut at 4 sigma whose tails the borders of the grid reflect back, (d c b a | a b c d | d
-    c b a), so that it is nearly a box."""
+    c b a), so that it is nearly a box.
+    """
     radius = int(4.0 * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= weights.sum()
-    reached = (np.arange(size)[:, None] + offsets[None, :]) % (2 * size)
-    reached = np.minimum(reached, 2 * size - 1 - reached)
-    return ((reached == size // 2) * weights).sum(axis=1)
+    # a reflection at both borders repeats after twice the size
+    positions = (np.arange(size)[:, None] + offsets[None, :]) % (2 * size)
+    positions = np.minimum(positions, 2 * size - 1 - positions)
+    return ((positions == size // 2) * weights).sum(axis=1)
 
 
 def _zero_padded(n: int) -> np.ndarray:
-    """Matrix [n, n] of the correlation with RISE's kernel, nothing beyond the borders."""
+    """Matrix [n, n] of the correlation with RISE's kernel, zeros beyond the borders."""
     kernel = rise_kernel()
     offset = np.arange(n)[None, :] - np.arange(n)[:, None] + len(kernel) // 2
     inside = (offset >= 0) & (offset < len(kernel))
@@ -169,17 +173,18 @@ def _deletion(
 
 
 def _row(name: str, protocol: str, steps: int, start: str = "") -> Metric:
-    begin = {"blur": "RISE's blurred image", "neutral": "the network's zero"}.get(start)
-    text = f"{begin} to the image" if start else "the image to the network's zero"
     if name == "insertion":
+        first = {"blur": "RISE's blurred image", "neutral": "the network's zero"}[start]
+        way = f"{first} to the image"
         measure, better = partial(_insertion, steps=steps, start=start), "higher"
     else:
+        way = "the image to the network's zero"
         measure, better = partial(_deletion, steps=steps), "lower"
-    said = (
-        f"Area under the probability of the class from {text}, the most salient pixels first, in"
+    description = (
+        f"Area under the probability of the class from {way}, the most salient pixels first, in"
         f" {steps} steps."
     )
-    return Metric(name, protocol, measure, better, description=said)
+    return Metric(name, protocol, measure, better, description=description)
 
 
 METRICS = (

@@ -20,26 +20,27 @@ BOX_SLACK = 0.01
 
 
 def energy_pointing(saliency: Float[Array, "h w"], mask: Bool[Array, "h w"]) -> Float[Array, ""]:
-    """Share of the map's energy inside the object, sum(S * mask) / sum(S), in [0, 1]; 0 for an
-    all-zero map.
+    """Fraction of the map's energy inside the object, sum(S * mask) / sum(S), in [0, 1].
 
-    Energy-based pointing game of Score-CAM (arXiv 1910.01279), with the exact mask for its box.
-    Chance, and so the score of a constant map, is the mask's area. A map with a NaN gives NaN."""
-    whole = saliency.sum()
-    share = jnp.where(whole > 0, (saliency * mask).sum() / jnp.where(whole > 0, whole, 1.0), 0.0)
-    return unless_nan(saliency, share)
+    0 for an all-zero map. Energy-based pointing game of Score-CAM (arXiv 1910.01279), with the
+    exact mask in place of its box. Chance, and so the score of a constant map, is the mask's area.
+    A map with a NaN gives NaN.
+    """
+    total = saliency.sum()
+    energy = jnp.where(total > 0, (saliency * mask).sum() / jnp.where(total > 0, total, 1.0), 0.0)
+    return unless_nan(saliency, energy)
 
 
 def pointing(
     saliency: Float[Array, "h w"], mask: Bool[Array, "h w"], *, tolerance: Scalar = TOLERANCE
 ) -> Float[Array, ""]:
-    """Whether the map's maximum p hits the object: 1 if min_{q in object} |p - q| < tolerance
-    (Euclidean, pixels), else 0.
+    """Whether the map's maximum p hits the object: 1 if min_{q in object} |p - q| < tolerance.
 
-    A tolerance of 0 asks for a pixel of the object itself. Of equal maxima the first in row-major
-    order counts, so a constant or all-zero map points at the top left pixel. A map with a NaN gives
-    NaN. Pointing game (Zhang et al., arXiv 1608.00507) as TorchRay's `PointingGame.evaluate`, whose
-    map has the size of the image."""
+    Else 0; the distance is Euclidean, in pixels. A tolerance of 0 asks for a pixel of the object
+    itself. Of equal maxima the first in row-major order counts, so a constant or all-zero map
+    points at the top left pixel. A map with a NaN gives NaN. Pointing game (Zhang et al., arXiv
+    1608.00507) as TorchRay's `PointingGame.evaluate`, whose map has the size of the image.
+    """
     height, width = saliency.shape
     row, column = jnp.divmod(jnp.argmax(saliency), width)
     squared = (jnp.arange(height)[:, None] - row) ** 2 + (jnp.arange(width)[None, :] - column) ** 2
@@ -49,7 +50,9 @@ def pointing(
 
 def class_mean(hits: Float[AnyArray, " n"], classes: Integer[AnyArray, " n"]) -> float:
     """Mean over classes of the mean over each class's images: how TorchRay reduces its hits.
-    Classes without images are left out. Raises InputError where there is no image."""
+
+    Classes without images are left out. Raises InputError where there is no image.
+    """
     hits, classes = np.asarray(hits, np.float64), np.asarray(classes)
     if len(hits) == 0:
         raise InputError("no images: a mean over classes needs at least one")
@@ -58,8 +61,10 @@ def class_mean(hits: Float[AnyArray, " n"], classes: Integer[AnyArray, " n"]) ->
 
 
 def box_mask(boxes: Num[AnyArray, "k 4"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """The pixels whose centers lie in any of the boxes (x0, y0, x1, y1), ends exclusive, in an
-    image of (height, width)."""
+    """The pixels whose centers lie in any of the boxes, in an image of (height, width).
+
+    Boxes are (x0, y0, x1, y1) with exclusive ends.
+    """
     x, y = np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5
     x0, y0, x1, y1 = np.asarray(boxes, np.float64).T[:, :, None]
     columns, rows = (x0 <= x) & (x < x1), (y0 <= y) & (y < y1)
@@ -67,19 +72,22 @@ def box_mask(boxes: Num[AnyArray, "k 4"], shape: tuple[int, int]) -> Bool[np.nda
 
 
 def box_energy(saliency: Float[AnyArray, "h w"], boxes: Num[AnyArray, "k 4"]) -> float:
-    """`energy_pointing` with the union of the boxes for the mask, as Score-CAM's authors score; on
-    the host."""
+    """`energy_pointing` with the union of the boxes as the mask, as Score-CAM's authors score it.
+
+    On the host. NaN where the map holds one.
+    """
     saliency = np.asarray(saliency, np.float64)
-    whole = saliency.sum()
+    total = saliency.sum()
     inside = saliency[box_mask(boxes, (saliency.shape[0], saliency.shape[1]))].sum()
-    return 0.0 if whole <= 0 else float(inside / whole)  # NaN where the map holds one
+    return 0.0 if total <= 0 else float(inside / total)
 
 
 def check_truth(mask: Any, boxes: Any, shape: tuple[int, int]) -> None:
-    """Check where the object of an image of (height, width) is said to be; either may be None.
+    """Check the mask and the boxes of the object in an image of (height, width).
 
-    Raises InputError for a mask of another shape or type or without a pixel, and for boxes that are
-    none, not (x0, y0, x1, y1), not finite, empty, or outside the image."""
+    Either may be None. Raises InputError for a mask of another shape or type or without a pixel,
+    and for boxes that are none, not (x0, y0, x1, y1), not finite, empty, or outside the image.
+    """
     if mask is not None:
         mask = np.asarray(mask)
         if mask.shape != tuple(shape) or mask.dtype != bool:
@@ -103,15 +111,14 @@ def _check_boxes(boxes: np.ndarray, shape: tuple[int, int]) -> None:
         raise InputError("boxes are empty: give at least one")
     for box in boxes:
         x0, y0, x1, y1 = box.tolist()
-        shown = f"the box x0, y0, x1, y1 = {x0:g}, {y0:g}, {x1:g}, {y1:g}"
+        name = f"the box x0, y0, x1, y1 = {x0:g}, {y0:g}, {x1:g}, {y1:g}"
         if not np.isfinite(box).all():
-            raise InputError(f"{shown} is not finite")
+            raise InputError(f"{name} is not finite")
         if x1 <= x0 or y1 <= y0:
-            raise InputError(f"{shown} is empty: x1 must exceed x0, and y1 must exceed y0")
+            raise InputError(f"{name} is empty: x1 must exceed x0, and y1 must exceed y0")
         if min(x0, y0) < -BOX_SLACK or x1 > shape[1] + BOX_SLACK or y1 > shape[0] + BOX_SLACK:
             raise InputError(
-                f"{shown} lies outside its image of {shape[1]}x{shape[0]}: give pixels of that"
-                " image"
+                f"{name} lies outside its image of {shape[1]}x{shape[0]}: give pixels of that image"
             )
 
 

@@ -1,8 +1,8 @@
-"""What a metric is: a pure function of one image and its map, under a protocol that fixes every
-choice.
+"""A metric: a pure function of one image and its map, under a protocol that fixes every choice.
 
-Two numbers under one name but two protocols cannot be compared, so a metric is always called by its
-id, `name:protocol`."""
+Two numbers under one name but two protocols cannot be compared, so a metric is identified by its
+id, `name:protocol`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BETTER = ("higher", "lower", "none")
 
 
 class Sample(NamedTuple):
-    """One image, its map and its truth: all that a metric may look at."""
+    """One image, its map and its truth: everything that a metric may use."""
 
     image: Float[AnyArray, "h w c"]
     """in [0, 1]"""
@@ -46,8 +46,7 @@ def mean(statistics: Any) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric under one protocol: each image's statistics, and how those of many become one
-    number."""
+    """A metric under one protocol: statistics of each image, and their reduction to one number."""
 
     name: str
     """such as "insertion" """
@@ -78,14 +77,15 @@ class Metric:
         return f"{self.name}:{self.protocol}"
 
 
-def from_outside(text: str) -> Metric:
-    """The metric that a function or a `Metric` of your own is (see `mdm_jax.plugins`), such as
-    "my_metrics.py:compactness".
+def load_metric(text: str) -> Metric:
+    """The metric of a function or a `Metric` of your own, such as "my_metrics.py:compactness".
 
-    A function is measured on every image with the network, and without a better side, unless its
-    attributes `needs` and `better` say otherwise (`compactness.better = "lower"`); its first line
-    describes it. The checksum of the file's text is part of the protocol: numbers of two texts are
-    of two metrics. Raises InputError for what cannot be a metric."""
+    See `mdm_jax.plugins`. A function is measured on every image with the network, and neither
+    higher nor lower is better, unless its attributes `needs` and `better` say otherwise
+    (`compactness.better = "lower"`); the first line of its docstring describes it. The checksum of
+    the file's text is part of the protocol: numbers of two texts are of two metrics. Raises
+    InputError for what cannot be a metric.
+    """
     thing, name, place, checksum = plugins.load_reference(text)
     if isinstance(thing, Metric):
         return replace(thing, protocol=f"{thing.protocol}-{checksum}")

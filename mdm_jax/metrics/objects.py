@@ -13,32 +13,37 @@ from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.types import AnyArray
 
 FACTOR = 2.0
-"""pixels looked at for each pixel of an object: a map at the scale of blobs covers about twice the
-strokes that it is right about, as the box of a digit does; 1 asks for maps that are fine to the
-pixel"""
-MOST = 1 / 3
-"""share of the image that is looked at at most: a map without preference then holds at most a third
-of any object"""
+"""salient pixels per pixel of an object: a map at the scale of blobs covers about twice the strokes
+that it is right about, as the box of a digit does; 1 asks for maps that are fine to the pixel"""
+MAX_FRACTION = 1 / 3
+"""largest fraction of the image that counts as salient: a map without preference then covers at
+most a third of any object"""
 HALF = 0.5
-"""share of an object's pixels that makes it found"""
+"""fraction of an object's pixels that makes it found"""
 
 
 def object_masks(
     mask: Bool[AnyArray, "h w"] | None, boxes: Num[AnyArray, "k 4"], shape: tuple[int, int]
 ) -> Bool[np.ndarray, "k h w"]:
-    """The pixels of each object in an image of (height, width): those of the mask in its box, or
-    all where none is marked."""
+    """The pixels of each object in an image of (height, width).
+
+    Those of the mask in the object's box, or all of the box where the mask marks none.
+    """
     framed = np.stack([box_mask(box[None], shape) for box in np.asarray(boxes)])
     inside = framed if mask is None else framed & np.asarray(mask)
     return np.where(inside.any(axis=(1, 2), keepdims=True), inside, framed)
 
 
 def most_salient(saliency: Float[AnyArray, "h w"], count: int) -> Float[np.ndarray, "h w"]:
-    """1 for each of the `count` pixels of the highest values, 0 for the rest; pixels that are equal
-    at the border share what is left, so that a constant map prefers nothing."""
+    """1 for each of the `count` pixels of the highest values, 0 for the others.
+
+    Pixels of equal value at the threshold get equal fractions of the remaining count, so that a
+    constant map prefers nothing.
+    """
     values = np.asarray(saliency, np.float64)
-    border = np.sort(values, axis=None)[values.size - count]
-    above, equal = values > border, values == border
+    threshold = np.sort(values, axis=None)[values.size - count]
+    above = values > threshold
+    equal = values == threshold
     return above + equal * (count - above.sum()) / equal.sum()
 
 
@@ -56,38 +61,42 @@ def objects_found(
     object, or on the background, is missing for another. A map that is spread over everything holds
     n / (h w) <= 1/3 of an object and finds none. Where objects cover more than a third of the image
     no map could show them all in n pixels: [0, 0], it does not count. A map with a NaN gives NaN.
-    On the host."""
+    On the host.
+    """
     saliency, objects = np.asarray(saliency), np.asarray(objects)
-    if objects.any(axis=0).sum() > MOST * saliency.size:
+    if objects.any(axis=0).sum() > MAX_FRACTION * saliency.size:
         return np.zeros(2)
     if np.isnan(saliency).any():
         return np.full(2, np.nan)
-    return np.asarray(
-        [which_found(saliency, objects, factor=factor).sum(), len(objects)], np.float64
-    )
+    found = which_found(saliency, objects, factor=factor).sum()
+    return np.asarray([found, len(objects)], np.float64)
 
 
 def which_found(
     saliency: Float[AnyArray, "h w"], objects: Bool[AnyArray, "k h w"], *, factor: float = FACTOR
 ) -> Bool[np.ndarray, " k"]:
     """Whether each object is found, as `objects_found` says, of a map without NaN."""
-    together = int(np.any(objects, axis=0).sum())
-    chosen = most_salient(saliency, max(1, int(min(factor * together, MOST * saliency.size))))
-    return np.asarray([chosen[each].mean() >= HALF for each in np.asarray(objects)])
+    object_pixels = int(np.any(objects, axis=0).sum())
+    count = int(min(factor * object_pixels, MAX_FRACTION * saliency.size))
+    salient = most_salient(saliency, max(1, count))
+    return np.asarray([salient[each].mean() >= HALF for each in np.asarray(objects)])
 
 
 def share_found(statistics: Any) -> float:
-    """Objects found in all images / objects in all images, of `objects_found` [n, 2]; NaN where
-    there are none."""
+    """Objects found in all images / objects in all images, of `objects_found` [n, 2].
+
+    NaN where there are no objects.
+    """
     found, objects = np.asarray(statistics, np.float64).sum(axis=0)
-    return float(found / objects) if objects != 0 else float("nan")
+    if objects == 0:
+        return float("nan")
+    return float(found / objects)
 
 
 def _measure(predict: Any, sample: Sample, *, key: Any, factor: float) -> np.ndarray:
     shape = (sample.saliency.shape[0], sample.saliency.shape[1])
-    return objects_found(
-        sample.saliency, object_masks(sample.mask, np.asarray(sample.boxes), shape), factor=factor
-    )
+    objects = object_masks(sample.mask, np.asarray(sample.boxes), shape)
+    return objects_found(sample.saliency, objects, factor=factor)
 
 
 METRICS = tuple(

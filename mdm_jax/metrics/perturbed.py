@@ -1,5 +1,4 @@
-"""What a network says about altered copies of one image: what all metrics of faithfulness are made
-of."""
+"""Scores of altered copies of one image: what all metrics of faithfulness are made of."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.stats import rankdata
 from jaxtyping import Array, Float, Int
 
 from mdm_jax import problem
@@ -26,37 +26,30 @@ def score(
     *,
     node: str | Node = "probability",
 ) -> Float[Array, ""]:
-    """The node of one image, by default the softmax probability of the class `target`; NaN where
-    the network's output is."""
-    outputs = predict(jnp.asarray(image)[None])
-    return problem.activation(
-        node, jax.tree.map(lambda leaf: leaf[0], outputs), jnp.asarray(target)
-    )
+    """The node of one image, by default the softmax probability of the class `target`.
+
+    NaN where the network's output is not finite.
+    """
+    batched = predict(jnp.asarray(image)[None])
+    outputs = jax.tree.map(lambda leaf: leaf[0], batched)
+    return problem.activation(node, outputs, jnp.asarray(target))
 
 
 def chunk_for(shape: tuple[int, ...], chunk: int | None = None) -> int:
-    """Copies of an image of `shape` to evaluate at a time: `chunk`, or what the device does
-    well."""
+    """Copies of an image of `shape` to evaluate at a time: `chunk`, or what suits the device."""
     values = VALUES_ON_CPU if jax.default_backend() == "cpu" else VALUES_ON_ACCELERATOR
     return chunk or max(1, values // math.prod(shape))
 
 
 def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
-    """Each pixel's place [h, w] by descending saliency, 0 for the greatest; ties go row by row from
-    the upper left.
+    """Each pixel's rank [h, w] by descending saliency, 0 for the greatest.
 
-    A constant map is therefore read as text is.
+    Ties go row by row from the upper left, so a constant map is read as text is.
     """
-    order = jnp.argsort(-saliency.reshape(-1), stable=True)
-    places = (
-        jnp.zeros(order.shape, jnp.int32)
-        .at[order]
-        .set(jnp.arange(order.size, dtype=jnp.int32), unique_indices=True)
-    )
-    return places.reshape(saliency.shape)
+    ordinal = rankdata(-saliency.reshape(-1), method="ordinal")
+    return (ordinal - 1).astype(jnp.int32).reshape(saliency.shape)
 
 
 def unless_nan(map_: Float[AnyArray, "h w"], value: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The value, or NaN where the map holds a NaN or infinity, which sorting and comparing would
-    hide."""
+    """The value, or NaN where the map is not finite, which sorting and comparing would hide."""
     return jnp.where(jnp.isfinite(map_).all(), value, jnp.nan)

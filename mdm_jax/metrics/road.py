@@ -1,17 +1,18 @@
-"""ROAD (Rong et al., arXiv 2202.00449): remove pixels so that the removal itself cannot be seen,
-and ask the network again.
+"""ROAD (Rong et al., arXiv 2202.00449): remove pixels so that the removal itself is invisible.
 
-The share q of the pixels is removed, the most salient first (MoRF) or the least (LeRF), and imputed
+The fraction q of the pixels is removed, the most salient first (MoRF) or the least (LeRF), and imputed
 from what remains (see `imputation.py`), plus Gaussian noise of deviation 0.01 of the image in [0,
 1]. With p(q) the softmax probability of the class
 
-    MoRF = mean_q p(q), lower is better;    LeRF = mean_q p(q), higher;    combined = (LeRF - MoRF)
-    / 2, higher
+    MoRF = mean_q p(q), lower is better
+    LeRF = mean_q p(q), higher is better
+    combined = (LeRF - MoRF) / 2, higher is better
 
 over q = 10, 20 ... 90 %, as pytorch-grad-cam has it; it takes p(q) - p(0) for p(q), which leaves
 the combination the same. The q h w pixels, rounded down, are those first in order of saliency, ties
 row by row: exactly as many whatever the map, where a threshold would remove all of a constant one.
-A map with a NaN gives NaN."""
+A map with a NaN gives NaN.
+"""
 
 from __future__ import annotations
 
@@ -48,17 +49,15 @@ def probabilities(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, "orders percentages"]:
-    """p(q) for each order of removal and each percentage; `chunk` images are evaluated at a
-    time."""
+    """p(q) for each order of removal and each percentage; `chunk` images are evaluated at a time."""
     removed = jnp.concatenate([removals(saliency, percentages, order) for order in orders])
     filled = impute(image, removed)
-    # one draw for each percentage, the same for either order: an order is compared with the other,
-    # not with its noise
+    # one draw for each percentage, the same for both orders: their difference must not come from
+    # the noise
     drawn = jax.random.normal(key, (len(percentages), *image.shape))
     noisy = filled + noise * removed[..., None] * jnp.tile(drawn, (len(orders), 1, 1, 1))
-    scores = map_over(
-        lambda each: score(predict, each, target, node=node), noisy, chunk_for(image.shape, chunk)
-    )
+    at_once = chunk_for(image.shape, chunk)
+    scores = map_over(lambda each: score(predict, each, target, node=node), noisy, at_once)
     return unless_nan(saliency, scores.reshape(len(orders), len(percentages)))
 
 
@@ -67,8 +66,10 @@ def removals(
     percentages: Sequence[int | float] = PERCENTAGES,
     order: str = "morf",
 ) -> Bool[Array, "percentages h w"]:
-    """The pixels removed at each percentage. Raises InputError for one outside 0 to 100, 100
-    excluded, or another order."""
+    """The pixels removed at each percentage.
+
+    Raises InputError for a percentage outside 0 to 100, 100 excluded, or another order.
+    """
     if order not in ORDERS:
         raise InputError(
             f"order is {order!r}: give 'morf' (most relevant first) or 'lerf' (least relevant"
@@ -79,9 +80,11 @@ def removals(
             f"percentages are {tuple(percentages)}: give numbers from 0 to below 100, something"
             " must remain"
         )
-    place = ranks(saliency)
-    place = place if order == "morf" else saliency.size - 1 - place
-    return jnp.stack([place < int(percentage * saliency.size / 100) for percentage in percentages])
+    rank = ranks(saliency)
+    if order == "lerf":
+        rank = saliency.size - 1 - rank
+    counts = [int(percentage * saliency.size / 100) for percentage in percentages]
+    return jnp.stack([rank < count for count in counts])
 
 
 def _measure(
@@ -92,15 +95,18 @@ def _measure(
     orders: tuple[str, ...],
     combined: bool = False,
 ) -> Float[Array, ""]:
-    means = probabilities(
+    by_percentage = probabilities(
         predict, sample.image, sample.saliency, sample.target, key=key, orders=orders
-    ).mean(axis=1)
-    return (means[1] - means[0]) / 2 if combined else means[0]
+    )
+    means = by_percentage.mean(axis=1)
+    if combined:
+        return (means[1] - means[0]) / 2  # LeRF - MoRF
+    return means[0]
 
 
-_TEXT = (
+_DESCRIPTION = (
     "Mean probability of the class with 10 to 90 % of the pixels removed, the {} salient first, and"
-    " imputed"
+    " imputed."
 )
 METRICS = (
     Metric(
@@ -115,13 +121,13 @@ METRICS = (
         "linear",
         partial(_measure, orders=("morf",)),
         "lower",
-        description=f"{_TEXT.format('most')}.",
+        description=_DESCRIPTION.format("most"),
     ),
     Metric(
         "road_lerf",
         "linear",
         partial(_measure, orders=("lerf",)),
         "higher",
-        description=f"{_TEXT.format('least')}.",
+        description=_DESCRIPTION.format("least"),
     ),
 )

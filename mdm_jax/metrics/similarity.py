@@ -6,6 +6,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import rankdata
 from jaxtyping import Array, Float
 
 from mdm_jax.errors import InputError
@@ -20,16 +21,7 @@ degrees"""
 
 def ranks(values: Float[Array, "..."]) -> Float[Array, " n"]:
     """The rank of every value among all, from 0; equal values share the mean of their ranks."""
-    flat = values.ravel()
-    order = jnp.argsort(flat)
-    ordered = flat[order]
-    place = jnp.arange(flat.size)
-    differs = ordered[1:] != ordered[:-1]
-    first = jax.lax.cummax(jnp.where(jnp.concatenate([jnp.ones(1, bool), differs]), place, 0))
-    last = jax.lax.cummin(
-        jnp.where(jnp.concatenate([differs, jnp.ones(1, bool)]), place, flat.size - 1), reverse=True
-    )
-    return jnp.zeros(flat.size).at[order].set((first + last) / 2)
+    return rankdata(values.ravel()) - 1
 
 
 def spearman(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]:
@@ -38,9 +30,9 @@ def spearman(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]
 
     NaN where either holds a NaN or infinity.
     """
-    # ranks and their mean, (n - 1) / 2, are exact, so that a constant map leaves no rounding to
-    # correlate; over n, because
-    # sums of squared ranks of a large image lose digits in float32
+    # Ranks and their mean, (n - 1) / 2, are exact, so that a constant map leaves no rounding to
+    # correlate. Divided by n, because sums of squared ranks of a large image lose digits in
+    # float32.
     x, y = ((rank - (rank.size - 1) / 2) / rank.size for rank in (ranks(a), ranks(b)))
     scale = jnp.sqrt(jnp.square(x).sum() * jnp.square(y).sum())
     r = jnp.where(scale > 0, (x * y).sum() / jnp.where(scale > 0, scale, 1.0), 0.0)

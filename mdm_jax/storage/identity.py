@@ -61,12 +61,12 @@ def _dataclass(value: Any, ids: Mapping[Any, str]) -> Any:
     names = [field.name for field in dataclasses.fields(value)]
     fields = {name: describe(getattr(value, name), ids) for name in names}
     # A term: its name says which function it is, unless the function is one of yours.
-    if fields.keys() == {"weight", "name", "function", "needs_rest"}:
+    if fields.keys() == {"weight", "name", "function", "needs_complement"}:
         term = {"name": fields["name"], "weight": fields["weight"]}
         if fields["function"] != fields["name"]:
             term["function"] = fields["function"]
-            if fields["needs_rest"]:
-                term["needs_rest"] = True
+            if fields["needs_complement"]:
+                term["needs_complement"] = True
         return term
     if callable(value):  # a function with settings, which two classes may have alike
         return {"class": _callable(type(value), ids)} | fields

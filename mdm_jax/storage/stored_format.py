@@ -119,7 +119,7 @@ def _term(parts: Mapping[str, Any], now: Any) -> dict[str, Any]:
         return found
     found["function"] = _function(function, other)
     if parts["needs_rest"]:
-        found["needs_rest"] = True
+        found["needs_complement"] = True
     return found
 
 

@@ -52,6 +52,12 @@ def test_loops_give_the_same_for_every_chunk(chunk):
     np.testing.assert_array_equal(chunked.map_over(function, inputs, chunk)["product"], expected)
 
 
+def test_a_map_in_chunks_is_that_of_lax():
+    values = jax.random.uniform(jax.random.key(0), (11, 3))
+    expected = jax.lax.map(jnp.cumsum, values, batch_size=4)
+    np.testing.assert_allclose(chunked.map_over(jnp.cumsum, values, chunk=4), expected, rtol=1e-6)
+
+
 def test_keys_of_samples_do_not_depend_on_their_number():
     key = jax.random.key(4)
     few, many = (jax.random.key_data(chunked.keys(key, n)) for n in (3, 9))

@@ -188,6 +188,16 @@ def trained_module():
     return lambda images: module(jnp.square(images).mean((1, 2))), double
 
 
+def test_split_parts_as_equinox_does():
+    tree = {"weights": jnp.ones((2, 3)), "name": "own", "rate": np.float32(0.5), "none": None}
+    arrays, rest = network.split(tree)
+    dynamic, _ = eqx.partition(tree, eqx.is_array_like)
+    expected = [leaf for leaf in jax.tree.leaves(dynamic) if not isinstance(leaf, str)]
+    jax.tree.map(np.testing.assert_array_equal, arrays, expected)
+    assert network.join(arrays, rest)["name"] == "own"
+    assert hash(rest) == hash(network.split(tree)[1])
+
+
 @pytest.mark.parametrize("build", [in_place, rebound, rebound_under_jit, trained_module])
 def test_changed_weights_are_seen_without_compiling_again(build, compilations):
     predict, double = build()

@@ -68,7 +68,7 @@ def test_shares_are_the_same_for_a_similarity_and_a_distance():
         objectives.complement_activity(view(0.6, 0.8, fill_activation=0.3, complement=0.2)) == 0
     )  # less than the fill is nothing missed
     assert objectives.complement_activity(view(3.0, 1.0, fill_activation=6.0, complement=7.0)) == 0
-    with pytest.raises(InputError, match="needs_rest=True"):
+    with pytest.raises(InputError, match="needs_complement=True"):
         objectives.complement_activity(view(0.6, 0.8))
 
 
@@ -166,7 +166,7 @@ def test_bad_objectives(terms, message):
 
 def test_terms_from_a_file():
     terms = objectives.from_mapping({"squared": 1.0, "area": 2.0, "removal": 0.5})
-    assert [(each.name, each.weight, each.needs_rest) for each in terms] == [
+    assert [(each.name, each.weight, each.needs_complement) for each in terms] == [
         ("squared", 1.0, False),
         ("area", 2.0, False),
         ("removal", 0.5, True),
@@ -186,5 +186,9 @@ def test_names_of_before_are_accepted_with_a_warning():
         assert seen.nothing == seen.fill_activation
     with pytest.warns(DeprecationWarning, match="View.rest is now View.complement_activation"):
         assert seen.rest == seen.complement_activation
+    own = objectives.term(lambda view: view.mask.mean(), needs_rest=True)
+    assert own.needs_complement
+    with pytest.warns(DeprecationWarning, match="Term.needs_rest is now Term.needs_complement"):
+        assert own.needs_rest
     with pytest.raises(AttributeError, match="no attribute 'share_of'"):
         objectives.share_of  # noqa: B018

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
+import sklearn.metrics
 from conftest import PATCH, patch_network
 from reference_network import captum, network
 
 from mdm_jax import InputError, fills
-from mdm_jax.metrics import METRICS, Sample, confidence, curves
+from mdm_jax.metrics import METRICS, Sample, confidence, curves, similarity
 from mdm_jax.metrics.perturbed import ranks
 
 RISE = np.load(pathlib.Path(__file__).parents[1] / "fixtures" / "rise.npz")
@@ -101,6 +103,19 @@ def test_the_object_is_better_than_the_rest(images, key):
 
     for metric, a, b in zip(metrics, measured(good), measured(1 - good)):
         assert a > b + 0.1 if metric.better == "higher" else a < b - 0.1, metric.id
+
+
+def test_areas_and_ranks_are_those_of_scikit_learn_and_scipy():
+    rng = np.random.default_rng(0)
+    for points in (2, 29, 225):
+        scores = rng.uniform(size=points).astype(np.float32)
+        expected = sklearn.metrics.auc(np.linspace(0, 1, points), scores)
+        assert float(curves.area(jnp.asarray(scores))) == pytest.approx(expected, rel=1e-6)
+    ties = rng.integers(0, 9, (12, 10)).astype(np.float32)
+    expected = scipy.stats.rankdata(-ties.ravel(), method="ordinal").reshape(12, 10) - 1
+    np.testing.assert_array_equal(ranks(ties), expected)
+    shared = similarity.ranks(jnp.asarray(ties))
+    np.testing.assert_array_equal(shared, scipy.stats.rankdata(ties.ravel()) - 1)
 
 
 def test_ties_go_row_by_row():

@@ -142,7 +142,7 @@ NEW = {
     "config.optimizer": "sgd(momentum=0.9, nesterov=true)",
     "config.objective": [
         {"name": "lost_share", "weight": 1.0},
-        {"name": "edges", "weight": 0.5, "function": "edges@01234567", "needs_rest": True},
+        {"name": "edges", "weight": 0.5, "function": "edges@01234567", "needs_complement": True},
     ],
     "node": "normalized_similarity",
 }
