@@ -150,11 +150,9 @@ def first_target(node: Any, outputs: Any) -> Int[Array, ""]:
     Raises InputError where there are no logits to choose from.
     """
     choose = getattr(resolve(node), "first", None)
-    if choose is None:
-        target = jnp.argmax(logits_of(outputs), axis=-1)
-    else:
-        target = choose(outputs)
-    return target.astype(jnp.int32)
+    if choose is not None:
+        return choose(outputs).astype(jnp.int32)
+    return jnp.argmax(logits_of(outputs), axis=-1).astype(jnp.int32)
 
 
 def resolve(node: Any) -> Node:

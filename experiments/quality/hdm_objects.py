@@ -34,7 +34,7 @@ from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.evaluation.benchmark_config import Targets
 from mdm_jax.hdm import HDMConfig, superposed_mask
 from mdm_jax.metrics.localization import box_mask
-from mdm_jax.metrics.objects import MOST, object_masks, which_found
+from mdm_jax.metrics.objects import MAX_FRACTION, object_masks, which_found
 from mdm_jax.storage.atomic import check_writable
 from mdm_jax.views import explanation_figures
 
@@ -95,7 +95,7 @@ def has_several_objects(file: Path, boxes: list[list[float]]) -> bool:
     with PIL.Image.open(file) as image:
         return (
             len(boxes) > 1
-            and box_mask(np.asarray(boxes), (image.height, image.width)).mean() <= MOST
+            and box_mask(np.asarray(boxes), (image.height, image.width)).mean() <= MAX_FRACTION
         )
 
 
