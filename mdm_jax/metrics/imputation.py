@@ -1,7 +1,6 @@
-"""Noisy linear imputation (ROAD, Rong et al., arXiv 2202.00449): removed pixels become a weighted
-mean of their neighbors.
+"""Noisy linear imputation of ROAD (Rong et al., arXiv 2202.00449).
 
-Each removed pixel is the mean of its 8 neighbors, of weight 1/6 at an edge and 1/12 at a corner,
+Removed pixels become a weighted mean of their neighbors. Each removed pixel is the mean of its 8 neighbors, of weight 1/6 at an edge and 1/12 at a corner,
 and those beyond the border count for nothing; the removed ones among them are unknown themselves.
 So for all removed pixels i together
 
@@ -53,14 +52,16 @@ def impute(
     """The image with each mask's pixels imputed, without noise, for all masks [masks, h, w].
 
     `at_once` masks are solved together: by default 9 on CPU, whose caches hold no more, and else
-    all. Where nothing remains there is nothing to impute from: all pixels are then 0."""
+    all. Where nothing remains there is nothing to impute from: all pixels are then 0.
+    """
     masks, *shape = removed.shape
-    parts = -(-masks // (at_once or (ON_CPU if jax.default_backend() == "cpu" else masks)))
+    if at_once is None:
+        at_once = ON_CPU if jax.default_backend() == "cpu" else masks
+    parts = -(-masks // at_once)
     size = -(-masks // parts)
     padded = jnp.concatenate([removed, jnp.zeros((parts * size - masks, *shape), bool)])
-    filled = jax.lax.map(
-        lambda part: solve(image, part, tolerance=tolerance)[0], padded.reshape(parts, size, *shape)
-    )
+    padded = padded.reshape(parts, size, *shape)
+    filled = jax.lax.map(lambda part: solve(image, part, tolerance=tolerance)[0], padded)
     return filled.reshape(parts * size, *image.shape)[:masks]
 
 
@@ -70,8 +71,7 @@ def solve(
     *,
     tolerance: float = TOLERANCE,
 ) -> tuple[Float[Array, "masks h w c"], Int[Array, ""]]:
-    """What `impute` returns, all masks at once, and the steps of conjugate gradients that it
-    took."""
+    """What `impute` returns, all masks at once, and the number of conjugate gradient steps."""
     height, width, channels = image.shape
     masks = len(removed)
     unknown = jnp.repeat(jnp.moveaxis(removed, 0, -1), channels, axis=-1).astype(jnp.float32)
@@ -91,9 +91,9 @@ def solve(
 
     def improve(state: Any) -> Any:
         x, residual, direction, power, step = state
-        pushed = unknown * laplacian(direction)
-        length = _ratio(power, _dot(direction, pushed))
-        x, residual = x + length * direction, residual - length * pushed
+        product = unknown * laplacian(direction)
+        length = _ratio(power, _dot(direction, product))
+        x, residual = x + length * direction, residual - length * product
         z = precondition(residual)
         after = _dot(residual, z)
         return x, residual, z + _ratio(after, power) * direction, after, step + 1
@@ -109,7 +109,8 @@ def laplacian(x: Field) -> Field:
     """sum_j w_ij (x_i - x_j) over the neighbors inside the image.
 
     By differences, not as s_i x_i - sum_j w_ij x_j: in float32 the rounding of the latter, the same
-    all over a smooth hole, would add up to a visible error in its middle."""
+    all over a smooth hole, would add up to a visible error in its middle.
+    """
     height, width = x.shape[:2]
     total = jnp.zeros_like(x)
     for down, right, weight in NEIGHBORS:
@@ -123,12 +124,12 @@ def laplacian(x: Field) -> Field:
 
 
 def multilevel(unknown: Field) -> Callable[[Field], Field]:
-    """The preconditioner z = D^-1 r + u sum_l P_l D_l^-1 P_l^T r, symmetric and positive, for the
-    unknown pixels u.
+    """The preconditioner z = D^-1 r + u sum_l P_l D_l^-1 P_l^T r, for the unknown pixels u.
 
-    P_l interpolates from cells of 2^l pixels. D_l is about the diagonal of P_l^T A P_l: a constant
+    Symmetric and positive. P_l interpolates from cells of 2^l pixels. D_l is about the diagonal of P_l^T A P_l: a constant
     of the smooth hat of a cell, plus how strongly the pixels under the hat are tied to pixels that
-    remain."""
+    remain.
+    """
     own = _neighborhood(jnp.ones_like(unknown[..., :1]))
     diagonals = []
     tied = unknown * _neighborhood(1 - unknown)
@@ -154,15 +155,16 @@ def coarser(x: Field) -> Float[Array, "_h _w k"]:
 
 
 def finer(x: Float[Array, "_h _w k"], shape: tuple[int, ...]) -> Field:
-    """P: bilinear interpolation to twice the resolution, cell centers to pixel centers, edges
-    held."""
+    """P: bilinear interpolation to twice the resolution, half-pixel centers, edges held."""
     below = jax.ShapeDtypeStruct((*shape, x.shape[-1]), x.dtype)
     return jax.linear_transpose(coarser, below)(x)[0]
 
 
 def _halve(x: Field, axis: int) -> Float[Array, "_h _w k"]:
-    """c_k = (f_{2k-1} + 3 f_{2k} + 3 f_{2k+1} + f_{2k+2}) / 4 along an axis; the pixels at either
-    end count fully."""
+    """c_k = (f_{2k-1} + 3 f_{2k} + 3 f_{2k+1} + f_{2k+2}) / 4 along an axis.
+
+    The pixels at both ends count fully.
+    """
     n = x.shape[axis]
     if n % 2:
         x = jnp.pad(x, [(0, 1) if i == axis else (0, 0) for i in range(3)])
@@ -179,8 +181,7 @@ def _halve(x: Field, axis: int) -> Float[Array, "_h _w k"]:
 
 
 def _neighborhood(x: Field) -> Field:
-    """sum_j w_ij x_j over the neighbors inside the image: [1 2 1]^T [1 2 1] / 12 without its
-    middle."""
+    """sum_j w_ij x_j over the neighbors in the image: [1 2 1]^T [1 2 1] / 12 without its middle."""
     padded = jnp.pad(x, ((1, 1), (0, 0), (0, 0)))
     rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     padded = jnp.pad(rows, ((0, 0), (1, 1), (0, 0)))

@@ -1,14 +1,15 @@
-"""Sanity: does a map depend on what the network has learned, and on nothing else?
+"""Sanity checks: a map must depend on what the network has learned.
 
 Parameter randomization (Adebayo et al., arXiv 1810.03292): the network's parts get fresh weights,
 from the logits down and one after the other (cascading) or one at a time (independent); a map that
 stays as it was does not explain the network. The random key of the method stays the same, so that
-nothing but the weights differs. How much a map changes with that key alone is its spread over
-seeds, without which the similarities have no scale."""
+only the weights differ. How much a map changes with that key alone is its spread over seeds,
+without which the similarities have no scale.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -58,31 +59,35 @@ structure and edge directions of the saliency"""
 
 
 def parts(network: Any, shape: tuple[int, int, int], depth: int = 2) -> dict[str, list[str]]:
-    """The parts of a network and the names of their weights, from the logits down to the image of
-    `shape` (h, w, c).
+    """The parts of a network and the names of their weights, from the logits down to the image.
 
     A part is all weights whose names share their first `depth` words, such as "layer4.0" or "fc".
-    The order is that in which the network's own program uses them."""
+    The order is that in which the network's own program uses them, for an image of `shape` (h, w,
+    c).
+    """
     names = [name for name, _ in named_weights(network)]
     leaves, tree = jax.tree.flatten(network)
     images = jnp.zeros((1, *shape))
     program = jax.make_jaxpr(lambda leaves: jax.tree.unflatten(tree, leaves)(images))(leaves).jaxpr
-    used: dict[Any, int] = {}
-    for place, equation in enumerate(program.eqns):
+    first_use: dict[Any, int] = {}
+    for number, equation in enumerate(program.eqns):
         for variable in equation.invars:
             if not hasattr(variable, "val"):  # a literal is no variable
-                used.setdefault(variable, place)
-    first: dict[str, int] = {}
+                first_use.setdefault(variable, number)
+    unused = len(program.eqns)
+    order: dict[str, int] = {}
     members: dict[str, list[str]] = {}
     for name, variable in zip(names, program.invars):
         words = name.split(".")
+        # the last word is the weight itself, never a part of its own
         part = ".".join(words[: min(depth, max(len(words) - 1, 1))])
-        first[part] = min(first.get(part, len(program.eqns)), used.get(variable, len(program.eqns)))
+        order[part] = min(order.get(part, unused), first_use.get(variable, unused))
         members.setdefault(part, []).append(name)
-    return {part: members[part] for part in sorted(members, key=lambda part: -first[part])}
+    from_logits_down = sorted(members, key=lambda part: -order[part])
+    return {part: members[part] for part in from_logits_down}
 
 
-def randomized(
+def randomize(
     classifier: Any,
     *,
     seed: int = 1,
@@ -91,8 +96,7 @@ def randomized(
     twin: Any = None,
     shape: Any = None,
 ) -> Iterator[tuple[str, Any]]:
-    """The classifier with ever more of its parts randomized, from the logits down: pairs (part,
-    classifier).
+    """Pairs (part, classifier), with more and more parts randomized, from the logits down.
 
     Args:
       classifier: a `Classifier`, folded or not, or a Flax NNX module.
@@ -125,10 +129,10 @@ def randomized(
         if mode == "cascading":
             weights = changed
         module = jax.tree.unflatten(jax.tree.structure(network), list(changed.values()))
-        yield (
-            part,
-            replace(classifier, network=module) if isinstance(classifier, Classifier) else module,
-        )
+        if isinstance(classifier, Classifier):
+            yield part, replace(classifier, network=module)
+        else:
+            yield part, module
 
 
 def cascade(
@@ -136,53 +140,34 @@ def cascade(
     images: Any,
     targets: Any = None,
     *,
-    method: Any = "mdm",
-    node: Any = None,
-    config: Any = None,
-    key: Key[Array, ""] | int = 0,
-    ids: Sequence[Any] | None = None,
-    micro_batch: int | None = None,
     seed: int = 1,
     mode: str = "cascading",
     depth: int = 2,
     twin: Any = None,
+    **options: Any,
 ) -> list[Stage]:
-    """Explain the same images [n, h, w, c] at every stage of `randomized`: how like the original
-    maps are they still?
+    """Explain the same images [n, h, w, c] at every stage of `randomize`, and compare the maps.
 
     The class explained and the method's random key stay those of the original network. The first
     stage is the original itself, its similarities to itself all 1 (0 for a constant map, which
-    ranks nothing). The arguments up to `micro_batch` are those of `mdm_jax.explain`, the others
-    those of `randomized`. Raises InputError as these do."""
-    options = {
-        "method": method,
-        "node": node,
-        "config": config,
-        "key": key,
-        "ids": ids,
-        "micro_batch": micro_batch,
-    }
+    ranks nothing). `seed`, `mode`, `depth` and `twin` are those of `randomize`; `options` are those
+    of `mdm_jax.explain`, such as `method` and `key`. Raises InputError as these do.
+    """
     original = explain_batch.explain(classifier, images, targets, **options)
     stages = [_stage(ORIGINAL, original, original)]
     shape = tuple(np.shape(images)[1:])
-    for part, changed in randomized(
-        classifier, seed=seed, mode=mode, depth=depth, twin=twin, shape=shape
-    ):
-        stages.append(
-            _stage(
-                part,
-                original,
-                explain_batch.explain(changed, images, original.info.target, **options),
-            )
-        )
+    networks = randomize(classifier, seed=seed, mode=mode, depth=depth, twin=twin, shape=shape)
+    for part, changed in networks:
+        explanation = explain_batch.explain(changed, images, original.info.target, **options)
+        stages.append(_stage(part, original, explanation))
     return stages
 
 
 def _stage(part: str, original: Any, changed: Any) -> Stage:
-    maps = [
-        (each.saliency, each.saliency if each.attribution is None else each.attribution)
-        for each in (original, changed)
-    ]
+    maps = []
+    for each in (original, changed):
+        attribution = each.saliency if each.attribution is None else each.attribution
+        maps.append((each.saliency, attribution))
     return Stage(part, changed.saliency, jax.device_get(_similarities(*maps)))
 
 
@@ -200,11 +185,11 @@ def spread(
     key: Key[Array, ""],
     seeds: int = SEEDS,
 ) -> Array:
-    """Mean Spearman correlation, over all pairs, of the maps of one image under `seeds` random
-    keys, in [-1, 1].
+    """Mean Spearman correlation of the maps of one image under `seeds` random keys, in [-1, 1].
 
-    `explain(image, target, key) -> saliency [h, w]`. 1 for a method without randomness, unless its
-    map is constant: that ranks nothing, which counts as 0."""
+    The mean is over all pairs; `explain(image, target, key) -> saliency [h, w]`. 1 for a method
+    without randomness, unless its map is constant: that ranks nothing, which counts as 0.
+    """
     maps = jax.vmap(lambda each: explain(image, target, each))(jax.random.split(key, seeds))
     first, second = np.array(list(combinations(range(seeds), 2))).T
     return jax.vmap(spearman)(maps[first], maps[second]).mean()

@@ -1,7 +1,7 @@
-"""Do attributions add up to what the network does (sensitivity-n, infidelity), and do they stay
-when the image barely moves?
+"""Sensitivity-n, infidelity and max-sensitivity.
 
-The attribution R [h, w] is signed and adds up its channels, as `Explanation.attribution` does; f is
+The first two measure whether attributions add up to changes of the network's output, the last
+whether maps stay when the image hardly changes. The attribution R [h, w] is signed and adds up its channels, as `Explanation.attribution` does; f is
 the logit of the class, for which a linear network has exact answers: sensitivity-n 1, infidelity 0.
 """
 
@@ -27,12 +27,14 @@ SUBSETS = 100
 """random sets of every size"""
 SIZES = 10
 LARGEST = 0.8
-"""share of the pixels in the largest set"""
+"""fraction of the pixels in the largest set"""
 SAMPLES = 10
 DEVIATION = 0.003
+"""of the noise of infidelity, in units of the image's range [0, 1]"""
 RADIUS = 0.02
+"""of the noise of max-sensitivity, in the same units"""
 FLAT = 1e-6
-"""what varies by less than this, relative to its size, is rounding"""
+"""variation of less than this, relative to the size, is rounding"""
 
 
 def sensitivity_n(
@@ -47,16 +49,18 @@ def sensitivity_n(
     node: str | Node = "logit",
     chunk: int | None = None,
 ) -> Float[Array, ""]:
-    """mean_n r_n in [-1, 1], higher is better, with r_n Pearson's correlation over random sets S of
-    n pixels of
+    """Mean over n of Pearson's r_n in [-1, 1], higher is better, over random sets S of n pixels.
 
-        sum_{i in S} R_i    and    f(x) - f(x with the pixels of S in the color that the network
-        sees as zero).
+    r_n correlates, with x_S the image whose pixels in S have the color that the network sees as
+    zero,
+
+        sum_{i in S} R_i    and    f(x) - f(x_S)
 
     Ancona et al., arXiv 1711.06104, section 4: 100 sets of each size, here of `set_sizes`; the sets
     of one draw are nested, the first n of a permutation. r_n is 0 where either side does not vary:
     for a constant or all-zero map, whose sums are all alike, and for a network that does not react.
-    A map with a NaN gives NaN."""
+    A map with a NaN gives NaN.
+    """
     height, width, channels = image.shape
     counts = np.asarray(set_sizes(height * width) if sizes is None else sizes)
     if subsets < 2 or counts.size == 0 or counts.min() < 1 or counts.max() >= height * width:
@@ -65,34 +69,34 @@ def sensitivity_n(
             f" {height * width} pixels, and at least 2 subsets of each"
         )
     neutral = fills.neutral_color(predict, channels)
-    # every set of a size has as many pixels, so to take the mean off R moves all its sums alike:
-    # what is left is what varies
-    centerd = jnp.asarray(attribution) - attribution.mean()
-    centerd = jnp.where(jnp.abs(centerd).max() > FLAT * jnp.abs(attribution).max(), centerd, 0.0)
+    # all sets of one size have as many pixels, so without the mean of R their sums correlate as
+    # before, and a constant map is all zeros
+    centered = jnp.asarray(attribution) - attribution.mean()
+    varies = jnp.abs(centered).max() > FLAT * jnp.abs(attribution).max()
+    centered = jnp.where(varies, centered, 0.0)
     orders = jax.vmap(lambda each: jax.random.permutation(each, height * width))(
         jax.random.split(key, subsets)
     )
 
-    def of_one(chosen: tuple[Array, Array]) -> tuple[Array, Array]:
+    def evaluate_set(chosen: tuple[Array, Array]) -> tuple[Array, Array]:
         draw, count = chosen
         inside = orders[draw].reshape(height, width) < count
         altered = jnp.where(inside[..., None], neutral, image)
-        return jnp.where(inside, centerd, 0.0).sum(), score(predict, altered, target, node=node)
+        total = jnp.where(inside, centered, 0.0).sum()
+        return total, score(predict, altered, target, node=node)
 
     chosen = jnp.repeat(jnp.arange(subsets), counts.size), jnp.tile(jnp.asarray(counts), subsets)
-    sums, scores = map_over(of_one, chosen, chunk_for(image.shape, chunk))
-    whole = score(predict, image, target, node=node)
-    sums, lost = (values.reshape(subsets, counts.size).T for values in (sums, whole - scores))
-    r = jax.vmap(lambda a, b: _correlation(a, b, jnp.abs(whole)))(sums, lost)
+    sums, scores = map_over(evaluate_set, chosen, chunk_for(image.shape, chunk))
+    full = score(predict, image, target, node=node)
+    sums, drops = (values.reshape(subsets, counts.size).T for values in (sums, full - scores))
+    r = jax.vmap(lambda a, b: _correlation(a, b, jnp.abs(full)))(sums, drops)
     return unless_nan(attribution, r.mean())
 
 
 def set_sizes(pixels: int, sizes: int = SIZES, largest: float = LARGEST) -> tuple[int, ...]:
     """Sizes of the sets, from 1 to 80 % of the pixels at equal ratios, rounded."""
-    return tuple(
-        int(size)
-        for size in np.unique(np.round(np.geomspace(1, max(1, int(largest * pixels)), sizes)))
-    )
+    geometric = np.geomspace(1, max(1, int(largest * pixels)), sizes)
+    return tuple(int(size) for size in np.unique(np.round(geometric)))
 
 
 def infidelity(
@@ -106,24 +110,26 @@ def infidelity(
     node: str | Node = "logit",
     chunk: int | None = None,
 ) -> Float[Array, ""]:
-    """mean over perturbations I of (b <I, R> - (f(x) - f(x - I)))^2, at least 0, lower is better.
+    """Mean over perturbations I of (b <I, R> - (f(x) - f(x - I)))^2, at least 0, lower is better.
 
     Yeh et al., arXiv 1901.09392, as captum has it. `scaled` chooses the best factor b for the
-    image, sum <I, R> (f(x) - f(x - I)) / sum <I, R>^2, for maps whose unit means nothing; else, and
-    where the map is all zero, b is 1. An attribution [h, w] goes with perturbations [samples, h,
-    w], which are the same in every channel."""
+    image, sum <I, R> (f(x) - f(x - I)) / sum <I, R>^2, for maps of arbitrary unit; else, and where
+    the map is all zero, b is 1. An attribution [h, w] goes with perturbations [samples, h, w],
+    which are the same in every channel.
+    """
     attribution, perturbations = jnp.asarray(attribution), jnp.asarray(perturbations)
     expected = jax.vmap(lambda each: (each * attribution).sum())(perturbations)
-    moves = perturbations if perturbations.ndim == 4 else perturbations[..., None]
+    if perturbations.ndim == 3:
+        perturbations = perturbations[..., None]
     scores = map_over(
-        lambda move: score(predict, image - move, target, node=node),
-        moves,
+        lambda each: score(predict, image - each, target, node=node),
+        perturbations,
         chunk_for(image.shape, chunk),
     )
-    changed = score(predict, image, target, node=node) - scores
+    drops = score(predict, image, target, node=node) - scores
     power = (expected**2).sum()
-    best = jnp.where(power > 0, (expected * changed).sum() / jnp.where(power > 0, power, 1.0), 1.0)
-    return ((jnp.where(scaled, best, 1.0) * expected - changed) ** 2).mean()
+    best = jnp.where(power > 0, (expected * drops).sum() / jnp.where(power > 0, power, 1.0), 1.0)
+    return ((jnp.where(scaled, best, 1.0) * expected - drops) ** 2).mean()
 
 
 def max_sensitivity(
@@ -136,12 +142,12 @@ def max_sensitivity(
     radius: Scalar = RADIUS,
     chunk: int | None = None,
 ) -> Float[Array, ""]:
-    """max over x' of ||S(x') - S(x)|| / ||S(x)||, at least 0, lower is better; x' is uniform within
-    `radius` of x, not clipped.
+    """Maximum over x' of ||S(x') - S(x)|| / ||S(x)||, at least 0, lower is better.
 
-    Yeh et al., arXiv 1901.09392, as captum has it: 10 samples, and an all-zero S(x) counts as of
-    norm 1. `explain(image, target, key)` gives the map [h, w]; its key is the same for all, so that
-    only the image's change is measured."""
+    x' is uniform within `radius` of x, not clipped. Yeh et al., arXiv 1901.09392, as captum has it:
+    10 samples, and an all-zero S(x) counts as of norm 1. `explain(image, target, key)` gives the
+    map [h, w]; its key is the same for all, so that only the image's change is measured.
+    """
     noise_key, key = jax.random.split(key)
     noise = jax.random.uniform(noise_key, (samples, *image.shape), minval=-radius, maxval=radius)
     return largest_change(image, noise, lambda each: explain(each, target, key), chunk=chunk)
@@ -157,10 +163,12 @@ def largest_change(
     """max_i ||S(x + noise_i) - S(x)|| / ||S(x)|| for S = `explain`; see `max_sensitivity`.
 
     `chunk` images are explained at a time: by default one on CPU, where more gain little, and else
-    all."""
+    all.
+    """
     at_once = chunk or (1 if jax.default_backend() == "cpu" else len(noise) + 1)
     moved = jnp.asarray(image) + jnp.concatenate([jnp.zeros((1, *image.shape)), jnp.asarray(noise)])
-    first, *_ = (maps := map_over(explain, moved, at_once))
+    maps = map_over(explain, moved, at_once)
+    first, *_ = maps
     norm = jnp.sqrt((first**2).sum())
     changes = jnp.sqrt(((maps[1:] - first) ** 2).reshape(len(noise), -1).sum(axis=1))
     return (changes / jnp.where(norm == 0, 1.0, norm)).max()
@@ -169,14 +177,15 @@ def largest_change(
 def _correlation(
     a: Float[Array, " n"], b: Float[Array, " n"], size: Float[Array, ""]
 ) -> Float[Array, ""]:
-    """Pearson's r of sums a and changes b of an activation of magnitude `size`; 0 where one of them
-    does not vary."""
+    """Pearson's r of sums a and changes b of an activation of magnitude `size`.
+
+    0 where one of them does not vary.
+    """
     a, b = a - a.mean(), b - b.mean()
-    most = jnp.abs(a).max(), jnp.abs(b).max()
-    flat = (most[0] == 0) | (most[1] <= FLAT * size)
-    a, b = (
-        x / jnp.where(flat, 1.0, y) for x, y in zip((a, b), most)
-    )  # the squares of tiny sums would vanish in float32
+    largest = jnp.abs(a).max(), jnp.abs(b).max()
+    flat = (largest[0] == 0) | (largest[1] <= FLAT * size)
+    # the squares of tiny sums would vanish in float32
+    a, b = (x / jnp.where(flat, 1.0, y) for x, y in zip((a, b), largest))
     r = (a * b).sum() / jnp.sqrt(jnp.where(flat, 1.0, (a * a).sum() * (b * b).sum()))
     return jnp.where(flat, 0.0, r)
 

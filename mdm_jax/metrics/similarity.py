@@ -1,5 +1,4 @@
-"""Similarity of two maps of one image: by rank, by structure, by the directions of their edges. All
-on the device."""
+"""Similarity of two maps of one image: by rank, by structure, by the directions of their edges."""
 
 from __future__ import annotations
 
@@ -25,10 +24,9 @@ def ranks(values: Float[Array, "..."]) -> Float[Array, " n"]:
 
 
 def spearman(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]:
-    """Spearman's rank correlation, Pearson's of the `ranks`, in [-1, 1]; 0 where either map is
-    constant and ranks nothing.
+    """Spearman's rank correlation in [-1, 1], Pearson's of the `ranks`.
 
-    NaN where either holds a NaN or infinity.
+    0 where either map is constant and ranks nothing; NaN where either holds a NaN or infinity.
     """
     # Ranks and their mean, (n - 1) / 2, are exact, so that a constant map leaves no rounding to
     # correlate. Divided by n, because sums of squared ranks of a large image lose digits in
@@ -40,13 +38,13 @@ def spearman(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]
 
 
 def ssim(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
-    """Structural similarity of two maps in [0, 1], at most 1, mean over all places of the window; 1
-    for equal maps.
+    """Structural similarity of two maps in [0, 1], at most 1; 1 for equal maps.
 
-    (2 m_a m_b + C1)(2 v_ab + C2) / ((m_a^2 + m_b^2 + C1)(v_a + v_b + C2)), with means m and sample
+    The mean over all positions of the window of (2 m_a m_b + C1)(2 v_ab + C2) / ((m_a^2 + m_b^2 + C1)(v_a + v_b + C2)), with means m and sample
     covariances v under a Gaussian of 11 pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. Raises
     InputError for maps smaller than the window. Wang et al. 2004, as skimage's
-    `structural_similarity(a, b, gaussian_weights=True, data_range=1)`."""
+    `structural_similarity(a, b, gaussian_weights=True, data_range=1)`.
+    """
     if min(a.shape) < WINDOW:
         raise InputError(
             f"maps of {a.shape[0]}x{a.shape[1]} are too small for SSIM: its window has {WINDOW}"
@@ -54,9 +52,8 @@ def ssim(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
         )
     mean_a, mean_b, aa, bb, ab = _windowed(jnp.stack([a, b, a * a, b * b, a * b]))
     unbiased = WINDOW**2 / (WINDOW**2 - 1)
-    var_a, var_b, cov = (
-        unbiased * v for v in (aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b)
-    )
+    moments = (aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b)
+    var_a, var_b, cov = (unbiased * moment for moment in moments)
     c1, c2 = 0.01**2, 0.03**2
     similar = (
         (2 * mean_a * mean_b + c1)
@@ -67,7 +64,7 @@ def ssim(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
 
 
 def _windowed(maps: Float[Array, "k h w"]) -> Float[Array, "k h2 w2"]:
-    """Means under the Gaussian window, wherever it fits into the map."""
+    """Means under the Gaussian window, at all positions inside the map."""
     distance = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-0.5 * (distance / SIGMA) ** 2)
     weights /= weights.sum()
@@ -78,18 +75,17 @@ def _windowed(maps: Float[Array, "k h w"]) -> Float[Array, "k h2 w2"]:
             line[row : row + WINDOW] = weights
         return matrix
 
-    return jnp.einsum(
-        "yh,khw,xw->kyx", banded(maps.shape[1]), maps, banded(maps.shape[2]), precision=HIGHEST
-    )
+    rows, columns = banded(maps.shape[1]), banded(maps.shape[2])
+    return jnp.einsum("yh,khw,xw->kyx", rows, maps, columns, precision=HIGHEST)
 
 
 def hog(image: Float[Array, "h w"], cell: int = CELL) -> Float[Array, " n"]:
-    """Histograms of oriented gradients: in cells of `cell` pixels 9 directions, normalized in
-    blocks of 3x3 cells.
+    """Histograms of oriented gradients: 9 directions per cell of `cell` pixels a side.
 
-    Hard bins of 20 degrees, "L2-Hys" (clipped at 0.2); what no whole cell covers is left out.
-    Raises InputError where the map has less than 3 cells a side. Dalal and Triggs 2005, as
-    skimage's `hog(image, pixels_per_cell=(cell, cell))`."""
+    Hard bins of 20 degrees, normalized in blocks of 3x3 cells by "L2-Hys" (clipped at 0.2); pixels
+    outside of whole cells are left out. Raises InputError where the map has less than 3 cells a
+    side. Dalal and Triggs 2005, as skimage's `hog(image, pixels_per_cell=(cell, cell))`.
+    """
     rows, columns = (side // cell for side in image.shape)
     if min(rows, columns) < BLOCK:
         raise InputError(
@@ -99,23 +95,18 @@ def hog(image: Float[Array, "h w"], cell: int = CELL) -> Float[Array, " n"]:
     down = jnp.pad(image[2:] - image[:-2], ((1, 1), (0, 0)))
     right = jnp.pad(image[:, 2:] - image[:, :-2], ((0, 0), (1, 1)))
     length = jnp.hypot(right, down)
-    # directions without sign, in the half circle from 0 (included) to 180 degrees; compared by
-    # cross products, because an
-    # angle from arctan2 can be rounded across the end of the circle
+    # Directions without sign, in the half circle from 0 (included) to 180 degrees; compared by
+    # cross products, because an angle from arctan2 can be rounded across the end of the circle.
     upper = (down > 0) | ((down == 0) & (right >= 0))
     down, right = jnp.where(upper, down, -down), jnp.where(upper, right, -right)
     edges = np.deg2rad(180 / ORIENTATIONS * np.arange(1, ORIENTATIONS))[:, None, None]
     bins = (np.cos(edges) * down - np.sin(edges) * right >= 0).sum(axis=0)
     votes = jax.nn.one_hot(bins, ORIENTATIONS) * length[..., None]
-    votes = (
-        votes[: rows * cell, : columns * cell]
-        .reshape(rows, cell, columns, cell, ORIENTATIONS)
-        .mean(axis=(1, 3))
-    )
-    down_from, right_from = (
-        np.arange(n - BLOCK + 1)[:, None] + np.arange(BLOCK) for n in (rows, columns)
-    )
-    blocks = votes[down_from[:, None, :, None], right_from[None, :, None, :]]
+    votes = votes[: rows * cell, : columns * cell]
+    cells = votes.reshape(rows, cell, columns, cell, ORIENTATIONS).mean(axis=(1, 3))
+    block_rows = np.arange(rows - BLOCK + 1)[:, None] + np.arange(BLOCK)
+    block_columns = np.arange(columns - BLOCK + 1)[:, None] + np.arange(BLOCK)
+    blocks = cells[block_rows[:, None, :, None], block_columns[None, :, None, :]]
     return jax.vmap(_hysteresis)(blocks.reshape(-1, BLOCK * BLOCK * ORIENTATIONS)).ravel()
 
 

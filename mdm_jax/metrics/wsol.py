@@ -34,34 +34,31 @@ def box_hits(
     ious: tuple[float, ...] = IOUS,
     largest: bool = False,
 ) -> Bool[np.ndarray, "t i"]:
-    """Whether a box of the map meets a true box with intersection over union >= each of `ious`, at
-    each of `THRESHOLDS`.
+    """Whether a box of the map overlaps a true box by each of `ious`, at each of `THRESHOLDS`.
 
     At a threshold t the pixels of the 8-bit map above int(t * maximum) make the regions; the boxes
-    are those of all contours (MaxBoxAccV2), or of the `largest` by area (MaxBoxAcc). True boxes are
-    (x0, y0, x1, y1), ends exclusive, pixels of the image, rounded down at 224x224. As the authors',
-    the overlap counts both ends of a box as pixels, boxes of regions end at pixel 223 at most, and
-    a constant, all-zero or NaN map has no region: it misses everything. Raises InputError for
-    negative or reversed boxes."""
-    true = _resized_boxes(np.asarray(boxes, np.float64), saliency.shape)
-    gray = (_normalized(saliency) * 255).astype(np.uint8)
+    are those of all contours (MaxBoxAccV2), or of the `largest` by area (MaxBoxAcc). The overlap is
+    the intersection over union. True boxes are (x0, y0, x1, y1), ends exclusive, pixels of the
+    image, rounded down at 224x224. As the authors', the overlap counts both ends of a box as
+    pixels, boxes of regions end at pixel 223 at most, and a constant, all-zero or NaN map has no
+    region: it misses everything. Raises InputError for negative or reversed boxes.
+    """
+    true_boxes = _resize_boxes(np.asarray(boxes, np.float64), saliency.shape)
+    gray = (_resize_and_stretch(saliency) * 255).astype(np.uint8)
     levels = (THRESHOLDS * int(gray.max())).astype(int)
-    above = gray.size - np.cumsum(
-        np.bincount(gray.ravel(), minlength=256)
-    )  # pixels above each level
-    kinds, of = np.unique(
-        above[levels], return_inverse=True
-    )  # as many above: the same regions, whatever the level
-    best = np.empty(len(kinds))
-    for number in range(len(kinds)):
-        found = _boxes_of_regions(gray, int(levels[np.argmax(of == number)]), largest)
-        best[number] = intersection_over_union(found, true).max()
-    return best[of][:, None] >= np.asarray(ious)
+    pixels_above = gray.size - np.cumsum(np.bincount(gray.ravel(), minlength=256))
+    # two levels with as many pixels above have the same regions, which are found only once
+    distinct, of_level = np.unique(pixels_above[levels], return_inverse=True)
+    best = np.empty(len(distinct))
+    for number in range(len(distinct)):
+        level = int(levels[np.argmax(of_level == number)])
+        found = _boxes_of_regions(gray, level, largest)
+        best[number] = intersection_over_union(found, true_boxes).max()
+    return best[of_level][:, None] >= np.asarray(ious)
 
 
 def _boxes_of_regions(gray: np.ndarray, level: int, largest: bool) -> np.ndarray:
-    """Boxes [k, 4] of the contours, of regions and of the holes in them; [[0, 0, 0, 0]] where there
-    is none."""
+    """Boxes [k, 4] of the contours, those of holes too; [[0, 0, 0, 0]] where there is none."""
     import cv2
 
     _, binary = cv2.threshold(gray, level, 255, cv2.THRESH_BINARY)
@@ -69,10 +66,9 @@ def _boxes_of_regions(gray: np.ndarray, level: int, largest: bool) -> np.ndarray
     if not contours:
         return np.zeros((1, 4), int)
     if largest:
-        wide = [
-            contour for contour in contours if len(contour) > 2
-        ]  # a contour of two points has no area
-        top = max(wide, key=cv2.contourArea, default=contours[0])
+        with_area = [contour for contour in contours if len(contour) > 2]
+        top = max(with_area, key=cv2.contourArea, default=contours[0])
+        # as the authors': the first contour where none has an area
         contours = [top if cv2.contourArea(top) > 0 else contours[0]]
     found = np.array([cv2.boundingRect(contour) for contour in contours])
     found[:, 2:] = np.minimum(found[:, :2] + found[:, 2:], SIDE - 1)
@@ -80,8 +76,10 @@ def _boxes_of_regions(gray: np.ndarray, level: int, largest: bool) -> np.ndarray
 
 
 def intersection_over_union(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "m n"]:
-    """Overlap of boxes [m, 4] with boxes [n, 4] of whole pixels, where x1 and y1 are the last
-    pixels: sides are x1 - x0 + 1."""
+    """Overlap of boxes [m, 4] with boxes [n, 4] of whole pixels.
+
+    x1 and y1 are the last pixels, so sides are x1 - x0 + 1.
+    """
     a, b = a[:, None].astype(np.int64), b[None].astype(np.int64)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
     overlap = np.maximum(sides, 0).prod(axis=-1)
@@ -90,10 +88,13 @@ def intersection_over_union(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "
 
 
 def max_box_acc(hits: Any) -> float:
-    """Best share of images hit at one threshold for all of them, in [0, 1]; of `box_hits` [n,
-    thresholds, ious] the mean over the overlaps, each with its own best threshold, as the authors
-    take it."""
-    return float(np.asarray(hits).mean(axis=0, dtype=np.float64).max(axis=0).mean())
+    """Best fraction of images hit at one threshold for all of them, in [0, 1].
+
+    Of `box_hits` [n, thresholds, ious] the mean over the overlaps, each with its own best
+    threshold, as the authors take it.
+    """
+    accuracy = np.asarray(hits).mean(axis=0, dtype=np.float64)
+    return float(accuracy.max(axis=0).mean())
 
 
 def pixel_histograms(
@@ -101,40 +102,37 @@ def pixel_histograms(
     mask: Bool[Array, "h w"],
     ignore: Bool[Array, "h w"] | None = None,
 ) -> Float[Array, "2 bins"]:
-    """How many pixels of the object, and of the rest, have a value in each of `BINS` bins;
-    `ignore`d pixels count nowhere.
+    """How many pixels of the object, and of the background, have a value in each of `BINS` bins.
 
-    On the device: map and masks are resized as OpenCV does it (cubic; nearest pixel), the map
-    stretched to [0, 1]. A constant, all-zero or NaN map is all zeros. Edges are blurred where the
-    map is not 224x224 already, so that only there a map equal to the object scores exactly 1."""
+    Pixels of `ignore` count nowhere. On the device: map and masks are resized as OpenCV does it
+    (cubic; nearest pixel), the map stretched to [0, 1]. A constant, all-zero or NaN map is all
+    zeros. Edges are blurred where the map is not 224x224 already, so that only there a map equal to
+    the object scores exactly 1.
+    """
     resized = jnp.matmul(_cubic(saliency.shape[0]), saliency, precision=masks.HIGHEST)
     resized = jnp.matmul(resized, _cubic(saliency.shape[1]).T, precision=masks.HIGHEST)
-    resized = jnp.where(
-        saliency.max() > saliency.min(), resized, 0.0
-    )  # rounding would leave a constant map a texture
+    # rounding would leave a constant map a texture
+    resized = jnp.where(saliency.max() > saliency.min(), resized, 0.0)
     low, high = resized.min(), resized.max()
     value = (resized - low) / jnp.where(high > low, high - low, 1.0)
-    place = jnp.clip(jnp.floor(value * (BINS - 1)), 0, BINS - 1).astype(jnp.int32)
+    number = jnp.clip(jnp.floor(value * (BINS - 1)), 0, BINS - 1).astype(jnp.int32)
     rows, columns = (_nearest(side) for side in saliency.shape)
     truth = mask[rows][:, columns]
     counted = jnp.ones_like(truth) if ignore is None else truth | ~ignore[rows][:, columns]
-    flat = jnp.where(truth, 0, BINS) + place
-    return (
-        jnp.zeros(2 * BINS)
-        .at[flat.ravel()]
-        .add(counted.ravel().astype(jnp.float32))
-        .reshape(2, BINS)
-    )
+    flat = jnp.where(truth, 0, BINS) + number
+    histograms = jnp.zeros(2 * BINS).at[flat.ravel()].add(counted.ravel().astype(jnp.float32))
+    return histograms.reshape(2, BINS)
 
 
 def pixel_average_precision(histograms: Any) -> float:
-    """Area under precision and recall of all images' pixels, sum_l P_l (R_l - R_(l-1)) over falling
-    thresholds, in [0, 1].
+    """Area under precision and recall of all images' pixels, in [0, 1].
 
-    Of `pixel_histograms` [n, 2, bins]. Maps that tell nothing get the object's share of the pixels.
-    Raises InputError where no image has a pixel of the object.
+    sum_l P_l (R_l - R_(l-1)) over falling thresholds, of `pixel_histograms` [n, 2, bins]. Random
+    maps get the object's fraction of the pixels. Raises InputError where no image has a pixel of
+    the object.
     """
-    on, off = np.asarray(histograms, np.float64).sum(axis=0)[:, ::-1].cumsum(axis=1)
+    total = np.asarray(histograms, np.float64).sum(axis=0)
+    on, off = total[:, ::-1].cumsum(axis=1)
     if on[-1] <= 0:
         raise InputError("no pixel belongs to an object in any image: PxAP needs masks")
     recall = np.diff(on / on[-1], prepend=0.0)
@@ -144,19 +142,19 @@ def pixel_average_precision(histograms: Any) -> float:
     return float((precision * recall).sum())
 
 
-def _normalized(saliency: Float[AnyArray, "h w"]) -> Float[np.ndarray, "224 224"]:
+def _resize_and_stretch(saliency: Float[AnyArray, "h w"]) -> Float[np.ndarray, "224 224"]:
     """The map at 224x224, stretched to [0, 1]; zeros where it is constant or NaN."""
     import cv2
 
-    given = np.asarray(saliency, np.float64)
-    if np.isnan(given).any() or given.min() == given.max():
+    values = np.asarray(saliency, np.float64)
+    if np.isnan(values).any() or values.min() == values.max():
         return np.zeros((SIDE, SIDE))
-    resized = cv2.resize(given, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    resized = cv2.resize(values, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     resized = resized - resized.min()
     return resized / resized.max()
 
 
-def _resized_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _resize_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if (boxes < 0).any() or (boxes[:, 2:] < boxes[:, :2]).any():
         raise InputError(
             "a box is negative or reversed: give x0, y0, x1, y1 in pixels of the image"
@@ -167,22 +165,22 @@ def _resized_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @cache
 def _cubic(pixels: int) -> np.ndarray:
-    """OpenCV's cubic interpolation (a = -0.75, half-pixel centers, border pixels repeated) to 224,
-    as a matrix."""
+    """OpenCV's cubic interpolation to 224 pixels, as a matrix.
+
+    a = -0.75, half-pixel centers, border pixels repeated.
+    """
     a = -0.75
-    centers = ((np.arange(SIDE) + 0.5) * (pixels / SIDE) - 0.5).astype(
-        np.float32
-    )  # where OpenCV rounds too
+    centers = (np.arange(SIDE) + 0.5) * (pixels / SIDE) - 0.5
+    centers = centers.astype(np.float32)  # OpenCV rounds here too
     start = np.floor(centers).astype(int)
     matrix = np.zeros((SIDE, pixels), np.float32)
     for tap in range(-1, 3):
         d = np.abs(centers - (start + tap))
-        near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
-        np.add.at(
-            matrix,
-            (np.arange(SIDE), np.clip(start + tap, 0, pixels - 1)),
-            np.where(d <= 1, near, far),
-        )
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        far = a * (d**3 - 5 * d**2 + 8 * d - 4)
+        columns = np.clip(start + tap, 0, pixels - 1)
+        # `add.at`, because repeated border pixels name one column several times
+        np.add.at(matrix, (np.arange(SIDE), columns), np.where(d <= 1, near, far))
     return matrix
 
 

@@ -179,8 +179,8 @@ def weights_changed(before, after):
 
 
 def test_cascading_keeps_what_it_randomized_and_independent_does_not(tiny):
-    stages = list(sanity.randomized(tiny, shape=(32, 32, 3)))
-    alone = list(sanity.randomized(tiny, shape=(32, 32, 3), mode="independent"))
+    stages = list(sanity.randomize(tiny, shape=(32, 32, 3)))
+    alone = list(sanity.randomize(tiny, shape=(32, 32, 3), mode="independent"))
     kernels = {
         name for name, _ in named_weights(tiny) if name.endswith("kernel")
     }  # fresh norms and biases are as they were
@@ -213,7 +213,7 @@ def test_cascade_of_a_gradient(tiny, images):
     for stage in stages[2:]:
         assert stage.similarity["spearman"].mean() < 0.9
     target = explain(tiny, images, method="gradient").info.target
-    _, last = list(sanity.randomized(tiny, shape=(32, 32, 3)))[-1]
+    _, last = list(sanity.randomize(tiny, shape=(32, 32, 3)))[-1]
     np.testing.assert_array_equal(
         stages[-1].saliency, explain(last, images, target, method="gradient").saliency
     )
@@ -221,11 +221,11 @@ def test_cascade_of_a_gradient(tiny, images):
 
 def test_what_cannot_be_randomized_is_named(tiny):
     with pytest.raises(InputError, match="function cannot be randomized"):
-        next(sanity.randomized(lambda images: images.mean((1, 2))))
+        next(sanity.randomize(lambda images: images.mean((1, 2))))
     with pytest.raises(InputError, match="give their shape"):
-        next(sanity.randomized(tiny))
+        next(sanity.randomize(tiny))
     with pytest.raises(InputError, match="unknown mode 'cascade'"):
-        next(sanity.randomized(tiny, mode="cascade", shape=(32, 32, 3)))
+        next(sanity.randomize(tiny, mode="cascade", shape=(32, 32, 3)))
 
 
 def spread_of(draw):
@@ -253,7 +253,7 @@ def test_mdm_depends_on_the_weights_and_not_on_the_seed():
     classifier, digits = load_model("resnet"), Digits("test")
     images = np.stack([digits[index].image for index in range(8)])
     original = explain(classifier, images)
-    *_, (_, changed) = sanity.randomized(classifier)
+    *_, (_, changed) = sanity.randomize(classifier)
     other = explain(changed, images, original.info.target)
     again = explain(classifier, images, original.info.target, key=1)
     correlation = jax.jit(jax.vmap(similarity.spearman))
