@@ -10,38 +10,39 @@ from mdm_jax.errors import InputError
 
 
 def mask_from_image(
-    drawn: PIL.Image.Image, image: PIL.Image.Image, shown: str
+    drawn: PIL.Image.Image, image: PIL.Image.Image, name: str
 ) -> Bool[np.ndarray, "h w"]:
-    """The pixels of `image` that its mask file marks, values above 127; none marked means that
-    nothing is there.
+    """The pixels of `image` that its mask, an image of its own, marks with values above 127.
 
-    Raises InputError for a mask of another size, and for one that marks nothing with 255 but has
-    other values."""
+    A mask that marks nothing says that nothing is there. Raises InputError for a mask of another
+    size, and for one that marks nothing with 255 but has other values."""
     if drawn.size != image.size:
         sizes = "{}x{} for an image of {}x{}".format(*drawn.size, *image.size)
-        raise InputError(f"the mask of {shown} is {sizes}: give a mask of the same size")
+        raise InputError(f"the mask of {name} is {sizes}: give a mask of the same size")
     values = np.asarray(drawn.convert("L"))
-    if (
-        0 < (top := int(values.max())) <= 127
-    ):  # 0 and 1, or numbers of classes: reading it as empty would be wrong
+    low, high = int(values.min()), int(values.max())
+    # Drawn with 1 on 0, or with numbers of classes: to read it as empty would be wrong.
+    if 0 < high <= 127:
         raise InputError(
-            f"the mask of {shown} has values from {int(values.min())} to {top}: draw the object in"
-            " 255 on 0"
+            f"the mask of {name} has values from {low} to {high}: draw the object in 255 on 0"
         )
     return values > 127
 
 
 def clip_boxes(
-    boxes: Float[np.ndarray, "k 4"], image: PIL.Image.Image, shown: str
+    boxes: Float[np.ndarray, "k 4"], image: PIL.Image.Image, name: str
 ) -> Float32[np.ndarray, "k 4"]:
-    """Boxes (x0, y0, x1, y1) clipped to their image, in hundredths of a pixel. Raises InputError
-    for an empty one."""
+    """Boxes (x0, y0, x1, y1) clipped to their image, in hundredths of a pixel.
+
+    Raises InputError for one that is empty there."""
+    # Rounded first: shares of an image, as tfds stores boxes, do not give back whole pixels.
     clipped = np.clip(np.round(boxes, 2), 0, [image.width, image.height] * 2)
     empty = (clipped[:, 2:] <= clipped[:, :2]).any(axis=1)
     if empty.any():
-        worst = boxes[int(np.flatnonzero(empty)[0])].tolist()
+        first = boxes[int(np.flatnonzero(empty)[0])].tolist()
+        corners = ", ".join(f"{value:g}" for value in first)
         raise InputError(
-            f"a box of {shown} is empty within the image of {image.width}x{image.height}: "
-            f"x_min, y_min, x_max, y_max = {', '.join(f'{value:g}' for value in worst)}"
+            f"a box of {name} is empty within the image of {image.width}x{image.height}: "
+            f"x_min, y_min, x_max, y_max = {corners}"
         )
     return clipped.astype(np.float32)

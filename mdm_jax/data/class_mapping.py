@@ -15,20 +15,21 @@ def class_numbers(data: tuple[str, ...], network: tuple[str, ...]) -> np.ndarray
     Of as many classes without a common name, the order is taken to be the same."""
     if data == network:
         return np.arange(len(data))
-    whole, short = (
-        _unique(name.casefold() for name in network),
-        _unique(_first(name) for name in network),
-    )
+    full_names = _unique(name.casefold() for name in network)
+    short_names = _unique(_short_name(name) for name in network)
 
-    def number(name: str) -> int:
-        if name.casefold() in whole:
-            return whole[name.casefold()]
+    def find(name: str) -> int:
+        if name.casefold() in full_names:
+            return full_names[name.casefold()]
         if name.isdecimal() and int(name) < len(network):
             return int(name)
-        return short.get(_first(name), -1)
+        return short_names.get(_short_name(name), -1)
 
-    numbers = np.asarray([number(name) for name in data], int)
-    return np.arange(len(data)) if (numbers < 0).all() and len(data) == len(network) else numbers
+    numbers = np.asarray([find(name) for name in data], int)
+    # Folders are often named by codes (n02279972) in the order of the classes.
+    if (numbers < 0).all() and len(data) == len(network):
+        return np.arange(len(data))
+    return numbers
 
 
 def class_number(numbers: np.ndarray, label: int) -> int:
@@ -36,7 +37,7 @@ def class_number(numbers: np.ndarray, label: int) -> int:
     return int(numbers[label]) if 0 <= label < len(numbers) else -1
 
 
-def _first(name: str) -> str:
+def _short_name(name: str) -> str:
     return name.partition(",")[0].strip().casefold()
 
 

@@ -17,7 +17,7 @@ from mdm_jax.errors import InputError
 
 
 class PreparedExample(NamedTuple):
-    """One labeled image in the network's frame."""
+    """One labeled image, its pixels and its truth in the network's frame."""
 
     id: str
     image: Float32[np.ndarray, "h w c"]
@@ -27,20 +27,17 @@ class PreparedExample(NamedTuple):
     """pixels of the object, those of its boxes where only they are known; None where nothing of it
     is in the frame"""
     boxes: Float32[np.ndarray, "k 4"] | None
-    """(x0, y0, x1, y1) in pixels of the frame, ends exclusive; None where none is known or in the
-    frame"""
+    """(x0, y0, x1, y1) in pixels, ends exclusive; None where none is known or in the frame"""
     parts: Float32[np.ndarray, "p 2"] | None = None
-    """(x, y) of each part of the object in pixels of the frame, NaN where it is not seen there"""
+    """(x, y) of each part of the object in pixels, NaN where it is not in the frame"""
 
     @property
     def digest(self) -> int:
         """A checksum of the pixels and of the truth: whether a stored map is of this image."""
-        parts = (self.image, self.mask, self.boxes)
-        return zlib.crc32(
-            b"".join(
-                b"-" if part is None else np.ascontiguousarray(part).tobytes() for part in parts
-            )
-        )
+        contents = []
+        for array in (self.image, self.mask, self.boxes):
+            contents.append(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        return zlib.crc32(b"".join(contents))
 
 
 class SkippedExample(NamedTuple):
@@ -50,84 +47,28 @@ class SkippedExample(NamedTuple):
 
 
 def prepare_example(example: Example, preprocessing: Preprocessing) -> PreparedExample:
-    """An example as the network sees it; the mask goes the way of the pixels, by the nearest one,
-    the boxes exactly."""
+    """An example as the network sees it.
+
+    The mask goes the way of the pixels, each the nearest one; boxes and parts go exactly."""
     photograph = PIL.Image.fromarray(images.to_uint8(example.image))
-    mask, boxes = None, None
+    mask, boxes, parts = None, None, None
     if example.boxes is not None:
         boxes = fit_boxes(example.boxes, photograph.size, preprocessing)
     if example.mask is not None:
-        drawn = PIL.Image.fromarray(example.mask.astype(np.uint8) * 255)
-        crop, mode = preprocessing.crop, preprocessing.crop_mode
-        fitted = images.fit(
-            drawn, preprocessing.size, crop=crop, interpolation="nearest", mode=mode
-        )
-        mask = np.asarray(fitted) > 127
+        mask = _fit_mask(example.mask, preprocessing)
     elif boxes is not None:
         mask = boxes_to_mask(boxes, preprocessing.size)
+    if example.parts is not None:
+        points = fit_points(example.parts, photograph.size, preprocessing)
+        parts = _hide_outside(points, preprocessing.size)
     return PreparedExample(
         example.id,
         preprocessing.fit(photograph),
         example.label,
         mask if mask is not None and mask.any() else None,
         boxes if boxes is not None and len(boxes) else None,
-        (
-            None
-            if example.parts is None
-            else _seen(
-                fit_points(example.parts, photograph.size, preprocessing), preprocessing.size
-            )
-        ),
+        parts,
     )
-
-
-def fit_boxes(
-    boxes: Float[np.ndarray, "k 4"], original: tuple[int, int], preprocessing: Preprocessing
-) -> Float32[np.ndarray, "j 4"]:
-    """Boxes of an image of `original` (width, height) in the network's frame, clipped; those that
-    lie outside are left out."""
-    height, width = preprocessing.size
-    corners = fit_points(boxes.reshape(-1, 2), original, preprocessing)
-    fitted = np.clip(corners.reshape(-1, 4), 0, [width, height] * 2)
-    return fitted[(fitted[:, 2:] > fitted[:, :2]).all(axis=1)].astype(np.float32)
-
-
-def fit_points(
-    points: Float[np.ndarray, "k 2"], original: tuple[int, int], preprocessing: Preprocessing
-) -> Float[np.ndarray, "k 2"]:
-    """Points (x, y) of an image of `original` (width, height) in the network's frame, also those
-    beyond it."""
-    height, width = preprocessing.size
-    room, resized = images.placement(
-        original, (height, width), crop=preprocessing.crop, mode=preprocessing.crop_mode
-    )
-    scale = np.asarray(resized) / np.asarray(room)
-    return (points - images.corner(original, room)) * scale - images.corner(
-        resized, (width, height)
-    )
-
-
-def _seen(points: Float[np.ndarray, "k 2"], size: tuple[int, int]) -> Float32[np.ndarray, "k 2"]:
-    """Points of a frame of (height, width); those beyond it are NaN."""
-    inside = ((points >= 0) & (points < size[::-1])).all(axis=1, keepdims=True)
-    return np.where(inside, points, np.nan).astype(np.float32)
-
-
-def boxes_to_mask(
-    boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]
-) -> Bool[np.ndarray, "h w"]:
-    """The pixels whose centers lie in a box."""
-    y, x = (np.arange(side) + 0.5 for side in shape)
-    x0, y0, x1, y1 = (corner[:, None] for corner in boxes.T)
-    rows, columns = (y0 <= y) & (y < y1), (x0 <= x) & (x < x1)
-    return (rows[:, :, None] & columns[:, None, :]).any(axis=0)
-
-
-def evenly_spaced(length: int, limit: int | None) -> list[int]:
-    """Which items are used: all, or `limit` of them spread evenly over the source, as in
-    training."""
-    count = length if limit is None else min(limit, length)
-    return [number * length // count for number in range(count)]
 
 
 def prepare_examples(
@@ -139,3 +80,72 @@ def prepare_examples(
             yield prepare_example(source[index], preprocessing)
         except InputError as error:
             yield SkippedExample(str(error))
+
+
+def _fit_mask(
+    mask: Bool[np.ndarray, "h w"], preprocessing: Preprocessing
+) -> Bool[np.ndarray, "h2 w2"]:
+    drawn = PIL.Image.fromarray(mask.astype(np.uint8) * 255)
+    fitted = images.fit(
+        drawn,
+        preprocessing.size,
+        crop=preprocessing.crop,
+        interpolation="nearest",
+        mode=preprocessing.crop_mode,
+    )
+    return np.asarray(fitted) > 127
+
+
+def fit_boxes(
+    boxes: Float[np.ndarray, "k 4"], original: tuple[int, int], preprocessing: Preprocessing
+) -> Float32[np.ndarray, "j 4"]:
+    """Boxes of an image of `original` (width, height) in the network's frame.
+
+    They are clipped to it; those that lie outside are left out."""
+    height, width = preprocessing.size
+    corners = fit_points(boxes.reshape(-1, 2), original, preprocessing)
+    fitted = np.clip(corners.reshape(-1, 4), 0, [width, height] * 2)
+    inside = (fitted[:, 2:] > fitted[:, :2]).all(axis=1)
+    return fitted[inside].astype(np.float32)
+
+
+def fit_points(
+    points: Float[np.ndarray, "k 2"], original: tuple[int, int], preprocessing: Preprocessing
+) -> Float[np.ndarray, "k 2"]:
+    """Points (x, y) of an image of `original` (width, height) in the network's frame.
+
+    Also those beyond it."""
+    height, width = preprocessing.size
+    # The window of the original that is used, and the size that it is resized to.
+    window, resized = images.placement(
+        original, (height, width), crop=preprocessing.crop, mode=preprocessing.crop_mode
+    )
+    scale = np.asarray(resized) / np.asarray(window)
+    in_resized = (points - images.corner(original, window)) * scale
+    return in_resized - images.corner(resized, (width, height))
+
+
+def _hide_outside(
+    points: Float[np.ndarray, "k 2"], size: tuple[int, int]
+) -> Float32[np.ndarray, "k 2"]:
+    """Points of a frame of (height, width); those beyond it are NaN."""
+    inside = ((points >= 0) & (points < size[::-1])).all(axis=1, keepdims=True)
+    return np.where(inside, points, np.nan).astype(np.float32)
+
+
+def boxes_to_mask(
+    boxes: Float[np.ndarray, "k 4"], shape: tuple[int, int]
+) -> Bool[np.ndarray, "h w"]:
+    """The pixels whose centers lie in a box."""
+    height, width = shape
+    y, x = np.arange(height) + 0.5, np.arange(width) + 0.5
+    x0, y0, x1, y1 = (corner[:, None] for corner in boxes.T)
+    rows = (y0 <= y) & (y < y1)
+    columns = (x0 <= x) & (x < x1)
+    return (rows[:, :, None] & columns[:, None, :]).any(axis=0)
+
+
+def evenly_spaced(length: int, limit: int | None) -> list[int]:
+    """Which items are used: all, or `limit` of them evenly over the source, as in training."""
+    count = length if limit is None else min(limit, length)
+    return [number * length // count for number in range(count)]

@@ -1,4 +1,7 @@
-"""What a source of labeled images gives: its items, and what else some sources know."""
+"""What a source of labeled images gives: its items, and what else some sources know.
+
+The protocols `HasImages`, `HasBoxes`, `HasFiles`, `MultiLabel` and `WrappedSource` are optional:
+whoever needs one asks with `isinstance` and does without it otherwise."""
 
 from __future__ import annotations
 
@@ -14,8 +17,7 @@ from mdm_jax import images
 from mdm_jax.errors import InputError, unknown
 
 HELD_OUT = ("val", "validation", "valid", "test")
-"""names of the split that is not trained on; one of them stands for another where a source has only
-that"""
+"""names of the split that is not trained on: one stands for another where a source has only that"""
 ALL = "all"
 """the split of every item, where a source has files or records"""
 UNKNOWN = -1
@@ -32,14 +34,11 @@ class Example(NamedTuple):
     exactly one"""
     mask: Bool[np.ndarray, "h w"] | None
     boxes: Float32[np.ndarray, "k 4"] | None
-    """(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive, in hundredths of a
-    pixel"""
+    """(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive, to 1/100 pixel"""
     labels: Float32[np.ndarray, " classes"] | None = None
-    """1 for each class that the item has, else 0; None in a source whose items have one class
-    each"""
+    """1 for each class that the item has, else 0; None where items have one class each"""
     parts: Float32[np.ndarray, "p 2"] | None = None
-    """(x, y) of each part of the object, in pixels of the upright image; NaN for a part that is not
-    seen"""
+    """(x, y) of each part of the object, in pixels of the upright image; NaN for a hidden part"""
 
 
 class ImageItem(NamedTuple):
@@ -53,8 +52,9 @@ class ImageItem(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Labeled images with random access. An item that is damaged raises InputError, which names
-    it."""
+    """Labeled images with random access.
+
+    An item that is damaged raises InputError, which names it."""
 
     @property
     def name(self) -> str: ...
@@ -81,30 +81,9 @@ class HasBoxes(Protocol):
     def read_boxes(self, index: int, /) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]: ...
 
 
-def read_image(source: Source, index: int) -> ImageItem:
-    """Item `index` as training sees it. Raises InputError for an item that is damaged or no image
-    in [0, 1]."""
-    return (
-        source.read_image(index) if isinstance(source, HasImages) else to_image_item(source[index])
-    )
-
-
-def to_image_item(example: Example) -> ImageItem:
-    """An example as training sees it. Raises InputError for what is no RGB image in [0, 1]."""
-    image = images.check_image(example.image, str(example.id))
-    if image.shape[2] != 3:
-        raise InputError(
-            f"{example.id} has {image.shape[2]} channels: a source gives RGB, [height, width, 3]"
-        )
-    return ImageItem(
-        example.id, PIL.Image.fromarray(images.to_uint8(image)), example.label, example.labels
-    )
-
-
 @runtime_checkable
 class MultiLabel(Protocol):
-    """A source whose items have any number of classes each, also none; every item then tells its
-    `labels`."""
+    """A source whose items have any number of classes each, also none, as their `labels`."""
 
     @property
     def multi_hot(self) -> Float32[np.ndarray, "n classes"]:
@@ -134,28 +113,52 @@ class WrappedSource(Protocol):
     def source(self) -> Source: ...
 
 
+def read_image(source: Source, index: int) -> ImageItem:
+    """Item `index` as training sees it.
+
+    Raises InputError for an item that is damaged or no image in [0, 1]."""
+    if isinstance(source, HasImages):
+        return source.read_image(index)
+    return to_image_item(source[index])
+
+
+def to_image_item(example: Example) -> ImageItem:
+    """An example as training sees it. Raises InputError for what is no RGB image in [0, 1]."""
+    image = images.check_image(example.image, str(example.id))
+    if image.shape[2] != 3:
+        raise InputError(
+            f"{example.id} has {image.shape[2]} channels: a source gives RGB, [height, width, 3]"
+        )
+    photograph = PIL.Image.fromarray(images.to_uint8(image))
+    return ImageItem(example.id, photograph, example.label, example.labels)
+
+
 def checksum(*sources: Source) -> str:
-    """Of the items' files and labels, or of name and length where items are no files; opens no
-    image."""
-    return hashlib.sha256(repr([*map(_contents, sources)]).encode()).hexdigest()
+    """Of the items' files and labels, or of name and length where items are no files.
+
+    Opens no image. It is stored with results, so what enters it must stay as it is."""
+    contents = [_contents(source) for source in sources]
+    return hashlib.sha256(repr(contents).encode()).hexdigest()
 
 
 def _contents(source: Source) -> object:
+    # Plain tuples, lists, strings and numbers only: names of classes are free to change.
     if isinstance(source, WrappedSource):
         return source.change, _contents(source.source)
     if not isinstance(source, HasFiles):
         return source.name, len(source)
     if isinstance(source, MultiLabel):
         return source.files, source.labels, hashlib.sha256(source.multi_hot.tobytes()).hexdigest()
-    return [*zip(source.files, source.labels)]
+    return list(zip(source.files, source.labels))
 
 
-def find_split(asked: str, available: Iterable[str], where: str) -> str:
-    """The split of that name, or the one that stands for it. Raises InputError when there is
-    none."""
+def find_split(name: str, available: Iterable[str], where: str) -> str:
+    """The split of that name, or the one that stands for it.
+
+    Raises InputError when there is none."""
     available = tuple(available)
-    candidates = [asked, *HELD_OUT] if asked in HELD_OUT else [asked]
-    for name in candidates:
-        if name in available:
-            return name
-    raise unknown(f"split of {where}", asked, available)
+    candidates = [name, *HELD_OUT] if name in HELD_OUT else [name]
+    for candidate in candidates:
+        if candidate in available:
+            return candidate
+    raise unknown(f"split of {where}", name, available)

@@ -12,7 +12,7 @@ import synthetic_folders
 from mdm_jax import InputError, config_files, load_model
 from mdm_jax.data import Augment, open_source
 from mdm_jax.data.class_mapping import class_numbers
-from mdm_jax.data.cropped import Cropped, crop_to_boxes
+from mdm_jax.data.cropped import crop_to_boxes, cropped
 from mdm_jax.data.loader import LoaderConfig, eval_batches
 from mdm_jax.data.network_input import prepare_example
 from mdm_jax.data.preprocessing import Preprocessing
@@ -201,8 +201,8 @@ def test_records_as_tfds_prepares_the_birds_give_the_same_crops(published):
         records.append(
             record | {"label": folder.labels[index], "bbox": np.float32([y0, x0, y1, x1])}
         )
-    birds = Cropped(TfdsSource("tfds:caltech_birds2011", "train", records, ("0", "1", "2")))
-    own = Cropped(folder)
+    birds = cropped(TfdsSource("tfds:caltech_birds2011", "train", records, ("0", "1", "2")))
+    own = cropped(folder)
     assert class_numbers(birds.class_names, own.class_names).tolist() == [0, 1, 2]
     for index in range(len(own)):
         one, other = own[index], birds[index]
