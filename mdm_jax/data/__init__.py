@@ -1,5 +1,6 @@
-"""Sources of labeled images, random access: `source[i]` is an `Example`. Batches of them:
-`mdm_jax.data.loader`."""
+"""Sources of labeled images with random access: `source[i]` is an `Example`.
+
+Batches of them: `mdm_jax.data.loader`."""
 
 from mdm_jax.data.augment import Augment as Augment
 from mdm_jax.data.digits import Digits as Digits

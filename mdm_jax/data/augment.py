@@ -1,9 +1,11 @@
-"""Random changes of a training image: turn, skew, shear, crop, shift, flip, color, of the
-photograph before it is fitted."""
+"""Random changes of a photograph: turn, skew, shear, crop, shift, flip, color.
+
+In training, before the photograph is brought to the network's size."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ ASPECT = 4 / 3
 LARGEST = 512
 """pixels; a crop is enlarged to the short side of its photograph, up to this"""
 COLOR = (PIL.ImageEnhance.Brightness, PIL.ImageEnhance.Contrast, PIL.ImageEnhance.Color)
+"""in this order: the factors are drawn for it"""
+Warp = Callable[[tuple[int, int], float, float, float], Float64[np.ndarray, "4 2"]]
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,10 @@ class Augment:
     shift: float = 0.0
     """shift by up to this share of each side; what comes in is the border, mirrored"""
     rotation: float = 0.0
-    """degrees; turn by up to this, either way. Of rotation, skew and shear an image gets one, drawn
+    """degrees; turn by up to this, either way. An image gets one of rotation, skew and shear, drawn
     from those above 0"""
     skew: float = 0.0
-    """tilt the image in perspective: corners move outwards by up to this share of the longer
-    side"""
+    """tilt in perspective: corners move outwards by up to this share of the longer side"""
     shear: float = 0.0
     """degrees; shear along one side by up to this, either way"""
 
@@ -57,7 +60,8 @@ class Augment:
                 f"shift is {self.shift}: give a share of the side from 0 (none) to 0.5"
             )
         for name in ("rotation", "shear"):
-            if not 0 <= (degrees := getattr(self, name)) <= 45:
+            degrees = getattr(self, name)
+            if not 0 <= degrees <= 45:
                 raise InputError(f"{name} is {degrees}: give degrees from 0 (none) to 45")
         if not 0 <= self.skew <= 0.5:
             raise InputError(
@@ -65,90 +69,86 @@ class Augment:
             )
 
     def __call__(self, image: PIL.Image.Image, rng: np.random.Generator) -> PIL.Image.Image:
-        """The image with changes drawn from `rng`, of the same aspect; a pure function of image and
-        generator state."""
+        """The image with changes drawn from `rng`, of the same aspect.
+
+        A pure function of the image and the state of the generator."""
         # All numbers are always drawn, so that one setting does not change what another draws.
         area, aspect, *places = rng.uniform(size=4)
-        offsets, mirrored, factors = (
-            rng.uniform(-1, 1, 2),
-            rng.uniform() < 0.5,
-            rng.uniform(-1, 1, 3),
-        )
+        offsets = rng.uniform(-1, 1, 2)
+        is_mirrored = rng.uniform() < 0.5
+        factors = rng.uniform(-1, 1, 3)
         which, amount, direction = rng.uniform(size=3)
-        if bends := [
-            (bend, most)
-            for bend, most in zip(BENDS, (self.rotation, self.skew, self.shear))
-            if most > 0
-        ]:
-            bend, most = bends[int(which * len(bends))]
-            image = _bent(image, bend(image.size, most, 2 * amount - 1, direction))
+        warps = self._warps()
+        if warps:
+            warp, most = warps[int(which * len(warps))]
+            image = _warp(image, warp(image.size, most, 2 * amount - 1, direction))
         if self.crop < 1:
-            image = _resized_crop(
-                image, self.crop + (1 - self.crop) * area, ASPECT ** (2 * aspect - 1), *places
-            )
+            share = self.crop + (1 - self.crop) * area
+            image = _crop_and_resize(image, share, ASPECT ** (2 * aspect - 1), *places)
         if self.shift > 0:
-            image = _shifted(
-                image,
-                round(self.shift * offsets[0] * image.width),
-                round(self.shift * offsets[1] * image.height),
-            )
-        if self.flip and mirrored:
+            right = round(self.shift * offsets[0] * image.width)
+            down = round(self.shift * offsets[1] * image.height)
+            image = _shift(image, right, down)
+        if self.flip and is_mirrored:
             image = image.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT)
         if self.color > 0:
-            for enhance, factor in zip(
-                (PIL.ImageEnhance.Brightness, PIL.ImageEnhance.Contrast, PIL.ImageEnhance.Color),
-                factors,
-            ):
+            for enhance, factor in zip(COLOR, factors):
                 image = enhance(image).enhance(float(1 + self.color * factor))
         return image
 
+    def _warps(self) -> list[tuple[Warp, float]]:
+        """The warps that are asked for, each with its strongest amount."""
+        strengths = ((_turn, self.rotation), (_skew, self.skew), (_shear, self.shear))
+        return [(warp, most) for warp, most in strengths if most > 0]
 
-def _turned(
+
+def _turn(
     size: tuple[int, int], degrees: float, amount: float, direction: float
 ) -> Float64[np.ndarray, "4 2"]:
-    """Where the corners of an image of (width, height) go; `amount` in [-1, 1] is the share of the
-    most, `direction` unused."""
+    """Where the corners of an image of (width, height) go when it turns by `amount * degrees`.
+
+    `amount` lies in [-1, 1]; `direction` is for the other warps."""
     del direction
     angle = math.radians(degrees * amount)
     cos, sin = math.cos(angle), math.sin(angle)
-    zoom = cos + abs(sin) * max(size) / min(size)  # so much that no border comes in
+    # Enlarged by so much that no border comes in.
+    zoom = cos + abs(sin) * max(size) / min(size)
     return _about_center(size, zoom * np.asarray([[cos, -sin], [sin, cos]]))
 
 
-def _skewed(
+def _skew(
     size: tuple[int, int], share: float, amount: float, direction: float
 ) -> Float64[np.ndarray, "4 2"]:
-    """As `_turned`: three times in four both corners of a side move apart, else one corner moves
-    along a side."""
+    """As `_turn`: `direction` in [0, 1) says which corners move outwards.
+
+    Below 3/4 both corners of one side move apart, else one corner moves along a side."""
     corners, by = _corners(size), share * abs(amount) * max(size)
-    tilt, within = (
-        direction < 0.75,
-        direction / 0.75 if direction < 0.75 else (direction - 0.75) * 4,
-    )
     outwards = np.where(corners > 0, by, -by)
-    if tilt:
-        axis, end = divmod(int(within * 4), 2)
+    if direction < 0.75:
+        side_number = int(direction / 0.75 * 4)
+        axis, end = divmod(side_number, 2)
         side = (corners[:, axis] > 0) == bool(end)
         corners[side, 1 - axis] += outwards[side, 1 - axis]
     else:
-        corner, axis = divmod(int(within * 8), 2)
+        number = int((direction - 0.75) * 4 * 8)
+        corner, axis = divmod(number, 2)
         corners[corner, axis] += outwards[corner, axis]
     return corners
 
 
-def _sheared(
+def _shear(
     size: tuple[int, int], degrees: float, amount: float, direction: float
 ) -> Float64[np.ndarray, "4 2"]:
-    """As `_turned`: along the width or the height."""
-    slope, (width, height) = math.tan(math.radians(degrees * amount)), size
-    across = direction < 0.5
-    zoom = 1 + abs(slope) * (height / width if across else width / height)
-    return _about_center(
-        size, zoom * np.asarray([[1, slope], [0, 1]] if across else [[1, 0], [slope, 1]])
-    )
-
-
-BENDS = (_turned, _skewed, _sheared)
+    """As `_turn`: along the width where `direction` is below 1/2, else along the height."""
+    slope = math.tan(math.radians(degrees * amount))
+    width, height = size
+    if direction < 0.5:
+        zoom = 1 + abs(slope) * (height / width)
+        matrix = np.asarray([[1, slope], [0, 1]])
+    else:
+        zoom = 1 + abs(slope) * (width / height)
+        matrix = np.asarray([[1, 0], [slope, 1]])
+    return _about_center(size, zoom * matrix)
 
 
 def _corners(size: tuple[int, int]) -> Float64[np.ndarray, "4 2"]:
@@ -161,24 +161,36 @@ def _about_center(size: tuple[int, int], matrix: np.ndarray) -> Float64[np.ndarr
     return (_corners(size) - center) @ matrix.T + center
 
 
-def _bent(image: PIL.Image.Image, places: Float64[np.ndarray, "4 2"]) -> PIL.Image.Image:
-    """The image with its corners at `places`, by the homography H through them: source = H place,
-    of the same size."""
-    # With the last entry of H fixed to 1, each corner gives two equations in the other eight.
-    rows = []
-    for (x, y), (u, v) in zip(places, _corners(image.size)):
-        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
-    homography = np.linalg.solve(np.asarray(rows), _corners(image.size).reshape(-1))
+def _warp(image: PIL.Image.Image, places: Float64[np.ndarray, "4 2"]) -> PIL.Image.Image:
+    """The image, of the same size, with its corners moved to `places`."""
+    coefficients = _homography(places, _corners(image.size))
     transform, bicubic = PIL.Image.Transform.PERSPECTIVE, PIL.Image.Resampling.BICUBIC
-    return image.transform(image.size, transform, tuple(homography.tolist()), bicubic)
+    return image.transform(image.size, transform, tuple(coefficients.tolist()), bicubic)
 
 
-def _resized_crop(
+def _homography(
+    places: Float64[np.ndarray, "4 2"], sources: Float64[np.ndarray, "4 2"]
+) -> Float64[np.ndarray, "8"]:
+    """The first eight entries, row by row, of the H with source = H place; the last is 1.
+
+    By hand, because OpenCV's getPerspectiveTransform takes float32 points: 0.02 % of the pixels
+    would change, and a training that is resumed would see other images."""
+    # Each corner gives two equations in the eight unknowns.
+    rows = []
+    for (x, y), (u, v) in zip(places, sources):
+        rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y])
+        rows.append([0, 0, 0, x, y, 1, -v * x, -v * y])
+    return np.linalg.solve(np.asarray(rows), sources.reshape(-1))
+
+
+def _crop_and_resize(
     image: PIL.Image.Image, area: float, aspect: float, x: float, y: float
 ) -> PIL.Image.Image:
-    """A window of that share of the area, stretched by `aspect`, at (x, y) of the room there is,
-    enlarged again."""
-    width, height = (min(1.0, math.sqrt(area * stretch)) for stretch in (aspect, 1 / aspect))
+    """A window of the share `area` of the image, stretched by `aspect`, enlarged again.
+
+    It lies at the shares (x, y) of the room that it leaves."""
+    width = min(1.0, math.sqrt(area * aspect))
+    height = min(1.0, math.sqrt(area * (1 / aspect)))
     left, top = (1 - width) * x, (1 - height) * y
     box = (
         left * image.width,
@@ -191,16 +203,14 @@ def _resized_crop(
     return image.resize(size, PIL.Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
 
 
-def _shifted(image: PIL.Image.Image, right: int, down: int) -> PIL.Image.Image:
+def _shift(image: PIL.Image.Image, right: int, down: int) -> PIL.Image.Image:
     pixels = np.asarray(image)
-    rows, columns = (
-        _mirrored(np.arange(side) - by, side)
-        for side, by in ((image.height, down), (image.width, right))
-    )
+    rows = _mirror(np.arange(image.height) - down, image.height)
+    columns = _mirror(np.arange(image.width) - right, image.width)
     return PIL.Image.fromarray(np.ascontiguousarray(pixels[rows][:, columns]))
 
 
-def _mirrored(places: np.ndarray, side: int) -> np.ndarray:
+def _mirror(places: np.ndarray, side: int) -> np.ndarray:
     """Places beyond a border as those that a mirror there shows."""
     places = np.where(places < 0, -1 - places, places)
     return np.where(places >= side, 2 * side - 1 - places, places)

@@ -1,9 +1,8 @@
-"""NIH ChestX-ray14 (Wang et al., 2017), in the folder as it is published: chest X-rays with any
-number of 14 findings.
+"""NIH ChestX-ray14 (Wang et al., 2017): chest X-rays with any number of 14 findings.
 
-PNG files in `images/` or in `images_001/` to `images_012/` and below, with Data_Entry_2017.csv (or
-its version of 2020), train_val_list.txt and test_list.txt; BBox_List_2017.csv where it is. Images
-that were not downloaded are left out."""
+In the folder as it is published: PNG files in `images/` or in `images_001/` to `images_012/` and
+below, with Data_Entry_2017.csv (or its version of 2020), train_val_list.txt and test_list.txt;
+BBox_List_2017.csv where it is. Images that were not downloaded are left out."""
 
 from __future__ import annotations
 
@@ -23,17 +22,20 @@ from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
 
 FINDINGS = (
-    *(
-        "Atelectasis",
-        "Cardiomegaly",
-        "Effusion",
-        "Infiltration",
-        "Mass",
-        "Nodule",
-        "Pneumonia",
-        "Pneumothorax",
-    ),
-    *("Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
 )
 """in the order of the publication; the first eight are those that have boxes"""
 NOTHING = "No Finding"
@@ -46,14 +48,14 @@ LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 BOXED = "boxes"
 """the split of images with boxes: one item for each image and finding that has some"""
 SIDE = 1024
-"""pixels of a published image, in which its boxes are measured; those of a smaller copy shrink with
-it"""
+"""pixels of a published image, in which boxes are measured; those of a smaller copy shrink"""
 
 
 @dataclass(frozen=True)
 class ChestXray14:
-    """Source of the X-rays of one split; `id` is the file's name, in the split `boxes` with `#` and
-    the finding."""
+    """Source of the X-rays of one split.
+
+    `id` is the file's name, in the split `boxes` with `#` and the finding."""
 
     name: str
     root: Path
@@ -63,8 +65,7 @@ class ChestXray14:
     paths: tuple[str, ...] = field(repr=False)
     """where they lie in the folder"""
     labels: tuple[int, ...] = field(repr=False)
-    """the finding of an image that has exactly one, of a box in the split `boxes`; else
-    `UNKNOWN`"""
+    """the only finding of an image, of a box in the split `boxes`; else `UNKNOWN`"""
     multi_hot: Float32[np.ndarray, "n classes"] = field(repr=False, compare=False)
     boxes: Mapping[str, np.ndarray] = field(repr=False)
     """[k, 4] in pixels of the published image by item; an item without boxes is not in it"""
@@ -74,26 +75,27 @@ class ChestXray14:
         return len(self.files)
 
     def read_image(self, index: int) -> ImageItem:
-        """Image and labels of an item, without its boxes. Raises InputError for a file that cannot
-        be read."""
+        """Image and labels of an item, without its boxes.
+
+        Raises InputError for a file that cannot be read."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         image = images.read(self.root / self.paths[index])
-        return ImageItem(
-            images.printable(self.files[index]), image, self.labels[index], self.multi_hot[index]
-        )
+        id = images.printable(self.files[index])
+        return ImageItem(id, image, self.labels[index], self.multi_hot[index])
 
     def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
         """As `read_image`, and the item's boxes. Raises InputError for one that is empty."""
-        picture, boxes = self.read_image(index), self.boxes.get(self.files[index])
-        scale = [picture.image.width / SIDE, picture.image.height / SIDE] * 2
-        return picture, (
-            None if boxes is None else clip_boxes(boxes * scale, picture.image, picture.id)
-        )
+        item, boxes = self.read_image(index), self.boxes.get(self.files[index])
+        if boxes is None:
+            return item, None
+        scale = [item.image.width / SIDE, item.image.height / SIDE] * 2
+        return item, clip_boxes(boxes * scale, item.image, item.id)
 
     def __getitem__(self, index: int) -> Example:
-        (id, image, label, labels), boxes = self.read_boxes(index)
-        return Example(id, images.to_array(image), label, None, boxes, labels)
+        item, boxes = self.read_boxes(index)
+        image = images.to_array(item.image)
+        return Example(item.id, image, item.label, None, boxes, item.labels)
 
 
 def open_chestxray14(path: str, split: str) -> ChestXray14:
@@ -112,48 +114,59 @@ def open_chestxray14(path: str, split: str) -> ChestXray14:
     used = split if split == ALL else find_split(split, (*LISTS, BOXED), f"chestxray14:{path}")
     try:
         places, findings, boxes = _places(root), _findings(root), _boxes(root)
-        listed = _listed(root / LISTS[used]) if used in LISTS else sorted(findings)
+        listed = _read_list(root / LISTS[used]) if used in LISTS else sorted(findings)
     except OSError as error:
         raise InputError(
             f"cannot read {images.printable(error.filename or root)} ({error.strerror}): check"
             f" {path}"
         ) from error
-    if lacking := [file for file in (*listed, *boxes) if file not in findings]:
+    lacking = [file for file in (*listed, *boxes) if file not in findings]
+    if lacking:
         raise InputError(
             f"{images.printable(lacking[0])} is listed in {path} but not in its"
             " Data_Entry_2017.csv: mend the lists"
         )
-    if used == BOXED:
-        items = [(file, number) for file in listed for number in sorted(boxes.get(file, ()))]
-    else:
-        items = [(file, sole) for file in listed for sole in [_sole(findings[file])]]
-    there = [(file, number) for file, number in items if file in places]
-    if not there:
-        raise InputError(
-            f"{path} holds none of the {len(items)} images of {used}: give the folder with images/"
-            " or images_001/"
-        )
-    if len(there) < len(items):
-        missing = f"{len(items) - len(there)} of the {len(items)} items of {used} are not in {path}"
-        warnings.warn(
-            f"{missing}: they are left out, and the results are of the rest", stacklevel=2
-        )
-    names = [f"{file}#{FINDINGS[number]}" if used == BOXED else file for file, number in there]
-    own = {
-        name: boxes[file][number] if used == BOXED else np.concatenate([*boxes[file].values()])
-        for name, (file, number) in zip(names, there)
-        if file in boxes
-    }
+    items: list[tuple[str, int]] = []
+    for file in listed:
+        if used == BOXED:
+            items += [(file, number) for number in sorted(boxes.get(file, ()))]
+        else:
+            items.append((file, _only_finding(findings[file])))
+    existing = [(file, number) for file, number in items if file in places]
+    _check_complete(path, used, len(items), len(existing))
+    names, item_boxes = [], {}
+    for file, number in existing:
+        name = f"{file}#{FINDINGS[number]}" if used == BOXED else file
+        names.append(name)
+        if used == BOXED:
+            item_boxes[name] = boxes[file][number]
+        elif file in boxes:
+            item_boxes[name] = np.concatenate([*boxes[file].values()])
     return ChestXray14(
         name=f"chestxray14:{path}",
         root=root,
         split=used,
         files=tuple(names),
-        paths=tuple(places[file] for file, _ in there),
-        labels=tuple(number for _, number in there),
-        multi_hot=np.stack([findings[file] for file, _ in there]),
-        boxes=own,
+        paths=tuple(places[file] for file, _ in existing),
+        labels=tuple(number for _, number in existing),
+        multi_hot=np.stack([findings[file] for file, _ in existing]),
+        boxes=item_boxes,
     )
+
+
+def _check_complete(path: str, split: str, count: int, existing: int) -> None:
+    """Raises InputError where no image of the split is there; warns where some are missing."""
+    if not existing:
+        raise InputError(
+            f"{path} holds none of the {count} images of {split}: give the folder with images/"
+            " or images_001/"
+        )
+    if existing < count:
+        warnings.warn(
+            f"{count - existing} of the {count} items of {split} are not in {path}: they are left"
+            " out, and the results are of the rest",
+            stacklevel=3,  # whoever opens the source
+        )
 
 
 def _places(root: Path) -> dict[str, str]:
@@ -163,12 +176,12 @@ def _places(root: Path) -> dict[str, str]:
         for folder in root.iterdir()
         if re.fullmatch(r"images(_\d+)?", folder.name) and folder.is_dir()
     )
-    found = [
-        f"{folder}/{file}"
-        for folder in reversed(folders)
-        for file in reversed(folder_listing.files(root / folder))
-    ]
-    return {file.rpartition("/")[2]: file for file in found}  # of two, the first
+    places: dict[str, str] = {}
+    for folder in folders:
+        for file in folder_listing.files(root / folder):
+            name = file.rpartition("/")[2]
+            places.setdefault(name, f"{folder}/{file}")  # of two copies, the first
+    return places
 
 
 def _findings(root: Path) -> dict[str, Float32[np.ndarray, " classes"]]:
@@ -179,11 +192,13 @@ def _findings(root: Path) -> dict[str, Float32[np.ndarray, " classes"]]:
             f"{images.printable(root)} lacks Data_Entry_2017.csv: give the folder as it is"
             " published"
         )
+    table = tables[-1]  # the version of 2020 where both are there
     found = {}
-    for row, entry in folder_listing.rows(tables[-1], ("Image Index", "Finding Labels")):
-        names = [name.strip() for name in entry["Finding Labels"].split("|")]
+    for row, entry in folder_listing.rows(table, ("Image Index", "Finding Labels")):
         hot = np.zeros(len(FINDINGS), np.float32)
-        hot[[_number(name, tables[-1], row) for name in names if name != NOTHING]] = 1
+        for name in entry["Finding Labels"].split("|"):
+            if name.strip() != NOTHING:
+                hot[_number(name.strip(), table, row)] = 1
         found[entry["Image Index"].strip()] = hot
     return found
 
@@ -192,11 +207,9 @@ def _boxes(root: Path) -> dict[str, dict[int, np.ndarray]]:
     """Boxes [k, 4] of each finding of each image, as corners; none where the table is not there."""
     path = root / "BBox_List_2017.csv"
     found: dict[str, dict[int, np.ndarray]] = {}
-    for row, entry in (
-        folder_listing.rows(path, ("Image Index", "Finding Label", *CORNERS))
-        if path.is_file()
-        else ()
-    ):
+    if not path.is_file():
+        return found
+    for row, entry in folder_listing.rows(path, ("Image Index", "Finding Label", *CORNERS)):
         try:
             x, y, width, height = (float(entry[name]) for name in CORNERS)
         except ValueError:
@@ -219,16 +232,13 @@ def _number(finding: str, path: Path, row: int) -> int:
     return FINDINGS.index(name)
 
 
-def _sole(hot: Float32[np.ndarray, " classes"]) -> int:
+def _only_finding(hot: Float32[np.ndarray, " classes"]) -> int:
     return int(hot.argmax()) if hot.sum() == 1 else UNKNOWN
 
 
-def _listed(path: Path) -> list[str]:
+def _read_list(path: Path) -> list[str]:
     """The names in a list, one a line, in its order."""
     if not path.is_file():
         raise InputError(f"{images.printable(path)} is missing: it is published beside the images")
-    return [
-        line.strip()
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]

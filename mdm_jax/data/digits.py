@@ -6,8 +6,10 @@ in a random color and place. The pixels of that digit are the only evidence for 
 saliency map can be scored against the truth.
 
 With `objects=2` there are two digits of one class, each in its own color and place and with its
-own box; either alone is evidence enough. What a map finds of several objects is what the metric
-"objects" tells."""
+own box; either alone is evidence enough. The metric "objects" tells how many of them a map finds.
+
+Every number is drawn in one order from one generator: images are the same on every machine, and
+results that are stored depend on it."""
 
 from __future__ import annotations
 
@@ -28,14 +30,15 @@ MOST_OBJECTS = 3
 GAP = 2
 """pixels between two digits' boxes at least"""
 TRIES = 2_000
+ENLARGEMENT = (2.5, 4.0)
+"""factors between which a scan of 8x8 pixels is enlarged"""
 
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Random-access source of cluttered digits; item `i` of a split is a pure function of (split,
-    i).
+    """Random-access source of cluttered digits; item i is a pure function of the split and i.
 
     `len(source)` items; `source[i]` is an `Example`. Train and test draw from disjoint handwritten
     scans, for the digit and for the clutter. Raises InputError for an unknown split or another
@@ -45,8 +48,8 @@ class Digits:
     size: int = 64
     clutter: int = 6
     objects: int = 1
-    """digits of one class on each image, 1 to 3; their boxes lie apart, so the mask's pixels in a
-    box are one digit's"""
+    """digits of one class on each image, 1 to 3; their boxes lie apart, so that the pixels of the
+    mask in a box are of one digit"""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -73,32 +76,28 @@ class Digits:
                 f"{self.name}/{self.split} has items 0 to {len(self) - 1}, not {index}"
             )
         seed = [SPLITS.index(self.split), int(index)]
-        rng = np.random.default_rng(seed if self.objects == 1 else [*seed, self.objects])
+        if self.objects > 1:  # images of one digit keep the seed of the first version
+            seed.append(self.objects)
+        rng = np.random.default_rng(seed)
         scans, labels = _scans(self.split)
 
         image = _background(rng, self.size)
         for _ in range(self.clutter):
-            fragment = _enlarge(
-                _fragment(rng, scans[rng.integers(len(scans))]), rng.uniform(2.5, 4.0)
-            )
+            window = _fragment(rng, scans[rng.integers(len(scans))])
+            fragment = _enlarge(window, rng.uniform(*ENLARGEMENT))
             image, _ = _paste(rng, image, fragment, _place(rng, fragment, self.size))
 
         chosen = int(rng.integers(len(scans)))
         more = rng.choice(np.flatnonzero(labels == labels[chosen]), self.objects - 1)
-        inks, boxes = _scattered(rng, [_trim(scans[i]) for i in (chosen, *more)], self.size)
+        inks, boxes = _scatter(rng, [_trim(scans[i]) for i in (chosen, *more)], self.size)
         mask = np.zeros((self.size, self.size), bool)
         for ink, box in zip(inks, boxes):
             image, drawn = _paste(rng, image, ink, box)
             mask |= drawn > 0.5
-        kind = self.name.replace(":", "-")
-        truth = np.asarray(boxes, np.float32)
-        return Example(
-            f"{kind}/{self.split}/{index:05d}",
-            image.astype(np.float32),
-            int(labels[chosen]),
-            mask,
-            truth,
-        )
+        kind = self.name.replace(":", "-")  # ids become names of files
+        id = f"{kind}/{self.split}/{index:05d}"
+        label = int(labels[chosen])
+        return Example(id, image.astype(np.float32), label, mask, np.asarray(boxes, np.float32))
 
 
 def open_digits(place: str, split: str) -> Digits:
@@ -132,8 +131,7 @@ def _trim(scan: np.ndarray) -> np.ndarray:
 
 
 def _fragment(rng: np.random.Generator, scan: np.ndarray) -> np.ndarray:
-    """A 3x3 to 4x4 window of a scan with enough ink to look like a stroke, never enough to be
-    read."""
+    """A 3x3 to 4x4 window of a scan: enough ink to look like a stroke, never enough to be read."""
     side = int(rng.integers(3, 5))
     windows = np.lib.stride_tricks.sliding_window_view(scan, (side, side))
     inked = np.argwhere(windows.mean((2, 3)) > 0.3)
@@ -144,19 +142,18 @@ def _fragment(rng: np.random.Generator, scan: np.ndarray) -> np.ndarray:
 def _enlarge(ink: np.ndarray, scale: float) -> np.ndarray:
     """Enlarge ink by a factor, bilinearly, and sharpen the edge so that a stroke has a border."""
     height, width = (max(2, round(side * scale)) for side in ink.shape)
-    large = np.asarray(
-        Image.fromarray(ink, "F" if ink.dtype == np.float32 else None).resize((width, height), 2)
-    )
+    image = Image.fromarray(ink, "F" if ink.dtype == np.float32 else None)
+    large = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     return np.clip((large - 0.25) / 0.35, 0.0, 1.0)
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Smooth colored background: a 3x3 grid of colors, enlarged bicubically."""
     grid = rng.uniform(0.15, 0.85, (3, 3, 3)) * 0.6 + rng.uniform(0.0, 0.4, 3)
-    channels = [
-        np.asarray(Image.fromarray(c.astype(np.float32)).resize((size, size), 3))
-        for c in np.moveaxis(grid, 2, 0)
-    ]
+    channels = []
+    for channel in np.moveaxis(grid, 2, 0):
+        image = Image.fromarray(channel.astype(np.float32))
+        channels.append(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
     return np.clip(np.stack(channels, axis=-1), 0.0, 1.0)
 
 
@@ -167,14 +164,14 @@ def _place(rng: np.random.Generator, ink: np.ndarray, size: int) -> Box:
     return x, y, x + width, y + height
 
 
-def _scattered(
+def _scatter(
     rng: np.random.Generator, scans: list[np.ndarray], size: int
 ) -> tuple[list[np.ndarray], list[Box]]:
     """Scans, each enlarged, and places for them, drawn anew until all lie apart."""
     for _ in range(TRIES):
-        inks = [_enlarge(scan, rng.uniform(2.5, 4.0)) for scan in scans]
+        inks = [_enlarge(scan, rng.uniform(*ENLARGEMENT)) for scan in scans]
         boxes = [_place(rng, ink, size) for ink in inks]
-        if all(_apart(one, other) for one, other in combinations(boxes, 2)):
+        if all(_are_apart(one, other) for one, other in combinations(boxes, 2)):
             return inks, boxes
     raise InputError(
         f"{len(scans)} digits do not fit on {size}x{size} pixels: give a larger size or fewer"
@@ -182,15 +179,21 @@ def _scattered(
     )
 
 
-def _apart(one: Box, other: Box) -> bool:
-    return any(one[k + 2] + GAP <= other[k] or other[k + 2] + GAP <= one[k] for k in (0, 1))
+def _are_apart(one: Box, other: Box) -> bool:
+    for axis in (0, 1):
+        is_before = one[axis + 2] + GAP <= other[axis]
+        is_behind = other[axis + 2] + GAP <= one[axis]
+        if is_before or is_behind:
+            return True
+    return False
 
 
 def _paste(
     rng: np.random.Generator, image: np.ndarray, ink: np.ndarray, box: Box
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay ink in a color that stands out from what it covers, in its box: image, and the ink on
-    the canvas."""
+    """Lay ink in its box, in a color that stands out from what it covers.
+
+    Returns the image, and the ink on an empty canvas of its size."""
     x0, y0, x1, y1 = box
     canvas = np.zeros(image.shape[:2], image.dtype)
     canvas[y0:y1, x0:x1] = ink

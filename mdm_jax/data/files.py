@@ -13,8 +13,7 @@ from mdm_jax.errors import InputError
 
 @dataclass(frozen=True)
 class Files:
-    """Source of image files; `id` is a file's path relative to the folder, and no label is
-    known."""
+    """Source of image files without labels; `id` is a file's path relative to the folder."""
 
     name: str
     root: Path
@@ -39,8 +38,8 @@ class Files:
         return ImageItem(images.printable(file), images.read(self.root / file), UNKNOWN)
 
     def __getitem__(self, index: int) -> Example:
-        picture = self.read_image(index)
-        return Example(picture.id, images.to_array(picture.image), UNKNOWN, None, None)
+        item = self.read_image(index)
+        return Example(item.id, images.to_array(item.image), UNKNOWN, None, None)
 
 
 def open_files(path: str, split: str = ALL) -> Files:
@@ -59,8 +58,6 @@ def open_files(path: str, split: str = ALL) -> Files:
     except OSError as error:
         raise InputError(f"cannot list {path} ({error.strerror}): check the permissions") from error
     if not files:
-        raise InputError(
-            f"{path} holds no image files ({', '.join(sorted(folder_listing.SUFFIXES))}): give"
-            " another folder"
-        )
+        suffixes = ", ".join(sorted(folder_listing.SUFFIXES))
+        raise InputError(f"{path} holds no image files ({suffixes}): give another folder")
     return Files(f"files:{path}", root, files)

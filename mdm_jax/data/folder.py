@@ -1,8 +1,8 @@
-"""Images in a folder: `PATH/train/CLASS/*.jpg`, `PATH/CLASS/*.jpg` or `PATH/images` with
-`PATH/labels.csv`.
+"""Images in a folder, in one of three layouts, with boxes, masks and names of classes.
 
-Beside them, where there are: `boxes.csv`, `masks/` and `classes.json`. No image is opened before it
-is asked for."""
+`PATH/train/CLASS/*.jpg`, `PATH/CLASS/*.jpg`, or `PATH/images` with `PATH/labels.csv`; beside them,
+where there are, `boxes.csv`, `masks/` and `classes.json`. No image is opened before it is asked
+for."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from mdm_jax.errors import InputError
 
 @dataclass(frozen=True)
 class Folder:
-    """Source of the images of one split of a folder; `id` is a file's path relative to the
-    folder."""
+    """Source of the images of one split; `id` is a file's path relative to the folder."""
 
     name: str
     root: Path
@@ -36,15 +35,16 @@ class Folder:
     masks: Mapping[str, str] = field(repr=False)
     """mask file by file, both relative to the folder"""
     parts: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
-    """(x, y) [p, 2] of the object's parts by file, in pixels; NaN for a part that is not seen"""
+    """(x, y) [p, 2] of the object's parts by file, in pixels; NaN for a hidden part"""
     part_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def read_image(self, index: int) -> ImageItem:
-        """Image and label of an item, without its truth. Raises InputError for a file that cannot
-        be read."""
+        """Image and label of an item, without its truth.
+
+        Raises InputError for a file that cannot be read."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         file = self.files[index]
@@ -52,36 +52,38 @@ class Folder:
 
     def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
         """As `read_image`, and the item's boxes. Raises InputError for one that is empty."""
-        picture, boxes = self.read_image(index), self.boxes.get(self.files[index])
-        return picture, None if boxes is None else clip_boxes(boxes, picture.image, picture.id)
+        item, boxes = self.read_image(index), self.boxes.get(self.files[index])
+        if boxes is None:
+            return item, None
+        return item, clip_boxes(boxes, item.image, item.id)
 
     def __getitem__(self, index: int) -> Example:
-        (picture, boxes), file, mask = self.read_boxes(index), self.files[index], None
+        item, boxes = self.read_boxes(index)
+        file, mask = self.files[index], None
         if file in self.masks:
-            mask = mask_from_image(
-                images.read(self.root / self.masks[file]), picture.image, picture.id
-            )
-        array = images.to_array(picture.image)
-        return Example(picture.id, array, picture.label, mask, boxes, parts=self.parts.get(file))
+            drawn = images.read(self.root / self.masks[file])
+            mask = mask_from_image(drawn, item.image, item.id)
+        parts = self.parts.get(file)
+        return Example(item.id, images.to_array(item.image), item.label, mask, boxes, parts=parts)
 
 
 def open_folder(path: str, split: str) -> Folder:
-    """The images of one split. Raises InputError for a folder that is missing, holds no such split
-    or is malformed."""
+    """The images of one split.
+
+    Raises InputError for a folder that is missing, holds no such split or is malformed."""
     root = Path(path).expanduser()
     if not root.is_dir():
         raise InputError(
             f"{path} is not a folder: give the folder that holds the images, as folder:PATH"
         )
     try:
-        items = folder_listing.listed(root)
-        labels = sorted({item.label for item in items})  # over all splits
-        used = (
-            split
-            if split == ALL
-            else find_split(split, {item.split for item in items}, f"folder:{path}")
-        )
-        items = [item for item in items if used in (ALL, item.split)]
+        items = folder_listing.list_items(root)
+        # Over all splits, so that a class has one number in each of them.
+        labels = sorted({item.label for item in items})
+        used = split
+        if split != ALL:
+            used = find_split(split, {item.split for item in items}, f"folder:{path}")
+            items = [item for item in items if item.split == used]
         files = tuple(item.file for item in items)
         numbers = {label: number for number, label in enumerate(labels)}
         return Folder(
@@ -101,8 +103,7 @@ def open_folder(path: str, split: str) -> Folder:
 def _names(labels: Sequence[str], given: Mapping[str, str]) -> tuple[str, ...]:
     """Names for people; classes of one name are told apart by their labels."""
     names = [given.get(label, label) for label in labels]
-    own = (
-        name if names.count(name) == 1 else f"{name} ({label})"
-        for name, label in zip(names, labels)
-    )
-    return tuple(map(images.printable, own))
+    unique = []
+    for name, label in zip(names, labels):
+        unique.append(name if names.count(name) == 1 else f"{name} ({label})")
+    return tuple(map(images.printable, unique))

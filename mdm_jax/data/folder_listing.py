@@ -1,5 +1,6 @@
-"""What lies in a folder of images: which files, of which class and split, with which boxes and
-masks. Opens no image."""
+"""What lies in a folder of images: files, their classes and splits, boxes and masks.
+
+Opens no image."""
 
 from __future__ import annotations
 
@@ -25,28 +26,29 @@ HELD_OUT_SHARE = 10
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
 
-class Item(NamedTuple):
-    """A file (its path relative to the folder, with / between the parts), its class and its
-    split."""
+class ListedFile(NamedTuple):
+    """An image file, its class and its split."""
 
     file: str
+    """path relative to the folder, with / between the parts"""
     label: str
     split: str
 
 
-def listed(root: Path) -> list[Item]:
-    """Every image with its class and split, in the order of the paths. Raises InputError for a
-    folder without images."""
+def list_items(root: Path) -> list[ListedFile]:
+    """Every image with its class and split, in the order of the paths.
+
+    Raises InputError for a folder without images."""
+    items: list[ListedFile] = []
     if (root / "labels.csv").is_file():
-        items = list(_from_table(root))
+        items += _from_table(root)
     else:
+        # A class may be called "test": only a folder of folders is a split.
         folders = [name for name in _subfolders(root) if name != "masks"]
         splits = [name for name in folders if name in SPLITS and _subfolders(root / name)]
-        items = (
-            [item for split in splits for item in _classes(root, split)]
-            if splits
-            else list(_classes(root, None))
-        )
+        places: list[str | None] = [*splits] or [None]
+        for split in places:
+            items += _classes(root, split)
     if not items:
         raise InputError(
             f"{images.printable(root)} holds no images in a known layout: give CLASS/*.jpg,"
@@ -61,8 +63,9 @@ def files(root: Path) -> tuple[str, ...]:
 
 
 def class_names(root: Path) -> dict[str, str]:
-    """Names for people by class, from classes.json where there is one. Raises InputError for a
-    malformed file."""
+    """Names for people by class, from classes.json where there is one.
+
+    Raises InputError for a malformed file."""
     path = root / "classes.json"
     if not path.is_file():
         return {}
@@ -78,12 +81,14 @@ def class_names(root: Path) -> dict[str, str]:
 
 
 def boxes(root: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
-    """Boxes [k, 4] in pixels by file, from boxes.csv where there is one. Raises InputError for a
-    malformed row."""
+    """Boxes [k, 4] in pixels by file, from boxes.csv where there is one.
+
+    Raises InputError for a malformed row."""
     path = root / "boxes.csv"
     if not path.is_file():
         return {}
-    wanted = {_beside(file): file for file in files} | {file: file for file in files}
+    # A table may name files with images/ before them or without.
+    wanted = {_without_images(file): file for file in files} | {file: file for file in files}
     found: dict[str, list[list[float]]] = {}
     for number, row in rows(path, ("file", *CORNERS)):
         try:
@@ -95,21 +100,27 @@ def boxes(root: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
                 f"row {number} of {images.printable(path)} has no four numbers for"
                 f" {', '.join(CORNERS)}"
             )
-        if (file := wanted.get(_posix(row["file"]))) is not None:
+        file = wanted.get(_posix(row["file"]))
+        if file is not None:  # of another split
             found.setdefault(file, []).append(corners)
     return {file: np.asarray(corners) for file, corners in found.items()}
 
 
 def masks(root: Path, files: Sequence[str]) -> dict[str, str]:
     """The mask of each file that has one: masks/, then the file's own path, as PNG."""
-    there = set(_files(root, "masks")) if (root / "masks").is_dir() else set()
-    candidates = (
-        (file, f"masks/{PurePosixPath(_beside(file)).with_suffix('.png')}") for file in files
-    )
-    return {file: mask for file, mask in candidates if mask in there}
+    if not (root / "masks").is_dir():
+        return {}
+    # Listed once rather than asked for each file: on a network file system each question is slow.
+    existing = set(_files(root, "masks"))
+    found = {}
+    for file in files:
+        mask = f"masks/{PurePosixPath(_without_images(file)).with_suffix('.png')}"
+        if mask in existing:
+            found[file] = mask
+    return found
 
 
-def _beside(file: str) -> str:
+def _without_images(file: str) -> str:
     """A file of images/ as labels.csv, boxes.csv and masks/ name it."""
     return file.removeprefix("images/")
 
@@ -118,21 +129,23 @@ def _posix(file: str) -> str:
     return file.strip().replace("\\", "/").removeprefix("./")
 
 
-def _classes(root: Path, split: str | None) -> Iterator[Item]:
+def _classes(root: Path, split: str | None) -> Iterator[ListedFile]:
     """Images below CLASS/ or SPLIT/CLASS/."""
     above = [] if split is None else [split]
     for label in _subfolders(root.joinpath(*above)):
         if split is not None or label != "masks":
             for file in _files(root, "/".join([*above, label])):
-                yield Item(file, label, split or _by_hash(file))
+                yield ListedFile(file, label, split or _split_by_hash(file))
 
 
-def _from_table(root: Path) -> Iterator[Item]:
+def _from_table(root: Path) -> Iterator[ListedFile]:
     """The rows of labels.csv; a file is relative to images/ where there is such a folder."""
-    path, below = root / "labels.csv", "images/" if (root / "images").is_dir() else ""
+    path = root / "labels.csv"
+    below = "images/" if (root / "images").is_dir() else ""
     seen: set[str] = set()
     for number, row in rows(path, ("file", "label")):
-        file, label = below + _posix(row["file"]).removeprefix(below), row["label"].strip()
+        file = below + _posix(row["file"]).removeprefix(below)
+        label = row["label"].strip()
         if file == below or not label:
             raise InputError(
                 f"row {number} of {images.printable(path)} lacks its file or its label"
@@ -147,19 +160,22 @@ def _from_table(root: Path) -> Iterator[Item]:
                 f"row {number} of {images.printable(path)} leads out of the folder: {file}"
             )
         seen.add(file)
-        yield Item(file, label, (row.get("split") or "").strip() or _by_hash(file))
+        split = (row.get("split") or "").strip()
+        yield ListedFile(file, label, split or _split_by_hash(file))
 
 
-def _by_hash(file: str) -> str:
-    """A split that depends on the file's path alone, so that it stays when other files come and
-    go."""
-    return "val" if zlib.crc32(os.fsencode(file)) % HELD_OUT_SHARE == 0 else "train"
+def _split_by_hash(file: str) -> str:
+    """A split that depends on the path alone, so that it stays when other files come and go."""
+    is_held_out = zlib.crc32(os.fsencode(file)) % HELD_OUT_SHARE == 0
+    return "val" if is_held_out else "train"
 
 
 def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a table with their line numbers. Raises InputError when a column is missing or it is
-    no text."""
+    """Rows of a table with their line numbers.
+
+    Raises InputError when a column is missing or it is no text."""
     try:
+        # utf-8-sig, because spreadsheets begin a file with a byte order mark.
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, restval="")
             missing = [name for name in columns if name not in (table.fieldnames or ())]
@@ -178,22 +194,22 @@ def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, 
 
 def _subfolders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(
-            entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith(".")
-        )
+        names = [entry.name for entry in entries if _is_folder(entry)]
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder to look into: not a link to itself or to one that it lies in, which
-    has no end."""
+    """Whether it is a folder to look into."""
     try:
         if not entry.is_dir():
             return False
     except OSError:
         return False
-    return not entry.is_symlink() or not Path(entry.path).parent.resolve().is_relative_to(
-        Path(entry.path).resolve()
-    )
+    if not entry.is_symlink():
+        return True
+    # A link to a folder that it lies in has no end.
+    target = Path(entry.path).resolve()
+    return not Path(entry.path).parent.resolve().is_relative_to(target)
 
 
 def _files(root: Path, below: str) -> Iterator[str]:

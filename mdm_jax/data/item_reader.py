@@ -1,8 +1,10 @@
-"""Items of a source, read ahead and in order; one that cannot be read is data: a sentence in place
-of its image."""
+"""Items of a source, read ahead and in order.
+
+An item that cannot be read is data: a sentence in place of its image."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -20,13 +22,11 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import check_image, printable
 
 AHEAD = 32
-"""items read ahead, 19 MB of 224x224 images; by processes half as many again, for those that are
-under way"""
+"""items read ahead, 19 MB of 224x224 images; processes hold half as many again"""
 MOST_THREADS = 4
-"""more would wait for each other; half of the processors at most, since something is computed
-meanwhile"""
+"""more would wait for each other; at most half of the processors, which have maps to compute"""
 LONGEST = 500
-"""characters of what a stranger's error says"""
+"""characters of an error's message"""
 DIED = (
     "a process that reads images died, perhaps of too little memory, or because a script starts it"
     ' outside of `if __name__ == "__main__":` - use fewer workers, or 0 for threads (the same'
@@ -58,24 +58,23 @@ def read_items(
     shape: tuple[int, ...] | None = None,
     threads: int | None = None,
 ) -> Generator[ReadResult, None, None]:
-    """The items, each (item, index in the source), in order and a bounded number ahead; their
-    reading never fails.
+    """The items, each (item, index in the source), in order and a bounded number ahead.
 
-    They are read in `threads` of this process, or in so many processes; neither changes what is
-    read. `fit` None takes the source's own arrays as they are. An image that is not float32 [h, w,
-    c] in [0, 1], or of another shape than `shape`, is one that cannot be read. Raises InputError
-    for a number of workers out of range, then for a process that died and a source that cannot be
-    sent to processes."""
+    They are read in `threads` of this process, or in so many processes (`workers`); neither changes
+    what is read. `fit` None takes the source's own arrays as they are. Reading an item never fails:
+    an image that is not float32 [h, w, c] in [0, 1], or of another shape than `shape`, is a result
+    with a reason. Raises InputError for a number of workers out of range, a process that died, and
+    a source that cannot be sent to processes."""
     if workers < 0:
         raise InputError(f"workers is {workers}: give the number of processes, or 0 for threads")
     numbers = np.asarray(items, np.int64).reshape(-1, 2)
-    group = (
-        max(1, AHEAD // (4 * workers)) if workers else 1
-    )  # for a process one by one would be slow
-    elements = grain.MapDataset.range(-(-len(numbers) // group)).map(
-        _Reader(source, numbers, fit, shape, group)
-    )
-    if workers := min(workers, len(elements)):  # each reads in its main thread, and so ends at once
+    # To send items from a process one by one would be slow.
+    group = max(1, AHEAD // (4 * workers)) if workers else 1
+    reader = _Reader(source, numbers, fit, shape, group)
+    elements = grain.MapDataset.range(math.ceil(len(numbers) / group)).map(reader)
+    workers = min(workers, len(elements))
+    if workers:
+        # No threads: each process reads in its main thread, and so ends at once.
         groups = read_ahead(elements, threads=0, buffer=0, workers=workers, died=DIED)
     else:
         threads = threads or max(1, min(MOST_THREADS, (os.cpu_count() or 1) // 2))
@@ -91,9 +90,8 @@ def _one_by_one(
             yield from group
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # of sending to a process and receiving there: all that reading raises is data
+    except Exception as error:
+        # Of sending to a process and receiving there: whatever reading raises is data.
         raise InputError(
             f"{name} cannot be sent to other processes ({_reason(error)}): use 0 workers"
         ) from error
@@ -116,30 +114,38 @@ class _Reader:
         return [self._read(int(item), int(index)) for item, index in group]
 
     def _read(self, item: int, index: int) -> ReadResult:
-        id, label = _known(self.source, index)
+        id, label = _describe(self.source, index)
         try:
-            found: Any = self.source[index] if self.fit is None else read_image(self.source, index)
-            id, label = printable(str(found.id)), _number(found.label)
-            image = check_image(found.image if self.fit is None else self.fit(found.image), id)
+            image: Any
+            if self.fit is None:
+                example = self.source[index]
+                id, label = printable(str(example.id)), _label_number(example.label)
+                image = example.image
+            else:
+                found = read_image(self.source, index)
+                id, label = printable(str(found.id)), _label_number(found.label)
+                image = self.fit(found.image)
+            image = check_image(image, id)
             if self.shape is not None and image.shape != tuple(self.shape):
                 raise InputError(
                     f"{id} has shape {image.shape}, not {tuple(self.shape)}: bring all images to"
                     " one size"
                 )
             return ReadResult(item, index, id, image, label, "")
-        except BaseException as error:  # a stranger's source, which may even ask to exit; Ctrl-C reaches the main thread alone
+        except BaseException as error:
+            # A user's source may even ask to exit. Ctrl-C reaches the main thread alone.
             return ReadResult(item, index, id, None, label, _reason(error))
 
 
-def _known(source: Source, index: int) -> tuple[str, int]:
+def _describe(source: Source, index: int) -> tuple[str, int]:
     """Name and label of an item as far as they are known without opening it."""
-    with suppress(Exception):
+    with suppress(Exception):  # a user's source may break its own contract
         if isinstance(source, HasFiles):
-            return printable(source.files[index]), _number(source.labels[index])
+            return printable(source.files[index]), _label_number(source.labels[index])
     return printable(f"{getattr(source, 'name', type(source).__name__)}/{index:06d}"), -1
 
 
-def _number(label: Any) -> int:
+def _label_number(label: Any) -> int:
     return -1 if label is None else max(-1, int(label))
 
 
@@ -148,5 +154,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, InputError):
         return printable(str(error))
     message = " ".join(str(error).split())
-    text = printable(f"{type(error).__name__}: {message}" if message else type(error).__name__)
+    kind = type(error).__name__
+    text = printable(f"{kind}: {message}" if message else kind)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,5 +1,6 @@
-"""Batches from a source, read ahead in threads or processes by grain; a batch is a pure function of
-seed and number."""
+"""Batches from a source, read ahead in threads or processes by grain.
+
+A batch is a pure function of the seed and its number."""
 
 from __future__ import annotations
 
@@ -35,11 +36,10 @@ class Batch(NamedTuple):
 
     images: Float32[np.ndarray, "b h w c"]
     labels: Int32[np.ndarray, " b"] | Float32[np.ndarray, "b classes"]
-    """number of the class, or of a multi-label source 1 for each class that the image has, else
-    0"""
+    """number of the class; of a multi-label source 1 for each class of the image, else 0"""
     valid: Bool[np.ndarray, " b"]
-    """False where the slot repeats another image: an item that could not be read, or padding of the
-    last batch"""
+    """False where the slot repeats another image: in place of an item that could not be read, or as
+    padding of the last batch"""
     skipped: tuple[str, ...]
     """a sentence for each item that could not be read, which names it"""
 
@@ -55,8 +55,7 @@ class LoaderConfig:
     seed: int = 0
     """of the order and of the augmentation"""
     limit: int | None = None
-    """use only so many items, spread evenly over the source (items of a folder are sorted by
-    class)"""
+    """use only so many items, evenly over the source, since a folder is sorted by class"""
 
     def check(self) -> None:
         """Raises InputError for a setting out of range."""
@@ -73,10 +72,11 @@ class LoaderConfig:
 
 
 def batches_per_epoch(source: Source, loading: LoaderConfig) -> int:
-    """Training batches in an epoch; the incomplete last one is dropped. Raises InputError when that
-    leaves none."""
+    """Training batches in an epoch; the incomplete last one is dropped.
+
+    Raises InputError when that leaves none."""
     loading.check()
-    items = _items(source, loading)
+    items = _count_items(source, loading)
     if items < loading.batch:
         raise InputError(
             f"{source.name} gives {items} items, less than one batch of {loading.batch}: give a"
@@ -93,27 +93,23 @@ def train_batches(
     *,
     start: int = 0,
 ) -> Iterator[Batch]:
-    """Endless batches from number `start` on (counted over epochs from 0), reshuffled each epoch,
-    augmented, fitted.
+    """Endless batches from number `start` on, reshuffled each epoch, augmented, fitted.
 
-    Batch k is a pure function of the seed and k, so a run resumes exactly with `start` alone. Items
-    that cannot be read are skipped and named. Raises InputError at the call for a source smaller
-    than a batch and settings out of range."""
+    Batches are counted over epochs from 0. Batch k is a pure function of the seed and k, so a run
+    resumes exactly with `start` alone. Items that cannot be read are skipped and named. Raises
+    InputError at the call for a source smaller than a batch and settings out of range."""
     used = batches_per_epoch(source, loading) * loading.batch
     if augment is not None:
         augment.check()
     if start < 0:
         raise InputError(f"start is {start}: give the number of the first batch, from 0")
-    prepare = _Prepare(source, _items(source, loading), fit, augment)
-    order = (
-        grain.MapDataset.range(_items(source, loading))
-        .seed(loading.seed)
-        .shuffle()[:used]
-        .repeat(EPOCHS)
-    )
-    batches = order.random_map(prepare).batch(
-        loading.batch, batch_fn=partial(_stack, _blank(source, fit), loading.batch)
-    )
+    count = _count_items(source, loading)
+    prepare = _Prepare(source, count, fit, augment)
+    # Cut before it is repeated: an epoch is whole batches, each shuffled with a seed of its own.
+    epoch = grain.MapDataset.range(count).seed(loading.seed).shuffle()[:used]
+    items = epoch.repeat(EPOCHS).random_map(prepare)
+    stack = partial(_stack, _blank(source, fit), loading.batch)
+    batches = items.batch(loading.batch, batch_fn=stack)
     return _read(batches[start:], loading)
 
 
@@ -123,17 +119,18 @@ def eval_batches(source: Source, loading: LoaderConfig, fit: Fit) -> Iterator[Ba
     Items that cannot be read are skipped and named. Raises InputError at the call for settings out
     of range or no items."""
     loading.check()
-    count = _items(source, loading)
+    count = _count_items(source, loading)
     if count == 0:
         raise InputError(f"{source.name} has no items: choose another split or folder")
     items = grain.MapDataset.range(count).map(_Prepare(source, count, fit, None))
-    batches = items.batch(
-        loading.batch, batch_fn=partial(_stack, _blank(source, fit), loading.batch)
-    )
+    stack = partial(_stack, _blank(source, fit), loading.batch)
+    batches = items.batch(loading.batch, batch_fn=stack)
     return _read(batches, loading)
 
 
 class _Slot(NamedTuple):
+    """One place of a batch."""
+
     image: np.ndarray | None
     label: int | np.ndarray
     reason: str
@@ -141,8 +138,9 @@ class _Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class _Prepare:
-    """Item `index` of `count` read, augmented with `rng` and fitted; a slot without image when it
-    cannot be read."""
+    """Item `index` of `count` read, augmented with `rng` and fitted.
+
+    An item that cannot be read is a slot without image."""
 
     source: Source
     count: int
@@ -157,18 +155,20 @@ class _Prepare:
                 raise InputError(f"{item.id} has no label: choose a split that is labeled")
         except InputError as error:
             return _Slot(None, 0, str(error))
-        image = item.image if self.augment is None or rng is None else self.augment(item.image, rng)
+        image = item.image
+        if self.augment is not None and rng is not None:
+            image = self.augment(image, rng)
         return _Slot(self.fit(image), label, "")
 
 
 def _stack(blank: _Slot, size: int, slots: Sequence[_Slot]) -> Batch:
-    """One batch of `size`; a slot without image repeats one that has, so that batch statistics stay
-    those of images."""
+    """One batch of `size`; a slot without image repeats one that has."""
     slots = list(slots) + [_Slot(None, 0, "")] * (size - len(slots))
+    # Repeated, not blank, so that the statistics of batch norms stay those of images.
     good = [slot for slot in slots if slot.image is not None] or [blank]
-    filled = [
-        slot if slot.image is not None else good[i % len(good)] for i, slot in enumerate(slots)
-    ]
+    filled = []
+    for number, slot in enumerate(slots):
+        filled.append(slot if slot.image is not None else good[number % len(good)])
     return Batch(
         np.stack([np.asarray(slot.image, np.float32) for slot in filled]),
         np.asarray([slot.label for slot in filled], np.asarray(blank.label).dtype),
@@ -177,22 +177,22 @@ def _stack(blank: _Slot, size: int, slots: Sequence[_Slot]) -> Batch:
     )
 
 
-def _items(source: Source, loading: LoaderConfig) -> int:
+def _count_items(source: Source, loading: LoaderConfig) -> int:
     return len(source) if loading.limit is None else min(loading.limit, len(source))
 
 
 def _blank(source: Source, fit: Fit) -> _Slot:
-    """What stands in a batch of which nothing could be read; a fit that cannot work fails here,
-    before any reading."""
-    label = (
-        np.zeros(len(source.class_names), np.float32)
-        if isinstance(source, MultiLabel)
-        else np.zeros((), np.int32)
-    )
-    return _Slot(np.zeros_like(fit(PIL.Image.new("RGB", (64, 64)))), label, "")
+    """What stands in a batch of which nothing could be read."""
+    label: np.ndarray = np.zeros((), np.int32)
+    if isinstance(source, MultiLabel):
+        label = np.zeros(len(source.class_names), np.float32)
+    # A `fit` that cannot work fails here, before any reading.
+    image = fit(PIL.Image.new("RGB", (64, 64)))
+    return _Slot(np.zeros_like(image), label, "")
 
 
 def _read(batches: grain.MapDataset, loading: LoaderConfig) -> Iterator[Batch]:
+    # Processes read with one thread each: PIL already keeps a core busy.
     threads = 1 if loading.workers else min(16, os.cpu_count() or 1)
     buffer = threads + 1  # in batches: grain's 500 fill the memory
     return read_ahead(batches, threads=threads, buffer=buffer, workers=loading.workers, died=DIED)

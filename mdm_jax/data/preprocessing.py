@@ -22,8 +22,7 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photograph becomes the network's input, read from `pretrained_cfg` of timm's
-    config.json."""
+    """How a photograph becomes the network's input, as `pretrained_cfg` of timm's config.json."""
 
     channels: int
     size: tuple[int, int]
@@ -37,11 +36,10 @@ class Preprocessing:
     """center keeps the aspect; squash stretches the image to the network's"""
 
     def fit(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
-        """Resize and center-crop a photograph as PIL does, to floats in [0, 1]; normalizing is the
-        classifier's.
+        """Resize and center-crop a photograph as PIL does, to floats in [0, 1].
 
-        A network of one channel sees it in gray. Raises InputError for a network of neither one nor
-        three."""
+        The classifier itself normalizes. A network of one channel sees the photograph in gray.
+        Raises InputError for a network of neither one nor three."""
         if self.channels not in (1, 3):
             raise InputError(
                 f"the network takes {self.channels} channels, which image files do not have: call"
@@ -59,20 +57,15 @@ class Preprocessing:
         return images.to_array(fitted)
 
     def resized(self, size: Any) -> Preprocessing:
-        """The same for another input size in pixels, a side or (height, width); None changes
-        nothing.
+        """The same for another input size in pixels, a side or (height, width).
 
-        Raises InputError for anything else.
-        """
+        None changes nothing. Raises InputError for anything else."""
         if size is None:
             return self
         sides: Any = (size, size) if isinstance(size, Integral) else size
-        whole = (
-            isinstance(sides, Sequence)
-            and len(sides) == 2
-            and all(isinstance(side, Integral) for side in sides)
-        )
-        if not whole or min(sides) < images.MIN_SIDE or max(sides) > MAX_SIDE:
+        is_pair = isinstance(sides, Sequence) and len(sides) == 2
+        is_whole = is_pair and all(isinstance(side, Integral) for side in sides)
+        if not is_whole or min(sides) < images.MIN_SIDE or max(sides) > MAX_SIDE:
             raise InputError(
                 f"an input size of {size!r} cannot be: give a side or (height, width),"
                 f" {images.MIN_SIDE} to {MAX_SIDE} pixels"
@@ -80,36 +73,46 @@ class Preprocessing:
         return replace(self, size=(int(sides[0]), int(sides[1])))
 
 
-def from_config(given: Mapping[str, Any]) -> Preprocessing:
+def from_config(config: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing that a `pretrained_cfg` tells.
 
-    Raises KeyError for what it lacks, and InputError for values that cannot be.
-    """
-    channels, height, width = map(int, given["input_size"])
+    Raises KeyError for what it lacks, and InputError for values that cannot be."""
+    channels, height, width = map(int, config["input_size"])
     preprocessing = Preprocessing(
         channels=channels,
         size=(height, width),
-        crop=float(given["crop_pct"]),
-        interpolation=given["interpolation"],
-        mean=tuple(map(float, given["mean"])),
-        std=tuple(map(float, given["std"])),
-        crop_mode=given.get("crop_mode", "center"),
+        crop=float(config["crop_pct"]),
+        interpolation=config["interpolation"],
+        mean=tuple(map(float, config["mean"])),
+        std=tuple(map(float, config["std"])),
+        crop_mode=config.get("crop_mode", "center"),
     )
-    if preprocessing.interpolation not in images.RESAMPLING:
-        raise unknown("interpolation", preprocessing.interpolation, images.RESAMPLING)
-    finite = np.isfinite([*preprocessing.mean, *preprocessing.std]).all()
-    sizes = min(height, width) >= images.MIN_SIDE and max(height, width) <= MAX_SIDE
-    if not finite or not sizes or not 0 < preprocessing.crop <= 1 or min(preprocessing.std) <= 0:
-        raise InputError(
-            f"input_size, crop_pct, mean or std in the config cannot be: {dict(given)}"
-        )
-    if not len(preprocessing.mean) == len(preprocessing.std) == channels:
-        raise InputError(
-            f"the config has not one mean and std for each of {channels} channels: {dict(given)}"
-        )
-    if (mode := preprocessing.crop_mode) not in images.CROP_MODES:
-        raise InputError(
-            f"crop_mode {mode!r} in the config is not supported, only"
-            f" {' and '.join(images.CROP_MODES)} are: crop the images yourself"
-        )
+    _check(preprocessing, config)
     return preprocessing
+
+
+def _check(preprocessing: Preprocessing, config: Mapping[str, Any]) -> None:
+    """Raises InputError for values that cannot be; `config` is for the message."""
+    interpolation, mode = preprocessing.interpolation, preprocessing.crop_mode
+    if interpolation not in images.RESAMPLING:
+        raise unknown("interpolation", interpolation, images.RESAMPLING)
+    mean, std, sides = preprocessing.mean, preprocessing.std, preprocessing.size
+    is_finite = np.isfinite([*mean, *std]).all()
+    has_size = min(sides) >= images.MIN_SIDE and max(sides) <= MAX_SIDE
+    has_crop = 0 < preprocessing.crop <= 1
+    # Finite first: with a NaN among them the comparison says nothing.
+    if not is_finite or not has_size or not has_crop or min(std) <= 0:
+        raise InputError(
+            f"input_size, crop_pct, mean or std in the config cannot be: {dict(config)}"
+        )
+    channels = preprocessing.channels
+    if not len(mean) == len(std) == channels:
+        raise InputError(
+            f"the config has not one mean and std for each of {channels} channels: {dict(config)}"
+        )
+    if mode not in images.CROP_MODES:
+        supported = " and ".join(images.CROP_MODES)
+        raise InputError(
+            f"crop_mode {mode!r} in the config is not supported, only {supported} are: crop the"
+            " images yourself"
+        )

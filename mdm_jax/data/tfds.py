@@ -1,5 +1,4 @@
-"""Data sets of TensorFlow Datasets, read without TensorFlow: they must lie prepared, in
-array_record files.
+"""Data sets of TensorFlow Datasets, prepared in array_record files, read without TensorFlow.
 
 `tfds:NAME[:SPLIT]`, with NAME as tfds writes it (my_set, my_set/config:1.0.0) and SPLIT likewise
 (train, train[:80%]). They are looked for where tfds does: in the folder that the environment
@@ -10,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,15 +22,16 @@ from mdm_jax.data.annotations import clip_boxes, mask_from_image
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
 
-WRITTEN = re.compile(r"(?P<name>[\w/.-]+(:\d+\.\d+\.\d+)?)(:(?P<split>\D.*))?")
+SOURCE = re.compile(r"(?P<name>[\w/.-]+(:\d+\.\d+\.\d+)?)(:(?P<split>\D.*))?")
 """NAME[:SPLIT]; a version is part of the name"""
 MASKS = ("mask", "segmentation_mask")
 
 
 @dataclass(frozen=True)
 class TfdsSource:
-    """Source of one split. `id` is the record's feature `file` where it has one, else split and
-    number."""
+    """Source of one split.
+
+    `id` is the record's feature `file` where it has one, else split and number."""
 
     name: str
     split: str
@@ -43,54 +43,46 @@ class TfdsSource:
         return len(self.records)
 
     def read_image(self, index: int) -> ImageItem:
-        """Image and label of an item, without its truth. Raises InputError for a record that cannot
-        be read."""
-        return self._picture(index, self._record(index))
+        """Image and label of an item, without its truth.
+
+        Raises InputError for a record that cannot be read."""
+        return self._image_item(index, self._record(index))
 
     def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
         """As `read_image`, and the item's boxes. Raises InputError for one that is empty."""
-        return self._boxed(index, self._record(index))
+        record = self._record(index)
+        item = self._image_item(index, record)
+        return item, _boxes(record, item)
 
     def __getitem__(self, index: int) -> Example:
         record, mask = self._record(index), None
-        (id, image, label, _), boxes = self._boxed(index, record)
-        drawn = next((record[key] for key in MASKS if key in record), None)
-        if drawn is not None and record.get("has_mask", True):
-            mask = mask_from_image(images.decode(io.BytesIO(drawn), f"the mask of {id}"), image, id)
-        return Example(id, images.to_array(image), label, mask, boxes)
+        item = self._image_item(index, record)
+        boxes = _boxes(record, item)
+        encoded = next((record[key] for key in MASKS if key in record), None)
+        if encoded is not None and record.get("has_mask", True):
+            drawn = images.decode(io.BytesIO(encoded), f"the mask of {item.id}")
+            mask = mask_from_image(drawn, item.image, item.id)
+        return Example(item.id, images.to_array(item.image), item.label, mask, boxes)
 
     def _record(self, index: int) -> Mapping[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         try:
             return self.records[index]
-        except Exception as error:  # a stranger's bytes: whatever the reader stumbles over
+        except Exception as error:  # damaged bytes: whatever the reader stumbles over
             raise InputError(
                 f"record {index} of {self.name} ({self.split}) is damaged ({type(error).__name__})"
             ) from error
 
-    def _boxed(
-        self, index: int, record: Mapping[str, Any]
-    ) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
-        picture, corners = self._picture(index, record), _corners(record).astype(np.float64)
-        size = [picture.image.width, picture.image.height] * 2
-        return picture, (
-            clip_boxes(corners[:, [1, 0, 3, 2]] * size, picture.image, picture.id)
-            if len(corners)
-            else None
-        )
-
-    def _picture(self, index: int, record: Mapping[str, Any]) -> ImageItem:
+    def _image_item(self, index: int, record: Mapping[str, Any]) -> ImageItem:
         file = record.get("file")
-        id = (
-            file.decode("utf-8", "replace")
-            if isinstance(file, bytes)
-            else f"{self.name}/{self.split}/{index:06d}"
-        )
+        if isinstance(file, bytes):
+            id = file.decode("utf-8", "replace")
+        else:
+            id = f"{self.name}/{self.split}/{index:06d}"
         label = int(record["label"])
-        if label != UNKNOWN and not 0 <= label < len(
-            self.class_names
-        ):  # unknown in the test splits of competitions
+        # Test splits of competitions have unknown labels, -1.
+        if label != UNKNOWN and not 0 <= label < len(self.class_names):
             raise InputError(
                 f"{id} has the label {label}, which is no class of {self.name}: prepare the data"
                 " set anew"
@@ -103,82 +95,95 @@ def open_tfds(text: str, split: str) -> TfdsSource:
 
     Raises InputError for a data set that is unknown, not prepared, of another file format, without
     image and label, or of which neither the first nor the last record can be read."""
-    parts = WRITTEN.fullmatch(text)
+    parts = SOURCE.fullmatch(text)
     if parts is None:
         raise InputError(
             f"the data source 'tfds:{text}' cannot be: write tfds:NAME or tfds:NAME:SPLIT"
         )
-    builder = _prepared(parts["name"])
-    if tfds.core.FileFormat.ARRAY_RECORD not in builder.info.available_file_formats():
-        found = builder.info.file_format.value if builder.info.file_format else "an unknown format"
+    name = parts["name"]
+    builder = _find_builder(name)
+    info = builder.info
+    if tfds.core.FileFormat.ARRAY_RECORD not in info.available_file_formats():
+        written = info.file_format.value if info.file_format else "an unknown format"
         raise InputError(
-            f"tfds:{parts['name']} is prepared as {found}, which has no random access: prepare it"
-            ' again, in another folder, with file_format="array_record"'
+            f"tfds:{name} is prepared as {written}, which has no random access: prepare it again,"
+            ' in another folder, with file_format="array_record"'
         )
-    chosen = parts["split"] or (
-        split if split == ALL else find_split(split, builder.info.splits, f"tfds:{parts['name']}")
-    )
-    for base in re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^]]*\]", "", chosen)):
-        if base not in builder.info.splits and base != ALL:
-            raise unknown(f"split of tfds:{parts['name']}", base, builder.info.splits)
-    class_names = _class_names(builder.info.features, parts["name"])
+    chosen = parts["split"] or split
+    if not parts["split"] and split != ALL:
+        chosen = find_split(split, info.splits, f"tfds:{name}")
+    _check_splits(chosen, info.splits, name)
+    class_names = _class_names(info.features, name)
+    # Decoding is ours: PIL's, as of all other sources, and where it fails an error of one item.
     raw = {
         key: tfds.decode.SkipDecoding()
         for key in ("image", *MASKS)
-        if _is_image(builder.info.features, key)
+        if _is_image(info.features, key)
     }
     try:
         records = builder.as_data_source(chosen, decoders=raw, file_format="array_record")
         count = len(records)
     except Exception as error:  # malformed sub-splits and missing files give many types
         reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"cannot read the split {chosen} of tfds:{parts['name']} ({reason})"
-        ) from error
+        raise InputError(f"cannot read the split {chosen} of tfds:{name} ({reason})") from error
     if count == 0:
-        raise InputError(f"the split {chosen} of tfds:{parts['name']} has no items: choose another")
+        raise InputError(f"the split {chosen} of tfds:{name} has no items: choose another")
     source = TfdsSource(f"tfds:{text}", chosen, records, class_names)
     try:
         source.read_image(0)
-    except (
-        InputError
-    ):  # one record, or all of them: a file that is missing or cut off shows at its last record too
+    except InputError:
+        # One damaged record, or all: a file that is missing or cut off shows at its last one too.
         source.read_image(count - 1)
     return source
 
 
-def _prepared(name: str) -> Any:
-    """The builder of what lies on disk; the code of stock sets, which often needs TensorFlow, is
-    never run."""
+def _check_splits(chosen: str, available: Iterable[str], name: str) -> None:
+    """Raises InputError for a split in `chosen`, such as "train[:80%]+val", that is not there."""
+    without_slices = re.sub(r"\[[^]]*\]", "", chosen)
+    for base in re.findall(r"[A-Za-z_]\w*", without_slices):
+        if base not in available and base != ALL:
+            raise unknown(f"split of tfds:{name}", base, available)
+
+
+def _find_builder(name: str) -> Any:
+    """The builder of what lies on disk.
+
+    The code of stock data sets, which often needs TensorFlow, is never run."""
     data_dir = os.path.expanduser(os.environ.get("TFDS_DATA_DIR", tfds.core.constants.DATA_DIR))
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:
-        bare = re.split("[/:]", name)[0]
-        folders = os.scandir(data_dir) if os.path.isdir(data_dir) else ()
-        there = sorted(
-            entry.name for entry in folders if entry.is_dir() and entry.name != "downloads"
-        )
-        stock = tfds.list_builders(with_community_datasets=False)
-        if bare in there:
-            raise InputError(
-                f"tfds:{name} does not lie in {data_dir}/{bare}: check the version and the config"
-            ) from None
-        if bare in stock:
-            raise InputError(
-                f"tfds:{name} is not prepared in {data_dir}: on a machine with TensorFlow run"
-                f' tfds.builder({name!r}).download_and_prepare(file_format="array_record"), copy'
-                " the folder and set TFDS_DATA_DIR"
-            ) from None
-        hint = f"there are {', '.join(there[:8])}" if there else "that folder holds no data sets"
+        raise _not_found(name, data_dir) from None
+    except Exception as error:  # another author's folder
+        reason = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"unknown tfds data set {name!r} in {data_dir}: {hint}; set TFDS_DATA_DIR to the folder"
-            " of your data sets"
-        ) from None
-    except Exception as error:  # a stranger's folder
-        raise InputError(
-            f"the files of tfds:{name} in {data_dir} are damaged ({type(error).__name__}: {error})"
+            f"the files of tfds:{name} in {data_dir} are damaged ({reason})"
         ) from error
+
+
+def _not_found(name: str, data_dir: str) -> InputError:
+    """What to do about a data set that is not where it is looked for."""
+    base = re.split("[/:]", name)[0]
+    folders = os.scandir(data_dir) if os.path.isdir(data_dir) else ()
+    existing = sorted(folder.name for folder in folders if folder.is_dir())
+    existing = [folder for folder in existing if folder != "downloads"]
+    if base in existing:
+        return InputError(
+            f"tfds:{name} does not lie in {data_dir}/{base}: check the version and the config"
+        )
+    if base in tfds.list_builders(with_community_datasets=False):
+        return InputError(
+            f"tfds:{name} is not prepared in {data_dir}: on a machine with TensorFlow run"
+            f' tfds.builder({name!r}).download_and_prepare(file_format="array_record"), copy'
+            " the folder and set TFDS_DATA_DIR"
+        )
+    hint = "that folder holds no data sets"
+    if existing:
+        hint = f"there are {', '.join(existing[:8])}"
+    return InputError(
+        f"unknown tfds data set {name!r} in {data_dir}: {hint}; set TFDS_DATA_DIR to the folder"
+        " of your data sets"
+    )
 
 
 def _class_names(features: tfds.features.FeaturesDict, name: str) -> tuple[str, ...]:
@@ -188,28 +193,32 @@ def _class_names(features: tfds.features.FeaturesDict, name: str) -> tuple[str, 
             f"tfds:{name} has no feature {missing[0]!r}, only {', '.join(features)}: it is no"
             " classification set"
         )
-    if not _is_image(features, "image") or not isinstance(
-        features["label"], tfds.features.ClassLabel
-    ):
+    label = features["label"]
+    if not _is_image(features, "image") or not isinstance(label, tfds.features.ClassLabel):
         raise InputError(
             f"the features image and label of tfds:{name} are not an Image and a ClassLabel"
         )
-    label = features["label"]
-    return tuple(label.names) if label.names else tuple(map(str, range(label.num_classes)))
+    if label.names:
+        return tuple(label.names)
+    return tuple(map(str, range(label.num_classes)))
 
 
 def _is_image(features: tfds.features.FeaturesDict, key: str) -> bool:
     return key in features and isinstance(features[key], tfds.features.Image)
 
 
-def _corners(record: Mapping[str, Any]) -> Float32[np.ndarray, "k 4"]:
-    """(ymin, xmin, ymax, xmax) in [0, 1], of one feature `bbox` or of all `objects`."""
+def _boxes(record: Mapping[str, Any], item: ImageItem) -> Float32[np.ndarray, "k 4"] | None:
+    """(x0, y0, x1, y1) in pixels, of one feature `bbox` or of all `objects`."""
     objects = record.get("objects")
-    boxes = (
-        record["bbox"]
-        if "bbox" in record
-        else objects.get("bbox", ())
-        if isinstance(objects, Mapping)
-        else ()
-    )
-    return np.asarray(boxes, np.float32).reshape(-1, 4)
+    shares: Any = ()
+    if "bbox" in record:
+        shares = record["bbox"]
+    elif isinstance(objects, Mapping):
+        shares = objects.get("bbox", ())
+    # float32, as they are stored, and float64 to multiply: then whole pixels come back whole.
+    corners = np.asarray(shares, np.float32).reshape(-1, 4).astype(np.float64)
+    if not len(corners):
+        return None
+    size = [item.image.width, item.image.height] * 2
+    from_tfds = [1, 0, 3, 2]  # tfds writes ymin, xmin, ymax, xmax
+    return clip_boxes(corners[:, from_tfds] * size, item.image, item.id)

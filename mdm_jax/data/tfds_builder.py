@@ -1,5 +1,6 @@
-"""Turns a folder of images into a tfds data set in array_record files, without TensorFlow; files
-are copied as they are."""
+"""Turns a folder of images into a tfds data set in array_record files, without TensorFlow.
+
+Image files are copied as they are."""
 
 from __future__ import annotations
 
@@ -22,14 +23,16 @@ from mdm_jax.errors import InputError
 VERSION = "1.0.0"
 
 
-class Built(NamedTuple):
-    """What was written: the number of items by split, and a sentence for each image left out."""
+class BuildResult(NamedTuple):
+    """What was written."""
 
     items: dict[str, int]
+    """number of items by split"""
     left_out: tuple[str, ...]
+    """a sentence for each image that could not be read"""
 
 
-def build(folder: str, name: str, data_dir: str | None = None) -> Built:
+def build(folder: str, name: str, data_dir: str | None = None) -> BuildResult:
     """Write every split of an image folder, with its boxes and masks, as `tfds:NAME`.
 
     `data_dir` None is tfds's own place (the environment variable TFDS_DATA_DIR). Images that cannot
@@ -39,7 +42,8 @@ def build(folder: str, name: str, data_dir: str | None = None) -> Built:
         raise InputError(
             f"the name {name!r} cannot be: use small letters, digits and _, and begin with a letter"
         )
-    splits = sorted({item.split for item in folder_listing.listed(_root(folder))})
+    items = folder_listing.list_items(_root(folder))
+    splits = sorted({item.split for item in items})
     sources = {split: open_folder(folder, split) for split in splits}
     builder = _FolderBuilder(name, sources, data_dir or os.environ.get("TFDS_DATA_DIR"))
     if builder.is_prepared():
@@ -47,13 +51,10 @@ def build(folder: str, name: str, data_dir: str | None = None) -> Built:
             f"tfds:{name} exists already in {builder.data_dir}: choose another name, or remove that"
             " folder"
         )
+    # Folders that tfds makes and would leave behind where it fails, the innermost first.
     above = Path(builder.data_dir).parent
-    places = (
-        above.parent / "downloads" / "extracted",
-        above.parent / "downloads",
-        above,
-        *above.parents,
-    )
+    downloads = above.parent / "downloads"
+    places = (downloads / "extracted", downloads, above, *above.parents)
     made = [place for place in places if not place.exists()]
     try:
         builder.download_and_prepare(file_format="array_record")
@@ -65,17 +66,14 @@ def build(folder: str, name: str, data_dir: str | None = None) -> Built:
             raise InputError(
                 f"cannot write {builder.data_dir} ({error.strerror}): choose another data_dir"
             ) from error
-        if (
-            isinstance(error, AssertionError) and builder.left_out
-        ):  # what tfds says of a split without items
+        # An assertion is what tfds says of a split without items.
+        if isinstance(error, AssertionError) and builder.left_out:
             raise InputError(
                 f"a split of {folder} has no image that can be read ({builder.left_out[0]})"
             ) from error
         raise
-    return Built(
-        {split: builder.info.splits[split].num_examples for split in splits},
-        tuple(builder.left_out),
-    )
+    counts = {split: builder.info.splits[split].num_examples for split in splits}
+    return BuildResult(counts, tuple(builder.left_out))
 
 
 def _root(folder: str) -> Path:
@@ -131,9 +129,8 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
                 "file": id,
             }
             if "objects" in self.info.features:
-                record["objects"] = [
-                    {"bbox": box} for box in _shares(source.boxes.get(file, NO_BOXES), image)
-                ]
+                boxes = _shares(source.boxes.get(file, NO_BOXES), image)
+                record["objects"] = [{"bbox": box} for box in boxes]
             if "mask" in self.info.features:
                 mask = source.masks.get(file)
                 record["mask"] = NO_MASK if mask is None else (source.root / mask).read_bytes()
@@ -142,9 +139,12 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
 
 
 def _shares(boxes: np.ndarray, image: PIL.Image.Image) -> np.ndarray:
-    """Boxes as (ymin, xmin, ymax, xmax) in [0, 1]; one that is empty stays empty, to be refused
-    when it is read."""
-    shares = np.clip(np.round(boxes, 2) / ([image.width, image.height] * 2), 0, 1)[:, [1, 0, 3, 2]]
+    """Boxes as (ymin, xmin, ymax, xmax) in [0, 1].
+
+    One that is empty stays empty, to be refused when it is read."""
+    size = [image.width, image.height] * 2
+    shares = np.clip(np.round(boxes, 2) / size, 0, 1)[:, [1, 0, 3, 2]]
+    # tfds refuses a box whose end lies before its start.
     return np.concatenate([shares[:, :2], np.maximum(shares[:, :2], shares[:, 2:])], axis=1)
 
 

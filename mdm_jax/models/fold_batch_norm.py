@@ -1,5 +1,4 @@
-"""Batch norms folded away: the network computes the same in inference with fewer operations an
-evaluation."""
+"""Batch norms folded away: in inference the network computes the same in fewer operations."""
 
 from __future__ import annotations
 
@@ -27,12 +26,15 @@ def fold_batch_norms(network: Module) -> Module:
             pairs += [(i, i + 1) for i in range(len(module) - 1)]
         for first, second in pairs:
             convolution, norm = _get(module, first), _get(module, second)
+            # What is paired in one variant of a network is an identity in another.
             if isinstance(convolution, nnx.Conv) and isinstance(norm, nnx.BatchNorm):
                 scale, bias = _affine(norm)
                 kernel: Any = np.asarray(convolution.kernel[...]) * scale
-                convolution.kernel, convolution.bias = nnx.Param(kernel), nnx.Param(bias)
+                convolution.kernel = nnx.Param(kernel)
+                convolution.bias = nnx.Param(bias)
                 convolution.use_bias = True
                 _set(module, second, Identity())
+    # Norms that are left follow no convolution, as those of a dense layer.
     for _, module in list(nnx.iter_modules(network)):
         for name, child in list(vars(module).items()):
             if isinstance(child, nnx.BatchNorm):
@@ -42,9 +44,9 @@ def fold_batch_norms(network: Module) -> Module:
 
 def _affine(norm: Any) -> tuple[Any, Any]:
     """Scale and bias of a batch norm that uses its running statistics."""
-    mean, var, scale, bias = (
-        np.asarray(value[...], np.float64) for value in (norm.mean, norm.var, norm.scale, norm.bias)
-    )
+    values = (norm.mean, norm.var, norm.scale, norm.bias)
+    # In float64: what is rounded here is in every result.
+    mean, var, scale, bias = (np.asarray(value[...], np.float64) for value in values)
     factor = scale / np.sqrt(var + norm.epsilon)
     return factor.astype(np.float32), (bias - mean * factor).astype(np.float32)
 

@@ -1,5 +1,6 @@
-"""What the convolutional families share: convolution, norm, pooling, in the references' exact sense
-and in fast forms."""
+"""What the convolutional families share: convolution, norm and pooling.
+
+In the exact sense of the references (torchvision, timm), in fast forms."""
 
 from __future__ import annotations
 
@@ -16,14 +17,13 @@ Outputs = tuple[Float[Array, "n classes"], dict[str, Any]]
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs) -> nnx.Conv:
-    """Bias-free convolution with explicit symmetric padding: "SAME" pads stride 2 differently from
-    the references."""
+    """Bias-free convolution."""
     return nnx.Conv(
         inputs,
         outputs,
         (kernel, kernel),
         stride,
-        padding=kernel // 2,
+        padding=kernel // 2,  # "SAME" pads stride 2 differently from the references
         use_bias=False,
         kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
         rngs=rngs,
@@ -31,8 +31,9 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.R
 
 
 def pointwise(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Conv:
-    """Convolution of one pixel a side, with a bias that begins at zero: a linear map of each
-    position's features."""
+    """Convolution of one pixel a side: a linear map of each position's features.
+
+    Its bias begins at zero."""
     fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
     return nnx.Conv(
         inputs, outputs, (1, 1), padding="VALID", use_bias=bias, kernel_init=fan_out, rngs=rngs
@@ -40,8 +41,7 @@ def pointwise(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -
 
 
 def head(inputs: int, classes: int, *, rngs: nnx.Rngs) -> Any:
-    """The linear classifier; for no classes one that hands on the features, as timm's
-    `num_classes=0`."""
+    """The linear classifier; for no classes the identity, as timm's `num_classes=0`."""
     return nnx.Linear(inputs, classes, rngs=rngs) if classes else Identity()
 
 
@@ -66,6 +66,7 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 def _pool_axis(x: Array, axis: int) -> Array:
     outputs = (x.shape[axis] + 1) // 2
     padding = [(0, 0)] * x.ndim
+    # One row before the first, and one behind where the last window would reach beyond the end.
     padding[axis] = (1, 2 * outputs - x.shape[axis])
     padded = jnp.pad(x, padding, constant_values=-jnp.inf)
 
@@ -78,6 +79,7 @@ def _pool_axis(x: Array, axis: int) -> Array:
 
 
 def _first_maximum(a: Array, b: Array) -> Array:
+    # jnp.maximum would share the gradient of a tie, which torch gives to the first.
     return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 

@@ -1,6 +1,6 @@
-"""ProtoPNet (Chen, Li et al., "This looks like that", NeurIPS 2019, arXiv 1806.10574), Flax NNX,
-NHWC.
+"""ProtoPNet, Flax NNX, NHWC.
 
+Chen, Li et al., "This looks like that", NeurIPS 2019, arXiv 1806.10574.
 `ProtoPNet(backbone, ...)(images) -> (logits, out)`, on any backbone of ours. For the patches z of
 an image and prototype p_j
 
@@ -102,11 +102,10 @@ class ProtoPNet(nnx.Module):
 def squared_distances(
     patches: Float[Array, "n gh gw d"], prototypes: Float[Array, "m d"]
 ) -> Float[Array, "n gh gw m"]:
-    """|z - p|^2 = relu(|z|^2 - 2 z.p + |p|^2): a 1x1 convolution with the prototypes, in float32.
-
-    At full precision wherever it runs, because the three terms nearly cancel where a patch is close
-    to its prototype."""
+    """|z - p|^2 = relu(|z|^2 - 2 z.p + |p|^2): a 1x1 convolution with the prototypes, in float32."""
     z, p = patches.astype(jnp.float32), prototypes.astype(jnp.float32)
+    # At full precision wherever it runs: the three terms nearly cancel where a patch is close to
+    # its prototype.
     products = jnp.einsum("nhwd,md->nhwm", z, p, precision=jax.lax.Precision.HIGHEST)
     return jax.nn.relu(
         jnp.sum(z * z, axis=-1, keepdims=True) - 2 * products + jnp.sum(p * p, axis=-1)

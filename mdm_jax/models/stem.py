@@ -1,5 +1,4 @@
-"""How a convolutional network begins: the named stems, and their first convolution with a fast
-input gradient."""
+"""How a convolutional network begins: named stems, whose input gradient is fast."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ from mdm_jax.errors import unknown
 from mdm_jax.models.layers import conv
 
 STEMS = {"imagenet": (7, 2, True), "strided": (3, 2, False), "small": (3, 1, False)}
-"""Kernel, stride and whether a max-pool follows: for photographs, and for images of some 32 to 160
-pixels."""
+"""Kernel, stride and whether a max-pool follows; `imagenet` is for photographs, the others are for
+images of some 32 to 160 pixels"""
 
 
 def named_stem(name: str) -> tuple[int, int, bool]:
@@ -38,8 +37,7 @@ def stem_name(convolution: nnx.Conv, pools: bool) -> str:
 
 
 def first_conv(inputs: int, outputs: int, kernel: int, stride: int, *, rngs: nnx.Rngs) -> nnx.Conv:
-    """The convolution that reads the image; with stride 2 its input gradient is computed the fast
-    way."""
+    """The convolution that reads the image; with stride 2 its input gradient is a fast one."""
     layer = conv(inputs, outputs, kernel, stride, rngs=rngs)
     if stride == 2:
         layer.conv_general_dilated = _halving_conv
@@ -53,9 +51,11 @@ def _halving_conv(x: Array, kernel: Array, strides: Any, padding: Any, **options
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _halving(x: Array, kernel: Array, pad: int, precision: Any) -> Array:
-    """Convolution of stride 2. XLA's input gradient of it runs over an image filled up with zeros,
-    on CPU 4 times slower than need be; its tangent here, and so its gradient, is that of the same
-    convolution on 2x2 pixels as channels, not strided."""
+    """Convolution of stride 2, with a tangent of its own.
+
+    XLA's input gradient of it runs over an image filled up with zeros, on CPU 4 times slower than
+    need be. The tangent here, and so the gradient, is that of the same convolution on 2x2 pixels as
+    channels, without a stride."""
     return _conv(x, kernel, 2, [(pad, pad)] * 2, precision)
 
 
@@ -64,11 +64,14 @@ def _halving_tangent(
 ) -> tuple[Array, Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
     y = _halving(x, kernel, pad, precision)
+    # Symbolic zeros: with respect to images the kernel's tangent is not computed, in training the
+    # images' is not.
     zero = jax.custom_derivatives.SymbolicZero
-    parts = [] if isinstance(dx, zero) else [_by_blocks(dx, kernel, pad, precision)]
-    parts += (
-        [] if isinstance(dkernel, zero) else [_conv(x, dkernel, 2, [(pad, pad)] * 2, precision)]
-    )
+    parts = []
+    if not isinstance(dx, zero):
+        parts.append(_by_blocks(dx, kernel, pad, precision))
+    if not isinstance(dkernel, zero):
+        parts.append(_conv(x, dkernel, 2, [(pad, pad)] * 2, precision))
     return y, sum(parts[1:], parts[0]) if parts else jnp.zeros_like(y)
 
 
@@ -76,8 +79,9 @@ _halving.defjvp(_halving_tangent, symbolic_zeros=True)
 
 
 def _by_blocks(x: Array, kernel: Array, pad: int, precision: Any) -> Array:
-    """The convolution of stride 2 as one of stride 1 over blocks of 2x2 pixels, each a pixel of 4
-    times the channels."""
+    """The convolution of stride 2 as one of stride 1 over blocks of 2x2 pixels.
+
+    Each block is a pixel of 4 times the channels."""
     n, *sides, channels = x.shape
     width = kernel.shape[0]
     outputs = [(side + 2 * pad - width) // 2 + 1 for side in sides]
@@ -90,9 +94,8 @@ def _by_blocks(x: Array, kernel: Array, pad: int, precision: Any) -> Array:
     )
     blocks = [count + taps - 1 for count in outputs]
     ends = [(pad, 2 * count - side - pad, 0) for count, side in zip(blocks, sides)]
-    x = jax.lax.pad(
-        x, jnp.zeros((), x.dtype), [(0, 0, 0), *ends, (0, 0, 0)]
-    )  # a negative end cuts what no window reaches
+    # A negative end cuts what no window reaches.
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
     x = (
         x.reshape(n, blocks[0], 2, blocks[1], 2, channels)
         .transpose(0, 1, 3, 2, 4, 5)

@@ -30,18 +30,20 @@ RULES = [
 
 
 def timm_name(name: str) -> str:
-    """The name that timm gives to an entry, whether it comes from timm, from torchvision or from an
-    old DenseNet."""
+    """The name that timm gives to an entry of timm, of torchvision or of an old DenseNet."""
+    # From the last rule: the prefix of DataParallel hides all others.
     for pattern, replacement in reversed(RULES):
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def timm_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays under timm's names, without torch's batch counters. Raises InputError where two would
-    share a name."""
+    """Arrays under timm's names, without torch's batch counters.
+
+    Raises InputError where two would share a name."""
     renamed: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
+        # Of batch norms whose momentum falls with the number of batches, which none of ours does.
         if name.endswith("num_batches_tracked"):
             continue
         new = timm_name(name)

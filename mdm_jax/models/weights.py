@@ -1,5 +1,4 @@
-"""Weights as arrays in timm's names and torch's layout, read straight into an abstract Flax NNX
-module."""
+"""Weights as arrays in timm's names and torch's layout, read into an abstract Flax NNX module."""
 
 from __future__ import annotations
 
@@ -30,15 +29,13 @@ _LEAF_NAMES = {
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a safetensors file by name. Raises InputError for anything else; never
-    unpickles."""
+    """Arrays of a safetensors file by name.
+
+    Raises InputError for anything else; never unpickles."""
     try:
         return load_file(path)
-    except (
-        SafetensorError,
-        OSError,
-        KeyError,
-    ) as error:  # KeyError: a number format that numpy has not
+    except (SafetensorError, OSError, KeyError) as error:
+        # A KeyError is a number format that numpy lacks, such as bfloat16.
         raise InputError(f"{path} is not a readable safetensors file ({error})") from error
 
 
@@ -48,7 +45,8 @@ def fill(network: Module, arrays: Mapping[str, np.ndarray]) -> Module:
     Raises InputError naming the first missing, unexpected, misshapen, non-numeric or non-finite
     entry."""
     wanted, given = places(network), timm_names(arrays)
-    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    missing = sorted(wanted.keys() - given.keys())
+    unexpected = sorted(given.keys() - wanted.keys())
     if missing:
         others = f" and hold {unexpected[0]!r}" if unexpected else ""
         raise InputError(
@@ -61,62 +59,71 @@ def fill(network: Module, arrays: Mapping[str, np.ndarray]) -> Module:
         )
     filled = []
     for name, (path, leaf) in wanted.items():
-        array = _from_torch(given[name], path[-1])
-        if array.shape != leaf.shape:
-            needed = torch_shape(leaf.shape, path[-1])
-            raise InputError(
-                f"weight {name!r} has shape {given[name].shape}, this network needs {needed}:"
-                f" {ANOTHER}"
-            )
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise InputError(
-                f"weight {name!r} is {array.dtype}: quantized weights are not supported, give"
-                " floating-point ones"
-            )
-        array = np.ascontiguousarray(array, leaf.dtype)
-        if not np.isfinite(array).all():
-            raise InputError(
-                f"weight {name!r} holds NaN or infinite values: the file is damaged or training"
-                " diverged"
-            )
+        array = _fitting_array(name, given[name], path[-1], leaf)
         filled.append((path, leaf.replace(array)))
     return nnx.merge(nnx.graphdef(network), nnx.from_flat_state(filled))
 
 
-def load(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
-    """The module that `construct` describes with `arrays` on the device, without being initialized
-    first.
+def _fitting_array(name: str, given: np.ndarray, kind: Any, leaf: Any) -> np.ndarray:
+    """An entry in the layout and number format of a leaf. Raises InputError as `fill` does."""
+    array = _from_torch(given, kind)
+    if array.shape != leaf.shape:
+        needed = torch_shape(leaf.shape, kind)
+        raise InputError(
+            f"weight {name!r} has shape {given.shape}, this network needs {needed}: {ANOTHER}"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise InputError(
+            f"weight {name!r} is {array.dtype}: quantized weights are not supported, give"
+            " floating-point ones"
+        )
+    array = np.ascontiguousarray(array, leaf.dtype)
+    # After the cast: a value may overflow in it.
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"weight {name!r} holds NaN or infinite values: the file is damaged or training"
+            " diverged"
+        )
+    return array
 
-    Raises InputError as `fill` does.
-    """
+
+def load(construct: Callable[[], Module], arrays: Mapping[str, np.ndarray]) -> Module:
+    """The module that `construct` describes, with `arrays` on the device.
+
+    It is not initialized first, which would take longer than to load it. Raises InputError as
+    `fill` does."""
     return jax.tree.map(jnp.asarray, fill(nnx.eval_shape(construct), arrays))
 
 
 def places(module: nnx.Module) -> dict[str, tuple[tuple[Any, ...], Any]]:
-    """Path and leaf of every parameter and batch statistic by timm's name, also of a module that is
-    only shapes."""
+    """Path and leaf of every parameter and batch statistic by timm's name.
+
+    Also of a module that is only shapes."""
+    # Only these: keys and counts of dropout are no weights.
     flat = nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat)))
     return {_torch_name(path): (path, leaf) for path, leaf in flat}
 
 
 def save(module: nnx.Module, path: Path) -> None:
-    """Write every parameter and batch statistic of a module as safetensors in timm's names and
-    torch's layout."""
+    """Write the `entries` of a module as safetensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(entries(module), path)
 
 
 def entries(module: nnx.Module) -> dict[str, np.ndarray]:
-    """Every parameter and batch statistic of a module by timm's name, in torch's layout: what
-    `fill` takes."""
-    return {
-        name: _to_torch(np.asarray(jax.device_get(v[...])), path[-1])
-        for name, (path, v) in places(module).items()
-    }
+    """Every parameter and batch statistic of a module by timm's name, in torch's layout.
+
+    This is what `fill` takes."""
+    arrays = {}
+    for name, (path, variable) in places(module).items():
+        array = np.asarray(jax.device_get(variable[...]))
+        arrays[name] = _to_torch(array, path[-1])
+    return arrays
 
 
 def _torch_name(path: tuple[Any, ...]) -> str:
-    return ".".join([*map(str, path[:-1]), _LEAF_NAMES.get(str(path[-1]), str(path[-1]))])
+    *modules, leaf = map(str, path)
+    return ".".join([*modules, _LEAF_NAMES.get(leaf, leaf)])
 
 
 def _from_torch(array: np.ndarray, leaf: Any) -> np.ndarray:

@@ -5,16 +5,17 @@ and the occurrence map M_p(u) of prototype p over the positions u of an image
 
     f_p = mean_u M_p(u) F(u),    s_p = cosine(f_p, p),    logits = s W
 
-The authors published no code, and those who built it anew disagree. The choices here, with the
-sources that make each: `occurrence` "abs" (ProtoASNet: three convolutions and an absolute value) or
-"sigmoid" (MProtoNet, there with batch norms); `pool` "mean" (MProtoNet) or "sum" (ProtoASNet; the
-cosine is the same, f_p larger by the number of positions); `shifted` (s + 1) / 2 in [0, 1]
-(ProtoASNet); `other_weight`, the start of W for other classes, 0 (ProtoASNet) or -0.5 (MProtoNet).
-Defaults are ProtoASNet's but for the mean, which keeps f_p in the range of the features, and the
-shift, which adds a constant to the logits. The features carry no final sigmoid. Prototypes begin in
-random directions: from the uniform values that others begin with they all point the same way (their
-mean cosine is 3/4), and a network trained from there finds every prototype in an empty image and
-tells classes by what excludes them."""
+The authors published no code, and those who built it anew disagree:
+
+  setting       ProtoASNet                          MProtoNet
+  occurrence    abs: 3 convolutions, their |.|      sigmoid, with batch norms
+  pool          sum                                 mean
+  shifted       True: (s + 1) / 2 in [0, 1]
+  other_weight  0                                   -0.5, of other classes in W at the start
+
+The sum has the same cosine as the mean, with f_p larger by the number of positions. Defaults are
+ProtoASNet's but for the mean, which keeps f_p in the range of the features, and the shift, which
+adds a constant to the logits. The features carry no final sigmoid."""
 
 from __future__ import annotations
 
@@ -88,7 +89,11 @@ class XProtoNet(nnx.Module):
         self.add_on = add_on_layers(add_on, backbone.width, width, rngs=rngs)
         count, inputs, half = len(self.prototype_classes), backbone.width, max(1, width // 2)
         first, second = pointwise(inputs, width, rngs=rngs), pointwise(width, half, rngs=rngs)
-        self.occurrence = nnx.List([first, second, pointwise(half, count, bias=False, rngs=rngs)])
+        third = pointwise(half, count, bias=False, rngs=rngs)
+        self.occurrence = nnx.List([first, second, third])
+        # In random directions: the uniform values that others begin with all point the same way
+        # (their mean cosine is 3/4), and a network trained from there finds every prototype in an
+        # empty image and tells classes by what excludes them.
         self.prototypes = nnx.Param(jax.random.normal(rngs.params(), (count, width)))
         self.last_layer = last_layer(self.prototype_classes, num_classes, other_weight, rngs=rngs)
 
@@ -135,8 +140,9 @@ def pooled_features(
 def cosine_similarity(
     pooled: Float[Array, "n m d"], prototypes: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:
-    """f.p / (|f| |p|) of each prototype with its own pooled feature; 0, with a gradient of 0, where
-    f or p vanishes."""
+    """f.p / (|f| |p|) of each prototype with its own pooled feature.
+
+    0, with a gradient of 0, where f or p vanishes."""
     return jnp.sum(_direction(pooled) * _direction(prototypes.astype(pooled.dtype)), axis=-1)
 
 

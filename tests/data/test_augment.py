@@ -1,5 +1,6 @@
 """Random changes of training images: what each does, and that a draw is reproducible."""
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from mdm_jax import InputError
 from mdm_jax.data import Augment
-from mdm_jax.data.augment import _corners, _skewed
+from mdm_jax.data.augment import _corners, _homography, _skew
 
 RAMP = np.zeros((30, 40, 3), np.uint8)
 RAMP[..., 0] = np.arange(40) * 6  # brighter to the right
@@ -150,14 +151,24 @@ def test_a_turn_turns_and_a_shear_shears_by_at_most_what_is_asked():
 def test_a_skew_moves_the_corners_of_one_side_apart_or_one_corner():
     moved = {}
     for seed in range(80):
-        corners = _skewed((40, 30), 0.2, 1.0, seed / 80) - _corners((40, 30))
+        corners = _skew((40, 30), 0.2, 1.0, seed / 80) - _corners((40, 30))
         assert np.abs(corners).max() == pytest.approx(8)
         assert (
             np.sign(corners[corners != 0]) == np.sign(_corners((40, 30)) - [20, 15])[corners != 0]
         ).all()
         moved[tuple(map(tuple, corners != 0))] = int((corners != 0).sum())
     assert sorted(moved.values()) == [1] * 8 + [2] * 4
-    assert [_skewed((40, 30), 0.2, 1.0, at / 100).sum() for at in (74, 76)] != [140, 140]
+    assert [_skew((40, 30), 0.2, 1.0, at / 100).sum() for at in (74, 76)] != [140, 140]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_homography_is_opencvs(seed):
+    rng = np.random.default_rng(seed)
+    corners = _corners((rng.integers(20, 600), rng.integers(20, 600)))
+    places = (corners + rng.uniform(-5, 5, (4, 2))).astype(np.float32)
+    found = _homography(places.astype(np.float64), corners)
+    expected = cv2.getPerspectiveTransform(places, corners.astype(np.float32))
+    np.testing.assert_allclose([*found, 1], expected.reshape(-1), rtol=1e-5, atol=1e-9)
 
 
 def test_an_image_is_bent_in_one_way_only():
