@@ -27,10 +27,10 @@ from mdm_jax.data.source import Example
 from mdm_jax.progress import NullProgress
 from mdm_jax.runs import compiled, continuous_batching
 from mdm_jax.runs import store as store_module
-from mdm_jax.runs.batching import Row
-from mdm_jax.runs.compiled import Question
-from mdm_jax.runs.loop import ALONE
-from mdm_jax.runs.plan import work_out
+from mdm_jax.runs.batching import QueuedRow
+from mdm_jax.runs.compiled import ExplainRequest
+from mdm_jax.runs.loop import WHOLE_RUN
+from mdm_jax.runs.plan import prepare
 
 CONFIG = MDMConfig(sizes=(4, 8), steps=4)
 ASKED = RunConfig(config=CONFIG, chunk=4)
@@ -124,7 +124,7 @@ def run(
     """A run with the kinked network; the rows that were explained."""
     if die_before_record is not None:
         kill_before_record(die_before_record)
-    index, count = share or ALONE
+    index, count = share or WHOLE_RUN
     return mdm_jax.run(
         kinked_network, Drawn(), out, ASKED, share=(index, count), progress=Mortal(die_after_rows)
     ).rows
@@ -133,26 +133,26 @@ def run(
 def collectives(out: str) -> dict[str, Any]:
     """Runs on all devices as one team, as accelerators are, beside one on a single device; which
     collectives were compiled."""
-    teams = compiled.teams()
+    groups = compiled.device_groups()
     mesh = jax.make_mesh((jax.device_count(),), (compiled.DEVICES,), axis_types=(AxisType.Auto,))
-    compiled.teams = lambda: teams[:1]
+    compiled.device_groups = lambda: groups[:1]
     mdm_jax.run(smooth_network, Drawn(), Path(out) / "alone", ASKED)
-    compiled.teams = lambda: [mesh]
+    compiled.device_groups = lambda: [mesh]
     mdm_jax.run(smooth_network, Drawn(), Path(out) / "together", ASKED)
     mdm_jax.run(smooth_network, Drawn(), Path(out) / "slots", replace(ASKED, slots=True))
 
-    program = work_out(smooth_network, Drawn(), ASKED).programs[0]
+    program = prepare(smooth_network, Drawn(), ASKED).programs[0]
     images = np.stack([Drawn()[i].image for i in range(program.devices)])
-    ahead = Question(
+    ahead = ExplainRequest(
         images, np.full(len(images), -1, np.int32), np.arange(len(images), dtype=np.uint32)
     )
-    pool = continuous_batching.Slots(program, 1)
-    pool.fill(Row(i, Question(*each)) for i, each in enumerate(zip(*ahead)))
+    pool = continuous_batching.SlotPool(program, 1)
+    pool.fill(QueuedRow(i, ExplainRequest(*each)) for i, each in enumerate(zip(*ahead)))
     places = pool._at(range(program.devices))
-    quorum, questions = program.placed(np.ones(program.devices, np.int32)), program.placed(ahead)
+    quorum, questions = program.shard(np.ones(program.devices, np.int32)), program.shard(ahead)
     recipe, arrays, key = program
     lowered = {
-        "answers": compiled.answers.lower(recipe, arrays, key, questions),
+        "explain_rows": compiled.explain_rows.lower(recipe, arrays, key, questions),
         "enter": continuous_batching.enter.lower(
             recipe, arrays, key, pool.slots, places, questions
         ),
@@ -163,17 +163,17 @@ def collectives(out: str) -> dict[str, Any]:
                 jax.shard_map(
                     lambda x: jax.lax.psum(x, compiled.DEVICES),
                     mesh=mesh,
-                    in_specs=compiled.SPLIT,
+                    in_specs=compiled.SHARDED,
                     out_specs=PartitionSpec(),
                 )
-            ).lower(program.placed(np.ones(program.devices, np.float32)))
+            ).lower(program.shard(np.ones(program.devices, np.float32)))
         ),
     }
     found = {
         name: sorted(set(COLLECTIVE.findall(each.compile().as_text())))
         for name, each in lowered.items()
     }
-    return {"teams": len(teams), "devices": program.devices, "found": found}
+    return {"groups": len(groups), "devices": program.devices, "found": found}
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def told_run(kind: str) -> dict:
     return {
         "status": said(["run", "status", kind])["rows"],
         "rows": rows,
-        "masks": [sums(each[:first].read().result()) for each in run.mask_vectors],
+        "masks": [sums(each[:first]) for each in run.mask_vectors],
         "saliency": [sums(each) for each in maps],
     }
 

@@ -117,7 +117,7 @@ def read_masks(place: Path) -> dict[str, np.ndarray]:
     import mdm_jax
 
     run = mdm_jax.open_run(place)
-    arrays = [np.asarray(array[...].read().result()) for array in run.mask_vectors]
+    arrays = [np.asarray(array[...]) for array in run.mask_vectors]
     return {
         id: np.concatenate([array[row].ravel() for array in arrays])
         for row, id in enumerate(run.records["id"].to_pylist())

@@ -156,17 +156,19 @@ def run_counted(place: str, arguments: list[str]) -> int:
     from mdm_jax.runs import compiled
 
     file = os.open(place, os.O_WRONLY | os.O_APPEND)
-    hand, take = compiled.Program.__call__, RunBar.advance
+    hand, take = compiled.DeviceProgram.__call__, RunBar.advance
 
-    def handed(self: compiled.Program, questions: compiled.Question) -> compiled.Answer:
-        os.write(file, HANDED * len(questions.target))
-        return hand(self, questions)
+    def handed(
+        self: compiled.DeviceProgram, requests: compiled.ExplainRequest
+    ) -> compiled.ExplainResult:
+        os.write(file, HANDED * len(requests.target))
+        return hand(self, requests)
 
     def back(self: RunBar, done: int, **measures: float) -> None:
         os.write(file, BACK)  # rows come back one by one
         take(self, done, **measures)
 
-    compiled.Program.__call__, RunBar.advance = handed, back  # type: ignore[method-assign]
+    compiled.DeviceProgram.__call__, RunBar.advance = handed, back  # type: ignore[method-assign]
     return main(arguments)
 
 

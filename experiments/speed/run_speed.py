@@ -36,10 +36,10 @@ from mdm_jax.data import open_source
 from mdm_jax.data.digits import Digits
 from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.progress import NullProgress
-from mdm_jax.runs.batching import Row, arrived, stacked
-from mdm_jax.runs.compiled import Question
-from mdm_jax.runs.loop import Ended, go
-from mdm_jax.runs.plan import Job, work_out
+from mdm_jax.runs.batching import QueuedRow, fetch, stack_requests
+from mdm_jax.runs.compiled import ExplainRequest
+from mdm_jax.runs.loop import RunSummary, run_plan
+from mdm_jax.runs.plan import RunPlan, prepare
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import open_store
 
@@ -60,7 +60,7 @@ class Starvation:
 
     def run(self, console: Console) -> None:
         asked = RunConfig(config=MDMConfig(steps=self.steps), limit=self.limit, chunk=self.chunk)
-        job = work_out(
+        job = prepare(
             load_model(self.model, weights=self.weights), open_source(self.data, "test"), asked
         )
         before = bare_seconds(job)
@@ -83,22 +83,24 @@ class Starvation:
             write(self.results, [{"quantity": q, "value": v} for q, v in quantities.items()])
 
 
-def bare_seconds(job: Job, repeats: int = 12) -> float:
+def bare_seconds(job: RunPlan, repeats: int = 12) -> float:
     """Seconds an image of the compiled program, on images that lie on the device."""
     program = job.programs[0]
     image = next(read.image for read in job.items([0]) if read.image is not None)
-    row = Row(0, Question(image, np.int32(-1), np.uint32(0)))
-    batch = program.placed(stacked([row], job.micro_batch))
-    arrived(program(batch))
+    row = QueuedRow(0, ExplainRequest(image, np.int32(-1), np.uint32(0)))
+    batch = program.shard(stack_requests([row], job.micro_batch))
+    fetch(program(batch))
     start = time.perf_counter()
     jax.block_until_ready([program(batch) for _ in range(repeats)])
     return (time.perf_counter() - start) / repeats / job.micro_batch
 
 
-def run_in_temporary_folder(job: Job, then: Callable[[str], None] = lambda folder: None) -> Ended:
+def run_in_temporary_folder(
+    job: RunPlan, then: Callable[[str], None] = lambda folder: None
+) -> RunSummary:
     """A run in a folder that is removed, after `then` has looked at it."""
     with tempfile.TemporaryDirectory() as folder:
-        ended = go(job, open_store(folder), NullProgress())
+        ended = run_plan(job, open_store(folder), NullProgress())
         then(folder)
         return ended
 
@@ -203,7 +205,7 @@ class SlotGain:
             chunk=self.digits,
         )
         runs = [
-            run_in_temporary_folder(work_out(classifier, source, asked), look)
+            run_in_temporary_folder(prepare(classifier, source, asked), look)
             for _ in range(self.repeats)
         ]
         return max(ended.rows / ended.timing.running for ended in runs)

@@ -22,11 +22,11 @@ from mdm_jax.progress import Stopped
 from mdm_jax.runs import loop, verify
 from mdm_jax.runs.chunk_builder import FAILED
 from mdm_jax.runs.config import RunJob
-from mdm_jax.runs.distributed import joined, written
+from mdm_jax.runs.distributed import join_cluster, parse_share
 from mdm_jax.runs.estimate import Estimate, estimate
 from mdm_jax.runs.locks import Share
-from mdm_jax.runs.loop import Ended
-from mdm_jax.runs.plan import Job, work_out
+from mdm_jax.runs.loop import RunSummary
+from mdm_jax.runs.plan import RunPlan, prepare
 from mdm_jax.runs.store import open_store
 
 RECORDED = (
@@ -76,7 +76,7 @@ Examples:
         if self.dry_run:
             return self._estimate(share)
         store = open_store(self.out)
-        summary = watch(partial(loop.go, open_job(self), store, share=share))
+        summary = watch(partial(loop.run_plan, open_job(self), store, share=share))
         code = 0
         if self.strict:
             # Of all shares: whoever ends last must not say that all went well.
@@ -90,8 +90,8 @@ Examples:
         store = open_store(self.out)
         job = open_job(self)
         store.agrees(job.description(), job.defaults)
-        committed = job.layout.chunks - len(loop.missing(job, store, loop.ALONE))
-        todo = loop.missing(job, store, share)
+        committed = job.layout.chunks - len(loop.missing_chunks(job, store, loop.WHOLE_RUN))
+        todo = loop.missing_chunks(job, store, share)
         facts = _facts(job, estimate(job, todo), committed, len(todo))
         rows = [{"what": what, "is": text} for what, text in facts.items()]
         summary = "nothing was written; times are those of one batch, sizes before compression"
@@ -100,17 +100,17 @@ Examples:
 
 def find_share(shard: str | None, distributed: bool, coordinator: str | None) -> Share:
     """The share of this process. Raises InputError for options that do not go together."""
-    share = None if shard is None else written(shard)
+    share = None if shard is None else parse_share(shard)
     if not distributed and not coordinator:
-        return share or loop.ALONE
+        return share or loop.WHOLE_RUN
     if distributed and shard and not coordinator:
         raise InputError(
             "--distributed asks the cluster for the share: leave --shard out, or give --shard alone"
         )
-    return joined(coordinator, share)
+    return join_cluster(coordinator, share)
 
 
-def open_job(job: RunJob) -> Job:
+def open_job(job: RunJob) -> RunPlan:
     """The network, the images and the plan of a run. Raises InputError for what cannot be."""
     config = job.run_config()  # before weights are loaded
     source = job.open()
@@ -118,7 +118,7 @@ def open_job(job: RunJob) -> Job:
     request: dict[str, Any] = {name: getattr(job, name) for name in RECORDED}
     request["settings"] = dict(job.mdm)
     request["preprocessing"] = dataclasses.asdict(classifier.preprocessing)
-    return work_out(classifier, source, config, request=request)
+    return prepare(classifier, source, config, request=request)
 
 
 def job_of_request(request: Mapping[str, Any], **changed: Any) -> RunJob:
@@ -129,7 +129,7 @@ def job_of_request(request: Mapping[str, Any], **changed: Any) -> RunJob:
     return RunJob(**(known | changed), mdm=settings)
 
 
-def watch(go: Callable[..., Ended]) -> Ended:
+def watch(go: Callable[..., RunSummary]) -> RunSummary:
     """Do a run under a bar; Ctrl-C ends it after a chunk."""
     with stoppable(RunBar()) as progress:
         try:
@@ -146,7 +146,7 @@ def count_rows(statuses: Mapping[str, int]) -> list[dict[str, Any]]:
     return rows
 
 
-def _describe(ended: Ended) -> str:
+def _describe(ended: RunSummary) -> str:
     """What was done, how fast, and what could not be explained."""
     if not ended.rows and ended.before:
         return f"nothing was left to do: {ended.before} are there"
@@ -172,7 +172,7 @@ def _describe(ended: Ended) -> str:
     return "".join(parts)
 
 
-def _facts(job: Job, cost: Estimate, committed: int, todo: int) -> dict[str, str]:
+def _facts(job: RunPlan, cost: Estimate, committed: int, todo: int) -> dict[str, str]:
     """A dry run's table; `todo` are the chunks of this process."""
     layout = job.layout
     device = jax.local_devices()[0].device_kind
@@ -185,7 +185,7 @@ def _facts(job: Job, cost: Estimate, committed: int, todo: int) -> dict[str, str
         "devices": f"{jax.local_device_count()} x {device}",
         "at a time": f"{job.micro_batch} on each{slots}",
         "compilation": f"{cost.compiling:.1f} s",
-        "one batch": f"{cost.batch:.2f} s for {cost.together}",
+        "one batch": f"{cost.batch:.2f} s for {cost.batch_rows}",
         "time": _format_seconds(cost.seconds),
         "store": format_bytes(cost.bytes),
     }

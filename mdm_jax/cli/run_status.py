@@ -15,7 +15,7 @@ from mdm_jax.cli.options import Options, positional
 from mdm_jax.cli.run import RECORDED, count_rows, format_bytes, job_of_request, open_job, watch
 from mdm_jax.errors import InputError
 from mdm_jax.runs import loop, verify
-from mdm_jax.runs.plan import Job
+from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
 from mdm_jax.runs.store import Store, open_store
 from mdm_jax.storage.stored_format import FORMAT
@@ -84,18 +84,18 @@ Examples:
             return Result(rows, summary, [], 3)
         request = describe(store).get("request")
         if request is None:
-            with store.locked(loop.ALONE):
+            with store.locked(loop.WHOLE_RUN):
                 verify.repair(store, faults)
             summary += "; what was faulty is taken back, and the program that made the run"
             summary += " computes it"
             return _left(rows, summary, store)
         job = self._reopen(request)
-        with store.locked(loop.ALONE):
+        with store.locked(loop.WHOLE_RUN):
             verify.mend(store, job)
-        computed = watch(partial(loop.go, job, store)).rows
+        computed = watch(partial(loop.run_plan, job, store)).rows
         return _left(rows, f"{summary}, {computed} rows computed again", store)
 
-    def _reopen(self, request: Mapping[str, Any]) -> Job:
+    def _reopen(self, request: Mapping[str, Any]) -> RunPlan:
         """The job of the run. Raises InputError where its images or its network are not where they
         were."""
         if missing := {*RECORDED, "settings"} - request.keys():

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mdm_jax.runs import records
-from mdm_jax.runs.compiled import Answer
-from mdm_jax.runs.plan import Job
+from mdm_jax.runs.compiled import ExplainResult
+from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.store import ChunkData
 from mdm_jax.types import Status
 
 UNREADABLE, NO_TARGET = "UNREADABLE", "NO_TARGET"
-"""statuses of rows without an answer, beside those of `Status`"""
+"""statuses of rows without a result, beside those of `Status`"""
 FAILED = (UNREADABLE, NO_TARGET, Status.NOT_FINITE.name)
 """statuses of rows that explain nothing through a fault of the image, the data or the network"""
 REASONS = {
@@ -23,9 +23,12 @@ REASONS = {
         "the network gives the same activation for the image, its fill and the masked image"
     ),
 }
+FLOATS = ("activation", "activation_masked", "activation_fill", "kept_area", "objective")
+INTEGERS = ("target", "steps", "evaluations", "forwards")
+"""fields of `Info` that a record holds"""
 
 
-class Fact(NamedTuple):
+class RowInfo(NamedTuple):
     """What is known of a row before it is explained."""
 
     row: int
@@ -40,61 +43,59 @@ class Fact(NamedTuple):
     reason: str = ""
 
 
-class Assembly:
+class ChunkBuilder:
     """The rows of one chunk."""
 
-    def __init__(self, job: Job, chunk: int):
-        self.job, self.chunk, self.rows = job, chunk, job.layout.rows_of(chunk)
+    def __init__(self, plan: RunPlan, chunk: int):
+        self.plan, self.chunk = plan, chunk
+        self.rows = plan.layout.rows_of(chunk)
         self.records: dict[int, dict[str, Any]] = {}
+        # Rows without a result stay NaN.
         self.arrays = {
             name: np.full((len(self.rows), *spec.shape), np.nan, spec.dtype)
-            for name, spec in job.specs.items()
+            for name, spec in plan.specs.items()
         }
 
     @property
-    def full(self) -> bool:
+    def is_complete(self) -> bool:
+        """Whether every row is there."""
         return len(self.records) == len(self.rows)
 
-    def put(self, fact: Fact, answer: Answer | None) -> None:
-        """A row and its answer, None where there is none."""
-        record = {name: value for name, value in fact._asdict().items() if value is not None}
-        if answer is not None:
-            record |= _recorded(answer)
-            maps = [] if answer.saliency is None else [answer.saliency]
-            for stored, values in zip(self.arrays.values(), [*answer.mask_vectors, *maps]):
-                stored[fact.row - self.rows.start] = values
-        self.records[fact.row] = record
+    def add(self, info: RowInfo, result: ExplainResult | None) -> None:
+        """Add a row and its result, None where there is none."""
+        record = {name: value for name, value in info._asdict().items() if value is not None}
+        if result is not None:
+            record |= _record_of(result)
+            maps = [] if result.saliency is None else [result.saliency]
+            for array, values in zip(self.arrays.values(), [*result.mask_vectors, *maps]):
+                array[info.row - self.rows.start] = values
+        self.records[info.row] = record
 
-    def data(self) -> ChunkData:
-        vector = self.job.answer.info.activation.ndim > 0
-        schema = records.schema(self.job.terms, vector=vector)
-        return ChunkData(
-            self.chunk, records.table([self.records[row] for row in self.rows], schema), self.arrays
-        )
+    def build(self) -> ChunkData:
+        """The complete chunk, as it is written."""
+        vector = self.plan.result.info.activation.ndim > 0
+        schema = records.schema(self.plan.terms, vector=vector)
+        table = records.table([self.records[row] for row in self.rows], schema)
+        return ChunkData(self.chunk, table, self.arrays)
 
 
-def _recorded(answer: Answer) -> dict[str, Any]:
-    info, status = answer.info, Status(int(answer.info.status))
-    floats = {
-        name: getattr(info, name)
-        for name in ("activation", "activation_masked", "activation_fill", "kept_area")
+def _record_of(result: ExplainResult) -> dict[str, Any]:
+    """What a record says of a result."""
+    info, status = result.info, Status(int(result.info.status))
+    record: dict[str, Any] = {name: _number(getattr(info, name)) for name in FLOATS}
+    record |= {f"term_{name}": _number(value) for name, value in info.terms.items()}
+    record |= {name: int(getattr(info, name)) for name in INTEGERS}
+    record |= {
+        "prediction": int(result.prediction),
+        "probability": _number(result.probability),
+        "status": status.name,
+        "reason": REASONS.get(status, ""),
     }
-    floats |= {"objective": info.objective, "probability": answer.probability}
-    floats |= {f"term_{name}": value for name, value in info.terms.items()}
-    whole = {
-        name: int(getattr(info, name)) for name in ("target", "steps", "evaluations", "forwards")
-    }
-    text = {"status": status.name, "reason": REASONS.get(status, "")}
-    return (
-        {name: _number(value) for name, value in floats.items()}
-        | whole
-        | {"prediction": int(answer.prediction)}
-        | text
-    )
+    return record
 
 
 def _number(value: Any) -> float | list[float] | None:
-    """A number that is missing is null, and so is NaN, which many readers cannot tell from a
+    """A number, or several; null where it is missing or NaN, which many readers cannot tell from a
     number."""
     if np.ndim(value):
         return np.asarray(value, float).tolist()

@@ -1,10 +1,9 @@
-"""What a run compiles: the answers to a batch of questions, each device solving its own share
-without the others.
+"""What a run compiles: the explanations of a batch of requests, each device solving its own part.
 
-`jax.shard_map` splits the batch over the devices of a team; no value crosses between them, so the
-compiled program has no collectives. Accelerators are one team. On CPU every (simulated) device is a
-team of its own: XLA compiles a program for one device otherwise than for several, which changes the
-rounding, and there results shall be the same to the bit."""
+`jax.shard_map` splits the batch over the devices of a group; no value crosses between them, so the
+compiled program has no collectives. Accelerators are one group. On CPU every (simulated) device is
+a group of its own: XLA compiles a program for one device otherwise than for several, which changes
+the rounding, and there results shall be the same to the bit."""
 
 from __future__ import annotations
 
@@ -26,11 +25,11 @@ from mdm_jax.execution.network import ImageShape, Rest, join, split
 from mdm_jax.types import AnyArray, ExplainFunction, Explanation, Image, Info, Node, Predict
 
 DEVICES = "devices"
-"""the axis over which a batch is split"""
-SPLIT, EVERYWHERE = PartitionSpec(DEVICES), PartitionSpec()
+"""the mesh axis over which a batch is split"""
+SHARDED, REPLICATED = PartitionSpec(DEVICES), PartitionSpec()
 
 
-class Question(NamedTuple):
+class ExplainRequest(NamedTuple):
     """Which image is explained for which target; every field gains a leading axis in a batch."""
 
     image: AnyArray
@@ -41,8 +40,8 @@ class Question(NamedTuple):
     """the image's id as a number, which is folded into the key"""
 
 
-class Answer(NamedTuple):
-    """What is kept of an explanation."""
+class ExplainResult(NamedTuple):
+    """What a run keeps of an explanation."""
 
     mask_vectors: tuple[AnyArray, ...]
     saliency: AnyArray | None
@@ -54,7 +53,7 @@ class Answer(NamedTuple):
     """of the prediction; NaN where its outputs are no logits"""
 
 
-class Parts(NamedTuple):
+class ProgramParts(NamedTuple):
     """What a program is made of, besides the images."""
 
     network: Predict
@@ -63,11 +62,11 @@ class Parts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ProgramSpec:
     """The static part of a program."""
 
     rest: Rest
-    """of `Parts`, without its arrays"""
+    """of `ProgramParts`, without its arrays"""
     solve: ExplainFunction
     ranks: int
     """how many of the network's choices are asked for: targets reach down to -ranks"""
@@ -75,112 +74,124 @@ class Recipe:
     """whether maps are kept"""
     mesh: Mesh
 
-    def parts(self, arrays: list[Any]) -> Parts:
+    def parts(self, arrays: list[Any]) -> ProgramParts:
         return join(arrays, self.rest)
 
     def over_devices(
         self, function: Callable[..., Any], *specs: PartitionSpec
     ) -> Callable[..., Any]:
-        """`function` on every device's share of what is `SPLIT`, with the whole of what is to be
-        `EVERYWHERE`."""
+        """`function` on every device, with its part of what is `SHARDED` and all of what is
+        `REPLICATED`."""
         return jax.shard_map(
-            function, mesh=self.mesh, in_specs=specs, out_specs=SPLIT, check_vma=False
+            function, mesh=self.mesh, in_specs=specs, out_specs=SHARDED, check_vma=False
         )
 
 
-class Program(NamedTuple):
-    """A recipe with its arrays and key in place on every device."""
+class DeviceProgram(NamedTuple):
+    """A program with its arrays and key in place on every device of a group."""
 
-    recipe: Recipe
+    spec: ProgramSpec
     arrays: list[Array]
     key: Key[Array, ""]
 
     @property
     def devices(self) -> int:
-        return self.recipe.mesh.size
+        """How many devices share the program."""
+        return self.spec.mesh.size
 
-    def __call__(self, questions: Question) -> Answer:
-        """Answers to a batch that the number of devices divides; returns before they are
-        computed."""
-        return answers(self.recipe, self.arrays, self.key, self.placed(questions))
+    def __call__(self, requests: ExplainRequest) -> ExplainResult:
+        """The results of a batch that the number of devices divides.
 
-    def placed(self, batch: Any) -> Any:
-        """A batch, each device's share on it."""
-        return jax.device_put(batch, NamedSharding(self.recipe.mesh, SPLIT))
+        Returns before they are computed."""
+        return explain_rows(self.spec, self.arrays, self.key, self.shard(requests))
+
+    def shard(self, batch: Any) -> Any:
+        """A batch with each device's part on it."""
+        return jax.device_put(batch, NamedSharding(self.spec.mesh, SHARDED))
 
 
-def teams() -> list[Mesh]:
-    """The local devices of this process, in teams that share a program."""
+def device_groups() -> list[Mesh]:
+    """The local devices of this process, in groups that share a program."""
     devices = jax.local_devices()
-    parted = [[device] for device in devices] if devices[0].platform == "cpu" else [devices]
+    is_cpu = devices[0].platform == "cpu"
+    groups = [[device] for device in devices] if is_cpu else [devices]
     return [
-        jax.make_mesh((len(team),), (DEVICES,), axis_types=(AxisType.Auto,), devices=team)
-        for team in parted
+        jax.make_mesh((len(group),), (DEVICES,), axis_types=(AxisType.Auto,), devices=group)
+        for group in groups
     ]
 
 
-def program(
-    parts: Parts,
+def build_program(
+    parts: ProgramParts,
     solve: ExplainFunction,
     key: Key[Array, ""],
     mesh: Mesh,
     *,
     ranks: int,
     saliency: bool,
-) -> Program:
-    """The program of a team."""
+) -> DeviceProgram:
+    """The program of a device group; nothing is compiled."""
+    # Plain numbers become arrays, so that another learning rate compiles nothing anew.
     numeric = jax.tree.map(
         lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, parts.config
     )
     arrays, rest = split(parts._replace(config=numeric))
-    arrays, key = jax.device_put((arrays, key), NamedSharding(mesh, EVERYWHERE))
-    return Program(Recipe(rest, solve, ranks, saliency, mesh), arrays, key)
+    arrays, key = jax.device_put((arrays, key), NamedSharding(mesh, REPLICATED))
+    return DeviceProgram(ProgramSpec(rest, solve, ranks, saliency, mesh), arrays, key)
 
 
 @partial(jax.jit, static_argnums=0)
-def answers(recipe: Recipe, arrays: list[Any], key: Key[Array, ""], questions: Question) -> Answer:
-    """Every question's answer, by the method as it is."""
+def explain_rows(
+    spec: ProgramSpec, arrays: list[Any], key: Key[Array, ""], requests: ExplainRequest
+) -> ExplainResult:
+    """The results of a batch of requests, by the method as it is."""
 
-    def of_device(arrays: list[Any], key: Key[Array, ""], questions: Question) -> Answer:
-        return jax.vmap(partial(explained, recipe, recipe.parts(arrays), key))(questions)
+    def on_device(
+        arrays: list[Any], key: Key[Array, ""], requests: ExplainRequest
+    ) -> ExplainResult:
+        return jax.vmap(partial(explain_row, spec, spec.parts(arrays), key))(requests)
 
-    return recipe.over_devices(of_device, EVERYWHERE, EVERYWHERE, SPLIT)(arrays, key, questions)
+    return spec.over_devices(on_device, REPLICATED, REPLICATED, SHARDED)(arrays, key, requests)
 
 
-def explained(recipe: Recipe, parts: Parts, key: Key[Array, ""], question: Question) -> Answer:
-    """One question's answer."""
-    chosen = choose(parts.network, question, recipe.ranks)
-    own = jax.random.fold_in(key, question.number)
-    explanation = recipe.solve(
-        parts.network, question.image, chosen.target, node=parts.node, key=own, config=parts.config
+def explain_row(
+    spec: ProgramSpec, parts: ProgramParts, key: Key[Array, ""], request: ExplainRequest
+) -> ExplainResult:
+    """The result of one request."""
+    choice = choose_target(parts.network, request, spec.ranks)
+    own = jax.random.fold_in(key, request.number)
+    explanation = spec.solve(
+        parts.network, request.image, choice.target, node=parts.node, key=own, config=parts.config
     )
-    return answer(recipe, explanation, chosen)
+    return make_result(spec, explanation, choice)
 
 
-def fingerprint(program: Program, shape: ImageShape) -> str:
-    """A checksum of the program for one image: the network's code, the node, the terms and the
-    optimizer, not the weights."""
-    question = Question(
-        *(
-            jax.ShapeDtypeStruct(*each)
-            for each in ((shape, np.float32), ((), np.int32), ((), np.uint32))
-        )
+def fingerprint(program: DeviceProgram, shape: ImageShape) -> str:
+    """A checksum of the program for one image.
+
+    It covers the network's code, the node, the terms and the optimizer, not the weights."""
+    request = ExplainRequest(
+        jax.ShapeDtypeStruct(shape, np.float32),
+        jax.ShapeDtypeStruct((), np.int32),
+        jax.ShapeDtypeStruct((), np.uint32),
     )
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (program.arrays, program.key)
     )
     closed = jax.make_jaxpr(
-        lambda arrays, key, question: explained(
-            program.recipe, program.recipe.parts(arrays), key, question
+        lambda arrays, key, request: explain_row(
+            program.spec, program.spec.parts(arrays), key, request
         )
-    )(*shapes, question)
-    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
+    )(*shapes, request)
+    # A place in memory says nothing about the program.
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr))
+    digest = hashlib.sha256(text.encode())
     for constant in closed.consts:
         digest.update(np.ascontiguousarray(constant).tobytes())
     return digest.hexdigest()[:16]
 
 
-class Chosen(NamedTuple):
+class TargetChoice(NamedTuple):
     """The target, and what the network says of the image."""
 
     target: Int[AnyArray, "*n"]
@@ -188,33 +199,39 @@ class Chosen(NamedTuple):
     probability: Float[AnyArray, "*n"]
 
 
-def choose(network: Predict, question: Question, ranks: int) -> Chosen:
-    """The class that a question asks about (one forward evaluation)."""
-    outputs = jax.tree.map(lambda leaf: leaf[0], network(question.image[None]))
+def choose_target(network: Predict, request: ExplainRequest, ranks: int) -> TargetChoice:
+    """The class that a request asks about; costs one forward evaluation."""
+    outputs = jax.tree.map(lambda leaf: leaf[0], network(request.image[None]))
     if not nodes.has_logits(outputs):
-        return Chosen(jnp.int32(question.target), jnp.int32(-1), jnp.float32(jnp.nan))
+        return TargetChoice(jnp.int32(request.target), jnp.int32(-1), jnp.float32(jnp.nan))
     logits = nodes.logits_of(outputs).astype(jnp.float32)
     order = jax.lax.top_k(logits, ranks)[1].astype(jnp.int32)
+    # -1 asks for the first choice, -2 for the second, and so on.
     target = jnp.where(
-        question.target < 0, order[jnp.clip(-1 - question.target, 0, ranks - 1)], question.target
+        request.target < 0, order[jnp.clip(-1 - request.target, 0, ranks - 1)], request.target
     )
-    return Chosen(target, order[0], jax.nn.softmax(logits)[order[0]])
+    return TargetChoice(target, order[0], jax.nn.softmax(logits)[order[0]])
 
 
-def answer(recipe: Recipe, explanation: Explanation, chosen: Chosen) -> Answer:
-    """What is kept of an explanation; the forward evaluation of `choose` is counted."""
+def make_result(spec: ProgramSpec, explanation: Explanation, choice: TargetChoice) -> ExplainResult:
+    """What is kept of an explanation."""
+    # The forward evaluation of `choose_target` is counted.
     info = explanation.info._replace(forwards=explanation.info.forwards + 1)
-    saliency = explanation.saliency.astype(jnp.float16) if recipe.saliency else None
-    return Answer(explanation.mask_vectors, saliency, info, chosen.prediction, chosen.probability)
+    saliency = explanation.saliency.astype(jnp.float16) if spec.saliency else None
+    return ExplainResult(
+        explanation.mask_vectors, saliency, info, choice.prediction, choice.probability
+    )
 
 
-def shapes(program: Program, image: Image | jax.ShapeDtypeStruct) -> Answer:
-    """The shapes of one answer, from one image's; nothing is compiled."""
+def result_shapes(program: DeviceProgram, image: Image | jax.ShapeDtypeStruct) -> ExplainResult:
+    """The shapes of one result, from the shape of one image; nothing is compiled."""
     n = program.devices
-    question = Question(
+    request = ExplainRequest(
         jax.ShapeDtypeStruct((n, *image.shape), jnp.float32),
         jax.ShapeDtypeStruct((n,), jnp.int32),
         jax.ShapeDtypeStruct((n,), jnp.uint32),
     )
-    batch = jax.eval_shape(partial(answers, program.recipe), program.arrays, program.key, question)
+    batch = jax.eval_shape(
+        partial(explain_rows, program.spec), program.arrays, program.key, request
+    )
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)

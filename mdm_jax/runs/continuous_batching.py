@@ -1,10 +1,9 @@
-"""Slots: MDM problems kept on the devices, each replaced as soon as it is over (as language-model
-servers batch requests).
+"""Continuous batching: MDM problems in slots on the devices, each replaced as soon as it is over.
 
-Images converge at different speeds. A batch waits for its slowest; here a problem that is over
-leaves its slot and the next image enters, while the others go on with their own optimizer state and
-step counter. Three compiled programs serve all: `enter` and `leave` for a few slots, `advance` for
-all of them."""
+Servers of language models batch their requests so. Images converge at different speeds, and a batch
+waits for its slowest. Here a problem that is over leaves its slot and the next image enters, while
+the others go on with their own optimizer state and step counter. Three compiled programs serve all:
+`enter` and `leave` for a few slots, `advance` for all of them."""
 
 from __future__ import annotations
 
@@ -23,23 +22,32 @@ from mdm_jax import mdm, solver
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.execution.keys import step_key
 from mdm_jax.problem import Problem, begin
-from mdm_jax.runs.batching import LANDED, Done, Row, arrived, one_of, stacked
+from mdm_jax.runs.batching import (
+    MAX_FINISHED,
+    FinishedRow,
+    QueuedRow,
+    fetch,
+    stack_requests,
+    take_finished,
+    take_result,
+)
 from mdm_jax.runs.compiled import (
-    EVERYWHERE,
-    SPLIT,
-    Answer,
-    Chosen,
-    Parts,
-    Program,
-    Question,
-    Recipe,
-    answer,
-    choose,
+    REPLICATED,
+    SHARDED,
+    DeviceProgram,
+    ExplainRequest,
+    ExplainResult,
+    ProgramParts,
+    ProgramSpec,
+    TargetChoice,
+    choose_target,
+    make_result,
 )
 
-DOOR = 8
-"""an eighth of the slots changes at a time: fewer, and more calls are made; more, and what is over
-waits longer"""
+REFILL_DIVISOR = 8
+"""an eighth of the slots is refilled at a time: with fewer, more calls are made; with more, problems
+that are over wait longer"""
+NO_SLOT = -1
 
 
 class Slot(NamedTuple):
@@ -47,185 +55,196 @@ class Slot(NamedTuple):
 
     problem: Problem
     state: solver.State
-    chosen: Chosen
+    choice: TargetChoice
     start_cost: mdm.Cost
-    """by the start"""
+    """of the start"""
 
 
-class Slots:
-    """`size` slots on each device; a place is a slot's number over all devices."""
+class SlotPool:
+    """`size` slots on each device, numbered over all devices."""
 
-    def __init__(self, program: Program, size: int):
-        self.program, self.size, self.door = program, size, max(1, size // DOOR)
-        self.held: list[Row | None] = [None] * (size * program.devices)
-        self.over = np.ones(len(self.held), bool)
+    def __init__(self, program: DeviceProgram, size: int):
+        self.program, self.size = program, size
+        self.refill_size = max(1, size // REFILL_DIVISOR)
+        self.rows: list[QueuedRow | None] = [None] * (size * program.devices)
+        self.is_over = np.ones(len(self.rows), bool)
         self.slots: Slot | None = None
-        self.landed: list[Done] = []
+        self.finished: list[FinishedRow] = []
         self.seconds = 0.0
 
     @property
     def busy(self) -> float:
+        """Seconds in which the devices were at work."""
         return self.seconds
 
-    def fill(self, rows: Iterator[Row]) -> None:
+    def fill(self, rows: Iterator[QueuedRow]) -> None:
+        """Let rows enter the slots that are free."""
         entering: list[int] = []
-        for place in (place for place, row in enumerate(self.held) if row is None):
-            if (row := self._next(rows)) is None:
+        free = [slot for slot, row in enumerate(self.rows) if row is None]
+        for slot in free:
+            row = self._next(rows)
+            if row is None:
                 break
-            self.held[place], self.over[place] = row, False
-            entering.append(place)
-        for places in self._through_the_door(entering):
-            questions = self.program.placed(self._questions(places))
-            slots = _empty(self.program, questions, self.size) if self.slots is None else self.slots
+            self.rows[slot], self.is_over[slot] = row, False
+            entering.append(slot)
+        for numbers in self._split_refills(entering):
+            requests = self.program.shard(self._requests(numbers))
+            if self.slots is None:
+                self.slots = _empty_slots(self.program, requests, self.size)
             self.slots = enter(
-                self.program.recipe,
+                self.program.spec,
                 self.program.arrays,
                 self.program.key,
-                slots,
-                self._at(places),
-                questions,
+                self.slots,
+                self._on_devices(numbers),
+                requests,
             )
 
-    def take(self, wanted: range) -> list[Done]:
+    def take(self, wanted: range) -> list[FinishedRow]:
+        """Finished rows of `wanted`, once there are any."""
         while True:
-            done = [each for each in self.landed if each[0].number in wanted]
-            self.landed = [each for each in self.landed if each[0].number not in wanted]
+            finished = take_finished(self.finished, wanted)
             over = [
-                place
-                for place, row in enumerate(self.held)
-                if row and self.over[place] and row.number in wanted
+                slot
+                for slot, row in enumerate(self.rows)
+                if row and self.is_over[slot] and row.number in wanted
             ]
-            if done or over:
-                return done + self._leave(over)
+            if finished or over:
+                return finished + self._leave(over)
             self._advance()
 
     def holds(self, wanted: range) -> bool:
-        aboard = itertools.chain(filter(None, self.held), (row for row, _ in self.landed))
-        return any(row.number in wanted for row in aboard)
+        """Whether a row of `wanted` is in a slot or finished."""
+        rows = itertools.chain(filter(None, self.rows), (row for row, _ in self.finished))
+        return any(row.number in wanted for row in rows)
 
-    def _next(self, rows: Iterator[Row]) -> Row | None:
-        """The next row that asks something; those before it are done."""
-        while len(self.landed) < LANDED and (row := next(rows, None)):
-            if row.question is not None:
+    def _next(self, rows: Iterator[QueuedRow]) -> QueuedRow | None:
+        """The next row with a request; those before it are finished."""
+        while len(self.finished) < MAX_FINISHED and (row := next(rows, None)):
+            if row.request is not None:
                 return row
-            self.landed.append((row, None))
+            self.finished.append((row, None))
         return None
 
     def _advance(self) -> None:
-        """Until a few more problems are over on each device."""
+        """Take steps until a refill's number of problems more are over on each device."""
         start = time.perf_counter()
-        idle = np.asarray([row is None for row in self.held]) | self.over
-        quorum = idle.reshape(-1, self.size).sum(axis=1) + self.door
-        program, slots = self.program, self.slots
-        self.slots, over = advance(
-            program.recipe, program.arrays, slots, program.placed(quorum.astype(np.int32))
+        idle = np.asarray([row is None for row in self.rows]) | self.is_over
+        quorum = idle.reshape(-1, self.size).sum(axis=1) + self.refill_size
+        program = self.program
+        self.slots, is_over = advance(
+            program.spec, program.arrays, self.slots, program.shard(quorum.astype(np.int32))
         )
-        self.over = np.array(arrived(over))
+        self.is_over = np.array(fetch(is_over))
         self.seconds += time.perf_counter() - start
 
-    def _leave(self, places: Sequence[int]) -> list[Done]:
-        start, done = time.perf_counter(), list[Done]()
-        for part in self._through_the_door(places):
-            answers = arrived(
-                leave(self.program.recipe, self.program.arrays, self.slots, self._at(part))
-            )
-            for i, place in enumerate(part):
-                if (row := self.held[place]) is not None and place >= 0:
-                    done.append((row, one_of(answers, i)))
-                    self.held[place] = None
+    def _leave(self, slots: Sequence[int]) -> list[FinishedRow]:
+        """The results of problems that are over; their slots are free."""
+        start = time.perf_counter()
+        finished: list[FinishedRow] = []
+        program = self.program
+        for part in self._split_refills(slots):
+            results = fetch(leave(program.spec, program.arrays, self.slots, self._on_devices(part)))
+            for i, slot in enumerate(part):
+                if slot != NO_SLOT and (row := self.rows[slot]) is not None:
+                    finished.append((row, take_result(results, i)))
+                    self.rows[slot] = None
         self.seconds += time.perf_counter() - start
-        return done
+        return finished
 
-    def _questions(self, places: Sequence[int]) -> Question:
-        """What the rows at some places ask; where there is none, another's question, which goes
+    def _requests(self, slots: Sequence[int]) -> ExplainRequest:
+        """The requests of the rows in some slots; for no slot that of another, which goes
         nowhere."""
-        some = max(places)
-        rows = [
-            row for place in places if (row := self.held[place if place >= 0 else some]) is not None
-        ]
-        return stacked(rows, len(places))
+        other = max(slots)
+        rows = [self.rows[other if slot == NO_SLOT else slot] for slot in slots]
+        return stack_requests([row for row in rows if row is not None], len(slots))
 
-    def _through_the_door(self, places: Sequence[int]) -> Iterator[list[int]]:
-        """Places in parts of `door` for each device, device by device; -1 where there is none."""
-        queues = [
-            [place for place in places if place // self.size == device]
-            for device in range(self.program.devices)
-        ]
+    def _split_refills(self, slots: Sequence[int]) -> Iterator[list[int]]:
+        """Slots in parts of `refill_size` for each device, device by device, filled up with
+        `NO_SLOT`: the compiled programs take one number of slots."""
+        size = self.refill_size
+        queues: list[list[int]] = [[] for _ in range(self.program.devices)]
+        for slot in slots:
+            queues[slot // self.size].append(slot)
         while any(queues):
-            part = [queue[: self.door] + [-1] * (self.door - len(queue)) for queue in queues]
-            queues = [queue[self.door :] for queue in queues]
-            yield [place for each in part for place in each]
+            part: list[int] = []
+            for queue in queues:
+                part += queue[:size] + [NO_SLOT] * (size - len(queue))
+            yield part
+            queues = [queue[size:] for queue in queues]
 
-    def _at(self, places: Sequence[int]) -> Int[Array, " n"]:
-        """Places as each device numbers its own; beyond the last one where there is none."""
-        own = [place % self.size if place >= 0 else self.size for place in places]
-        return self.program.placed(np.asarray(own, np.int32))
+    def _on_devices(self, slots: Sequence[int]) -> Int[Array, " n"]:
+        """Slots as each device numbers its own; for `NO_SLOT` the number after the last."""
+        own = [self.size if slot == NO_SLOT else slot % self.size for slot in slots]
+        return self.program.shard(np.asarray(own, np.int32))
 
 
-def _config(parts: Parts) -> MDMConfig:
+def _config_of(parts: ProgramParts) -> MDMConfig:
     return PRESETS["fast"] if parts.config is None else parts.config
 
 
-def _begun(recipe: Recipe, arrays: list[Array], key: Key[Array, ""], questions: Question) -> Slot:
+def _start_slots(
+    spec: ProgramSpec, arrays: list[Array], key: Key[Array, ""], requests: ExplainRequest
+) -> Slot:
     """Problems at their start."""
-    parts = recipe.parts(arrays)
-    config = _config(parts)
+    parts = spec.parts(arrays)
+    config = _config_of(parts)
 
-    def one(question: Question) -> Slot:
-        chosen = choose(parts.network, question, recipe.ranks)
-        own = jax.random.fold_in(key, question.number)
-        asked: dict[str, Any] = {"node": parts.node, "key": own}
+    def one(request: ExplainRequest) -> Slot:
+        choice = choose_target(parts.network, request, spec.ranks)
+        own = jax.random.fold_in(key, request.number)
+        how: dict[str, Any] = {"node": parts.node, "key": own}
         started, start_cost = mdm.warm_start(
-            parts.network, question.image, chosen.target, config=config, **asked
+            parts.network, request.image, choice.target, config=config, **how
         )
-        problem = begin(parts.network, question.image, chosen.target, fill=config.fill, **asked)
+        problem = begin(parts.network, request.image, choice.target, fill=config.fill, **how)
         method = mdm.make_solver(parts.network, problem, node=parts.node, config=started)
         return Slot(
             problem,
             method.init(mdm.first_parameters(problem, started)),
-            chosen,
+            choice,
             jax.tree.map(jnp.int32, start_cost),
         )
 
-    return jax.vmap(one)(questions)
+    return jax.vmap(one)(requests)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=3)
 def enter(
-    recipe: Recipe,
+    spec: ProgramSpec,
     arrays: list[Array],
     key: Key[Array, ""],
     slots: Slot,
-    places: Int[Array, " n"],
-    questions: Question,
+    numbers: Int[Array, " n"],
+    requests: ExplainRequest,
 ) -> Slot:
-    """New problems in their places; a place beyond the last is none."""
+    """Put new problems into slots; a number beyond the last is none."""
 
-    def of_device(
+    def on_device(
         arrays: list[Array],
         key: Key[Array, ""],
         slots: Slot,
-        places: Int[Array, " n"],
-        questions: Question,
+        numbers: Int[Array, " n"],
+        requests: ExplainRequest,
     ) -> Slot:
-        fresh = _begun(recipe, arrays, key, questions)
-        return jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), slots, fresh)
+        fresh = _start_slots(spec, arrays, key, requests)
+        return jax.tree.map(lambda old, new: old.at[numbers].set(new, mode="drop"), slots, fresh)
 
-    specs = (EVERYWHERE, EVERYWHERE, SPLIT, SPLIT, SPLIT)
-    return recipe.over_devices(of_device, *specs)(arrays, key, slots, places, questions)
+    specs = (REPLICATED, REPLICATED, SHARDED, SHARDED, SHARDED)
+    return spec.over_devices(on_device, *specs)(arrays, key, slots, numbers, requests)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
 def advance(
-    recipe: Recipe, arrays: list[Array], slots: Slot, quorum: Int[Array, " devices"]
+    spec: ProgramSpec, arrays: list[Array], slots: Slot, quorum: Int[Array, " devices"]
 ) -> tuple[Slot, Bool[Array, " slots"]]:
-    """Steps until `quorum` problems of a device are over, or all of them; and which are."""
+    """Take steps until `quorum` problems of a device are over, or all of them; and which are."""
 
-    def of_device(
+    def on_device(
         arrays: list[Array], slots: Slot, quorum: Int[Array, " 1"]
     ) -> tuple[Slot, Bool[Array, " slots"]]:
-        parts = recipe.parts(arrays)
-        config = _config(parts)
+        parts = spec.parts(arrays)
+        config = _config_of(parts)
 
         def should_continue(state: solver.State) -> Bool[Array, ""]:
             return solver.should_continue(
@@ -246,18 +265,20 @@ def advance(
         )
         return slots._replace(state=states), ~jax.vmap(should_continue)(states)
 
-    return recipe.over_devices(of_device, EVERYWHERE, SPLIT, SPLIT)(arrays, slots, quorum)
+    return spec.over_devices(on_device, REPLICATED, SHARDED, SHARDED)(arrays, slots, quorum)
 
 
 @partial(jax.jit, static_argnums=0)
-def leave(recipe: Recipe, arrays: list[Array], slots: Slot, places: Int[Array, " n"]) -> Answer:
-    """The answers of problems that are over, in the order of their places."""
+def leave(
+    spec: ProgramSpec, arrays: list[Array], slots: Slot, numbers: Int[Array, " n"]
+) -> ExplainResult:
+    """The results of the problems in some slots, in their order."""
 
-    def of_device(arrays: list[Array], slots: Slot, places: Int[Array, " n"]) -> Answer:
-        parts = recipe.parts(arrays)
-        config = _config(parts)
+    def on_device(arrays: list[Array], slots: Slot, numbers: Int[Array, " n"]) -> ExplainResult:
+        parts = spec.parts(arrays)
+        config = _config_of(parts)
 
-        def one(slot: Slot) -> Answer:
+        def one(slot: Slot) -> ExplainResult:
             state = solver.restore_best(slot.state) if config.until_converged else slot.state
             explanation = mdm.finish(
                 parts.network,
@@ -267,14 +288,14 @@ def leave(recipe: Recipe, arrays: list[Array], slots: Slot, places: Int[Array, "
                 config=config,
                 start_cost=slot.start_cost,
             )
-            return answer(recipe, explanation, slot.chosen)
+            return make_result(spec, explanation, slot.choice)
 
-        return jax.vmap(one)(jax.tree.map(lambda leaf: leaf.at[places].get(mode="clip"), slots))
+        return jax.vmap(one)(jax.tree.map(lambda leaf: leaf.at[numbers].get(mode="clip"), slots))
 
-    return recipe.over_devices(of_device, EVERYWHERE, SPLIT, SPLIT)(arrays, slots, places)
+    return spec.over_devices(on_device, REPLICATED, SHARDED, SHARDED)(arrays, slots, numbers)
 
 
-def _empty(program: Program, questions: Question, size: int) -> Slot:
+def _empty_slots(program: DeviceProgram, requests: ExplainRequest, size: int) -> Slot:
     """Slots without problems: all over, so that nothing moves them."""
 
     def blank(leaf: jax.ShapeDtypeStruct) -> Array:
@@ -285,7 +306,7 @@ def _empty(program: Program, questions: Question, size: int) -> Slot:
 
     slots = jax.tree.map(
         blank,
-        jax.eval_shape(partial(_begun, program.recipe), program.arrays, program.key, questions),
+        jax.eval_shape(partial(_start_slots, program.spec), program.arrays, program.key, requests),
     )
     never = jnp.full_like(slots.state.steps, jnp.iinfo(jnp.int32).max)
-    return program.placed(slots._replace(state=slots.state._replace(steps=never)))
+    return program.shard(slots._replace(state=slots.state._replace(steps=never)))

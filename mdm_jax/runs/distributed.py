@@ -1,5 +1,4 @@
-"""Which share of a run this process does: written by hand, or found by `jax.distributed` on a
-cluster."""
+"""Which share of a run this process does: given by hand, or by `jax.distributed` on a cluster."""
 
 from __future__ import annotations
 
@@ -11,11 +10,11 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs.locks import Share
 
 CLUSTERS = "SLURM, Open MPI, Kubernetes and TPU pods"
-PATIENCE = 300
+TIMEOUT_SECONDS = 300
 """seconds that the processes wait for each other at the start"""
 
 
-def written(text: str) -> Share:
+def parse_share(text: str) -> Share:
     """The share that "i/n" says, i from 0. Raises InputError for anything else."""
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
     if not found or not int(found[1]) < int(found[2]):
@@ -26,18 +25,19 @@ def written(text: str) -> Share:
     return int(found[1]), int(found[2])
 
 
-def joined(coordinator: str | None = None, share: Share | None = None) -> Share:
-    """The share that the cluster gives this process, or `share` where `coordinator` (host:port) is
-    given.
+def join_cluster(coordinator: str | None = None, share: Share | None = None) -> Share:
+    """The share that the cluster gives this process.
 
-    The processes meet once, learn their numbers, and part: from then on each works alone, so any of
+    With a `coordinator` (host:port) it is the `share` that is given. The processes meet once, learn their numbers, and part: from then on each works alone, so any of
     them may die and its share be done later by the same command with `--shard`. Raises InputError
     where no cluster is found or they do not meet."""
     process, count = share or (None, None)
     if coordinator is not None and share is None:
         raise InputError("--coordinator needs --shard i/n: which of how many processes this is")
     try:
-        jax.distributed.initialize(coordinator, count, process, initialization_timeout=PATIENCE)
+        jax.distributed.initialize(
+            coordinator, count, process, initialization_timeout=TIMEOUT_SECONDS
+        )
         found = jax.process_index(), jax.process_count()
         jax.distributed.shutdown()
     except (ValueError, RuntimeError) as error:

@@ -1,5 +1,4 @@
-"""A folder or bucket of files, through TensorStore: what its failures are called, and how a place
-is written.
+"""A folder or bucket of files, through TensorStore, and how its place is written.
 
 Every failure of a place is an InputError of one sentence; TensorStore's own are long and name its
 source files."""
@@ -22,9 +21,27 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.runs import arrays
 
+FAILURES = (OSError, ValueError, RuntimeError, NotImplementedError)
+"""what TensorStore raises where a place fails"""
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+}
+"""by the operating system's number"""
 
-@dataclass(frozen=True)
-class Place:
+
+LOCKED = r"((run|(.+/)?zarr)\.json|(mask_vectors|saliency)/.+|records/\.?\d{5,}\.parquet)\.__lock"
+"""files of TensorStore while it writes"""
+UNNAMED = r"records/\.\d{5,}\.parquet"
+"""records before they are renamed"""
+PARTIAL = re.compile(f"{LOCKED}|{UNNAMED}")
+
+
+@dataclass
+class KeyValueFolder:
     """A folder or bucket of files. Every failure of it is an InputError of one sentence."""
 
     name: str
@@ -36,6 +53,7 @@ class Place:
 
     @cached_property
     def kv(self) -> ts.KvStore:
+        """TensorStore's own object, opened when it is first asked for."""
         return ts.KvStore.open(dict(self.spec), context=arrays.context()).result()
 
     def read(self, key: str) -> bytes | None:
@@ -45,12 +63,12 @@ class Place:
         return result.value if result.state == "value" else None
 
     def keys(self, prefix: str = "") -> list[str]:
-        """The keys that begin so, but for the half files of a writer that is at work or was
-        killed."""
+        """The keys that begin so, without the partial files of a writer."""
         with self.reading():
-            found = self.kv.list(_range(prefix)).result() if prefix else self.kv.list().result()
+            wanted = self.kv.list(_range(prefix)) if prefix else self.kv.list()
+            found = wanted.result()
         names = (key.decode(errors="backslashreplace") for key in found)
-        return sorted(name for name in names if not is_half(name))
+        return sorted(name for name in names if not is_partial(name))
 
     def size(self) -> int | None:
         """Bytes of all files; None for a bucket, which would have to be read for it."""
@@ -65,9 +83,8 @@ class Place:
     def put(self, key: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
         with self.writing():
-            if (
-                self.folder is not None
-            ):  # TensorStore writes over what a killed writer left, but does not cut it to length
+            # TensorStore writes over what a killed writer left, but does not cut it to length.
+            if self.folder is not None:
                 (self.folder / f"{key}.__lock").unlink(missing_ok=True)
             self.kv.write(key, content).result()
 
@@ -88,15 +105,14 @@ class Place:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Inside, failures are those of writing."""
+        """Inside, a failure is one of writing."""
         try:
             yield
         except InputError:
             raise
         except FAILURES as error:
-            remedy = REMEDIES.get(
-                error_number(error) or 0, "see that the place is there and in order"
-            )
+            number = error_number(error) or 0
+            remedy = REMEDIES.get(number, "see that the place is there and in order")
             raise InputError(
                 f"cannot write to {self.name} ({_reason(error)}): nothing committed is lost;"
                 f" {remedy}, then the same command goes on"
@@ -104,7 +120,7 @@ class Place:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Inside, failures are those of reading."""
+        """Inside, a failure is one of reading."""
         try:
             yield
         except FAILURES as error:
@@ -117,12 +133,11 @@ class Place:
         )
 
 
-def located(place: str | Path) -> tuple[str, dict[str, Any], Path | None]:
-    """Name, spec and folder of the place in a local folder, or at gs://, s3://, memory:// or
-    file://; touches nothing.
+def parse_location(place: str | Path) -> tuple[str, dict[str, Any], Path | None]:
+    """Name, spec and folder of a local folder, or a URL with gs://, s3://, memory:// or file://.
 
-    Raises InputError for another kind of URL and for a place that cannot be a folder.
-    """
+    Touches nothing. Raises InputError for another kind of URL and for a place that cannot be a
+    folder."""
     name = printable(place)
     if not name.strip():
         raise InputError("the place of the run has no name: give a folder")
@@ -142,18 +157,15 @@ def located(place: str | Path) -> tuple[str, dict[str, Any], Path | None]:
             f"{name} cannot hold a run ({_reason(error)}): choose another place"
         ) from error
     path = spec.get("path", "")
-    return (
-        name.rstrip("/") or name,
-        spec | {"path": path if not path or path.endswith("/") else f"{path}/"},
-        folder,
-    )
+    if path and not path.endswith("/"):
+        path += "/"
+    return name.rstrip("/") or name, spec | {"path": path}, folder
 
 
 def _spec(place: str, name: str) -> dict[str, Any]:
     """Of TensorStore's key-value store at a place."""
-    if url := re.fullmatch(
-        r"(gs|s3|memory|file):/+(.*)", place
-    ):  # a Path has made one slash of two
+    # One slash is enough: a Path has made one of two.
+    if url := re.fullmatch(r"(gs|s3|memory|file):/+(.*)", place):
         kind, rest = url.groups()
         return ts.KvStore.Spec(f"{kind}://{'/' if kind == 'file' else ''}{rest}").to_json()
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", place):
@@ -161,23 +173,8 @@ def _spec(place: str, name: str) -> dict[str, Any]:
             f"{name} is no place for a run: give a folder, or a URL with gs://, s3://, file:// or"
             " memory://"
         )
-    place.encode()
+    place.encode()  # raises for a name that no JSON can hold
     return {"driver": "file", "path": str(Path(place).resolve())}
-
-
-FAILURES = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-)  # TensorStore raises the last three for a place's failures
-REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EROFS: "make it writable",
-    errno.EACCES: "make it writable",
-    errno.EPERM: "make it writable",
-}
 
 
 def error_number(error: Exception) -> int | None:
@@ -189,24 +186,18 @@ def error_number(error: Exception) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    number = error_number(error)
-    return (
-        os.strerror(number)
-        if number
-        else printable(re.split(r" \[\w+=|\n", str(error))[0] or type(error).__name__)
-    )
+    if number := error_number(error):
+        return os.strerror(number)
+    # TensorStore goes on with brackets and lines about its own source.
+    text = re.split(r" \[\w+=|\n", str(error))[0]
+    return printable(text or type(error).__name__)
 
 
 def _range(prefix: str) -> ts.KvStore.KeyRange:
+    """The keys that begin so: up to the next text of that length."""
     return ts.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
 
 
-HALF = re.compile(
-    r"((run|(.+/)?zarr)\.json|(mask_vectors|saliency)/.+|records/\.?\d{5,}\.parquet)\.__lock|records/\.\d{5,}\.parquet"
-)
-"""files of TensorStore while it writes, and records before they are renamed"""
-
-
-def is_half(key: str) -> bool:
+def is_partial(key: str) -> bool:
     """Whether a file is one that a writer has not finished."""
-    return HALF.fullmatch(key) is not None
+    return PARTIAL.fullmatch(key) is not None

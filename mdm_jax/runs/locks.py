@@ -19,66 +19,90 @@ import filelock
 
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
-from mdm_jax.runs.key_value_store import Place, is_half
+from mdm_jax.runs.key_value_store import KeyValueFolder, is_partial
 
 Share = tuple[int, int]
 """(index, count): which of how many processes that share a run"""
+EXCLUSIVE_SECONDS = 60
+"""that a process waits for another's brief work"""
 
 
-@dataclass(frozen=True)
-class Shared(Place):
-    """A place at which several processes may be at work."""
+@dataclass
+class SharedFolder(KeyValueFolder):
+    """A folder or bucket in which several processes may be at work."""
 
     @contextmanager
     def locked(self, share: Share) -> Iterator[None]:
-        """This share of the run for this process alone; on a bucket, which has no locks, nothing.
+        """Keep a share of the run for this process alone; on a bucket, which has no locks, nothing.
 
         Raises InputError where another process has the share, or where a run of another number of
         processes is at work."""
         with ExitStack() as stack:
             if self.folder is not None:
-                with self.alone(), self.writing():
+                with self.exclusive(), self.writing():
                     if any(held == share or held[1] != share[1] for held in self._held()):
                         raise InputError(
                             f"another run is at work in {self.name}: wait for it, or choose another"
                             " folder with --out"
                         )
-                    stack.enter_context(
-                        filelock.FileLock(self._lock(f"share-{share[0]}-of-{share[1]}")).acquire(
-                            timeout=0
-                        )
-                    )
+                    lock = self._lock(f"share-{share[0]}-of-{share[1]}")
+                    stack.enter_context(lock.acquire(timeout=0))
             yield
 
     def running(self) -> list[Share]:
-        """The shares at which a process is at work; none for a bucket, or a folder in which this
-        process may not write."""
+        """The shares at which a process is at work.
+
+        None for a bucket, or a folder in which this process may not write."""
         if self.folder is None or not (self.folder / "locks").is_dir():
             return []
-        with suppress(InputError), self.alone(), self.writing():
+        with suppress(InputError), self.exclusive(), self.writing():
             return self._held()
         return []
 
-    def tidy(self) -> None:
-        """Remove what a killed writer left half written, unless other shares are at work: it may be
-        theirs.
+    def remove_partial_files(self) -> None:
+        """Remove what a killed writer left half written. Call it under the lock of a share.
 
-        Call it under the lock. What it leaves does no harm: readers pass over it, and who writes
-        there removes it."""
+        While other shares are at work nothing is removed, as it may be theirs. That does no harm:
+        readers pass over such files, and who writes there removes them."""
         if self.folder is None:
             return
-        with self.alone(), self.writing():
-            if len(self._held()) <= 1:
-                for path in [
-                    path
-                    for path in self.folder.rglob("*")
-                    if is_half(str(path.relative_to(self.folder)))
-                ]:
+        with self.exclusive(), self.writing():
+            if len(self._held()) > 1:
+                return
+            # Listed before the first is removed: a walk must not lose its folder.
+            for path in list(self.folder.rglob("*")):
+                if is_partial(str(path.relative_to(self.folder))):
                     path.unlink(missing_ok=True)
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep others out for what two processes must not do at once; brief."""
+        with ExitStack() as stack:
+            if self.folder is not None:
+                with self.writing():
+                    (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+                    lock = self._lock("begin")
+                    stack.enter_context(lock.acquire(timeout=EXCLUSIVE_SECONDS))
+            yield
+
+    def log(self, share: Share) -> Callable[[str], None]:
+        """A function that appends a line, with the time, to the share's log.
+
+        What cannot be logged is left out."""
+        folder, name = self.folder, f"log-{share[0]}-of-{share[1]}.txt"
+
+        def write(line: str) -> None:
+            if folder is None:
+                return
+            with suppress(OSError), (folder / name).open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(line)}\n")
+
+        return write
+
     def _held(self) -> list[Share]:
-        """The shares whose lock is taken; asks by trying, so only one process at a time may
-        (`alone`)."""
+        """The shares whose lock is taken.
+
+        It asks by trying, so only one process at a time may (`exclusive`)."""
         held = []
         for path in sorted((self.folder or Path()).glob("locks/share-*-of-*")):
             index, count = map(int, re.findall(r"\d+", path.name))
@@ -88,26 +112,5 @@ class Shared(Place):
                 held.append((index, count))
         return held
 
-    def _lock(self, name: str) -> Path:
-        return (self.folder or Path()) / "locks" / name
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """For what two processes must not do at once; brief."""
-        with ExitStack() as stack:
-            if self.folder is not None:
-                with self.writing():
-                    (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(filelock.FileLock(self._lock("begin")).acquire(timeout=60))
-            yield
-
-    def log(self, share: Share) -> Callable[[str], None]:
-        """Appends lines, with the time, to the share's log; what cannot be logged is left out."""
-        folder, name = self.folder, f"log-{share[0]}-of-{share[1]}.txt"
-
-        def write(line: str) -> None:
-            if folder is not None:
-                with suppress(OSError), (folder / name).open("a", encoding="utf-8") as file:
-                    file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(line)}\n")
-
-        return write
+    def _lock(self, name: str) -> filelock.BaseFileLock:
+        return filelock.FileLock((self.folder or Path()) / "locks" / name)

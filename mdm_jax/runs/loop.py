@@ -1,5 +1,6 @@
-"""The loop of a run: read, explain, write, chunk by chunk, all three at the same time; what is
-committed is never done again.
+"""The loop of a run: read, explain and write, chunk by chunk, all three at the same time.
+
+What is committed is never done again.
 
 Rows enter the devices in order and may leave them in another; those of the oldest chunk are waited
 for, and while it is written the devices go on with the next. No more is held than the rows on the
@@ -8,7 +9,7 @@ devices, a chunk and what is read ahead."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -19,25 +20,29 @@ import numpy as np
 
 from mdm_jax.data import open_source
 from mdm_jax.data.class_mapping import class_number
+from mdm_jax.data.item_reader import ReadResult
 from mdm_jax.data.loader import Fit
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import Timing, stopwatch
 from mdm_jax.progress import NullProgress, Progress, Stopped
-from mdm_jax.runs.batching import Pool, Row
-from mdm_jax.runs.chunk_builder import FAILED, NO_TARGET, UNREADABLE, Assembly, Fact
-from mdm_jax.runs.compiled import Question
+from mdm_jax.runs.batching import Pool, QueuedRow
+from mdm_jax.runs.chunk_builder import FAILED, NO_TARGET, UNREADABLE, ChunkBuilder, RowInfo
+from mdm_jax.runs.compiled import ExplainRequest
 from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.locks import Share
-from mdm_jax.runs.plan import Job, work_out
+from mdm_jax.runs.plan import RunPlan, prepare
 from mdm_jax.runs.store import Store, open_store
 
-ALONE: Share = (0, 1)
+WHOLE_RUN: Share = (0, 1)
 """the share of a process that does everything"""
+MAX_REASONS = 5
+"""reasons that a summary tells"""
+NO_LABEL = "it has no label, or more than one"
 
 
-class Ended(NamedTuple):
+class RunSummary(NamedTuple):
     """How a run, or a process's share of it, ended."""
 
     place: str
@@ -57,6 +62,7 @@ class Ended(NamedTuple):
 
     @property
     def failed(self) -> int:
+        """Rows without an explanation."""
         return sum(self.statuses[name] for name in FAILED)
 
 
@@ -67,11 +73,12 @@ def run(
     config: RunConfig | None = None,
     *,
     fit: Fit | None = None,
-    share: Share = ALONE,
+    share: Share = WHOLE_RUN,
     progress: Progress | None = None,
-) -> Ended:
-    """Explain every image of a source and keep everything at `out`; begun before, it goes on where
-    it stopped.
+) -> RunSummary:
+    """Explain every image of a source and keep everything at `out`.
+
+    A run that was begun there before goes on where it stopped.
 
     Args:
       predict: the network, as `mdm_jax.explain` takes it.
@@ -90,49 +97,50 @@ def run(
     with `mdm_jax.open_run`. Raises InputError for what cannot be, for a place that fails and for
     one that holds another run; Stopped when `progress` asks for it."""
     source = open_source(source, "test") if isinstance(source, str) else source
-    job = work_out(predict, source, config or RunConfig(), fit=fit)
-    return go(job, open_store(out), progress or NullProgress(), share)
+    plan = prepare(predict, source, config or RunConfig(), fit=fit)
+    return run_plan(plan, open_store(out), progress or NullProgress(), share)
 
 
-def go(job: Job, store: Store, progress: Progress, share: Share = ALONE) -> Ended:
-    """Do what is missing of a share. Raises InputError for a place that fails or holds another run,
-    Stopped when asked."""
+def run_plan(
+    plan: RunPlan, store: Store, progress: Progress, share: Share = WHOLE_RUN
+) -> RunSummary:
+    """Do what is missing of a share.
+
+    Raises InputError for a place that fails or holds another run, Stopped when asked."""
     index, count = share
     if not 0 <= index < count:
         raise InputError(f"the share is {share}: give (i, n) with i from 0 to n - 1")
-    specs = (
-        job.specs
-    )  # a network, node or config that does not fit is found before anything is written
+    # Traces the program, so that what does not fit is found before anything is written.
+    specs = plan.specs
     store.refuse_others()
     with store.locked(share):
-        store.tidy()
-        store.begin(job.description(), job.defaults)
-        store.create(specs, job.layout)
-        return _Loop(job, store, progress, share).go()
+        store.remove_partial_files()
+        store.begin(plan.description(), plan.defaults)
+        store.create(specs, plan.layout)
+        return _Loop(plan, store, progress, share).run()
 
 
-def missing(job: Job, store: Store, share: Share) -> list[int]:
+def missing_chunks(plan: RunPlan, store: Store, share: Share) -> list[int]:
     """The chunks of a share that are not committed."""
     committed = store.committed()
-    return [chunk for chunk in range(*_mine(job, share)) if chunk not in committed]
+    return [chunk for chunk in _chunks_of(plan, share) if chunk not in committed]
 
 
-def _mine(job: Job, share: Share) -> tuple[int, int, int]:
-    """Every n-th chunk: shares end together even where the images at the end of the data are
-    harder."""
+def _chunks_of(plan: RunPlan, share: Share) -> range:
+    """Every n-th chunk: shares end together even where the images at the end are harder."""
     index, count = share
-    return index, job.layout.chunks, count
+    return range(index, plan.layout.chunks, count)
 
 
 @dataclass
 class _Loop:
     """What changes from row to row."""
 
-    job: Job
+    plan: RunPlan
     store: Store
     progress: Progress
     share: Share
-    facts: dict[int, Fact] = field(default_factory=dict)
+    infos: dict[int, RowInfo] = field(default_factory=dict)
     """of rows that are on their way"""
     statuses: Counter[str] = field(default_factory=Counter)
     before: int = 0
@@ -140,104 +148,100 @@ class _Loop:
     evaluations: int = 0
     reasons: list[str] = field(default_factory=list)
 
-    def go(self) -> Ended:
+    def run(self) -> RunSummary:
+        """Do the chunks that are missing."""
         log = self.store.log(self.share)
-        todo = missing(self.job, self.store, self.share)
-        mine = sum(
-            len(self.job.layout.rows_of(chunk)) for chunk in range(*_mine(self.job, self.share))
-        )
-        new = sum(len(self.job.layout.rows_of(chunk)) for chunk in todo)
-        log(f"begins: {mine - new} of {mine} rows are there, {len(todo)} chunks to do")
-        self.before = mine - new
-        self.progress.begin("explaining", mine, mine - new)
-        pool = self.job.pool()
-        written: Future[None] | None = None
-        with stopwatch() as timing, closing(self._rows(todo)) as rows, ExitStack() as ending:
+        todo = missing_chunks(self.plan, self.store, self.share)
+        total = self._count_rows(_chunks_of(self.plan, self.share))
+        new = self._count_rows(todo)
+        self.before = total - new
+        log(f"begins: {self.before} of {total} rows are there, {len(todo)} chunks to do")
+        self.progress.begin("explaining", total, self.before)
+        pool = self.plan.pool()
+        writing: Future[None] | None = None
+        with stopwatch() as timing, closing(self._queue(todo)) as rows, ExitStack() as ending:
             ending.callback(self.progress.end)
-            ending.callback(lambda: _ended(written))  # under the lock, whatever happens
+            # Whatever happens: the lock must not be given back while a chunk is written.
+            ending.callback(lambda: _wait(writing))
             for number, chunk in enumerate(todo):
                 if self.progress.wants_stop():
-                    _result(written)
+                    _raise_failure(writing)
                     raise self._stopped(number, len(todo))
-                assembly = self._filled(pool, rows, chunk, written)
-                written = self.store.write(assembly.data())
-                log(f"chunk {chunk}: {_told(assembly)}")
-            _result(written)
-        ended = Ended(
+                builder = self._fill_chunk(pool, rows, chunk, writing)
+                writing = self.store.write(builder.build())
+                log(f"chunk {chunk}: {_count_statuses(builder)}")
+            _raise_failure(writing)
+        log(
+            f"ends: {new} rows in {timing.total:.1f} s, of which {timing.compiling:.1f} s compiling"
+        )
+        return RunSummary(
             place=self.store.name,
             rows=new,
-            before=mine - new,
+            before=self.before,
             statuses=self.statuses,
             timing=timing,
             busy=pool.busy,
             evaluations=self.evaluations,
             reasons=tuple(self.reasons),
         )
-        log(
-            f"ends: {new} rows in {timing.total:.1f} s, of which {timing.compiling:.1f} s compiling"
-        )
-        return ended
 
-    def _filled(
-        self, pool: Pool, rows: Iterator[Row], chunk: int, written: Future[None] | None
-    ) -> Assembly:
-        """The chunk with all its rows; what the devices do meanwhile is of the next ones.
+    def _count_rows(self, chunks: Iterable[int]) -> int:
+        return sum(len(self.plan.layout.rows_of(chunk)) for chunk in chunks)
 
-        No row is taken before the chunk before it is `written`: what is lost when the process is
-        killed is one chunk at most, and what lies on the devices."""
-        assembly = Assembly(self.job, chunk)
+    def _fill_chunk(
+        self, pool: Pool, rows: Iterator[QueuedRow], chunk: int, writing: Future[None] | None
+    ) -> ChunkBuilder:
+        """The chunk with all its rows; what the devices do meanwhile is of the next ones."""
+        builder = ChunkBuilder(self.plan, chunk)
         pool.fill(rows)
-        _result(written)
-        while not assembly.full:
+        # No row is taken before the last chunk is written: what is lost when the process is killed
+        # is one chunk at most, and what lies on the devices.
+        _raise_failure(writing)
+        while not builder.is_complete:
             pool.fill(rows)
-            for row, answer in pool.take(assembly.rows):
-                assembly.put(self.facts.pop(row.number), answer)
-                self._count(assembly.records[row.number])
-        return assembly
+            for row, result in pool.take(builder.rows):
+                builder.add(self.infos.pop(row.number), result)
+                self._count(builder.records[row.number])
+        return builder
 
-    def _rows(self, chunks: Sequence[int]) -> Generator[Row, None, None]:
-        """The rows of some chunks; what is known of each stays in `facts`."""
-        job = self.job
-        with closing(job.items(chunks)) as items:
+    def _queue(self, chunks: Sequence[int]) -> Generator[QueuedRow, None, None]:
+        """The rows of some chunks; what is known of each stays in `infos`."""
+        plan = self.plan
+        with closing(plan.items(chunks)) as items:
             for read in items:
-                label = class_number(job.numbers, read.label)
-                name = (
-                    str(job.source.class_names[read.label])
-                    if 0 <= read.label < len(job.source.class_names)
-                    else None
-                )
-                targets = job.targets.of(read.index, label)
-                for rank in range(job.targets.count):
-                    fact = Fact(
-                        read.item * job.targets.count + rank, read.item, rank, read.id, label, name
-                    )
-                    question = None
-                    if read.image is None:
-                        fact = fact._replace(status=UNREADABLE, reason=read.reason)
-                    elif rank >= len(targets):
-                        fact = fact._replace(
-                            status=NO_TARGET,
-                            reason=(
-                                "it has no label, or more than one"
-                                if name is None
-                                else f"the network has no class {name}"
-                            ),
+                label = class_number(plan.numbers, read.label)
+                targets = plan.targets.of(read.index, label)
+                for rank in range(plan.targets.count):
+                    info = self._info(read, label, rank, len(targets))
+                    request = None
+                    if not info.status:
+                        assert read.image is not None
+                        request = ExplainRequest(
+                            read.image, np.int32(targets[rank]), id_numbers([read.id])[0]
                         )
-                    else:
-                        question = Question(
-                            read.image,
-                            np.int32(targets[rank]),
-                            id_numbers([read.id])[0],
-                        )
-                    self.facts[fact.row] = fact
-                    yield Row(fact.row, question)
+                    self.infos[info.row] = info
+                    yield QueuedRow(info.row, request)
+
+    def _info(self, read: ReadResult, label: int, rank: int, targets: int) -> RowInfo:
+        """What is known of the row of an item's target, of which it has so many."""
+        names = self.plan.source.class_names
+        has_name = 0 <= read.label < len(names)
+        name = str(names[read.label]) if has_name else None
+        row = read.item * self.plan.targets.count + rank
+        info = RowInfo(row, read.item, rank, read.id, label, name)
+        if read.image is None:
+            return info._replace(status=UNREADABLE, reason=read.reason)
+        if rank >= targets:
+            reason = f"the network has no class {name}" if has_name else NO_LABEL
+            return info._replace(status=NO_TARGET, reason=reason)
+        return info
 
     def _count(self, record: dict[str, Any]) -> None:
         self.statuses[record["status"]] += 1
         self.evaluations += record.get("evaluations", 0)
         done = self.before + self.statuses.total()
         self.progress.advance(done, evaluations=float(self.evaluations))
-        if record["status"] in FAILED and len(self.reasons) < 5:
+        if record["status"] in FAILED and len(self.reasons) < MAX_REASONS:
             reason = record["reason"]
             self.reasons.append(reason if record["id"] in reason else f"{record['id']}: {reason}")
 
@@ -248,18 +252,18 @@ class _Loop:
         )
 
 
-def _ended(written: Future[None] | None) -> None:
-    if written is not None:
-        wait([written])
+def _wait(writing: Future[None] | None) -> None:
+    if writing is not None:
+        wait([writing])
 
 
-def _result(written: Future[None] | None) -> None:
-    if written is not None:
-        written.result()
+def _raise_failure(writing: Future[None] | None) -> None:
+    if writing is not None:
+        writing.result()
 
 
-def _told(assembly: Assembly) -> str:
-    counted = Counter(record["status"] for record in assembly.records.values())
+def _count_statuses(builder: ChunkBuilder) -> str:
+    counted = Counter(record["status"] for record in builder.records.values())
     return ", ".join(
         f"{count} {status.lower().replace('_', ' ')}" for status, count in sorted(counted.items())
     )

@@ -1,5 +1,4 @@
-"""What a run is to do, worked out from what was asked: every question about it is answered before
-the first image."""
+"""What a run does, prepared from its config before the first image."""
 
 from __future__ import annotations
 
@@ -32,27 +31,27 @@ from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.runs import arrays, compiled
 from mdm_jax.runs.arrays import Spec
-from mdm_jax.runs.batching import Batches, Pool, SideBySide
+from mdm_jax.runs.batching import BatchPool, PerDevicePools, Pool
 from mdm_jax.runs.chunks import Layout
-from mdm_jax.runs.compiled import Answer, Parts
+from mdm_jax.runs.compiled import ExplainResult, ProgramParts
 from mdm_jax.runs.config import RunConfig
-from mdm_jax.runs.continuous_batching import Slots
-from mdm_jax.runs.targets import Targets, checked, targets
+from mdm_jax.runs.continuous_batching import SlotPool
+from mdm_jax.runs.targets import Targets, check_classes, parse_targets
 from mdm_jax.storage import part_names
 from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.types import ExplainFunction
 
-TOLD = ("mdm_jax", "jax", "jaxlib", "flax", "optax", "numpy", "tensorstore", "pyarrow")
+RECORDED_PACKAGES = ("mdm_jax", "jax", "jaxlib", "flax", "optax", "numpy", "tensorstore", "pyarrow")
 """packages whose versions are written down"""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run, worked out."""
+class RunPlan:
+    """Everything that a run needs besides its store."""
 
-    asked: RunConfig
+    config: RunConfig
     source: Source
-    parts: Parts
+    parts: ProgramParts
     solve: ExplainFunction
     fit: Fit | None
     shape: ImageShape
@@ -60,7 +59,7 @@ class Job:
     targets: Targets
     classes: tuple[str, ...]
     """names of the network's classes; empty where they are not known"""
-    config: Any
+    method_config: Any
     """of the method, as it was given"""
     settings: Mapping[str, Any]
     """what must agree when the run goes on, in plain values"""
@@ -70,33 +69,31 @@ class Job:
     @cached_property
     def indices(self) -> list[int]:
         """The items of the source that are used."""
-        return evenly_spaced(len(self.source), self.asked.limit)
+        return evenly_spaced(len(self.source), self.config.limit)
 
     @cached_property
     def layout(self) -> Layout:
-        return Layout(len(self.indices), self.targets.count, self.asked.chunk)
+        """Rows and chunks."""
+        return Layout(len(self.indices), self.targets.count, self.config.chunk)
 
     @cached_property
     def numbers(self) -> np.ndarray:
         """The network's number of each class of the data, -1 where it has none of that name."""
-        return (
-            class_numbers(tuple(self.source.class_names), self.classes)
-            if self.classes
-            else np.zeros(0, int)
-        )
+        if not self.classes:
+            return np.zeros(0, int)
+        return class_numbers(tuple(self.source.class_names), self.classes)
 
     @cached_property
-    def programs(self) -> list[compiled.Program]:
-        """One for each team of devices."""
-        key, keeps = (
-            as_key(self.asked.seed),
-            self.asked.saliency or not self.has_masks,
-        )
+    def programs(self) -> list[compiled.DeviceProgram]:
+        """One for each device group."""
+        key = as_key(self.config.seed)
+        # Without mask vectors there is nothing from which a map could be drawn later.
+        keeps_maps = self.config.saliency or not self.has_masks
         return [
-            compiled.program(
-                self.parts, self.solve, key, mesh, ranks=self.targets.ranks, saliency=keeps
+            compiled.build_program(
+                self.parts, self.solve, key, mesh, ranks=self.targets.ranks, saliency=keeps_maps
             )
-            for mesh in compiled.teams()
+            for mesh in compiled.device_groups()
         ]
 
     @cached_property
@@ -105,72 +102,72 @@ class Job:
         return self.solve is methods.METHODS["mdm"].explain
 
     @cached_property
-    def answer(self) -> Answer:
-        """The shapes of an answer."""
-        return compiled.shapes(self.programs[0], jax.ShapeDtypeStruct(self.shape, np.float32))
+    def result(self) -> ExplainResult:
+        """The shapes of a row's result."""
+        image = jax.ShapeDtypeStruct(self.shape, np.float32)
+        return compiled.result_shapes(self.programs[0], image)
 
     @property
     def terms(self) -> tuple[str, ...]:
-        return tuple(self.answer.info.terms)
+        """Names of the objective's terms."""
+        return tuple(self.result.info.terms)
 
     @cached_property
     def specs(self) -> dict[str, Spec]:
         """The arrays of the store."""
-        maps = None if self.answer.saliency is None else self.answer.saliency.shape
-        return arrays.specs([vector.shape for vector in self.answer.mask_vectors], maps)
+        maps = None if self.result.saliency is None else self.result.saliency.shape
+        return arrays.specs([vector.shape for vector in self.result.mask_vectors], maps)
 
     @cached_property
     def micro_batch(self) -> int:
         """Problems on each device at a time."""
-        most = -(-self.layout.rows // sum(program.devices for program in self.programs))
-        return self.asked.micro_batch or choose_micro_batch(
-            self.parts.network, self.shape, max(1, most)
-        )
+        if self.config.micro_batch:
+            return self.config.micro_batch
+        devices = sum(program.devices for program in self.programs)
+        most = max(1, -(-self.layout.rows // devices))
+        return choose_micro_batch(self.parts.network, self.shape, most)
 
     @cached_property
     def uses_slots(self) -> bool:
-        if self.asked.slots is not None or not self.has_masks:
-            return bool(self.asked.slots)
+        """Whether images are replaced one by one, as they converge."""
+        if self.config.slots is not None or not self.has_masks:
+            return bool(self.config.slots)
         return self.micro_batch > 1 and bool(self.parts.config.until_converged)
 
     def pool(self) -> Pool:
         """A new pool on all devices of this process."""
-        kind = Slots if self.uses_slots else Batches
+        kind = SlotPool if self.uses_slots else BatchPool
         pools = [kind(program, self.micro_batch) for program in self.programs]
-        return pools[0] if len(pools) == 1 else SideBySide(pools)
+        return pools[0] if len(pools) == 1 else PerDevicePools(pools)
 
     def items(self, chunks: Sequence[int]) -> Generator[ReadResult, None, None]:
         """The items of some chunks, read ahead."""
-        wanted = [
-            (item, self.indices[item]) for chunk in chunks for item in self.layout.items_of(chunk)
-        ]
-        return read_items(self.source, wanted, self.fit, self.asked.workers, shape=self.shape)
+        wanted = []
+        for chunk in chunks:
+            wanted += [(item, self.indices[item]) for item in self.layout.items_of(chunk)]
+        return read_items(self.source, wanted, self.fit, self.config.workers, shape=self.shape)
 
     @cached_property
     def program_settings(self) -> dict[str, Any]:
-        """What else must agree where the network, the node, the terms and the images come from a
-        program, not from files.
+        """What else must agree where network, node, terms and images come from a program.
 
-        Checksums of the compiled program and of the first image that can be read: neither code nor
-        `fit` has a name."""
+        Checksums of the compiled program and of the first image that can be read: what the code and
+        `fit` do, no file says."""
         if self.request is not None:
             return {}
-        reads = read_items(
-            self.source,
-            [(index, index) for index in self.indices[:MIN_SIDE]],
-            self.fit,
-            shape=self.shape,
-        )
-        with closing(reads):
-            first = next(
-                (zlib.crc32(read.image.tobytes()) for read in reads if read.image is not None), None
-            )
+        wanted = [(index, index) for index in self.indices[:MIN_SIDE]]
+        first = None
+        with closing(read_items(self.source, wanted, self.fit, shape=self.shape)) as reads:
+            for read in reads:
+                if read.image is not None:
+                    first = zlib.crc32(read.image.tobytes())
+                    break
         return {"program": compiled.fingerprint(self.programs[0], self.shape), "first_image": first}
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
         """What a setting was before it existed, by dotted name in run.json."""
-        return part_names.defaults_of(self.config, "settings.config.")
+        return part_names.defaults_of(self.method_config, "settings.config.")
 
     def description(self) -> dict[str, Any]:
         """What run.json says."""
@@ -181,24 +178,79 @@ class Job:
             "classes": list(self.classes),
             "data_classes": list(map(str, self.source.class_names)),
             "request": None if self.request is None else dict(self.request),
-            "versions": {name: metadata.version(name) for name in TOLD},
+            "versions": {name: metadata.version(name) for name in RECORDED_PACKAGES},
         }
 
 
-def work_out(
+def prepare(
     predict: Any,
     source: Source,
-    asked: RunConfig,
+    config: RunConfig,
     *,
     fit: Fit | None = None,
     request: Mapping[str, Any] | None = None,
-) -> Job:
-    """The job that was asked for; the network is traced, but nothing is compiled and at most one
-    image read.
+) -> RunPlan:
+    """The plan of a run: every question about it is answered before the first image.
 
-    `fit` brings a picture to the network's size; by default that of a `Classifier`, and for any
-    other network the source's own images are used. Raises InputError for what cannot be."""
-    chosen = asked.resolve()
+    The network is traced, but nothing is compiled and at most one image read. `fit` brings a
+    picture to the network's size; by default that of a `Classifier`, and for any other network the
+    source's own images are used. Raises InputError for what cannot be."""
+    chosen = config.resolve()
+    _check_source(source)
+    node = chosen.default_node if config.node is None else config.node
+    if isinstance(nodes.resolve(node), nodes.Entry):
+        raise InputError(
+            f"a run explains classes, and the targets of the node {node!r} are none: use mdm"
+            " prototypes, or mdm explain"
+        )
+    if fit is None and isinstance(predict, Classifier):
+        fit = predict.preprocessing.fit
+    shape = _image_shape(predict, source, fit)
+    network, outputs = as_network(predict, shape)
+    classes = nodes.logits_of(outputs).shape[-1] if nodes.has_logits(outputs) else None
+    targets = parse_targets(config.targets, len(source))
+    check_classes(targets, classes)
+    names = predict.class_names if isinstance(predict, Classifier) else _names(source, classes)
+    if targets.text == "label" and (class_numbers(tuple(source.class_names), names) < 0).all():
+        raise InputError(
+            "the network has none of the classes of the data: leave --targets label out to use its"
+            " first choice"
+        )
+    if getattr(chosen.config, "smoothing", None) is not None and not config.saliency:
+        raise InputError(
+            "maps drawn from stored mask vectors are not smoothed: keep the maps too, with"
+            " --saliency, or leave it out"
+        )
+    settings = {
+        "model": network_fingerprint(network),
+        "data": source_fingerprint(source) | {"limit": config.limit},
+        "image": list(shape[:2]),
+        "method": chosen.name,
+        "node": part_names.describe(node),
+        "config": part_names.describe(chosen.config),
+        "targets": list(targets.given) if targets.given else targets.text,
+        "seed": config.seed,
+        "saliency": config.saliency,
+        "stack_weights": _stack_weights(chosen.config, shape[:2]),
+    }
+    if checksums := plugins.reference_checksums(chosen.name, node, chosen.config):
+        settings["outside"] = checksums
+    return RunPlan(
+        config=config,
+        source=source,
+        parts=ProgramParts(network, *methods.resolve_references(node, chosen.config)),
+        solve=chosen.explain,
+        fit=fit,
+        shape=shape,
+        targets=targets,
+        classes=names,
+        method_config=chosen.config,
+        settings=json.loads(json.dumps(settings)),  # lists for tuples, as they are read back
+        request=request,
+    )
+
+
+def _check_source(source: Any) -> None:
     if not isinstance(source, Source):
         raise InputError(
             f"the source is a {type(source).__name__}: give one with a name, class_names, a length"
@@ -206,58 +258,6 @@ def work_out(
         )
     if not len(source):
         raise InputError(f"{source.name} has no items: choose another split or folder")
-    node = chosen.default_node if asked.node is None else asked.node
-    fit = predict.preprocessing.fit if fit is None and isinstance(predict, Classifier) else fit
-    shape = _image_shape(predict, source, fit)
-    if isinstance(nodes.resolve(node), nodes.Entry):
-        raise InputError(
-            f"a run explains classes, and the targets of the node {node!r} are none: use mdm"
-            " prototypes, or mdm explain"
-        )
-    network, outputs = as_network(predict, shape)
-    classes = nodes.logits_of(outputs).shape[-1] if nodes.has_logits(outputs) else None
-    wanted = targets(asked.targets, len(source))
-    checked(wanted, classes)
-    names = predict.class_names if isinstance(predict, Classifier) else _names(source, classes)
-    if wanted.text == "label" and (class_numbers(tuple(source.class_names), names) < 0).all():
-        raise InputError(
-            "the network has none of the classes of the data: leave --targets label out to use its"
-            " first choice"
-        )
-    settings = {
-        "model": network_fingerprint(network),
-        "data": source_fingerprint(source) | {"limit": asked.limit},
-        "image": list(shape[:2]),
-        "method": chosen.name,
-        "node": part_names.describe(node),
-        "config": part_names.describe(chosen.config),
-        "targets": wanted.text if not wanted.given else list(wanted.given),
-        "seed": asked.seed,
-        "saliency": asked.saliency,
-        "stack_weights": _stack_weights(chosen.config, shape[:2]),
-    }
-    if getattr(chosen.config, "smoothing", None) is not None and not asked.saliency:
-        raise InputError(
-            "maps drawn from stored mask vectors are not smoothed: keep the maps too, with"
-            " --saliency, or leave it out"
-        )
-    if told := plugins.reference_checksums(chosen.name, node, chosen.config):
-        settings["outside"] = told
-    plain = json.loads(json.dumps(settings))
-    parts = Parts(network, *methods.resolve_references(node, chosen.config))
-    return Job(
-        asked,
-        source,
-        parts,
-        chosen.explain,
-        fit,
-        shape,
-        wanted,
-        names,
-        chosen.config,
-        plain,
-        request,
-    )
 
 
 def _names(source: Source, classes: int | None) -> tuple[str, ...]:
@@ -272,9 +272,8 @@ def _image_shape(predict: Any, source: Source, fit: Fit | None) -> ImageShape:
     """The shape of an image as the network sees it."""
     if fit is not None and isinstance(predict, Classifier):
         return (*predict.preprocessing.size, predict.preprocessing.channels)
-    for read in read_items(
-        source, [(index, index) for index in range(min(len(source), MIN_SIDE))], fit
-    ):
+    wanted = [(index, index) for index in range(min(len(source), MIN_SIDE))]
+    for read in read_items(source, wanted, fit):
         if read.image is not None:
             return read.image.shape
     raise InputError(
@@ -287,6 +286,5 @@ def _stack_weights(config: Any, shape: tuple[int, int]) -> list[float] | None:
     given = getattr(config, "stack_weights", None)
     if given is None:
         return None
-    return np.asarray(
-        masks.resolve_weights(given, masks.resolve_sizes(config.sizes, shape)), float
-    ).tolist()
+    weights = masks.resolve_weights(given, masks.resolve_sizes(config.sizes, shape))
+    return np.asarray(weights, float).tolist()

@@ -1,5 +1,6 @@
-"""A run opened for reading: records as one table, arrays lazily, saliency maps rendered when they
-are asked for."""
+"""A run opened for reading.
+
+Records are one table, arrays are read row by row, saliency maps rendered when they are asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import tensorstore as ts
 from jaxtyping import Array, Float, Float32
 
 from mdm_jax import masks, renamed_settings
@@ -21,23 +21,23 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.store import DESCRIPTION, Store, open_store
+from mdm_jax.runs.stored_array import StoredArray
 from mdm_jax.storage.stored_format import FORMAT
 
-RENDERED = 16
+RENDER_BATCH = 16
 """maps that are rendered at a time: one program for any number"""
 
 
 def open_run(place: str | Path) -> Run:
     """The run in a folder or at gs://, s3://, memory:// or file://, finished or not.
 
-    Raises InputError where there is none, or one of another format.
-    """
+    Raises InputError where there is none, or one of a newer format."""
     store = open_store(place)
     return Run(store, describe(store))
 
 
 def describe(store: Store) -> dict[str, Any]:
-    """What run.json says. Raises InputError where there is no run, or one of another format."""
+    """What run.json says. Raises InputError where there is no run, or one of a newer format."""
     description = store.read_description()
     if description is None:
         if next(store.footers(), None):
@@ -75,10 +75,12 @@ class Run:
 
     @property
     def place(self) -> str:
+        """The folder or bucket."""
         return self.store.name
 
     @property
     def layout(self) -> Layout:
+        """Rows and chunks."""
         return Layout(**self.description["layout"])
 
     @cached_property
@@ -88,6 +90,7 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names of the network's classes; empty where they are not known."""
         return tuple(self.description.get("classes") or ())
 
     def __len__(self) -> int:
@@ -96,8 +99,9 @@ class Run:
 
     @cached_property
     def records(self) -> pa.Table:
-        """A row for each image and target that is committed, in order; read once. Raises InputError
-        for a damaged file."""
+        """A row for each image and target that is committed, in order; read once.
+
+        Raises InputError for a damaged file."""
         tables = []
         for key, data in self.store.read_records():
             try:
@@ -109,11 +113,10 @@ class Run:
                 return records.schema((), vector=False).empty_table()
             # Terms stand in the order of their names, which were others in an older version.
             names = tables[0].column_names
-            same = [
-                each if set(each.column_names) != set(names) else each.select(names)
-                for each in tables
-            ]
-            return pa.concat_tables(same)
+            for i, table in enumerate(tables):
+                if set(table.column_names) == set(names):
+                    tables[i] = table.select(names)
+            return pa.concat_tables(tables)
         except pa.ArrowInvalid as error:
             raise InputError(
                 f"the records of {self.place} are damaged, they differ in their columns:"
@@ -121,75 +124,66 @@ class Run:
             ) from error
 
     @cached_property
-    def mask_vectors(self) -> tuple[ts.TensorStore, ...]:
-        """Mask vectors [rows, h, w] of each size, in order, lazily read:
-        `run.mask_vectors[0][5].read().result()`.
+    def mask_vectors(self) -> tuple[StoredArray, ...]:
+        """Mask vectors [rows, h, w] of each size, in order: `run.mask_vectors[0][5]` is an array.
 
-        Rows without a result are NaN, as are those that are not committed yet.
-        """
-        return tuple(
-            self.store.array(name) for name in self.store.specs() if name != arrays.SALIENCY
-        )
+        Rows without a result are NaN, as are those that are not committed yet."""
+        names = [name for name in self.store.specs() if name != arrays.SALIENCY]
+        return tuple(self._array(name) for name in names)
 
     @cached_property
-    def saliency_maps(self) -> ts.TensorStore | None:
-        """Saliency maps [rows, h, w] in float16, lazily read; None where the run did not keep
-        them."""
-        return self.store.array(arrays.SALIENCY) if arrays.SALIENCY in self.store.specs() else None
+    def saliency_maps(self) -> StoredArray | None:
+        """Saliency maps [rows, h, w] in float16; None where the run did not keep them."""
+        if arrays.SALIENCY not in self.store.specs():
+            return None
+        return self._array(arrays.SALIENCY)
 
     def saliency(self, row: int) -> Float32[np.ndarray, "h w"]:
-        """The saliency map of a row, in [0, 1]: the one that was kept, else rendered from the mask
-        vectors.
+        """The saliency map of a row, in [0, 1].
 
-        Raises InputError for a row that is not committed, has no result, or cannot be read.
+        It is the one that was kept, else drawn from the mask vectors. Raises InputError for a row that is not committed, has no result, or cannot be read.
         """
         record = self._record(row)
         (found,) = self.saliency_of([row])
         if np.isnan(found).any():
-            why = (
-                f"{record['status']}: {record['reason']}" if record["reason"] else record["status"]
-            )
+            why = record["status"]
+            if record["reason"]:
+                why += f": {record['reason']}"
             raise InputError(f"row {row} of {self.place} has no saliency map ({why})")
         return found
 
     def saliency_of(self, rows: Sequence[int]) -> Float32[np.ndarray, "n h w"]:
-        """The saliency maps of some rows, as `saliency` gives one; NaN where a row has no
-        result."""
-        kept = self.saliency_maps
-        if kept is not None:
-            return self._read(kept, rows).astype(np.float32)
-        settings = self.settings
-        shape, weights = tuple(settings["image"]), settings.get("stack_weights")
-        vectors = [self._read(array, rows) for array in self.mask_vectors]
+        """The saliency maps of some rows, as `saliency` gives one; NaN where there is none."""
+        if self.saliency_maps is not None:
+            return self.saliency_maps[list(rows)].astype(np.float32)
+        shape, weights = tuple(self.settings["image"]), self.settings.get("stack_weights")
+        vectors = [array[list(rows)] for array in self.mask_vectors]
         found = np.full((len(rows), *shape), np.nan, np.float32)
-        for start in range(0, len(rows), RENDERED):
-            part = [each[start : start + RENDERED] for each in vectors]
-            padded = [np.pad(each, [(0, RENDERED - len(each)), (0, 0), (0, 0)]) for each in part]
-            found[start : start + RENDERED] = np.asarray(_rendered(padded, weights, shape))[
-                : len(part[0])
-            ]
+        for start in range(0, len(rows), RENDER_BATCH):
+            part = [each[start : start + RENDER_BATCH] for each in vectors]
+            count = len(part[0])
+            # Filled up, so that any number of rows takes the same compiled program.
+            padding = [(0, RENDER_BATCH - count), (0, 0), (0, 0)]
+            rendered = _rendered([np.pad(each, padding) for each in part], weights, shape)
+            found[start : start + count] = np.asarray(rendered)[:count]
         return found
+
+    def _array(self, name: str) -> StoredArray:
+        return StoredArray(self.store.array(name), self._damaged)
+
+    def _damaged(self, rows: Sequence[int]) -> InputError:
+        where = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
+        return InputError(f"the arrays of {where} of {self.place} are damaged: {self._mend}")
 
     def _record(self, row: int) -> dict[str, Any]:
         column = self.records["row"].to_numpy()
         at = int(np.searchsorted(column, row))
         if at == len(column) or column[at] != row:
-            known = (
-                f"of its {self.layout.rows} rows {len(column)} are there"
-                if row in range(self.layout.rows)
-                else (f"it has rows 0 to {self.layout.rows - 1}")
-            )
+            known = f"it has rows 0 to {self.layout.rows - 1}"
+            if row in range(self.layout.rows):
+                known = f"of its {self.layout.rows} rows {len(column)} are there"
             raise InputError(f"row {row} is not in {self.place}: {known}")
         return self.records.slice(at, 1).to_pylist()[0]
-
-    def _read(self, array: ts.TensorStore, rows: Sequence[int]) -> np.ndarray:
-        try:
-            return np.asarray(array[np.asarray(rows, np.int64)].read().result())
-        except (OSError, ValueError) as error:
-            named = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
-            raise InputError(
-                f"the arrays of {named} of {self.place} are damaged: {self._mend}"
-            ) from error
 
     @property
     def _mend(self) -> str:

@@ -1,5 +1,4 @@
-"""The folder or bucket of a run: what lies where, what commits a chunk, what must agree when it
-goes on.
+"""The folder or bucket of a run: its files, what commits a chunk, and what must agree to go on.
 
 - run.json: what the run is; `format`, `layout` and `settings` must agree when it goes on
 - zarr.json, mask_vectors/HxW, saliency: Zarr arrays, in chunks that are those of the run (`arrays`)
@@ -33,8 +32,8 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.chunks import Layout
-from mdm_jax.runs.key_value_store import FAILURES, error_number, located
-from mdm_jax.runs.locks import Shared
+from mdm_jax.runs.key_value_store import FAILURES, error_number, parse_location
+from mdm_jax.runs.locks import SharedFolder
 from mdm_jax.storage.differences import flat
 from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.storage.workspace import changed_settings
@@ -43,9 +42,11 @@ DESCRIPTION = "run.json"
 BINDING = ("format", "layout", "settings")
 """the parts of run.json that must agree when a run goes on"""
 REMEDY = "choose another folder with --out, remove that one, or go back to the old settings"
-PLACES = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/")
+FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/")
+METADATA_ERRORS = re.compile("NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|INVALID_ARGUMENT")
+"""how TensorStore begins its errors about missing or damaged metadata"""
 RECORD = re.compile(r"records/(\d{5,})\.parquet")
-AHEAD = 32
+READ_AHEAD = 32
 """record files that are read at once"""
 
 
@@ -61,9 +62,8 @@ class ChunkData(NamedTuple):
 def open_store(place: str | Path) -> Store:
     """The store in a local folder, or at gs://, s3://, memory:// or file://; touches nothing.
 
-    Raises InputError for another kind of URL and for a place that cannot be a folder.
-    """
-    return Store(*located(place))
+    Raises InputError for another kind of URL and for a place that cannot be a folder."""
+    return Store(*parse_location(place))
 
 
 def fingerprint(description: Mapping[str, Any]) -> str:
@@ -73,15 +73,16 @@ def fingerprint(description: Mapping[str, Any]) -> str:
 
 
 def record_key(chunk: int) -> str:
+    """Where the record file of a chunk lies."""
     return f"records/{chunk:05d}.parquet"
 
 
-@dataclass(frozen=True)
-class Store(Shared):
+@dataclass
+class Store(SharedFolder):
     """A run's folder or bucket."""
 
-    begun: str = field(default="", init=False, compare=False)
-    """fingerprint of what `begin` began here"""
+    own_fingerprint: str = field(default="", init=False, compare=False)
+    """of the run that `begin` began or went on with; empty before"""
 
     @cached_property
     def _writer(self) -> ThreadPoolExecutor:
@@ -97,9 +98,8 @@ class Store(Shared):
         try:
             description = json.loads(data)
             Layout(**description["layout"])
-            if not (
-                isinstance(description["format"], int) and isinstance(description["settings"], dict)
-            ):
+            has_format = isinstance(description["format"], int)
+            if not has_format or not isinstance(description["settings"], dict):
                 raise ValueError("no run.json of a run")
         except (ValueError, TypeError, KeyError):
             raise InputError(
@@ -110,35 +110,31 @@ class Store(Shared):
     def begin(
         self, description: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
     ) -> None:
-        """Write run.json, or see that it agrees; where no chunk is committed, nothing binds and
-        another run's arrays go.
+        """Write run.json, or see that it agrees.
 
-        `defaults` are what settings were before they existed, by dotted name. Raises InputError
+        Where no chunk is committed, nothing binds, and another run's arrays are removed. `defaults` are what settings were before they existed, by dotted name. Raises InputError
         with every difference."""
-        with self.alone():
+        with self.exclusive():
             committed = self.agrees(description, defaults)
-            if not committed and self._understood() and self.changes(description, defaults):
-                for place in PLACES:
+            if not committed and self._try_description() and self.changes(description, defaults):
+                for place in FOLDERS:
                     self.delete_all(place)
             written = self.write_description(description, defaults)
-        object.__setattr__(self, "begun", fingerprint(written))
+        self.own_fingerprint = fingerprint(written)
 
     def refuse_others(self) -> None:
-        """Raises InputError where files are in a run's places that no run wrote, before anything
-        touches them."""
+        """Raise InputError where files are in a run's folders that no run wrote.
+
+        Call it before anything touches them."""
         with suppress(InputError):
-            if (
-                next(self.footers(), None) is not None
-                or self._understood() is not None
-                or self.specs()
-            ):
+            has_records = next(self.footers(), None) is not None
+            if has_records or self._try_description() is not None or self.specs():
                 return
-        found = False
-        with suppress(
-            InputError
-        ):  # what cannot be read cannot be written either, which is told then
-            found = any(self.keys(place) for place in (DESCRIPTION, "zarr.json", *PLACES))
-        if found:
+        occupied = False
+        # What cannot be read cannot be written either, and that is told then.
+        with suppress(InputError):
+            occupied = any(self.keys(key) for key in (DESCRIPTION, "zarr.json", *FOLDERS))
+        if occupied:
             raise InputError(
                 f"{self.name} holds other files, in a run's places: choose a new folder with --out"
             )
@@ -150,7 +146,7 @@ class Store(Shared):
 
         Of one that agrees and has chunks, what binds stays as an older version wrote it, as does
         the list of versions, and the request where there is no newer one."""
-        description, found = dict(description), self._understood()
+        description, found = dict(description), self._try_description()
         footer = next(self.footers(), None)
         if found and footer and not self.changes(description, defaults):
             if footer.run == fingerprint(found):
@@ -166,18 +162,16 @@ class Store(Shared):
     def agrees(
         self, description: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
     ) -> bool:
-        """Whether chunks are committed, and made with this description; False where none is. Writes
-        nothing.
+        """Whether chunks are committed, and made with this description; False where none is.
 
-        Raises InputError with every difference.
-        """
+        Writes nothing. Raises InputError with every difference."""
         footer = next(self.footers(), None)
         if footer is None or footer.run == fingerprint(description):
             return footer is not None
         if changed := self.changes(description, defaults):
-            raise self.of_others(changed)
+            raise self.other_settings(changed)
         # An older version, or one without some of the settings, wrote the same in other words.
-        if footer.run != fingerprint(self._understood() or {}):
+        if footer.run != fingerprint(self._try_description() or {}):
             raise InputError(
                 f"{self.name} holds records of another run: `mdm run verify {self.name}` takes them"
                 " back"
@@ -188,7 +182,7 @@ class Store(Shared):
         self, description: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
     ) -> list[str]:
         """What must agree with run.json and does not."""
-        found = self._understood()
+        found = self._try_description()
         if found is None:
             return [f"its {DESCRIPTION} is gone or damaged"]
         before, now = (
@@ -200,27 +194,29 @@ class Store(Shared):
             changed.append(f"format {found['format']} -> {FORMAT}")
         return changed
 
-    def of_others(self, changed: list[str], remedy: str = REMEDY) -> InputError:
-        """The sentence for a run that another description made."""
+    def other_settings(self, changed: list[str], remedy: str = REMEDY) -> InputError:
+        """The error for a run that another description made."""
         return InputError(
             f"{self.name} holds a run made with other settings ({', '.join(changed)}): {remedy}"
         )
 
-    def _understood(self) -> dict[str, Any] | None:
+    def _try_description(self) -> dict[str, Any] | None:
         with suppress(InputError):
             return self.read_description()
         return None
 
     def create(self, specs: Mapping[str, Spec], layout: Layout) -> None:
-        """The arrays, as far as they are not there as they should be; several processes may do it
-        at once."""
-        with self.alone():
+        """Write the metadata of the arrays where they are not as they should be.
+
+        Several processes may do it at once."""
+        with self.exclusive():
             for key, content in arrays.metadata(specs, layout).items():
                 self.ensure(key, content)
 
     def specs(self) -> dict[str, Spec]:
-        """The arrays of the run, in order. Raises InputError where the metadata are gone or
-        damaged."""
+        """The arrays of the run, in order.
+
+        Raises InputError where the metadata are gone or damaged."""
         data = self.read("zarr.json")
         try:
             return arrays.listed(data or b"")
@@ -232,9 +228,8 @@ class Store(Shared):
         try:
             return arrays.open_array(self.kv, name)
         except FAILURES as error:
-            if re.match(
-                "NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|INVALID_ARGUMENT", str(error)
-            ) and not error_number(error):
+            # With a number it is the system that failed, and nothing says that a file is damaged.
+            if METADATA_ERRORS.match(str(error)) and not error_number(error):
                 raise InputError(self._metadata_lost(f"{name}/zarr.json")) from error
             raise self.unreadable(error) from error
 
@@ -248,18 +243,47 @@ class Store(Shared):
 
     def committed(self) -> set[int]:
         """The chunks whose record file is in place and readable, and of this run."""
-        return {footer.chunk for footer in self.footers() if self.begun in ("", footer.run)}
+        chunks = set()
+        for footer in self.footers():
+            if self.own_fingerprint in ("", footer.run):
+                chunks.add(footer.chunk)
+        return chunks
 
     def write(self, data: ChunkData) -> Future[None]:
-        """Write a chunk in a thread: its arrays, and when they are complete its record, which
-        commits it.
+        """Write a chunk in a thread: its arrays, then its record, which commits it.
 
-        Its `result()` raises InputError; nothing that was committed is lost then.
-        """
+        The future's `result()` raises InputError; nothing that was committed is lost then."""
         return self._writer.submit(self._write, data)
 
     def _write(self, data: ChunkData) -> None:
-        rows = range(data.table["row"][0].as_py(), data.table["row"][-1].as_py() + 1)
+        run = self._current_fingerprint()
+        first, last = data.table["row"][0].as_py(), data.table["row"][-1].as_py()
+        rows = range(first, last + 1)
+        opened = {name: self.array(name) for name in data.arrays}
+        stored = {}
+        for name, values in data.arrays.items():
+            shape = (len(rows), *opened[name].shape[1:])
+            if values.shape != shape:
+                raise ValueError(f"{name} is {values.shape}, not {shape}")
+            stored[name] = arrays.canonical(values, opened[name].dtype.numpy_dtype)
+        # Whatever is there, damaged or half written, must not become part of what is written now.
+        self.delete(record_key(data.chunk))
+        for name, array in opened.items():
+            self.delete(arrays.chunk_key(name, array.ndim, data.chunk))
+        with self.writing():
+            pending = [
+                opened[name][rows.start : rows.stop].write(values).commit
+                for name, values in stored.items()
+            ]
+            # Every write has ended before the first failure is raised.
+            failures = [error for error in [each.exception() for each in pending] if error]
+            if failures:
+                raise failures[0]
+        checksums = {name: arrays.checksum(values) for name, values in stored.items()}
+        self._commit(data.chunk, records.encode(data.table, data.chunk, rows, checksums, run))
+
+    def _current_fingerprint(self) -> str:
+        """The fingerprint of run.json. Raises InputError where it is not this run's any more."""
         description = self.read_description()
         if description is None:
             raise InputError(
@@ -267,48 +291,19 @@ class Store(Shared):
                 " command again"
             )
         run = fingerprint(description)
-        if self.begun not in ("", run):
+        if self.own_fingerprint not in ("", run):
             raise InputError(
                 f"{self.name}/{DESCRIPTION} is another than when this run began: nothing committed"
                 " is lost; see that no other run was begun there, then the same command goes on"
             )
-        opened = {name: self.array(name) for name in data.arrays}
-        stored = {
-            name: arrays.canonical(values, opened[name].dtype.numpy_dtype)
-            for name, values in data.arrays.items()
-        }
-        for name, values in stored.items():
-            if values.shape != (len(rows), *opened[name].shape[1:]):
-                raise ValueError(
-                    f"{name} is {values.shape}, not {(len(rows), *opened[name].shape[1:])}"
-                )
-        for key in [
-            record_key(data.chunk),
-            *(arrays.chunk_key(name, array.ndim, data.chunk) for name, array in opened.items()),
-        ]:
-            self.delete(
-                key
-            )  # whatever is there, damaged or half written, must not become part of what is written now
-        with self.writing():
-            pending = [
-                opened[name][rows.start : rows.stop].write(values).commit
-                for name, values in stored.items()
-            ]
-            failed = [
-                error for error in [each.exception() for each in pending] if error
-            ]  # all have ended when one is raised
-            if failed:
-                raise failed[0]
-        checksums = {name: arrays.checksum(values) for name, values in stored.items()}
-        self._commit(data.chunk, records.encode(data.table, data.chunk, rows, checksums, run))
+        return run
 
     def _commit(self, chunk: int, content: bytes) -> None:
-        if self.folder is None:
+        if self.folder is None:  # a bucket's objects are written whole
             self.put(record_key(chunk), content)
             return
-        aside = (  # readers of a folder of parquet files pass over names with a dot
-            f"records/.{chunk:05d}.parquet"
-        )
+        # Readers of a folder of parquet files pass over names with a dot.
+        aside = f"records/.{chunk:05d}.parquet"
         self.put(aside, content)
         with self.writing():
             os.replace(self.folder / aside, self.folder / record_key(chunk))
@@ -317,9 +312,10 @@ class Store(Shared):
         """Take a chunk back: first its record, then its part of the arrays."""
         self.delete(record_key(chunk))
         part = re.compile(rf"(?:{arrays.MASKS}/[^/]+|{arrays.SALIENCY})/c/{chunk}/.*")
-        for key in (key for place in PLACES[1:] for key in self.keys(place)):
-            if part.fullmatch(key):
-                self.delete(key)
+        for folder in FOLDERS[1:]:
+            for key in self.keys(folder):
+                if part.fullmatch(key):
+                    self.delete(key)
 
     def footers(self) -> Iterator[records.Meta]:
         """What the readable record files, each under its own number, say about themselves."""
@@ -331,12 +327,12 @@ class Store(Shared):
 
     def read_records(self) -> Iterator[tuple[str, bytes]]:
         """The record files, in the order of their chunks, by key."""
-        keys = sorted(
-            filter(RECORD.fullmatch, self.keys("records/")), key=lambda key: (len(key), key)
-        )
-        for start in range(0, len(keys), AHEAD):
-            some = keys[start : start + AHEAD]
-            for key, pending in [(key, self.kv.read(key)) for key in some]:
+        keys = [key for key in self.keys("records/") if RECORD.fullmatch(key)]
+        # Chunk 100000 has one digit more than others, and comes after them.
+        keys.sort(key=lambda key: (len(key), key))
+        for start in range(0, len(keys), READ_AHEAD):
+            part = keys[start : start + READ_AHEAD]
+            for key, pending in [(key, self.kv.read(key)) for key in part]:
                 with self.reading():
                     result = pending.result()
                 if result.state == "value":

@@ -1,5 +1,6 @@
-"""Which classes of an image a run explains: the network's first choice, its first K, the true
-class, or given ones."""
+"""Which classes of an image a run explains.
+
+The network's first choice, its first K, the true class, or given ones."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import numpy as np
 
 from mdm_jax.errors import InputError
 
-WRITTEN = "write prediction, label, top5 (the five most likely), or classes such as 3,7"
+ALLOWED = "write prediction, label, top5 (the five most likely), or classes such as 3,7"
 
 
 @dataclass(frozen=True)
 class Targets:
-    """How targets are found; every image has as many."""
+    """How the targets of an image are found; every image has as many."""
 
     text: str
     """as it is written down: "prediction", "top5", "label", "3,7", or "given" for one class an
@@ -39,30 +40,34 @@ class Targets:
         return max((*self.classes, *self.given), default=-1)
 
     def of(self, index: int, label: int) -> list[int]:
-        """Targets of item `index` of the source, whose true class is `label` for the network (-1:
-        it has none).
+        """The targets of item `index` of the source.
 
-        A class, or -1 for the network's first choice, -2 for its second ...; empty where there is
-        nothing to explain."""
+        `label` is its true class for the network, -1 where it has none. A target is a class, or -1
+        for the network's first choice, -2 for its second ...; empty where there is nothing to
+        explain."""
         if self.text == "label":
             return [label] if label >= 0 else []
         if self.given:
             return [self.given[index]]
-        return list(self.classes) or [-1 - rank for rank in range(self.count)]
+        if self.classes:
+            return list(self.classes)
+        # Which class the network chooses is known on the device alone.
+        return [-1 - rank for rank in range(self.count)]
 
 
-def targets(asked: Any, items: int) -> Targets:
-    """Targets as they are written, or one class for each of the source's `items`. Raises InputError
-    for anything else."""
-    if isinstance(asked, str):
-        return _written(asked.strip())
+def parse_targets(targets: Any, items: int) -> Targets:
+    """Targets from a text, or from one class for each of the source's `items`.
+
+    Raises InputError for anything else."""
+    if isinstance(targets, str):
+        return _parse_text(targets.strip())
     try:
-        given = np.asarray(asked)
-    except ValueError:
+        given = np.asarray(targets)
+    except ValueError:  # of several lengths
         given = np.zeros(0)
     if given.shape != (items,) or not np.issubdtype(given.dtype, np.integer):
         raise InputError(
-            f"targets are {_short(asked)}: {WRITTEN}, or give a class for each of the {items}"
+            f"targets are {_short(targets)}: {ALLOWED}, or give a class for each of the {items}"
             " images"
         )
     if given.min() < -1:
@@ -73,7 +78,7 @@ def targets(asked: Any, items: int) -> Targets:
     return Targets("given", 1, given=tuple(given.tolist()))
 
 
-def _written(text: str) -> Targets:
+def _parse_text(text: str) -> Targets:
     if text in ("prediction", "label"):
         return Targets(text, 1)
     if match := re.fullmatch(r"top(\d{1,6})", text):
@@ -85,7 +90,7 @@ def _written(text: str) -> Targets:
         if len(set(classes)) < len(classes):
             raise InputError(f"targets are {text!r}: give each class once")
         return Targets(",".join(map(str, classes)), len(classes), classes=classes)
-    raise InputError(f"targets are {text!r}: {WRITTEN}")
+    raise InputError(f"targets are {text!r}: {ALLOWED}")
 
 
 def _short(value: Any) -> str:
@@ -93,17 +98,19 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def checked(asked: Targets, classes: int | None) -> None:
-    """Raises InputError for a class or a number of choices that the network does not have; None: it
-    has no classes."""
-    if classes is None and not asked.given and not asked.classes and asked.text != "label":
+def check_classes(targets: Targets, classes: int | None) -> None:
+    """Raise InputError for a class, or a number of choices, that the network does not have.
+
+    `classes` is how many it has; None where its outputs are no logits."""
+    has_classes = targets.given or targets.classes or targets.text == "label"
+    if classes is None and not has_classes:
         raise InputError(
             "the network's outputs have no logits, so it has no first choice: give targets, classes"
             " or label"
         )
-    wanted = max(asked.largest + 1, asked.ranks)
-    if classes is not None and wanted > classes:
-        shown = f"given, with class {asked.largest}" if asked.given else asked.text
+    needed = max(targets.largest + 1, targets.ranks)
+    if classes is not None and needed > classes:
+        text = f"given, with class {targets.largest}" if targets.given else targets.text
         raise InputError(
-            f"targets are {shown}, but the network has {classes} classes, 0 to {classes - 1}"
+            f"targets are {text}, but the network has {classes} classes, 0 to {classes - 1}"
         )

@@ -19,9 +19,9 @@ from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.locks import Share
-from mdm_jax.runs.plan import Job
+from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
-from mdm_jax.runs.store import PLACES, Store, fingerprint, record_key
+from mdm_jax.runs.store import FOLDERS, Store, fingerprint, record_key
 
 MOVED = "bring the old images and weights back, or give --data and --weights where they are now"
 
@@ -88,7 +88,7 @@ def check(store: Store) -> list[Fault]:
     puts them back."""
     description = describe(store)
     layout, run = Layout(**description["layout"]), fingerprint(description)
-    present = {key for place in PLACES for key in store.keys(place)}
+    present = {key for place in FOLDERS for key in store.keys(place)}
     specs, faults = _metadata_faults(store, layout)
     lost = {fault.key for fault in faults}
     opened = {name: store.array(name) for name in specs if f"{name}/zarr.json" not in lost}
@@ -98,18 +98,18 @@ def check(store: Store) -> list[Fault]:
     return faults + _strays(present, specs, layout)
 
 
-def mend(store: Store, job: Job) -> None:
+def mend(store: Store, plan: RunPlan) -> None:
     """Put back what says what the run is, and take back the chunks that are faulty, so that the run
     computes them again.
 
     What is committed decides: a run.json that was changed by hand costs no chunk. Raises InputError
-    where neither run.json nor any chunk was made by this job."""
-    description = job.description()
-    changed = store.changes(description, job.defaults)
+    where neither run.json nor any chunk was made by this plan."""
+    description = plan.description()
+    changed = store.changes(description, plan.defaults)
     if changed and fingerprint(description) not in {footer.run for footer in store.footers()}:
-        raise store.of_others(changed, MOVED)
-    store.write_description(description, job.defaults)
-    store.create(job.specs, job.layout)
+        raise store.other_settings(changed, MOVED)
+    store.write_description(description, plan.defaults)
+    store.create(plan.specs, plan.layout)
     repair(store, check(store))
 
 

@@ -24,18 +24,18 @@ SHELL = re.compile(
 AS_ON_A_TPU = """
 import jax
 from jax.sharding import AxisType
-from mdm_jax.runs import programs
+from mdm_jax.runs import compiled
 
-whole = jax.make_mesh((jax.device_count(),), (programs.DEVICES,), axis_types=(AxisType.Auto,))
-programs.teams = lambda: [whole]  # as on accelerators: one program over all devices
-batches, call = [], programs.Program.__call__
+whole = jax.make_mesh((jax.device_count(),), (compiled.DEVICES,), axis_types=(AxisType.Auto,))
+compiled.device_groups = lambda: [whole]  # as on accelerators: one program over all devices
+batches, call = [], compiled.DeviceProgram.__call__
 
 def watched(program, questions):
     answer = call(program, questions)
     batches.append({shard.device.id: shard.data.shape[0] for shard in answer.prediction.addressable_shards})
     return answer
 
-programs.Program.__call__ = watched
+compiled.DeviceProgram.__call__ = watched
 """
 """run by IPython before the notebook: a CPU's simulated devices become one team, and who computes
 what is written down"""

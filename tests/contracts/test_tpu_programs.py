@@ -16,8 +16,8 @@ import mdm_jax
 from mdm_jax import RunConfig
 from mdm_jax.data.digits import Digits
 from mdm_jax.runs import compiled, continuous_batching
-from mdm_jax.runs.compiled import Question
-from mdm_jax.runs.plan import work_out
+from mdm_jax.runs.compiled import ExplainRequest
+from mdm_jax.runs.plan import prepare
 
 UNFIT = {
     "float64": re.compile(r"[x<](f64|complex<f64>)"),
@@ -43,13 +43,13 @@ def texts() -> dict[str, str]:
     """The programs of a run: the default preset by the embedded network in bfloat16, eight images
     at a time."""
     classifier = mdm_jax.load_model("resnet", dtype="bfloat16")
-    recipe, arrays, key = work_out(classifier, Digits("test"), RunConfig(micro_batch=8)).programs[0]
+    recipe, arrays, key = prepare(classifier, Digits("test"), RunConfig(micro_batch=8)).programs[0]
     shapes = jax.ShapeDtypeStruct
     images, eight = shapes((8, 64, 64, 3), np.float32), shapes((8,), np.int32)
-    questions = Question(images, eight, shapes((8,), np.uint32))
-    held = jax.eval_shape(partial(continuous_batching._begun, recipe), arrays, key, questions)
+    questions = ExplainRequest(images, eight, shapes((8,), np.uint32))
+    held = jax.eval_shape(partial(continuous_batching._start_slots, recipe), arrays, key, questions)
     asked = {
-        compiled.answers: (arrays, key, questions),
+        compiled.explain_rows: (arrays, key, questions),
         continuous_batching.enter: (arrays, key, held, eight, questions),
         continuous_batching.advance: (arrays, held, shapes((1,), np.int32)),
         continuous_batching.leave: (arrays, held, eight),
@@ -80,7 +80,7 @@ def test_what_does_not_suit_would_be_found():
 def test_the_network_computes_in_bfloat16_and_the_masks_do_not(texts):
     """A TPU rounds the factors of a float32 product to bfloat16 unless it is told otherwise; the
     masks' products are."""
-    lines = texts["answers"].splitlines()
+    lines = texts["explain_rows"].splitlines()
     types = {
         line: set(re.findall(r"x(f32|bf16)>", line))
         for line in lines

@@ -18,8 +18,8 @@ from mdm_jax.data.source import Example
 from mdm_jax.evaluation import saved_maps
 from mdm_jax.progress import NullProgress, Stopped
 from mdm_jax.runs import distributed
-from mdm_jax.runs.loop import go
-from mdm_jax.runs.plan import work_out
+from mdm_jax.runs.loop import run_plan
+from mdm_jax.runs.plan import prepare
 from mdm_jax.runs.store import open_store
 from mdm_jax.runs.targets import targets
 
@@ -69,7 +69,7 @@ def ran(network: Any, source: Any, out: Any, **asked: Any) -> Any:
 
 def masks_of(run: Any) -> dict[str, np.ndarray]:
     """Both mask vectors of each image, by its id."""
-    arrays = [np.asarray(array[...].read().result()) for array in run.mask_vectors]
+    arrays = [np.asarray(array[...]) for array in run.mask_vectors]
     return {
         id: np.concatenate([array[row].ravel() for array in arrays])
         for row, id in enumerate(run.records["id"].to_pylist())
@@ -97,7 +97,7 @@ def test_a_row_is_what_explain_gives(whole, tiny):
         tiny, images, ids=[example.id for example in examples], config=CONFIG
     )
     for stored, vectors in zip(whole.mask_vectors, explained.mask_vectors):
-        np.testing.assert_array_equal(stored[...].read().result(), vectors)
+        np.testing.assert_array_equal(stored[...], vectors)
     records = whole.records.to_pydict()
     assert records["id"] == [example.id for example in examples]
     assert records["row"] == records["item"] == list(range(11))
@@ -150,7 +150,7 @@ def test_slots_hold_to_convergence(tmp_path):
     assert len(set(alone.records["steps"].to_pylist())) > 1
     assert alone.records["steps"].to_pylist() == slots.records["steps"].to_pylist()
     assert same(alone, slots, within=1e-4)
-    job = work_out(smooth_network, Drawn(), RunConfig(config=config, micro_batch=4))
+    job = prepare(smooth_network, Drawn(), RunConfig(config=config, micro_batch=4))
     assert job.uses_slots
 
 
@@ -174,15 +174,15 @@ def test_a_run_goes_on(whole, tiny, tmp_path):
         def wants_stop(self):
             return self.rows > 0
 
-    job = work_out(tiny, Drawn(), RunConfig(config=CONFIG, chunk=4))
+    job = prepare(tiny, Drawn(), RunConfig(config=CONFIG, chunk=4))
     store = open_store(tmp_path / "run")
     with pytest.raises(Stopped, match="same command goes on"):
-        go(job, store, Impatient())
+        run_plan(job, store, Impatient())
     assert store.committed() == {0}
-    ended = go(job, store, NullProgress())
+    ended = run_plan(job, store, NullProgress())
     assert (ended.before, ended.rows) == (4, 7)
     assert same(whole, mdm_jax.open_run(tmp_path / "run"))
-    assert go(job, store, NullProgress()).rows == 0
+    assert run_plan(job, store, NullProgress()).rows == 0
 
 
 def test_another_run_is_refused_with_the_difference(whole, tiny):
@@ -230,12 +230,10 @@ def test_unreadable_images_are_records(whole, tiny, tmp_path):
     ]
     assert records["reason"][5] == "image 5 is missing: put it there"
     assert records["target"][5] is None
-    assert np.isnan(run.mask_vectors[0][5].read().result()).all()
+    assert np.isnan(run.mask_vectors[0][5]).all()
     others = [row for row in range(11) if row not in (0, 5, 10)]
     for stored, expected in zip(run.mask_vectors, whole.mask_vectors):
-        np.testing.assert_array_equal(
-            stored[...].read().result()[others], expected[...].read().result()[others]
-        )
+        np.testing.assert_array_equal(stored[...][others], expected[...][others])
 
 
 def test_an_image_of_nan_outputs_leaves_the_others_alone(whole, tmp_path, tiny):
@@ -290,7 +288,7 @@ def test_other_methods_keep_their_maps(tiny, tmp_path):
         tiny, np.stack([source[i].image for i in range(3)]), method="input_x_gradient"
     )
     assert run.mask_vectors == ()
-    stored = run.saliency_maps[...].read().result()
+    stored = run.saliency_maps[...]
     assert stored.dtype == np.float16
     np.testing.assert_allclose(stored, explained.saliency, atol=1e-3)
     np.testing.assert_allclose(run.saliency(2), explained.saliency[2], atol=1e-3)
@@ -345,14 +343,14 @@ def test_no_labels_in_common_is_one_sentence(tiny, tmp_path):
 def test_out_of_memory_halves_the_batch(whole, tiny, tmp_path, monkeypatch):
     from mdm_jax.runs import compiled
 
-    real = compiled.answers
+    real = compiled.explain_rows
 
     def limited(recipe, arrays, key, questions):
         if len(questions.target) > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return real(recipe, arrays, key, questions)
 
-    monkeypatch.setattr(compiled, "answers", limited)
+    monkeypatch.setattr(compiled, "explain_rows", limited)
     with pytest.warns(RuntimeWarning, match="going on with 2 images"):
         run = ran(tiny, Drawn(), tmp_path / "run", chunk=4, micro_batch=4)
     assert same(whole, run, within=1e-3)
@@ -362,8 +360,8 @@ def test_out_of_memory_halves_the_batch(whole, tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["2/2", "-1/2", "1", "a/b", "0/0", "1/2/3"])
 def test_shards_that_cannot_be(text):
     with pytest.raises(InputError, match="--shard"):
-        distributed.written(text)
-    assert distributed.written("1/2") == (1, 2)
+        distributed.parse_share(text)
+    assert distributed.parse_share("1/2") == (1, 2)
 
 
 def test_a_run_is_evaluated(whole, tiny, tmp_path):
@@ -458,7 +456,7 @@ def test_dropout_is_no_obstacle(tmp_path):
 def test_a_folder_of_unreadable_images_is_not_read_at_once(tmp_path, tiny, monkeypatch):
     from mdm_jax.runs import batching
 
-    monkeypatch.setattr(batching, "LANDED", 4)
+    monkeypatch.setattr(batching, "MAX_FINISHED", 4)
     ended = mdm_jax.run(
         tiny,
         Drawn(11, missing=tuple(range(1, 11))),

@@ -98,9 +98,7 @@ def same(folder, other):
 
 
 def masks_of(folder):
-    return [
-        np.asarray(array[...].read().result()) for array in mdm_jax.open_run(folder).mask_vectors
-    ]
+    return [np.asarray(array[...]) for array in mdm_jax.open_run(folder).mask_vectors]
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +179,11 @@ def test_the_number_of_devices_changes_nothing(environment, processes, tmp_path)
     assert same(tmp_path / "2", tmp_path / "1")
     assert same(tmp_path / "8", tmp_path / "1")
 
-    assert (compiled["teams"], compiled["devices"]) == (8, 8)
+    assert (compiled["groups"], compiled["devices"]) == (8, 8)
     assert compiled["found"].pop("a sum over all devices") == [
         "all-reduce"
     ]  # so one would be found
-    assert compiled["found"] == {"answers": [], "enter": [], "advance": [], "leave": []}
+    assert compiled["found"] == {"explain_rows": [], "enter": [], "advance": [], "leave": []}
     alone = masks_of(tmp_path / "alone")
     for name in ("together", "slots"):
         for ours, theirs in zip(masks_of(tmp_path / name), alone):

@@ -136,7 +136,7 @@ def test_a_run_is_read_back(tmp_path):
     assert run.records["kept_area"][UNREADABLE].as_py() is None
     assert [array.shape for array in run.mask_vectors] == [(10, 2, 2), (10, 3, 4)]
     expected = chunk_data(1).arrays["mask_vectors/3x4"][2]
-    np.testing.assert_array_equal(run.mask_vectors[1][6].read().result(), expected)
+    np.testing.assert_array_equal(run.mask_vectors[1][6], expected)
     np.testing.assert_array_equal(
         run.saliency(9), chunk_data(2).arrays["saliency"][1].astype(np.float32)
     )
@@ -478,7 +478,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
             started(disk / "another")
         ballast.unlink()
         with store.locked((0, 1)):
-            store.tidy()
+            store.remove_partial_files()
             store.write(chunk_data(2)).result()
         assert check(store) == []
         assert content(disk / "run") == content(tmp_path / "whole")
@@ -494,7 +494,7 @@ def test_a_folder_turned_read_only(tmp_path):
             lambda: started(disk / "new"),
             lambda: store.locked((0, 1)).__enter__(),
             lambda: store.remove(0),
-            lambda: store.tidy(),
+            lambda: store.remove_partial_files(),
         ):
             with pytest.raises(
                 InputError, match=r"Read-only file system.*make it writable"
@@ -606,7 +606,7 @@ def test_runs_at_urls(tmp_path, kind):
     place = f"memory://{tmp_path.name}/run" if kind == "memory" else f"file://{tmp_path}/a%20run"
     store = whole_run(place, [0, 2])
     with store.locked((0, 1)):
-        store.tidy()
+        store.remove_partial_files()
         store.log((0, 1))("a line")
     assert open_store(place).committed() == {0, 2}
     with pytest.raises(InputError, match=r"settings.steps 3 -> 4"):
@@ -616,7 +616,7 @@ def test_runs_at_urls(tmp_path, kind):
     run = open_run(place)
     assert len(run) == 8
     np.testing.assert_array_equal(
-        run.mask_vectors[0][4:8].read().result(), chunk_data(1).arrays["mask_vectors/2x2"]
+        run.mask_vectors[0][4:8], chunk_data(1).arrays["mask_vectors/2x2"]
     )
     assert [fault.what for fault in check(store)] == ["missing"]
     assert (store.size() is None) == (kind == "memory")
@@ -670,9 +670,9 @@ def test_a_second_run_is_refused_until_the_first_is_killed(tmp_path):
         ):
             pass
         with open_store(tmp_path).locked((1, 2)):
-            store.tidy()
+            store.remove_partial_files()
             assert half.exists()  # it could be the other's
-        store.tidy()
+        store.remove_partial_files()
         assert not half.exists()
     assert store.running() == []
 
@@ -695,7 +695,7 @@ def test_leftovers_of_a_killed_writer_do_no_harm(tmp_path):
     assert [fault.what for fault in check(store)] == ["missing", "missing"]
     store.write(chunk_data(1)).result()
     with store.locked((0, 1)):
-        store.tidy()
+        store.remove_partial_files()
         store.write(chunk_data(2)).result()
     whole_run(tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
@@ -710,7 +710,7 @@ with open_store(sys.argv[1]).locked(share):
     print("ready", flush=True)
     sys.stdin.readline()
     store = started(sys.argv[1])
-    store.tidy()
+    store.remove_partial_files()
     for chunk in range(share[0], LAYOUT.chunks, 2):
         store.write(chunk_data(chunk)).result()
 """
@@ -767,3 +767,30 @@ def test_the_log_holds_times(tmp_path):
 def test_record_files_have_their_number():
     assert record_key(7) == "records/00007.parquet"
     assert record_key(123456) == "records/123456.parquet"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(0, 6, -1, np.int64(3), slice(2, 7), slice(None), slice(-3, None), slice(8, 2, -2)),
+        *(slice(4, 4), [1, 3, 3], [-1, 0], np.arange(10) % 2 == 0, np.asarray([5, 2])),
+        *(..., (2, 1), (slice(1, 3), 0), (slice(None), slice(0, 2), 1), (..., 0), ([1, 2], 0, 1)),
+    ],
+)
+def test_a_stored_array_is_indexed_as_numpy_does(tmp_path, key):
+    whole_run(tmp_path)
+    array = open_run(tmp_path).mask_vectors[1]
+    everything = np.concatenate(
+        [chunk_data(chunk).arrays["mask_vectors/3x4"] for chunk in range(LAYOUT.chunks)]
+    )
+    assert type(array[key]) in (np.ndarray, np.float32)
+    np.testing.assert_array_equal(array[key], everything[key])
+    np.testing.assert_array_equal(np.asarray(array), everything)
+    assert (array.shape, array.ndim, array.dtype, len(array)) == ((10, 3, 4), 3, np.float32, 10)
+
+
+@pytest.mark.parametrize("key", [10, -11, [3, 10]])
+def test_rows_that_a_stored_array_does_not_have(tmp_path, key):
+    whole_run(tmp_path)
+    with pytest.raises(IndexError):
+        _ = open_run(tmp_path).mask_vectors[0][key]
