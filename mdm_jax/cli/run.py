@@ -198,7 +198,7 @@ def _format_seconds(seconds: float) -> str:
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
-def format_bytes(count: float) -> str:
+def format_bytes(count: int | float) -> str:
     for unit in ("bytes", "kB", "MB"):
         if count < 999.5:  # more would be rounded to 1e+03
             return f"{count:.3g} {unit}"

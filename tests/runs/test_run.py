@@ -21,7 +21,7 @@ from mdm_jax.runs import distributed
 from mdm_jax.runs.loop import run_plan
 from mdm_jax.runs.plan import prepare
 from mdm_jax.runs.store import open_store
-from mdm_jax.runs.targets import targets
+from mdm_jax.runs.targets import parse_targets
 
 CONFIG = MDMConfig(sizes=(4, 8), steps=4)
 SMOOTH = np.asarray(np.random.default_rng(7).normal(size=(3072, 3)), np.float32) / 20
@@ -278,7 +278,7 @@ def test_targets(tiny, tmp_path):
 )
 def test_targets_that_cannot_be(asked):
     with pytest.raises(InputError, match="targets are"):
-        targets(asked, 11)
+        parse_targets(asked, 11)
 
 
 def test_other_methods_keep_their_maps(tiny, tmp_path):
