@@ -1,5 +1,4 @@
-"""Figures: overlays, the demo sheet, the masks of one image, and the animation of a mask
-learning."""
+"""Figures: overlays, the demo sheet, the masks of one image, the animation of a mask learning."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ TRUTH = "#35e0ff"
 def overlay(
     image: Float[np.ndarray, "H W c"], saliency: Float[np.ndarray, "h w"], opacity: float = 0.75
 ) -> np.ndarray:
-    """The heat of a saliency map over a grayed image, 8-bit RGB; the map is enlarged bilinearly to
-    the image."""
+    """The heat of a saliency map, enlarged bilinearly, over a grayed image; 8-bit RGB."""
     if saliency.shape != image.shape[:2]:
         saliency = np.asarray(jax.image.resize(saliency, image.shape[:2], "linear"))
     gray = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
@@ -47,8 +45,7 @@ def demo_sheet(
     predictions: Sequence[int],
     energies: Sequence[float],
 ) -> Figure:
-    """Images, saliency maps (true digit outlined) and what is left through the mask, eight columns
-    to a band."""
+    """Images, saliency maps (true digit outlined) and masked images, eight columns to a band."""
     columns = min(8, len(examples))
     bands = -(-len(examples) // columns)
     rows = ("image", "saliency", "kept")
@@ -86,8 +83,7 @@ def demo_sheet(
 
 
 def masks_sheet(image: Float[np.ndarray, "h w c"], explanation: Explanation, title: str) -> Figure:
-    """One image, its learned masks from coarse to fine, the stacked saliency and what is left
-    through it."""
+    """One image, its learned masks from coarse to fine, the saliency and the masked image."""
     vectors = explanation.mask_vectors
     image = np.broadcast_to(image, (*image.shape[:2], 3))
     panels = [("image", image)]
@@ -116,8 +112,7 @@ def masked_view(
 
 
 def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -> Iterator[Figure]:
-    """A figure for every step of one image's trace: the masks, what is kept, and the terms so
-    far."""
+    """A figure for every step of one image's trace: masks, masked image and terms so far."""
     shape = example.image.shape[:2]
     stack_weights = masks.resolve_weights(
         stack_weights, [vectors.shape[-2:] for vectors in trace.mask_vectors]
@@ -154,9 +149,8 @@ def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Glyph .* missing from font"
-        )  # a name in a script that the font lacks
+        # names may be in a script that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         write_whole(path, lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
 
 

@@ -1,5 +1,4 @@
-"""A region in a picture: the border of the strongest share of a map, and a veil over what lies
-outside."""
+"""A region in a picture: the border of a map's strongest part, and a veil over what is outside."""
 
 from __future__ import annotations
 
@@ -20,18 +19,19 @@ DIM = 0.45
 def draw_outline(
     ax: Axes, saliency: Float[np.ndarray, "h w"], share: float, color: str, shape: tuple[int, int]
 ) -> None:
-    """The border of the most salient `share` of an image (height, width), with a dark edge that
-    shows on any ground."""
+    """Draw the border of the most salient `share` of an image (height, width).
+
+    Its dark edge shows on any background."""
     saliency = smooth(saliency)
     level = threshold(saliency, share)
     if level is None:
         return
-    rows, columns = (np.linspace(-0.5, size - 0.5, n + 1) for size, n in zip(shape, saliency.shape))
-    x, y = (0.5 * (ends[1:] + ends[:-1]) for ends in (columns, rows))
+    height, width = shape
+    rows = np.linspace(-0.5, height - 0.5, saliency.shape[0] + 1)
+    columns = np.linspace(-0.5, width - 0.5, saliency.shape[1] + 1)
     # the map is continued beyond its borders, or an outline that meets them would stay open
-    x, y = (
-        np.concatenate([[ends[0]], inner, [ends[-1]]]) for ends, inner in ((columns, x), (rows, y))
-    )
+    x = np.concatenate([columns[:1], 0.5 * (columns[1:] + columns[:-1]), columns[-1:]])
+    y = np.concatenate([rows[:1], 0.5 * (rows[1:] + rows[:-1]), rows[-1:]])
     padded = np.pad(saliency, 1, constant_values=min(float(saliency.min()), level) - 1.0)
     drawn = ax.contour(x, y, padded, levels=[level], colors=[color], linewidths=2.0)
     drawn.set_path_effects([withStroke(linewidth=3.6, foreground="#101010")])
@@ -47,20 +47,17 @@ def smooth(saliency: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
 
 
 def threshold(saliency: Float[np.ndarray, "h w"], share: float) -> float | None:
-    """The level above which at most `share` of a map lies, or its highest cells where more than
-    that are equal.
+    """The level above which at most `share` of a map lies.
 
-    None for a map without differences, which has no region.
+    Where more cells than that are equally high, these all lie above. None for a map without differences, which has no region.
     """
     values = np.unique(saliency)
     if len(values) < 2 or not np.isfinite(values).all():
         return None
     level = float(np.quantile(saliency, 1 - share))
-    return (
-        0.5 * float(values[-2] + values[-1])
-        if level >= values[-1]
-        else max(level, 0.5 * float(values[0] + values[1]))
-    )
+    if level >= values[-1]:
+        return 0.5 * float(values[-2] + values[-1])
+    return max(level, 0.5 * float(values[0] + values[1]))
 
 
 def dim_outside(

@@ -1,5 +1,4 @@
-"""A sweep's figures: quality against network evaluations, parallel coordinates, and quality over
-two settings."""
+"""A sweep's figures: quality against cost, parallel coordinates, quality over two settings."""
 
 from __future__ import annotations
 
@@ -31,8 +30,9 @@ MAX_TICKS = 7
 
 
 def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
-    """Every point's quality against its network evaluations; the front is drawn, numbered and named
-    with its settings."""
+    """Every point's quality against its network evaluations.
+
+    The front is drawn, and its points are numbered and named by their settings."""
     quality = sweep.default_quality() if quality is None else quality
     found, costs, front = sweep.quality(quality), sweep.forward_passes, sweep.pareto(quality)
     rest = np.setdiff1d(np.flatnonzero(np.isfinite(found)), front)
@@ -139,8 +139,7 @@ def _tick_text(value: object) -> str:
 
 
 def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
-    """A line a point through the settings that vary and the metrics, colored by quality; the best
-    are drawn last."""
+    """A line a point through the settings that vary and the metrics, colored by quality."""
     quality = sweep.default_quality() if quality is None else quality
     found, order = sweep.quality(quality), sweep.rank(quality)[::-1]
     if not len(order):
@@ -219,10 +218,9 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
 def heatmap(
     sweep: Sweep, x: str | None = None, y: str | None = None, quality: Quality | None = None
 ) -> Figure:
-    """Quality over two numeric settings, the first two that vary where none are named: the best
-    over all other settings.
+    """Quality over two numeric settings, the best over all other settings.
 
-    Points of a grid are cells; points drawn at random are dots. Raises InputError where there are
+    By default over the first two that vary. Points of a grid are cells; points drawn at random are dots. Raises InputError where there are
     no two such settings."""
     quality = sweep.default_quality() if quality is None else quality
     across, up = _choose_settings(sweep, x, y)

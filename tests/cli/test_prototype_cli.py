@@ -415,12 +415,12 @@ def test_what_cannot_be_is_said_in_one_sentence(place, done, tmp_path, capsys):
         ([], {"model": tmp_path / "plain"}, out, "has no prototypes: give a network that returns"),
         ([], {"model": tmp_path / "nowhere"}, out, "nowhere"),
         ([], {"model": damaged}, out, "prototypes.json is damaged"),
-        ([], {}, tmp_path / "full", "full holds other files: choose a new folder with --out"),
+        ([], {}, tmp_path / "full", "full holds other files: choose a new folder"),
         (
             [],
             {},
             tmp_path / "full" / "letter.txt",
-            "letter.txt is a file: choose a folder with --out",
+            "letter.txt is a file: choose a folder",
         ),
         (
             ["--data", f"folder:{moved}"],

@@ -1,5 +1,4 @@
-"""What the page knows of every image without asking: records as compact columns, and values that
-are safe in a script."""
+"""Records as compact columns for a page, and values that are safe in a script."""
 
 from __future__ import annotations
 
@@ -42,7 +41,8 @@ class Number(NamedTuple):
     """share (shown in per cent), number or count"""
     values: Float32[np.ndarray, " entries"]
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
+        """The number as the page knows it."""
         return {
             "key": self.key,
             "title": self.title,
@@ -52,29 +52,36 @@ class Number(NamedTuple):
 
 
 def read_numbers(table: pa.Table, rows: Int[np.ndarray, " entries"]) -> list[Number]:
-    """The numbers of a run's records at each entry, and the share of the activation kept; lists
-    (vector nodes) are left out."""
-    found: dict[str, np.ndarray] = {}
+    """The numbers of a run's records at each entry, and the fraction of the activation kept.
+
+    Lists (vector nodes) are left out."""
     terms = [name for name in table.column_names if name.startswith("term_")]
-    for name in (*TITLES, *terms):
-        if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type):
-            found[name] = take_rows(table[name].cast(pa.float64()).to_numpy(), rows, np.nan).astype(
-                np.float32
-            )
+    titles = dict(TITLES)
+    for name in terms:
+        titles[name] = (f"term {name.removeprefix('term_')}", "number")
+    found: dict[str, np.ndarray] = {}
+    for name in titles:
+        if name not in table.column_names or pa.types.is_nested(table.schema.field(name).type):
+            continue
+        values = table[name].cast(pa.float64()).to_numpy()
+        found[name] = take_rows(values, rows, np.nan).astype(np.float32)
     if "activation" in found and "activation_masked" in found:
         whole = np.where(found["activation"] > SMALLEST_ACTIVATION, found["activation"], np.nan)
         found["kept"] = found["activation_masked"] / whole
-    titles = TITLES | {name: (f"term {name.removeprefix('term_')}", "number") for name in terms}
-    shown = [name for name in titles if name in found and np.isfinite(found[name]).any()]
-    return [Number(name, titles[name][0], titles[name][1], found[name]) for name in shown]
+    numbers = []
+    for name, (title, kind) in titles.items():
+        # a column without any value is not worth a place on the page
+        if name in found and np.isfinite(found[name]).any():
+            numbers.append(Number(name, title, kind, found[name]))
+    return numbers
 
 
 def order_key(number: Number) -> tuple[int, int, str]:
-    """Where a number stands among others: what tells most, then metrics that were measured, the
-    rest of TITLES, then terms."""
+    """Sorts numbers: the first of TITLES, measured metrics, the rest of TITLES, then terms."""
     keys = list(TITLES)
     if number.key in keys:
-        return (0 if keys.index(number.key) < LEADING else 2), keys.index(number.key), ""
+        place = keys.index(number.key)
+        return (0 if place < LEADING else 2), place, ""
     return (1 if number.key.startswith("metric:") else 3), 0, number.key
 
 
@@ -96,7 +103,8 @@ def encode_texts(texts: Sequence[str]) -> dict[str, Any]:
     """Texts of which many are alike: the different ones in order, and the number of each."""
     names = sorted(set(texts))
     number = {name: position for position, name in enumerate(names)}
-    return {"names": names, "codes": pack(np.asarray([number[text] for text in texts], "<i4"))}
+    codes = np.asarray([number[text] for text in texts], "<i4")
+    return {"names": names, "codes": pack(codes)}
 
 
 def pack(values: np.ndarray) -> str:
@@ -105,12 +113,14 @@ def pack(values: np.ndarray) -> str:
 
 
 def script_call(function: str, *arguments: Any) -> bytes:
-    """A call of `function` as the text of a script; no text within can end the script or the string
-    that it stands in."""
-    text = ",".join(
-        json.dumps(argument, ensure_ascii=True, separators=(",", ":"), default=_to_json)
-        for argument in arguments
-    )
+    """A call of `function` as the text of a script.
+
+    No text within can end the script or the string that it stands in."""
+    values = []
+    for argument in arguments:
+        values.append(json.dumps(argument, separators=(",", ":"), default=_to_json))
+    text = ",".join(values)
+    # as escapes in strings these signs cannot begin a tag or a comment of HTML
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return f"{function}({text});\n".encode("ascii")
@@ -118,10 +128,8 @@ def script_call(function: str, *arguments: Any) -> bytes:
 
 def _to_json(value: Any) -> Any:
     """Values of a run's description that JSON does not know, as text."""
-    return (
-        dict(value)
-        if isinstance(value, Mapping)
-        else value.tolist()
-        if hasattr(value, "tolist")
-        else str(value)
-    )
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)

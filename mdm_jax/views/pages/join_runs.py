@@ -1,5 +1,4 @@
-"""Which rows of several runs belong side by side: those of one image, by its id, and of one rank
-among its targets."""
+"""Rows of several runs side by side: those of one image, by its id, and of one target's rank."""
 
 from __future__ import annotations
 
@@ -31,11 +30,10 @@ class JoinedRuns(NamedTuple):
 
 
 def join_runs(records: Sequence[pa.Table], limit: int | None = None) -> JoinedRuns:
-    """The images of all runs, in the order of the first that has them; `limit` of them, spread
-    evenly over all.
+    """The images of all runs, in the order of the first that has them.
 
-    Images of one id within a run are told apart by their order. Raises InputError where there is no
-    image."""
+    `limit` of them, spread evenly over all. Images of one id within a run are told apart by their
+    order. Raises InputError where there is no image."""
     images: dict[tuple[str, int], int] = {}
     labels: list[str] = []
     places = [_place_rows(table, images, labels) for table in records]
@@ -46,14 +44,12 @@ def join_runs(records: Sequence[pa.Table], limit: int | None = None) -> JoinedRu
     used = np.asarray(evenly_spaced(len(images), limit))
     number = np.full(len(images), -1)
     number[used] = np.arange(len(used))
-    entries = sorted(
-        {
-            (int(number[image]), rank)
-            for place in places
-            for image, rank, _ in place
-            if number[image] >= 0
-        }
-    )
+    pairs = set()
+    for place in places:
+        for image, rank, _ in place:
+            if number[image] >= 0:
+                pairs.add((int(number[image]), rank))
+    entries = sorted(pairs)
     where = {entry: position for position, entry in enumerate(entries)}
     rows = np.full((len(records), len(entries)), -1)
     items = np.full((len(records), len(used)), -1)
@@ -63,9 +59,14 @@ def join_runs(records: Sequence[pa.Table], limit: int | None = None) -> JoinedRu
                 rows[run, where[int(number[image]), rank]] = row
                 items[run, number[image]] = item
     ids = [id for id, _ in images]
-    image, rank = np.asarray(entries).T
+    shown_image, shown_rank = np.asarray(entries).T
     return JoinedRuns(
-        tuple(ids[n] for n in used), tuple(labels[n] for n in used), items, image, rank, rows
+        ids=tuple(ids[n] for n in used),
+        labels=tuple(labels[n] for n in used),
+        items=items,
+        image=shown_image,
+        rank=shown_rank,
+        rows=rows,
     )
 
 
@@ -75,9 +76,8 @@ def _place_rows(
     """(image, rank, item) of each row; images that are new are added."""
     seen: dict[str, dict[int, int]] = {}
     place = []
-    columns: list[list[Any]] = [
-        table[name].to_pylist() for name in ("id", "rank", "item", "label_name")
-    ]
+    names = ("id", "rank", "item", "label_name")
+    columns: list[list[Any]] = [table[name].to_pylist() for name in names]
     for id, rank, item, label in zip(*columns):
         id = id or f"item {item}"
         same = seen.setdefault(id, {})  # items of this id in this run

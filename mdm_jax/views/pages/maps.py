@@ -1,5 +1,4 @@
-"""What the page draws overlays from: mask vectors, or reduced saliency maps, as a byte a cell; and
-saliency for metrics."""
+"""Maps of a page: mask vectors or reduced saliency maps as a byte a cell, and their energy."""
 
 from __future__ import annotations
 
@@ -19,20 +18,20 @@ SIDE = 64
 
 
 def quantize(maps: Float[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n bytes"]:
-    """Each map as its lowest and highest value (float32) and a byte a cell between them; NaN for
-    both where it has none."""
+    """Each map as its lowest and highest value (float32) and a byte a cell between them.
+
+    Both are NaN for a map that is not finite."""
     maps = maps.astype(np.float32)
     low, high = maps.min(axis=(1, 2)), maps.max(axis=(1, 2))
     there = np.isfinite(low) & np.isfinite(high)
     low, high = np.where(there, low, np.nan), np.where(there, high, np.nan)
+    # a flat map has no reach to divide by
     reach = np.where(there & (high > low), high - low, 1.0)[:, None, None]
-    cells = np.where(
-        there[:, None, None], (maps - np.where(there, low, 0.0)[:, None, None]) / reach, 0.0
-    )
+    start = np.where(there, low, 0.0)[:, None, None]
+    cells = np.where(there[:, None, None], (maps - start) / reach, 0.0)
     ends = np.ascontiguousarray(np.stack([low, high], axis=1).astype("<f4"))
-    return np.concatenate(
-        [ends.view(np.uint8), np.round(cells * 255).astype(np.uint8).reshape(len(maps), -1)], axis=1
-    )
+    bytes_ = np.round(cells * 255).astype(np.uint8).reshape(len(maps), -1)
+    return np.concatenate([ends.view(np.uint8), bytes_], axis=1)
 
 
 def reduce_maps(maps: Float[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n _h _w"]:
@@ -78,19 +77,14 @@ def energies(
     *,
     stretch: bool,
 ) -> Float32[np.ndarray, " n"]:
-    """`energy_pointing` of each map, stretched to [0, 1] before if asked; measured `room` at a
-    time."""
+    """`energy_pointing` of each map, `room` at a time; with `stretch` maps are brought to [0, 1]."""
     found = []
     for start in range(0, len(maps), room):
         part = np.arange(start, min(start + room, len(maps)))
-        rows = np.resize(
-            part, room
-        )  # filled up with the same again: one shape, so that one program does
-        found.append(
-            np.asarray(_energies(maps[rows].astype(np.float32), objects[rows], stretch))[
-                : len(part)
-            ]
-        )
+        # filled up with the same again: one shape, so that one program does
+        rows = np.resize(part, room)
+        measured = _energies(maps[rows].astype(np.float32), objects[rows], stretch)
+        found.append(np.asarray(measured)[: len(part)])
     return np.concatenate(found)
 
 

@@ -1,5 +1,4 @@
-"""One image of the page: a small file, the fill that the page sees it masked with, and the outline
-of the object."""
+"""One image of the page: a small file, the fill that it is masked with, the object's outline."""
 
 from __future__ import annotations
 
@@ -58,8 +57,9 @@ def grid_for(shape: tuple[int, int]) -> Grid:
 def read_framed(
     source: Source, index: int, preprocessing: Preprocessing | None, id: str
 ) -> PreparedExample | SkippedExample:
-    """The image of this id as the network sees it, without its truth where only that is damaged;
-    what fails is a reason."""
+    """The image of this id as the network sees it, or the reason why it cannot be read.
+
+    It has no truth where only that is damaged."""
     try:
         try:
             example = source[index]
@@ -68,8 +68,8 @@ def read_framed(
             example = Example(shown.id, images.to_array(shown.image), shown.label, None, None)
         if example.id != id:
             return SkippedExample(
-                f"the data holds {example.id} in its place: say with --data and --split where the"
-                " images are"
+                f"the data holds {example.id} in its place: give the data and the split that"
+                " hold the images"
             )
         return (
             prepare_example(example, preprocessing)
@@ -83,8 +83,7 @@ def read_framed(
 
 
 class Finder:
-    """Where an image lies in a source: at its place in the run, or by its name where the files are
-    listed."""
+    """Where an image lies in a source: at its place in the run, or by its name in a listing."""
 
     def __init__(self, source: Source, used: list[int]) -> None:
         self._used = used
@@ -127,30 +126,29 @@ def side_bytes(
 def blur_at_cells(
     image: Float[np.ndarray, "h w c"], cells: tuple[int, int], sigma: float = SIGMA
 ) -> Float32[np.ndarray, "_h _w c"]:
-    """The image's Gaussian blur (borders reflected, as `images.gaussian_blur`) at the center of
-    each cell."""
+    """The image's Gaussian blur at the center of each cell, as `images.gaussian_blur` has it."""
     height, width, channels = image.shape
     rows, columns = _weights(cells[0], height, sigma), _weights(cells[1], width, sigma)
-    lines = (rows @ image.reshape(height, -1).astype(np.float32)).reshape(cells[0], width, channels)
-    return columns @ lines
+    lines = rows @ image.reshape(height, -1).astype(np.float32)
+    return columns @ lines.reshape(cells[0], width, channels)
 
 
 def to_rgb(image: Float[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w 3"]:
     """Three channels to look at: an image of another number is shown in gray."""
     image = np.asarray(image, np.float32)
-    return (
-        image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
-    )
+    if image.shape[-1] == 3:
+        return image
+    return np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
 
 
 @cache
 def _weights(cells: int, pixels: int, sigma: float) -> Float32[np.ndarray, "cells pixels"]:
     centers = (np.arange(cells) + 0.5) * pixels / cells - 0.5
     at = np.arange(pixels)
+    # each pixel and its reflections at both borders
     places = np.stack([at, -1 - at, 2 * pixels - 1 - at])
-    weights = np.exp(-0.5 * ((centers[None, :, None] - places[:, None, :]) / sigma) ** 2).sum(
-        axis=0
-    )
+    distances = (centers[None, :, None] - places[:, None, :]) / sigma
+    weights = np.exp(-0.5 * distances**2).sum(axis=0)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 

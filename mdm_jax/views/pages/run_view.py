@@ -43,8 +43,9 @@ def settings(run: RunView) -> dict[str, Any]:
 
 
 def draws_masks(run: RunView) -> bool:
-    """Whether maps are drawn from mask vectors: where there are any, unless the map is more than
-    their stack and was kept."""
+    """Whether maps are drawn from mask vectors.
+
+    Where there are any, unless the map is more than their stack and was stored."""
     given = settings(run)
     stack = given.get("method") == "mdm" and (given.get("config") or {}).get("smoothing") is None
     return bool(run.mask_vectors) and (stack or run.saliency_maps is None)
@@ -60,19 +61,23 @@ def map_arrays(run: RunView) -> list[Any]:
 def map_sizes(run: RunView) -> list[tuple[int, int]]:
     """Cells (height, width) of each map of a row, as they are written."""
     shapes = [(int(array.shape[1]), int(array.shape[2])) for array in map_arrays(run)]
-    return shapes if draws_masks(run) else [maps.reduced_size(shape) for shape in shapes]
+    if draws_masks(run):
+        return shapes
+    return [maps.reduced_size(shape) for shape in shapes]
 
 
 def short_names(places: Sequence[Any]) -> list[str]:
     """The last part of each run's place, with as many parts before it as tell them apart."""
-    parts = [
-        [part for part in images.printable(str(place)).replace("\\", "/").split("/") if part]
-        for place in places
-    ]
-    for count in range(1, max(map(len, parts), default=1) + 1):
+    parts = []
+    for place in places:
+        text = images.printable(str(place)).replace("\\", "/")
+        parts.append([part for part in text.split("/") if part])
+    longest = max((len(each) for each in parts), default=1)
+    for count in range(1, longest + 1):
         found = ["/".join(each[-count:]) or "run" for each in parts]
         if len(set(found)) == len(found):
             return found
+    # the same place twice
     return [f"{each[-1] if each else 'run'} ({number})" for number, each in enumerate(parts, 1)]
 
 
@@ -85,55 +90,59 @@ def run_to_json(
 ) -> dict[str, Any]:
     """A run as the page knows it; `rows` are the places of the entries in its records."""
     table, classes = run.records, run.description.get("classes") or ()
-    prediction, target = (
-        columns.read_integers(table, column, rows) for column in ("prediction", "target")
-    )
-    used = sorted({int(n) for n in np.concatenate([prediction, target]) if 0 <= n < len(classes)})
-    statuses, reasons = (table[column].to_pylist() for column in ("status", "reason"))
+    prediction = columns.read_integers(table, "prediction", rows)
+    target = columns.read_integers(table, "target", rows)
+    # of a thousand classes a run names a few
+    numbered = {int(n) for n in np.concatenate([prediction, target])}
+    used = sorted(n for n in numbered if 0 <= n < len(classes))
+    statuses, reasons = table["status"].to_pylist(), table["reason"].to_pylist()
+    status, reason = [], {}
+    for n, row in enumerate(rows):
+        status.append(statuses[row] or "" if row >= 0 else "")
+        if row >= 0 and reasons[row]:
+            reason[str(n)] = reasons[row]
+    types = [table.schema.field(column).type for column in table.column_names]
     given = settings(run)
     return {
         "name": name,
         "frame": frame,
-        "kind": "masks"
-        if draws_masks(run)
-        else "saliency"
-        if run.saliency_maps is not None
-        else "none",
+        "kind": _map_kind(run),
         "sizes": map_sizes(run),
         "weights": given.get("stack_weights"),
         "fill": _fill(given),
         "classes": {str(n): str(classes[n]) for n in used},
-        "status": columns.encode_texts([(statuses[row] or "") if row >= 0 else "" for row in rows]),
+        "status": columns.encode_texts(status),
         "label": pack(columns.read_integers(table, "label", rows).astype("<i4")),
         "prediction": pack(prediction.astype("<i4")),
         "target": pack(target.astype("<i4")),
-        "reasons": {
-            str(n): reasons[row] for n, row in enumerate(rows) if row >= 0 and reasons[row]
-        },
-        "vector": any(
-            pa.types.is_nested(table.schema.field(column).type) for column in table.column_names
-        ),
-        "numbers": [number.plain() for number in numbers],
+        "reasons": reason,
+        "vector": any(pa.types.is_nested(each) for each in types),
+        "numbers": [number.to_json() for number in numbers],
         "settings": flatten(given),
         "versions": run.description.get("versions") or {},
     }
+
+
+def _map_kind(run: RunView) -> str:
+    if draws_masks(run):
+        return "masks"
+    return "none" if run.saliency_maps is None else "saliency"
 
 
 def flatten(given: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested settings under dotted names."""
     found: dict[str, Any] = {}
     for name, value in given.items():
-        found |= (
-            flatten(value, f"{before}{name}.")
-            if isinstance(value, Mapping)
-            else {f"{before}{name}": value}
-        )
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{before}{name}.")
+        else:
+            found[f"{before}{name}"] = value
     return found
 
 
 def _fill(given: Mapping[str, Any]) -> Any:
-    """The fill of the method that made the maps: a name, a color as one or three numbers, other
-    text, or None."""
-    return next(
-        (value for name, value in flatten(given).items() if name.rpartition(".")[2] == "fill"), None
-    )
+    """The fill of the method that made the maps: a name, one or three numbers, text, or None."""
+    for name, value in flatten(given).items():
+        if name.rpartition(".")[2] == "fill":
+            return value
+    return None

@@ -1,5 +1,4 @@
-"""Metrics that were measured before: `scores.npz` in a run's folder, as `mdm evaluate` writes
-it."""
+"""Metrics that `mdm evaluate` measured before: `scores.npz` in a run's folder."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ def read_scores(
     image: Int[np.ndarray, " entries"],
     rank: Int[np.ndarray, " entries"],
 ) -> tuple[list[Number], str]:
-    """Each metric that has one number an image, at each entry; and a sentence where the file cannot
-    be used, else "".
+    """Each metric that has one number an image, at each entry; and why the file is not used, or "".
 
     Values are matched by id; of several values of an id, the first is of rank 0, the next of rank
     1."""
@@ -34,13 +32,8 @@ def read_scores(
             arrays = {name: file[name] for name in file.files}
         measured = [str(id) for id in arrays.pop("ids").tolist()]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
-        return (
-            [],
-            (
-                f"{SCORES} of {path.parent.name} is damaged, its metrics are left out: measure"
-                " again with mdm evaluate"
-            ),
-        )
+        note = f"{SCORES} of {path.parent.name} is damaged, its metrics are left out: measure again"
+        return [], f"{note} with mdm evaluate"
     if not set(measured) & set(ids):
         return [], f"{SCORES} of {path.parent.name} is of other images, its metrics are left out"
     where: dict[tuple[str, int], int] = {}
@@ -51,8 +44,10 @@ def read_scores(
     rows = np.asarray([where.get((ids[n], int(k)), -1) for n, k in zip(image, rank)])
     found = []
     for name, values in arrays.items():
-        if values.shape == (len(measured),) and values.dtype.kind in "fiub":
-            taken = np.where(rows >= 0, values[rows].astype(np.float64), np.nan).astype(np.float32)
-            if np.isfinite(taken).any():
-                found.append(Number(f"metric:{name}", name, "number", taken))
+        # curves and other arrays an image have no place in a column
+        if values.shape != (len(measured),) or values.dtype.kind not in "fiub":
+            continue
+        taken = np.where(rows >= 0, values[rows].astype(np.float64), np.nan).astype(np.float32)
+        if np.isfinite(taken).any():
+            found.append(Number(f"metric:{name}", name, "number", taken))
     return found, ""
