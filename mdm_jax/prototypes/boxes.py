@@ -1,5 +1,4 @@
-"""From a map to a region: the most salient share of the pixels, the box around what is high, and
-its connected pieces.
+"""From a map to a region: its most salient pixels, the box around them, its connected pieces.
 
 Maps are compared at equal area, so the order of the pixels is all that counts. Ties are broken
 fairly: of pixels of equal value those nearer to the map's center of mass come first, so that a
@@ -21,49 +20,44 @@ activation map"""
 
 
 def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
-    """Each pixel's place by descending saliency, 0 for the first; ties as the top of this file
-    says. For maps that are >= 0.
+    """Each pixel's place by descending saliency, 0 for the first, for maps that are >= 0.
 
-    A negative value weighs nothing in the center of mass; a map without any mass has it in the
+    Ties are broken as the top of this file says. A negative value weighs nothing in the center of mass; a map without any mass has it in the
     middle."""
     height, width = saliency.shape
     saliency = jnp.asarray(saliency)
     mass = jnp.maximum(saliency, 0.0)
     mass = jnp.where(mass.sum() > 0, mass, 1.0)
-    rows, columns = jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32)
+    rows = jnp.arange(height, dtype=jnp.float32)
+    columns = jnp.arange(width, dtype=jnp.float32)
+    y_sum = (rows * (mass.sum(1) / mass.sum())).sum()
+    x_sum = (columns * (mass.sum(0) / mass.sum())).sum()
     # to a hundredth of a pixel, so that rounding in the sums does not decide which of two equally
     # near pixels is first
-    y, x = (
-        jnp.round(100 * (at * share).sum()) / 100
-        for at, share in ((rows, mass.sum(1) / mass.sum()), (columns, mass.sum(0) / mass.sum()))
-    )
-    away = jnp.square(rows - y)[:, None] + jnp.square(columns - x)[None, :]
-    order = jnp.lexsort((away.reshape(-1), -saliency.reshape(-1)))
-    places = (
-        jnp.zeros(order.shape, jnp.int32)
-        .at[order]
-        .set(jnp.arange(order.size, dtype=jnp.int32), unique_indices=True)
-    )
+    y, x = jnp.round(100 * y_sum) / 100, jnp.round(100 * x_sum) / 100
+    distance = jnp.square(rows - y)[:, None] + jnp.square(columns - x)[None, :]
+    order = jnp.lexsort((distance.reshape(-1), -saliency.reshape(-1)))
+    place = jnp.arange(order.size, dtype=jnp.int32)
+    places = jnp.zeros(order.shape, jnp.int32).at[order].set(place, unique_indices=True)
     return places.reshape(height, width)
 
 
 def pixel_count(share: Scalar, shape: tuple[int, int]) -> Int[Array, ""]:
-    """How many pixels the `share` in [0, 1] of an image of (height, width) is: rounded, at least
-    one unless it is 0."""
+    """Number of pixels of a fraction `share` of an image of (height, width).
+
+    Rounded, and at least one unless the fraction is 0."""
     whole = shape[0] * shape[1]
     count = jnp.round(jnp.asarray(share, jnp.float32) * whole).astype(jnp.int32)
     return jnp.where(jnp.asarray(share) > 0, jnp.clip(count, 1, whole), 0)
 
 
 def top_share(saliency: Float[AnyArray, "h w"], share: Scalar) -> Bool[Array, "h w"]:
-    """The mask of the `share` in [0, 1] of the pixels that the map ranks highest, exactly that many
-    (see `ranks`)."""
+    """The mask of the fraction `share` of the pixels that the map ranks highest, exactly that many."""
     return ranks(saliency) < pixel_count(share, (saliency.shape[0], saliency.shape[1]))
 
 
 def mask_box(mask: Bool[AnyArray, "h w"]) -> Int[Array, "4"]:
-    """The box (x0, y0, x1, y1), ends exclusive, around all pixels of a mask; all zeros where it has
-    none."""
+    """The box (x0, y0, x1, y1) around all pixels of a mask, ends exclusive; zeros without pixels."""
     rows, columns = jnp.asarray(mask).any(axis=1), jnp.asarray(mask).any(axis=0)
     box = jnp.stack([*_ends(columns), *_ends(rows)])[jnp.array([0, 2, 1, 3])]
     return jnp.where(rows.any(), box, 0).astype(jnp.int32)
@@ -76,10 +70,9 @@ def _ends(line: Bool[Array, " n"]) -> tuple[Array, Array]:
 def percentile_box(
     saliency: Float[AnyArray, "h w"], percentile: Scalar = PERCENTILE
 ) -> Int[Array, "4"]:
-    """The box (x0, y0, x1, y1), ends exclusive, around every pixel at or above the map's
-    percentile, as ProtoPNet draws it.
+    """The box (x0, y0, x1, y1) around every pixel at or above the map's percentile.
 
-    It surrounds all pieces: one far blob inflates it. A constant map gives the whole image.
+    Ends are exclusive, as ProtoPNet draws it. It surrounds all pieces: one far blob inflates it. A constant map gives the whole image.
     Source: `find_high_activation_crop` of ProtoPNet's `find_nearest.py` and `push.py`.
     """
     saliency = jnp.asarray(saliency)
@@ -93,8 +86,7 @@ def box_area(box: Integer[AnyArray, "4"], shape: tuple[int, int]) -> Float[Array
 
 
 def components(mask: Bool[AnyArray, "h w"]) -> Integer[np.ndarray, "h w"]:
-    """The connected pieces of a mask on the host: 0 outside, 1 for the largest piece, 2 for the
-    next; corners connect."""
+    """The connected pieces of a mask on the host, 1 for the largest, 0 outside; corners connect."""
     count, labels = cv2.connectedComponents(np.asarray(mask).astype(np.uint8), connectivity=8)
     sizes = np.bincount(labels.ravel(), minlength=count)
     renamed = np.zeros(count, int)

@@ -25,21 +25,23 @@ from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 CUBIC_SHARPNESS = -0.75
-"""the free number of the cubic kernel: OpenCV's, whose INTER_CUBIC ProtoPNet uses; Pillow and JAX
+"""parameter a of the cubic kernel: that of OpenCV's INTER_CUBIC, which ProtoPNet uses; Pillow and JAX
 take -0.5"""
 
 
 @cache
 def cubic_interpolation(cells: int, pixels: int) -> np.ndarray:
-    """Cubic interpolation matrix [pixels, cells], half-pixel centers, edges held: OpenCV's
-    INTER_CUBIC."""
+    """Cubic interpolation matrix [pixels, cells], as OpenCV's INTER_CUBIC.
+
+    Half-pixel centers; beyond the border the edge cell is repeated."""
     centers = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
     first = np.floor(centers).astype(int)
     matrix = np.zeros((pixels, cells))
+    a = CUBIC_SHARPNESS
     for tap in range(-1, 3):
         distance = np.abs(centers - first - tap)
-        near = (CUBIC_SHARPNESS + 2) * distance**3 - (CUBIC_SHARPNESS + 3) * distance**2 + 1
-        far = CUBIC_SHARPNESS * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+        near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+        far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
         weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
         np.add.at(matrix, (np.arange(pixels), np.clip(first + tap, 0, cells - 1)), weight)
     return matrix.astype(np.float32)
@@ -73,8 +75,9 @@ def upsample(grid: Float[Array, "gh gw"], size: Size, kind: str = "cubic") -> Fl
 
 
 def read_map(predict: Predict, image: Image, name: str) -> Float[Array, "gh gw m"]:
-    """`out[name]` of one image (one forward evaluation). Raises InputError for a network without
-    it."""
+    """`out[name]` of one image (one forward evaluation).
+
+    Raises InputError for a network without it."""
     outputs = predict(image[None])
     out = outputs[1] if isinstance(outputs, tuple | list) and len(outputs) > 1 else None
     if not isinstance(out, Mapping) or name not in out:
@@ -113,10 +116,9 @@ def activation_map(
     config: MapConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = upsample(s_j(z)), the similarity of prototype j = `target` at every position: what
-    ProtoPNet shows.
+    """S = upsample(s_j(z)), the similarity of prototype j = `target` at every position.
 
-    Image [h, w, c] in [0, 1]; the attribution is the map in the similarity's own units, the
+    It is what ProtoPNet shows. Image [h, w, c] in [0, 1]; the attribution is the map in the similarity's own units, the
     saliency stretched to [0, 1]. Raises InputError for a network without out["similarity_maps"].
     Source: ProtoPNet's `push.py`."""
     return _explain_map(
@@ -134,7 +136,7 @@ def occurrence_map(
     config: MapConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = upsample(M_j(u)), where prototype j = `target` is said to occur: what XProtoNet shows.
+    """S = upsample(M_j(u)), where prototype j = `target` occurs: what XProtoNet shows.
 
     Image [h, w, c] in [0, 1]. Raises InputError for a network without out["occurrence_maps"].
     """

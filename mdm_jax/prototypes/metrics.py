@@ -1,15 +1,14 @@
-"""What a comparison of regions measures: each a `Metric` whose `measure(evidence)` gives the
-statistics of all pairs.
+"""Metrics of a comparison of regions; `measure(evidence)` gives the statistics of all pairs.
 
-Two definitions of what is kept of a node, because neither alone says it. Of the similarity, as in
-insertion and deletion,
+Two definitions of what is kept of a node, because each alone misses something. Of the similarity,
+as in insertion and deletion,
 
     mean over pairs of  area under  g(kept) / g(x)
 
 and of both nodes above the fill, where a node that the fill alone activates counts for little:
 
-    sum over pairs of area under (g(kept) - g(b))  /  sum over pairs of (g(x) - g(b)),    pairs with
-    g(x) > g(b)
+    sum over pairs of area under (g(kept) - g(b))  /  sum over pairs of (g(x) - g(b)),
+    over pairs with g(x) > g(b)
 
 The second has the distance with its sign turned, for which a ratio to 0, the distance after the
 projection, means nothing."""
@@ -57,16 +56,15 @@ class Evidence(NamedTuple):
 
 
 def informative_pairs(curves: Curves) -> Bool[np.ndarray, " n"]:
-    """Pairs whose prototype has something to keep: g(x) > 0, and some fill changes it. The same for
-    every region."""
+    """Pairs whose prototype has something to keep: g(x) > 0, and some fill changes it.
+
+    The same for every region."""
     similarity = np.asarray(curves.kept.similarity, np.float64)
     whole, fill = similarity[:, 0, -1], similarity[..., 0]
-    constant = (np.abs(whole[:, None] - fill) <= CONSTANT_BELOW * np.abs(whole[:, None])).all(
-        axis=1
-    )
-    return (whole > CONSTANT_BELOW) & ~constant | ~np.isfinite(
-        whole
-    )  # NaN is a failure, to be seen
+    change = np.abs(whole[:, None] - fill)
+    constant = (change <= CONSTANT_BELOW * np.abs(whole[:, None])).all(axis=1)
+    # a pair that failed (NaN) stays in, so that it is seen
+    return (whole > CONSTANT_BELOW) & ~constant | ~np.isfinite(whole)
 
 
 def _retention(evidence: Evidence, fill: int) -> Measured:
@@ -79,29 +77,26 @@ def _retention(evidence: Evidence, fill: int) -> Measured:
 def _removal(evidence: Evidence, fill: int) -> Measured:
     rows = np.flatnonzero(informative_pairs(evidence.curves))
     whole = np.asarray(evidence.curves.kept.similarity, np.float64)[rows, fill, -1:]
-    return Measured(
-        area_under(np.asarray(evidence.curves.removed.similarity)[rows, fill] / whole, 1.0), rows
-    )
+    removed = np.asarray(evidence.curves.removed.similarity)[rows, fill]
+    return Measured(area_under(removed / whole, 1.0), rows)
 
 
 def _above_fill(evidence: Evidence, fill: int, node: str, kind: str) -> Measured:
-    """(area under what is kept above the fill, all that there is above the fill) of each pair that
-    has anything there."""
+    """(area under the node above the fill, node of the clean image above the fill), by pair.
+
+    Of each pair whose clean image is above the fill."""
     sign = {"similarity": 1.0, "distance": -1.0}[node]
-    whole = (
-        sign
-        * np.diff(np.asarray(getattr(evidence.curves.kept, node), np.float64)[:, fill, [0, -1]])[
-            :, 0
-        ]
-    )
+    kept = sign * np.asarray(getattr(evidence.curves.kept, node), np.float64)[:, fill]
+    removed = sign * np.asarray(getattr(evidence.curves.removed, node), np.float64)[:, fill]
+    nothing, whole = kept[:, 0], kept[:, -1] - kept[:, 0]
+    # written so that NaN, a failure, stays in
     rows = np.flatnonzero(informative_pairs(evidence.curves) & ~(whole <= 0))
-    kept, removed = (
-        sign * np.asarray(getattr(curve, node), np.float64)[rows, fill]
-        for curve in (evidence.curves.kept, evidence.curves.removed)
-    )
-    nothing = kept[:, :1]
-    curve, start = (at_areas(kept), 0.0) if kind == "retention" else (removed, whole[rows])
-    under = area_under(curve - nothing, start)
+    start: Any = 0.0
+    if kind == "retention":
+        curve = at_areas(kept[rows])
+    else:
+        curve, start = removed[rows], whole[rows]
+    under = area_under(curve - nothing[rows, None], start)
     return Measured(np.stack([under, whole[rows]], axis=-1), rows)
 
 
@@ -118,22 +113,21 @@ def _least_area(evidence: Evidence, fill: int, node: str) -> Measured:
 
 
 def _on_object(evidence: Evidence, share: float | None) -> Measured:
-    """Share of the region that lies on the object, at an area or (None) IoU at the object's own
-    area."""
+    """Part of the region on the object at an area, or (None) IoU at the object's own area."""
     rows = np.asarray([i for i, mask in enumerate(evidence.masks) if mask is not None], int)
     if not len(rows):
         return Measured(np.zeros(0), rows)
     masks = np.stack([evidence.masks[i] for i in rows])
-    counts = (
-        masks.sum(axis=(1, 2))
-        if share is None
-        else np.full(len(rows), max(1, round(share * masks[0].size)))
-    )
-    inside = np.asarray(
-        _hits(jnp.asarray(evidence.saliency[rows]), jnp.asarray(masks), jnp.asarray(counts)),
-        np.float64,
-    )
-    return Measured(inside / (2 * counts - inside) if share is None else inside / counts, rows)
+    if share is None:
+        counts = masks.sum(axis=(1, 2))
+    else:
+        counts = np.full(len(rows), max(1, round(share * masks[0].size)))
+    saliency = jnp.asarray(evidence.saliency[rows])
+    hits = _hits(saliency, jnp.asarray(masks), jnp.asarray(counts))
+    inside = np.asarray(hits, np.float64)
+    if share is None:  # two sets of `counts` pixels each
+        return Measured(inside / (2 * counts - inside), rows)
+    return Measured(inside / counts, rows)
 
 
 @jax.jit
@@ -144,10 +138,11 @@ def _hits(saliency: Array, mask: Array, count: Array) -> Array:
 
 
 def _box(evidence: Evidence) -> Measured:
-    areas = jax.vmap(lambda map_: box_area(percentile_box(map_), map_.shape))(
-        jnp.asarray(evidence.saliency)
-    )
-    return Measured(np.asarray(areas, np.float64), np.arange(len(areas)))
+    def measure(saliency: Array) -> Array:
+        return box_area(percentile_box(saliency), (saliency.shape[0], saliency.shape[1]))
+
+    areas = np.asarray(jax.vmap(measure)(jnp.asarray(evidence.saliency)), np.float64)
+    return Measured(areas, np.arange(len(areas)))
 
 
 def _overlap_with_changed(evidence: Evidence, change: str) -> Measured:
@@ -168,16 +163,13 @@ def _parts(evidence: Evidence, side: float, merge: bool = False) -> Measured:
     if not len(rows):
         return Measured(np.zeros((0, 3)), rows)
     places = np.stack([evidence.parts[i] for i in rows])
-    near = jax.vmap(partial(parts_.near_peak, side=side))(
-        jnp.asarray(evidence.saliency[rows]), jnp.asarray(places)
-    )
-    found = np.asarray(near), np.isfinite(places).all(axis=-1)
+    find_near = jax.vmap(partial(parts_.near_peak, side=side))
+    near = np.asarray(find_near(jnp.asarray(evidence.saliency[rows]), jnp.asarray(places)))
+    seen = np.isfinite(places).all(axis=-1)
     if merge and evidence.part_names:
-        found = (
-            parts_.merge_sides(found[0], evidence.part_names),
-            parts_.merge_sides(found[1], evidence.part_names),
-        )
-    return Measured(parts_.statistics(evidence.prototypes[rows], *found), rows)
+        near = parts_.merge_sides(near, evidence.part_names)
+        seen = parts_.merge_sides(seen, evidence.part_names)
+    return Measured(parts_.statistics(evidence.prototypes[rows], near, seen), rows)
 
 
 def _metrics_of_fill(number: int, fill: str) -> list[Metric]:

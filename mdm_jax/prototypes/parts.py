@@ -1,12 +1,14 @@
-"""Does a prototype look at one part of the object? Purity and consistency against annotated part
-locations (CUB's 15).
+"""Purity and consistency of prototypes against annotated part locations (CUB's 15).
+
+They ask whether a prototype looks at one part of the object.
 
 A box is laid about the place where a map is highest, in proportion to ProtoPNet's 224 pixels, and
 it is noted which parts lie in it. Any map can take the place of the activation map; no new
 annotation is needed.
 
-    purity_j      = max over parts of  #(part in box) / #(images of j) consistency   = share of
-    prototypes with  max over parts of  #(part in box) / #(part is seen) >= 0.8
+    purity_j      = max over parts of  #(part in box) / #(images of j)
+    consistency   = fraction of prototypes with
+                    max over parts of  #(part in box) / #(part is seen) >= 0.8
 
 For purity the left and the right of a part are one, as in PIP-Net, where the parts' names are
 known; else each counts alone."""
@@ -25,7 +27,7 @@ from mdm_jax.prototypes.boxes import ranks
 from mdm_jax.types import AnyArray
 
 PURITY_SIDE = 32 / 224
-"""side of the box for purity, as a share of the image's: 32 pixels of 224, "otherwise the bigger
+"""side of the box for purity, as a fraction of the image's: 32 pixels of 224, "otherwise the bigger
 the patch, the higher the purity" (PIP-Net, Nauta et al. 2023)"""
 CONSISTENCY_SIDE = 72 / 224
 """side of the box for consistency (Huang et al., "Evaluation and improvement of interpretability
@@ -35,8 +37,7 @@ CONSISTENCY_SHARE = 0.8
 
 
 def peak(saliency: Float[AnyArray, "h w"]) -> Float[Array, "2"]:
-    """(x, y) of the center of the pixel that the map ranks first, in pixels (see `boxes.ranks` for
-    ties)."""
+    """(x, y) of the center of the pixel that the map ranks first (see `boxes.ranks` for ties)."""
     row, column = jnp.divmod(jnp.argmin(ranks(saliency)), saliency.shape[1])
     return jnp.stack([column, row]) + 0.5
 
@@ -44,28 +45,28 @@ def peak(saliency: Float[AnyArray, "h w"]) -> Float[Array, "2"]:
 def near_peak(
     saliency: Float[AnyArray, "h w"], parts: Float[AnyArray, "p 2"], side: float
 ) -> Bool[Array, " p"]:
-    """Which parts (x, y), in pixels of the map, lie in the box about its peak; one that is not seen
-    (NaN) lies in none.
+    """Which parts (x, y), in pixels of the map, lie in the box about its peak.
 
-    `side` is the box's as a share of the image's: 72 / 224 is 36 pixels to either side at 224.
+    One that is not seen (NaN) lies in none. `side` is the box's as a share of the image's: 72 / 224 is 36 pixels to either side at 224.
     """
     reach = jnp.asarray([saliency.shape[1], saliency.shape[0]]) * side / 2
     return (jnp.abs(jnp.asarray(parts) - peak(saliency)) <= reach).all(axis=-1)
 
 
 def merge_sides(found: Bool[AnyArray, "n p"], names: Sequence[str]) -> Bool[np.ndarray, "n q"]:
-    """What holds of "left X" or of "right X" for each X, in the order of the names; other parts as
-    they are."""
-    plain = [name.removeprefix("left ").removeprefix("right ") for name in names]
-    columns = [
-        [i for i, other in enumerate(plain) if other == name] for name in dict.fromkeys(plain)
-    ]
-    return np.stack([np.asarray(found)[:, own].any(axis=1) for own in columns], axis=1)
+    """What holds of "left X" or of "right X" for each X; other parts as they are.
+
+    In the order of the names."""
+    columns: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        plain = name.removeprefix("left ").removeprefix("right ")
+        columns.setdefault(plain, []).append(i)
+    merged = [np.asarray(found)[:, own].any(axis=1) for own in columns.values()]
+    return np.stack(merged, axis=1)
 
 
 def check_parts(parts: Sequence[Any], names: Sequence[str] | None) -> None:
-    """Raises InputError unless all parts that are given have one shape [p, 2], with a name for each
-    where there are names."""
+    """Raises InputError unless all given parts have one shape [p, 2], and a name for each."""
     shapes = [np.shape(each) for each in parts if each is not None]
     for shape in shapes:
         if len(shape) != 2 or shape[1] != 2 or shape != shapes[0]:
@@ -80,22 +81,23 @@ def check_parts(parts: Sequence[Any], names: Sequence[str] | None) -> None:
 def statistics(
     prototypes: Integer[AnyArray, " n"], near: Bool[AnyArray, "n p"], seen: Bool[AnyArray, "n p"]
 ) -> Float[np.ndarray, "n s"]:
-    """What `purity` and `consistency` are made of, a row a pair: the prototype, the parts near its
-    peak, the parts seen."""
-    return np.concatenate(
-        [np.asarray(prototypes)[:, None], np.asarray(near), np.asarray(seen)], axis=1
-    ).astype(np.float64)
+    """Statistics of `purity` and `consistency`, a row a pair.
+
+    The prototype, the parts near its peak, the parts seen."""
+    columns = [np.asarray(prototypes)[:, None], np.asarray(near), np.asarray(seen)]
+    return np.concatenate(columns, axis=1).astype(np.float64)
 
 
 def purity(rows: Float[np.ndarray, "n s"]) -> float:
-    """Mean over prototypes of the presence of each one's best part, in [0, 1]. Raises InputError
-    without pairs."""
+    """Mean over prototypes of the presence of each one's best part, in [0, 1].
+
+    Raises InputError without pairs."""
     images, near, _ = _sum_by_prototype(rows)
     return float((near / images[:, None]).max(axis=1).mean())
 
 
 def consistency(rows: Float[np.ndarray, "n s"]) -> float:
-    """Share of prototypes near one of whose parts they are in `OFTEN` of the images that show it,
+    """Fraction of prototypes near one of whose parts they are in `OFTEN` of the images that show it,
     in [0, 1].
 
     Raises InputError without pairs.
@@ -105,8 +107,7 @@ def consistency(rows: Float[np.ndarray, "n s"]) -> float:
 
 
 def _sum_by_prototype(rows: Float[np.ndarray, "n s"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each prototype that occurs the number of its images [j], and how often each part is near
-    [j, p] and seen [j, p]."""
+    """For each prototype that occurs: its images [j], parts near [j, p] and parts seen [j, p]."""
     if not len(rows):
         raise InputError("no pairs: purity and consistency need at least one image with parts")
     count = (rows.shape[1] - 1) // 2

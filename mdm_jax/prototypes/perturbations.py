@@ -1,5 +1,4 @@
-"""What regions must survive, and what they must not: a little noise on the image, other prototypes,
-another backbone."""
+"""Changes that regions must survive (noise on the image) or must not (other weights)."""
 
 from __future__ import annotations
 
@@ -28,10 +27,9 @@ CHANGES = ("prototypes", "backbone")
 
 
 def add_noise(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
-    """x + std * clip(N(0, 0.2), -0.25, 0.25), an image [h, w, c] kept in [0, 1]; `std` is the
-    normalization's.
+    """x + std * clip(N(0, 0.2), -0.25, 0.25) of an image [h, w, c], cut to [0, 1].
 
-    Where the network normalizes by (x - mean) / std this is the noise of the stability score, but
+    `std` is that of the normalization. Where the network normalizes by (x - mean) / std this is the noise of the stability score, but
     for what [0, 1] cuts off."""
     drawn = jnp.clip(
         NOISE_DEVIATION * jax.random.normal(key, image.shape), -NOISE_LIMIT, NOISE_LIMIT
@@ -42,8 +40,9 @@ def add_noise(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
 def add_noise_to_images(
     classifier: Any, images: Any, *, key: Any = 0, ids: Any = None
 ) -> Float[np.ndarray, "n h w c"]:
-    """`noisy` of each image, drawn by its id; a network without preprocessing counts as normalized
-    by 1."""
+    """`add_noise` to each image, drawn by its id.
+
+    A network without preprocessing counts as normalized by 1."""
     std = getattr(getattr(classifier, "preprocessing", None), "std", 1.0)
     numbers = id_numbers(range(len(images)) if ids is None else ids)
     keys = jax.vmap(lambda number: jax.random.fold_in(as_key(key), number))(numbers)
@@ -61,7 +60,7 @@ def overlap(
 
 
 def check_change(classifier: Any, what: str) -> None:
-    """Raises InputError where `changed` cannot change `what`. Nothing is computed."""
+    """Raises InputError where `change_weights` cannot change `what`. Nothing is computed."""
     if what not in CHANGES:
         raise unknown("change", what, CHANGES)
     if not isinstance(classifier, Classifier):

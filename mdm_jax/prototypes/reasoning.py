@@ -1,8 +1,9 @@
-"""Why a prototype network says what it says: similarity times weight, prototype by prototype, adds
-up to the logit.
+"""The decision of a prototype network as a sum over prototypes.
 
-z_c = sum_j s_j(x) w_jc (+ b_c),    s_j: how alike prototype j and its best place in the image are,
-w_jc: the last layer"""
+    z_c = sum_j s_j(x) w_jc (+ b_c)
+
+s_j: similarity of prototype j to its best position in the image; w_jc, b_c: the last layer.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +40,17 @@ class Reasoning(NamedTuple):
 
     @property
     def contributions(self) -> Float32[np.ndarray, " m"]:
-        """similarity x weight: the points that each prototype gives to the class, or takes from
-        it"""
+        """similarity x weight, the points of each prototype for the class or against it"""
         return self.similarities * self.weights
 
     def first(self, count: int) -> list[int]:
-        """The prototypes that give the class most points, most first; of equals the one of the
-        lower number."""
+        """The prototypes with most points, most first; of equals the lower number first."""
         order = np.argsort(-self.contributions, kind="stable")
         return [int(prototype) for prototype in order[:count]]
 
 
 class Contribution(NamedTuple):
-    """A prototype's share in a logit."""
+    """What a prototype adds to a logit."""
 
     prototype: int
     similarity: float
@@ -61,11 +60,10 @@ class Contribution(NamedTuple):
 
 
 class RoundedSum(NamedTuple):
-    """A logit as it is written: rows, all other prototypes together, the bias, and what they add up
-    to, all rounded.
+    """A logit as a rounded sum: rows, all other prototypes together, the bias, and the total.
 
-    The rounding errors of the rows are in `others`, so that the numbers that a person reads add up.
-    """
+    `others` takes up the rounding errors of the rows, so that the numbers that a person reads add
+    up."""
 
     rows: tuple[Contribution, ...]
     others: float
@@ -78,11 +76,11 @@ class RoundedSum(NamedTuple):
 def explain_decision(
     classifier: Classifier, image: Float[Any, "h w c"], target: int | None = None
 ) -> Reasoning:
-    """Take the logit of one class apart, by default that of the network's first choice. Raises
-    InputError as `explain_decisions`."""
-    return explain_decisions(
-        classifier, np.asarray(image)[None], None if target is None else [target]
-    )[0]
+    """The logit of one class as a sum over prototypes, by default of the network's first choice.
+
+    Raises InputError as `explain_decisions`."""
+    targets = None if target is None else [target]
+    return explain_decisions(classifier, np.asarray(image)[None], targets)[0]
 
 
 def explain_decisions(
@@ -90,7 +88,7 @@ def explain_decisions(
     images: Float[Any, "n h w c"],
     targets: Sequence[int] | Int[np.ndarray, " n"] | None = None,
 ) -> list[Reasoning]:
-    """Take apart the logit of one class for each image, in batches of one compiled program.
+    """The logit of one class for each image as a sum over prototypes.
 
     A negative target is the first choice. Raises InputError for a network without prototypes, a
     target that is no class, or prototypes that do not add up to the logit."""
@@ -104,11 +102,8 @@ def explain_decisions(
         )
     firsts = seen.logits.argmax(axis=1)
     chosen = firsts if targets is None else np.asarray(targets)
-    if (
-        chosen.shape != firsts.shape
-        or not np.issubdtype(chosen.dtype, np.integer)
-        or chosen.max() >= classes
-    ):
+    whole_numbers = np.issubdtype(chosen.dtype, np.integer)
+    if chosen.shape != firsts.shape or not whole_numbers or chosen.max() >= classes:
         raise InputError(
             f"targets are {chosen.tolist()}: give a class from 0 to {classes - 1} for each of"
             f" {len(firsts)} images"
@@ -125,8 +120,9 @@ def explain_decisions(
 def last_layer(
     classifier: Any,
 ) -> tuple[Float32[np.ndarray, "m classes"], Float32[np.ndarray, " classes"]]:
-    """The weights from prototypes to classes, and the bias (0 where there is none). Raises
-    InputError where there are none."""
+    """The weights from prototypes to classes, and the bias (0 where there is none).
+
+    Raises InputError for a network without such a layer."""
     layer = getattr(getattr(classifier, "network", None), "last_layer", None)
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
@@ -137,33 +133,24 @@ def last_layer(
         )
     weights = np.asarray(kernel[...], np.float32)
     bias = getattr(layer, "bias", None)
-    return weights, (
-        np.zeros(weights.shape[1], np.float32)
-        if bias is None
-        else np.asarray(bias[...], np.float32)
-    )
+    if bias is None:
+        return weights, np.zeros(weights.shape[1], np.float32)
+    return weights, np.asarray(bias[...], np.float32)
 
 
 def round_sum(reasoning: Reasoning, count: int, places: int = 2) -> RoundedSum:
-    """The logit as a sum to read: the first `count` prototypes, and all others together, rounded to
-    `places`."""
-    rows = tuple(
-        Contribution(
-            prototype,
-            *(
-                round(float(value), places)
-                for value in (
-                    reasoning.similarities[prototype],
-                    reasoning.weights[prototype],
-                    reasoning.contributions[prototype],
-                )
-            ),
-        )
-        for prototype in reasoning.first(count)
-    )
+    """The first `count` prototypes, and all others together, rounded to `places`."""
+    rows = []
+    for prototype in reasoning.first(count):
+        similarity = round(float(reasoning.similarities[prototype]), places)
+        weight = round(float(reasoning.weights[prototype]), places)
+        points = round(float(reasoning.contributions[prototype]), places)
+        rows.append(Contribution(prototype, similarity, weight, points))
     total, bias = round(reasoning.logit, places), round(reasoning.bias, places)
     others = round(total - bias - sum(row.points for row in rows), places)
-    return RoundedSum(rows, others + 0.0, len(reasoning.similarities) - len(rows), bias, total)
+    rest = len(reasoning.similarities) - len(rows)
+    # adding 0.0 turns a negative zero into zero
+    return RoundedSum(tuple(rows), others + 0.0, rest, bias, total)
 
 
 def _check_sum(one: Reasoning, classifier: Classifier) -> None:

@@ -1,7 +1,6 @@
-"""The receptive field: the box of all pixels that can reach a position of the feature grid, and the
-position's own cell.
+"""Receptive fields: the box of all pixels that can reach a position of the feature grid.
 
-Found without knowing the network's layers: with a row of the image set to NaN, exactly those
+Also the position's own cell. Fields are found without knowing the network's layers: with a row of the image set to NaN, exactly those
 positions are NaN that can see it, whatever the weights, because NaN times anything is NaN. Maxima,
 limits and choices are run by rules that keep a NaN, where they or compiled code may lose it. One
 forward evaluation for each row and each column, once for a network and an image size. Where
@@ -42,8 +41,7 @@ MAPS = "similarity_maps"
 
 
 class ReceptiveFields(NamedTuple):
-    """What each row and each column of the feature grid sees of the image: (first, last + 1) in
-    pixels."""
+    """Pixels (first, last + 1) that each row and each column of the feature grid sees."""
 
     rows: Int[AnyArray, "gh 2"]
     columns: Int[AnyArray, "gw 2"]
@@ -70,10 +68,9 @@ class FieldConfig:
 
 
 def find_fields(predict: Predict, shape: tuple[int, ...]) -> ReceptiveFields:
-    """The receptive fields of a network's similarity maps for images of `shape` (h, w, c); a
-    position sees rows x columns.
+    """The receptive fields of a network's similarity maps for images of `shape` (h, w, c).
 
-    Exact where convolutions are computed directly, as on CPU; an algorithm that works in tiles
+    A position sees rows x columns. Exact where convolutions are computed directly, as on CPU; an algorithm that works in tiles
     (Winograd, on a GPU) can show a few pixels more; so can a choice, which sees whatever it could
     choose. A position that sees nothing has the span (0, 0). Raises InputError for a network
     without out["similarity_maps"], and outside `jit` where a position sees nothing."""
@@ -82,31 +79,31 @@ def find_fields(predict: Predict, shape: tuple[int, ...]) -> ReceptiveFields:
         jax.ShapeDtypeStruct(shape, jnp.float32)
     )
 
-    def lost(where: Array) -> Array:
+    def reached_by(where: Array) -> Array:
+        """Which positions become NaN when these pixels are."""
         image = jnp.where(where[..., None], jnp.nan, jnp.full(shape, 0.5))
         (maps,) = evaluate(program.jaxpr, program.consts, [image], NAN_KEEPING_RULES)
         return jnp.isnan(maps).any(axis=-1)
 
     def rows_that_see(row: Array) -> Array:
-        return lost(jnp.broadcast_to(jnp.arange(height)[:, None] == row, (height, width))).any(
-            axis=1
-        )
+        where = jnp.broadcast_to(jnp.arange(height)[:, None] == row, (height, width))
+        return reached_by(where).any(axis=1)
 
     def columns_that_see(column: Array) -> Array:
-        return lost(jnp.broadcast_to(jnp.arange(width) == column, (height, width))).any(axis=0)
+        where = jnp.broadcast_to(jnp.arange(width) == column, (height, width))
+        return reached_by(where).any(axis=0)
 
     chunk = chunk_for(shape)
-    found = ReceptiveFields(
-        _spans(map_over(rows_that_see, jnp.arange(height), chunk)),
-        _spans(map_over(columns_that_see, jnp.arange(width), chunk)),
-    )
-    return (
-        found if any(isinstance(spans, jax.core.Tracer) for spans in found) else check_fields(found)
-    )
+    rows = _spans(map_over(rows_that_see, jnp.arange(height), chunk))
+    columns = _spans(map_over(columns_that_see, jnp.arange(width), chunk))
+    found = ReceptiveFields(rows, columns)
+    if isinstance(rows, jax.core.Tracer) or isinstance(columns, jax.core.Tracer):
+        return found  # inside jit there are no values to check
+    return check_fields(found)
 
 
 def check_fields(found: ReceptiveFields) -> ReceptiveFields:
-    """The fields themselves. Raises InputError where a position sees nothing of the image."""
+    """The fields. Raises InputError where a position sees nothing of the image."""
     if any((np.asarray(spans)[:, 1] == 0).any() for spans in found):
         raise InputError(
             "a position of the similarity maps sees nothing of the image: it is constant, or an"
@@ -128,9 +125,9 @@ def _keep_nan(primitive: Any) -> Callable[..., Array]:
 
 
 def _window_maximum(x: Any, **parameters: Any) -> Array:
-    return jax.lax.reduce_window_max_p.bind(
-        x, **parameters
-    ) + 0.0 * jax.lax.reduce_window_sum_p.bind(x, **parameters)
+    largest = jax.lax.reduce_window_max_p.bind(x, **parameters)
+    # the sum is NaN where any pixel of the window is
+    return largest + 0.0 * jax.lax.reduce_window_sum_p.bind(x, **parameters)
 
 
 def _inline(*arguments: Any, call_jaxpr: Any, **_: Any) -> list[Any]:
@@ -166,8 +163,9 @@ def _spans(seen: Array) -> Int[Array, "g 2"]:
 def best_position(
     similarities: Float[Array, "gh gw m"], prototype: Int[Array, ""] | int
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """Row and column of the grid where prototype j is most similar, argmax_z s_j(z); of equals the
-    first as text is read."""
+    """Row and column of the grid where prototype j is most similar, argmax_z s_j(z).
+
+    Of equals the first in reading order."""
     row, column = jnp.divmod(jnp.argmax(similarities[..., prototype]), similarities.shape[1])
     return row, column
 
@@ -178,19 +176,18 @@ def cell_box(
     grid: tuple[int, ...],
     size: tuple[int, ...],
 ) -> Int[Array, "4"]:
-    """The box (x0, y0, x1, y1), ends exclusive, of the pixels whose centers a cell of the upsampled
-    grid covers."""
+    """The box (x0, y0, x1, y1) of the pixels whose centers a cell covers; ends exclusive."""
     (top, bottom), (left, right) = _cell(row, grid[0], size[0]), _cell(column, grid[1], size[1])
     return jnp.stack([left, top, right, bottom]).astype(jnp.int32)
 
 
 def _cell(at: Any, cells: int, pixels: int) -> tuple[Array, Array]:
     """Pixels i with at <= (i + 1/2) cells / pixels < at + 1, in whole numbers."""
-    first, after = (
-        (2 * edge * pixels - cells + 2 * cells - 1) // (2 * cells)
-        for edge in (jnp.asarray(at), jnp.asarray(at) + 1)
-    )
-    return first, after
+
+    def first_from(edge: Array) -> Array:
+        return (2 * edge * pixels - cells + 2 * cells - 1) // (2 * cells)
+
+    return first_from(jnp.asarray(at)), first_from(jnp.asarray(at) + 1)
 
 
 def field_box(
@@ -261,8 +258,9 @@ def cell(
 def _explain_box(
     predict: Predict, stated: Problem, region: Float[Array, "h w"], node: str | Node, forwards: int
 ) -> Explanation:
-    """The explanation of a region of ones, which is not stretched: a box that is the whole image
-    stays one."""
+    """The explanation of a region of ones.
+
+    It is not stretched: a box that is the whole image stays one."""
     status = jnp.where(
         jnp.isfinite(stated.reference).all(),
         jnp.int32(Status.CONVERGED),

@@ -1,5 +1,4 @@
-"""The folder of a prototype search: what is computed is kept, and found again by its image and
-prototype.
+"""The folder of a prototype search: results are stored by image and prototype.
 
 - settings.json: the network and the data; everything in the folder was made with these
 - nearest.npz, nearest_own.npz: the nearest images of every prototype, and with which settings they
@@ -42,8 +41,8 @@ DIAGNOSTICS = (
     "evaluations",
     "forwards",
 )
-"""diagnostics that are kept of every pair, beside `box`, that around all above the map's 95th
-percentile (x0, y0, x1, y1), and those of `LEFT`"""
+"""diagnostics that are kept of every pair, beside `SIMILARITIES` and `box` (x0, y0, x1, y1), that
+around all above the map's 95th percentile"""
 SIMILARITIES = ("similarity", "retained", "blurred")
 """similarity of the whole image, whatever node the region is of; when only its strongest tenth is
 seen, and when nothing is, the rest being blurred"""
@@ -52,9 +51,9 @@ seen, and when nothing is, the rest being blurred"""
 def check_folder(out: Path) -> None:
     """Raises InputError for a folder that holds something else than a prototype search."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{printable(out)} is a file: choose a folder with --out")
+        raise InputError(f"{printable(out)} is a file: choose a folder")
     if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
-        raise InputError(f"{printable(out)} holds other files: choose a new folder with --out")
+        raise InputError(f"{printable(out)} holds other files: choose a new folder")
 
 
 class RegionStore:
@@ -81,41 +80,43 @@ class RegionStore:
         """Those of the pairs that have no region yet, each once."""
         return [pair for pair in dict.fromkeys(pairs) if pair.key not in self._where]
 
-    def add(self, pairs: Sequence[Pair], found: Explanation, left: Columns) -> None:
-        """Keep the regions of some pairs, whole or not at all; `left`: their similarity, by name
-        (`LEFT`)."""
+    def add(self, pairs: Sequence[Pair], found: Explanation, similarities: Columns) -> None:
+        """Store the regions of some pairs, whole or not at all, with their `SIMILARITIES`."""
         ids = [pair.key for pair in pairs]
-        numbers = {name: np.asarray(getattr(found.info, name)) for name in DIAGNOSTICS}
-        saliency = np.asarray(found.saliency, np.float16)
-        numbers |= {"box": np.asarray(_boxes(found.saliency))} | {
-            name: left[name] for name in SIMILARITIES
-        }
-        self._note(self.shelf.add({"ids": np.asarray(ids), "saliency": saliency} | numbers), ids)
+        # half precision: a map is looked at and thresholded, not computed with
+        columns = {"ids": np.asarray(ids), "saliency": np.asarray(found.saliency, np.float16)}
+        for name in DIAGNOSTICS:
+            columns[name] = np.asarray(getattr(found.info, name))
+        columns["box"] = np.asarray(_boxes(found.saliency))
+        for name in SIMILARITIES:
+            columns[name] = similarities[name]
+        self._note(self.shelf.add(columns), ids)
 
     def maps(self, pairs: Sequence[Pair]) -> Iterator[Float32[np.ndarray, "h w"] | None]:
-        """The map of each pair in [0, 1]; None for one that was not computed, or of which nothing
-        was found."""
+        """The map of each pair in [0, 1].
+
+        None for one that was not computed, or of which nothing was found."""
         for pair in pairs:
             path, row = self._where.get(pair.key, (None, 0))
-            saliency = None if path is None else self._saliency(path)[row].astype(np.float32)
-            yield (
-                saliency
-                if saliency is not None and np.isfinite(saliency).all() and np.ptp(saliency) > 0
-                else None
-            )
+            if path is None:
+                yield None
+                continue
+            saliency = self._saliency(path)[row].astype(np.float32)
+            found = np.isfinite(saliency).all() and np.ptp(saliency) > 0
+            yield saliency if found else None
 
     def numbers(self, pairs: Sequence[Pair]) -> Columns:
         """The diagnostics of pairs that are there, in their order, and which they are (`there`)."""
         columns = self.shelf.columns("ids", "box", *SIMILARITIES, *DIAGNOSTICS)
-        place = {key: row for row, key in enumerate(columns.get("ids", np.empty(0, str)).tolist())}
+        ids = columns.pop("ids", np.empty(0, str)).tolist()
+        place = {key: row for row, key in enumerate(ids)}
         there = np.asarray([pair.key in place for pair in pairs], bool)
         rows = np.asarray([place[pair.key] for pair in pairs if pair.key in place], int)
-        return {"there": there} | {
-            name: values[rows] for name, values in columns.items() if name != "ids"
-        }
+        return {"there": there} | {name: values[rows] for name, values in columns.items()}
 
     def _note(self, path: Path, ids: Sequence[str]) -> None:
-        self._where |= {key: (path, row) for row, key in enumerate(ids)}
+        for row, key in enumerate(ids):
+            self._where[key] = path, row
 
 
 _boxes = jax.jit(jax.vmap(percentile_box))

@@ -1,18 +1,17 @@
-"""Regions of a prototype in an image: what a network shows of itself, and what is measured at the
-prototype's node.
+"""Regions of a prototype in an image: a network's own maps, and maps measured at its node.
 
 Every entry of `REGIONS` is a method of the usual contract (`mdm_jax.methods.Method`) whose target
-is a PROTOTYPE's number, so thousands of (image, prototype) problems go through `mdm_jax.explain` as
-any others do:
+is the number of a prototype, so thousands of (image, prototype) problems go through
+`mdm_jax.explain` like any others:
 
-    activation_map    ProtoPNet's similarity at every position, blown up to the image (cubic)
+    activation_map    ProtoPNet's similarity at every position, upsampled to the image (cubic)
     cell              the one cell of that grid where the prototype is most similar
     receptive_field   all pixels that can reach that position
-    occurrence_map    XProtoNet's map of where the prototype is said to occur, blown up (bilinear)
+    occurrence_map    XProtoNet's map of where the prototype occurs, upsampled (bilinear)
     grad_cam          Grad-CAM of the node at the backbone's last map
-    mdm               Multiple Dynamic Masks at the node, after the maximum: the mask may move the
-      position that wins mdm_frozen        the same with the position frozen where the clean image
-      has its maximum
+    mdm               Multiple Dynamic Masks at the node, after the maximum over positions: the mask
+                      may move the position that wins
+    mdm_frozen        the same at the position where the clean image has its maximum
 """
 
 from __future__ import annotations
@@ -64,8 +63,7 @@ def node_mdm(
     config: MDMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """MDM (see `mdm_jax.mdm`) at the node of prototype j = `target`, by default as `NODE_MDM` at
-    `MDM_NODE`."""
+    """MDM at the node of prototype j = `target`, by default as `NODE_MDM` at `MDM_NODE`."""
     return mdm.explain(
         predict, image, target, node=node, key=key, config=config or NODE_MDM, trace=trace
     )
@@ -81,10 +79,9 @@ def node_mdm_frozen(
     config: MDMConfig | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """MDM at one place: s_j(z*) with z* = argmax_z s_j(z) on the clean image, so that the position
-    cannot move.
+    """MDM at one position, s_j(z*) with z* = argmax_z s_j(z) on the clean image.
 
-    Image [h, w, c] in [0, 1]; one forward evaluation more than `node_mdm`. Raises InputError for a
+    The position cannot move. Image [h, w, c] in [0, 1]; one forward evaluation more than `node_mdm`. Raises InputError for a
     network without out["similarity_maps"], and for a node that has no counterpart at a position.
     """
     if not isinstance(node, str) or node not in FROZEN:
@@ -97,15 +94,14 @@ def node_mdm_frozen(
         target = jnp.argmax(similarities.max(axis=(0, 1)))
     prototype = jnp.asarray(target, jnp.int32)
     row, column = best_position(similarities, prototype)
-    place = jnp.ravel_multi_index((row, column, prototype), similarities.shape, mode="clip").astype(
-        jnp.int32
-    )
+    index = (row, column, prototype)
+    place = jnp.ravel_multi_index(index, similarities.shape, mode="clip").astype(jnp.int32)
     found = mdm.explain(
         predict, image, place, node=FROZEN[node], key=key, config=config or NODE_MDM, trace=trace
     )
-    return found._replace(
-        info=found.info._replace(target=prototype, forwards=found.info.forwards + 1)
-    )
+    # the caller's target is the prototype, and finding its position took a forward evaluation
+    info = found.info._replace(target=prototype, forwards=found.info.forwards + 1)
+    return found._replace(info=info)
 
 
 def node_grad_cam(
@@ -118,11 +114,10 @@ def node_grad_cam(
     config: GradCAM | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """Grad-CAM (see `mdm_jax.baselines.grad_cam`) of the node of prototype j = `target` at
-    `config.layer`.
+    """Grad-CAM of the node of prototype j = `target` at `config.layer`.
 
-    `search.find` names the backbone's last map. Of a distance Grad-CAM shows what makes it larger:
-    explain the similarity."""
+    `search.find_regions` names the backbone's last map. Of a distance Grad-CAM shows what makes it
+    larger: explain the similarity."""
     return grad_cam.explain(predict, image, target, node=node, key=key, config=config, trace=trace)
 
 
@@ -149,8 +144,9 @@ NEEDS = {
 
 
 def resolve(region: str) -> Method:
-    """A region's method by its name, or another method of `mdm_jax.methods` for comparison. Raises
-    InputError for neither."""
+    """A region's method by its name, or another method for comparison.
+
+    Raises InputError for neither."""
     if region in REGIONS:
         return REGIONS[region]
     if region not in methods.METHODS:
@@ -159,16 +155,14 @@ def resolve(region: str) -> Method:
 
 
 def default_node(region: str) -> str | Node:
-    """The node that a region explains where none is asked for; of a method that is no region,
-    `NODE`."""
+    """The node that a region explains by default; `NODE` for a method that is no region."""
     return REGIONS[region].default_node if region in REGIONS else NODE
 
 
 def applicable_regions(predict: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
-    """The names of the regions that a network has for images of `shape` (h, w, c). Nothing is
-    computed.
+    """The names of the regions that a network has for images of `shape` (h, w, c).
 
-    Grad-CAM is one of them where there is a map that it can look at. Raises InputError for a
+    Nothing is computed. Grad-CAM is one of them where there is a map that it can look at. Raises InputError for a
     network without prototypes."""
     out = prototype_outputs(predict, shape)
     names = [name for name in REGIONS if name not in NEEDS or NEEDS[name] in out]
@@ -180,22 +174,21 @@ def applicable_regions(predict: Any, shape: tuple[int, int, int]) -> tuple[str, 
 
 
 def cam_layer(predict: Any, shape: tuple[int, int, int]) -> str:
-    """Where `grad_cam` looks by default: the network's `feature_layer`, or the last map on the way
-    to its logits.
+    """The layer of `grad_cam` by default: `feature_layer`, or the last map before the logits.
 
     Raises InputError for a network that has neither.
     """
     named_by_network = getattr(getattr(predict, "network", predict), "feature_layer", None)
     if named_by_network in prototype_outputs(predict, shape):
         return str(named_by_network)
-    return intermediates.default_layer(
-        intermediates.trace(as_network(predict, shape)[0], shape), shape
-    )
+    network, _ = as_network(predict, shape)
+    return intermediates.default_layer(intermediates.trace(network, shape), shape)
 
 
 def prototype_outputs(predict: Any, shape: tuple[int, int, int]) -> Mapping[str, Any]:
-    """The shapes of a prototype network's `out` for one image (no batch axis). Raises InputError
-    for another network."""
+    """The shapes of a prototype network's `out` for one image (no batch axis).
+
+    Raises InputError for another network."""
     _, outputs = as_network(predict, shape)
     out = outputs[1] if isinstance(outputs, tuple | list) and len(outputs) > 1 else None
     if not isinstance(out, Mapping) or not {"similarities", "distances"} <= out.keys():
@@ -208,10 +201,9 @@ def prototype_outputs(predict: Any, shape: tuple[int, int, int]) -> Mapping[str,
 
 
 def config_for(region: str, predict: Any, shape: tuple[int, int, int]) -> Any:
-    """What a region needs to know of a network, found once for all images: its receptive fields,
-    the name of its last map.
+    """What a region needs to know of a network, found once for all images.
 
-    None for a region that needs nothing; then its own default applies. Raises InputError where it
+    Its receptive fields, or the name of its last map. None for a region that needs nothing; then its own default applies. Raises InputError where it
     cannot be found."""
     if region == "receptive_field":
         found = jax.device_get(_fields(as_network(predict, shape)[0], shape))

@@ -1,9 +1,9 @@
-"""A survey of a network's prototypes: where each comes from, what looks like it, why images are
-classified as they are.
+"""A survey of a network's prototypes: their origins, decisions on images, and all regions shown.
 
-From top to bottom as it is done: the origin of every prototype (`origins`), the reasoning about
-some images (`decide`), and the regions of every pair of an image and a prototype that is shown
-(`search`)."""
+In the order of the work: the origin of every prototype (`find_origins`), the decisions on some
+images (`survey_decisions`), and the regions of every pair of an image and a prototype that is shown
+(`search_regions`).
+"""
 
 from __future__ import annotations
 
@@ -96,8 +96,7 @@ class Decision(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """Everything that is shown of a network, but for images and regions, which are read when they
-    are drawn."""
+    """Everything that is shown of a network; images and regions are read when they are drawn."""
 
     classifier: Classifier
     album: ImageSets
@@ -114,8 +113,7 @@ class Survey(NamedTuple):
         return all_pairs(self.prototypes, self.decisions)
 
     def similarities(self, pairs: Sequence[Pair]) -> list[float | None]:
-        """The similarity of each pair in the whole image, kept beside its regions; None for a pair
-        without any."""
+        """The similarity of each pair in the whole image; None for a pair without regions."""
         found: list[float | None] = [None] * len(pairs)
         for kept in self.regions.values():
             numbers = kept.numbers(pairs)
@@ -127,8 +125,7 @@ class Survey(NamedTuple):
 
 
 def all_pairs(prototypes: Sequence[Prototype], decisions: Sequence[Decision]) -> list[Pair]:
-    """Every pair that is shown, each once: sources first, then decisions, then the nearest
-    images."""
+    """Every pair that is shown, each once: sources, then decisions, then nearest images."""
     sources = [each.source for each in prototypes if each.source is not None]
     rows = [pair for each in decisions for pair in each.pairs]
     near = [pair for each in prototypes for pair in each.nearest]
@@ -146,22 +143,22 @@ def find_origins(
     settings: Mapping[str, Any],
     progress: Progress,
 ) -> tuple[tuple[Prototype, ...], list[str]]:
-    """Every prototype with its source and `count` nearest training images; sentences about what is
-    missing.
+    """Every prototype with its source and `count` nearest training images, and notes.
 
     The source is what the push recorded, or without a record the nearest part of an image of the
-    prototype's own class. Both are looked for among `limit` items, spread evenly, of the album's
-    training part. What was found before is read again where `settings`, which tell the network and
-    the data, were the same."""
+    prototype's own class. Both are looked for among `limit` items, spread evenly, of the training
+    part. What was found before is read again where `settings`, which tell the network and the data,
+    were the same."""
     classes, notes = prototype_classes(classifier), []
     kernel, _ = last_layer(classifier)
-    pushed = None if record is None else record.pushed
     how: dict[str, Any] = {
         "limit": limit,
         "made": json.dumps(settings, sort_keys=True),
         "progress": progress,
     }
-    if pushed is None:
+    if record is not None:
+        pushed = record.pushed
+    else:
         found = _nearest(classifier, album, out, 1, own=True, **how)
         pushed = projection.push_records(
             found, album.sources[TRAIN], classes or (), classifier.class_names
@@ -170,7 +167,9 @@ def find_origins(
             "no push is recorded: a prototype's source is the nearest part of a training image of"
             " its class"
         )
-    near = None if count == 0 else _nearest(classifier, album, out, count, own=False, **how)
+    near = None
+    if count:
+        near = _nearest(classifier, album, out, count, own=False, **how)
     return tuple(_prototype(one, classes, kernel, near) for one in pushed), notes
 
 
@@ -178,13 +177,18 @@ def _prototype(
     one: PushedPrototype, classes: Any, kernel: np.ndarray, near: projection.Nearest | None
 ) -> Prototype:
     j = one.prototype
-    source = None if one.item is None else Pair(ImageRef(TRAIN, one.item), j)
     class_index = None if classes is None else classes[j]
-    weight = None if class_index is None else float(kernel[j, class_index])
+    # -1 stands where there are fewer images than asked for
     items = [] if near is None else [int(item) for item in near.items[j] if item >= 0]
-    nearest = tuple(Pair(ImageRef(TRAIN, item), j) for item in items)
     return Prototype(
-        j, class_index, weight, source, one.position, one.distance, nearest, one.reason
+        number=j,
+        class_index=class_index,
+        weight=None if class_index is None else float(kernel[j, class_index]),
+        source=None if one.item is None else Pair(ImageRef(TRAIN, one.item), j),
+        position=one.position,
+        distance=one.distance,
+        nearest=tuple(Pair(ImageRef(TRAIN, item), j) for item in items),
+        note=one.reason,
     )
 
 
@@ -199,8 +203,7 @@ def _nearest(
     made: str,
     progress: Progress,
 ) -> projection.Nearest:
-    """The nearest images of every prototype, from the folder where they were found before with the
-    settings `made`."""
+    """The nearest images of every prototype, read again if found before with the settings `made`."""
     source = album.sources[TRAIN]
     path = out / ("nearest_own.npz" if own else "nearest.npz")
     asked = np.asarray([count, min(limit or len(source), len(source))])
@@ -230,30 +233,23 @@ def survey_decisions(
     rows: int,
     progress: Progress,
 ) -> tuple[tuple[Decision, ...], list[str]]:
-    """Why the network says what it says of each image, in `rows` rows; sentences about images that
-    cannot be read."""
+    """The decision on each image, in `rows` rows, and a note for each that cannot be read."""
     notes: list[str] = []
     found = []
     with task(progress, "reasoning", len(items)) as done:
         for start in range(0, len(items), IMAGES_AT_ONCE):
-            part = list(album.readable(items[start : start + IMAGES_AT_ONCE], notes))
-            reasons = (
-                explain_decisions(classifier, np.stack([seen.image for _, seen in part]))
-                if part
-                else []
-            )
+            stop = min(start + IMAGES_AT_ONCE, len(items))
+            part = list(album.readable(items[start:stop], notes))
+            reasons: list[Reasoning] = []
+            if part:
+                images = np.stack([seen.image for _, seen in part])
+                reasons = explain_decisions(classifier, images)
             for (item, seen), reasoning in zip(part, reasons):
+                total = round_sum(reasoning, rows)
                 found.append(
-                    Decision(
-                        item,
-                        seen.id,
-                        seen.classes,
-                        reasoning,
-                        round_sum(reasoning, rows),
-                        seen.multi_label,
-                    )
+                    Decision(item, seen.id, seen.classes, reasoning, total, seen.multi_label)
                 )
-            done(min(start + IMAGES_AT_ONCE, len(items)))
+            done(stop)
     return tuple(found), notes
 
 
@@ -268,52 +264,47 @@ def search_regions(
     micro_batch: int | None,
     progress: Progress,
 ) -> tuple[int, list[str]]:
-    """Find the regions of the pairs that are missing, `CHUNK` at a time, and keep them; how many
-    were found.
+    """Find and store the missing regions of pairs, `PAIRS_PER_FILE` at a time.
 
-    `configs` holds the config of a region where it is not the default one. Pairs whose image cannot
-    be read are left out; a sentence for each such image."""
+    `configs` holds the config of a region where it is not the default one. Returns how many were
+    found, and a note for each image that cannot be read, whose pairs are left out."""
     notes: list[str] = []
     todo = {name: each.missing(pairs) for name, each in kept.items()}
-    total = sum(map(len, todo.values()))
+    total = sum(len(missing) for missing in todo.values())
     finished = 0
     with task(progress, "searching regions", total) as done:
         for name, missing in todo.items():
-            chosen = configs.get(name) or (
-                regions.config_for(name, classifier, album.shape) if missing else None
-            )
+            config = configs.get(name)
+            # a default config may take a search of its own, such as that of receptive fields
+            if config is None and missing:
+                config = regions.config_for(name, classifier, album.shape)
             for start in range(0, len(missing), PAIRS_PER_FILE):
                 part = missing[start : start + PAIRS_PER_FILE]
-                items = dict.fromkeys(pair.item for pair in part)
-                images = {item: seen.image for item, seen in album.readable(list(items), notes)}
+                items = list(dict.fromkeys(pair.item for pair in part))
+                images = {item: seen.image for item, seen in album.readable(items, notes)}
                 part = [pair for pair in part if pair.item in images]
                 if not part:
                     continue
-                stacked, numbers = (
-                    np.stack([images[pair.item] for pair in part]),
-                    np.asarray([pair.prototype for pair in part]),
-                )
+                stacked = np.stack([images[pair.item] for pair in part])
+                numbers = np.asarray([pair.prototype for pair in part])
                 found = find_regions(
                     classifier,
                     stacked,
                     numbers,
                     regions=[name],
-                    configs={name: chosen},
+                    configs={name: config},
                     key=key,
                     ids=[pair.key for pair in part],
                     micro_batch=micro_batch,
-                    on_progress=partial(_tell, done, finished),
-                )
-                kept[name].add(
-                    part,
-                    found[name],
-                    measure_similarities(classifier, stacked, found[name].saliency, numbers),
-                )
+                    on_progress=partial(_advance, done, finished),
+                )[name]
+                similarities = measure_similarities(classifier, stacked, found.saliency, numbers)
+                kept[name].add(part, found, similarities)
                 finished += len(part)
     return finished, list(dict.fromkeys(notes))
 
 
-def _tell(done: Callable[[int], None], before: int, _: str, count: int) -> None:
+def _advance(done: Callable[[int], None], before: int, _: str, count: int) -> None:
     done(before + count)
 
 
@@ -323,21 +314,22 @@ def measure_similarities(
     maps: Float[np.ndarray, "n h w"],
     prototypes: Int[np.ndarray, " n"],
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """The `similarity` of each pair, and what is left of it when only the strongest `KEPT_AREA` of
-    its map stays and the rest is blurred (`retained`), and when everything is (`blurred`), which
-    every map is to be compared with."""
+    """The similarity of each pair in three images: `similarity`, `retained` and `blurred`.
+
+    In the whole image; where only the strongest `RETAINED_AREA` of its map stays and the rest is
+    blurred; and where everything is blurred, which every map is to be compared with."""
     n = len(images)
-    rows = np.resize(
-        np.arange(n), -(-n // BATCH_MULTIPLE) * BATCH_MULTIPLE
-    )  # few shapes, so that little is compiled
-    through = [
-        np.asarray(_keep_region(images[rows], maps[rows], share)) for share in (RETAINED_AREA, 0.0)
-    ]
-    similarities = activations(classifier, np.concatenate([images[rows], *through])).similarities
-    of_pairs = similarities[np.arange(len(similarities)), np.tile(prototypes[rows], 3)].reshape(
-        3, -1
-    )[:, :n]
-    return dict(zip(("similarity", "retained", "blurred"), of_pairs))
+    # pairs are repeated up to a multiple, so that few shapes are compiled
+    padded = -(-n // BATCH_MULTIPLE) * BATCH_MULTIPLE
+    rows = np.resize(np.arange(n), padded)
+    images, maps = images[rows], maps[rows]
+    retained = np.asarray(_keep_region(images, maps, RETAINED_AREA))
+    blurred = np.asarray(_keep_region(images, maps, 0.0))
+    versions = np.concatenate([images, retained, blurred])
+    similarities = activations(classifier, versions).similarities
+    of_pairs = similarities[np.arange(3 * padded), np.tile(prototypes[rows], 3)]
+    of_versions = of_pairs.reshape(3, -1)[:, :n]
+    return dict(zip(("similarity", "retained", "blurred"), of_versions))
 
 
 @jax.jit
@@ -346,6 +338,5 @@ def _keep_region(
     image: Float[Array, "h w c"], saliency: Float[Array, "h w"], share: Float[Array, ""]
 ) -> Float[Array, "h w c"]:
     stays = top_share(saliency, share)[..., None]
-    return jnp.where(
-        stays, image, fills.blur()(image, key=jax.random.key(0))
-    )  # a blur draws nothing
+    blurred = fills.blur()(image, key=jax.random.key(0))  # it draws nothing
+    return jnp.where(stays, image, blurred)

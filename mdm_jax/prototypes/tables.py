@@ -1,5 +1,4 @@
-"""What was found, for programs: prototypes and decisions as JSON, and a row for each region as
-Parquet."""
+"""Results of a survey for programs: JSON of prototypes and decisions, Parquet of regions."""
 
 from __future__ import annotations
 
@@ -21,10 +20,8 @@ from mdm_jax.types import Status
 
 def write_tables(survey: Survey, out: Path) -> list[Path]:
     """prototypes.json: prototypes and decisions; prototypes.parquet: a row for each region."""
-    ids = {
-        item: seen.id
-        for item, seen in survey.album.readable(list({pair.item: 0 for pair in survey.pairs}), [])
-    }
+    items = list(dict.fromkeys(pair.item for pair in survey.pairs))
+    ids = {item: seen.id for item, seen in survey.album.readable(items, [])}
     similar = dict(zip(survey.pairs, survey.similarities(survey.pairs)))
 
     def pair(each: Pair) -> dict[str, Any]:
@@ -78,22 +75,18 @@ def _region_table(survey: Survey, ids: dict[ImageRef, str]) -> pa.Table:
     for name, kept in survey.regions.items():
         numbers = kept.numbers(pairs)
         there = [pair for pair, known in zip(pairs, numbers.pop("there")) if known]
-        statuses = [Status(int(status)).name for status in numbers.pop("status", ())]
         columns: dict[str, Any] = {
             "region": [name] * len(there),
             "split": [pair.item.part for pair in there],
             "item": np.asarray([pair.item.number for pair in there], np.int64),
             "id": [ids.get(pair.item, "") for pair in there],
             "prototype": np.asarray([pair.prototype for pair in there], np.int32),
-            "node": (
-                [str(regions.default_node(name))] * len(there)
-            ),  # of the activations; the other similarities are that
-            "status": statuses,
+            # of the activations; the columns of similarities are of the similarity
+            "node": [str(regions.default_node(name))] * len(there),
+            "status": [Status(int(status)).name for status in numbers.pop("status", ())],
         }
-        corners = zip(
-            ("box_x0", "box_y0", "box_x1", "box_y1"),
-            numbers.pop("box", np.empty((0, 4), np.int32)).T,
-        )
-        columns |= {each: np.ascontiguousarray(values) for each, values in corners}
+        boxes = numbers.pop("box", np.empty((0, 4), np.int32))
+        for corner, values in zip(("box_x0", "box_y0", "box_x1", "box_y1"), boxes.T):
+            columns[corner] = np.ascontiguousarray(values)
         parts.append(pa.table(columns | numbers))
     return pa.concat_tables(parts)
