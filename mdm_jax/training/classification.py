@@ -1,5 +1,4 @@
-"""Classification loss and what is right, for images of one class each and for images of any number
-of classes."""
+"""Classification losses and accuracies, for one class an image and for any number of classes."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ def classification_loss(
     smoothing: float = 0.0,
     balanced: bool = False,
 ) -> Float[Array, " b"]:
-    """The loss of each image: cross entropy where it has one class, binary cross entropy where it
-    has any number."""
+    """The loss of each image: cross entropy, or binary cross entropy for any number of classes."""
     if labels.ndim == 1:
         return cross_entropy(logits, labels, smoothing)
     return binary_cross_entropy(logits, labels, valid, smoothing, balanced=balanced)
@@ -32,8 +30,9 @@ def classification_loss(
 def cross_entropy(
     logits: Float[Array, "b k"], labels: Int[Array, " b"], smoothing: float
 ) -> Float[Array, " b"]:
-    """Cross entropy of each item with its label, of which the share `smoothing` is spread evenly
-    over all classes."""
+    """Cross entropy of each item with its label.
+
+    The fraction `smoothing` of the target is spread evenly over all classes."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, targets)
 
@@ -57,15 +56,16 @@ def binary_cross_entropy(
     count = jnp.maximum(jnp.sum(valid), 1)
     have = jnp.sum(jnp.where(valid[:, None], labels, 0.0), axis=0)
     shares = jnp.where(labels > 0, have, count - have) / count
-    return jnp.mean(
-        losses * jnp.where((have > 0) & (have < count), 0.5 / jnp.maximum(shares, 1 / count), 1.0),
-        axis=-1,
-    )
+    # the bound keeps the unused branch finite, or its gradient would be NaN
+    balance = 0.5 / jnp.maximum(shares, 1 / count)
+    has_both = (have > 0) & (have < count)
+    return jnp.mean(losses * jnp.where(has_both, balance, 1.0), axis=-1)
 
 
 def hits(logits: Float[Array, "b classes"], labels: Labels) -> Float[Array, " b"]:
-    """1 where the first choice is the label, else 0; of images with any number of classes the share
-    of right answers."""
+    """1 where the first choice is the label, else 0.
+
+    Of images with any number of classes the fraction of right answers."""
     if labels.ndim == 1:
         return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
     return jnp.mean((logits > 0) == (labels > 0), axis=-1, dtype=jnp.float32)
@@ -74,8 +74,9 @@ def hits(logits: Float[Array, "b classes"], labels: Labels) -> Float[Array, " b"
 def mean_auc(
     logits: Float[np.ndarray, "n classes"], labels: Float[np.ndarray, "n classes"]
 ) -> float | None:
-    """Area under the ROC curve, mean over the classes that some images have and others have not;
-    None where there is none.
+    """Area under the ROC curve, mean over the classes that some images have and others have not.
+
+    None where there is no such class.
 
     AUC = (R - p (p + 1) / 2) / (p q) with the sum R of the ranks of the p images that have the
     class, q have it not; ties count half (Mann and Whitney)."""

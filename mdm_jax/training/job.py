@@ -1,5 +1,4 @@
-"""What a training config names: its data, its network and the steps there are, opened and seen to
-fit."""
+"""What a training config names, opened and checked: its data, its network and its steps."""
 
 from __future__ import annotations
 
@@ -41,19 +40,16 @@ class TrainingJob:
 
     def construct(self) -> nnx.Module:
         """The network with fresh weights."""
-        model, classes, rngs = (
-            self.config.model,
-            len(self.source.class_names),
-            nnx.Rngs(self.config.seed),
-        )
+        model, classes = self.config.model, len(self.source.class_names)
+        rngs = nnx.Rngs(self.config.seed)
         sizes: dict[str, Any] = {"channels": model.channels, "size": model.size}
         return build(model.architecture, num_classes=classes, rngs=rngs, **sizes, **self.arguments)
 
     def with_prototypes(self, classes: Sequence[int]) -> TrainingJob:
         """The job for a network with prototypes of these classes, as a pruning leaves them."""
-        arguments = {
-            name: value for name, value in self.arguments.items() if name != "prototypes_per_class"
-        }
+        arguments = dict(self.arguments)
+        # after a pruning the classes have different numbers of prototypes
+        arguments.pop("prototypes_per_class", None)
         return replace(self, arguments=arguments | {"prototype_classes": tuple(classes)})
 
     @property
@@ -147,7 +143,6 @@ def open_job(config: TrainConfig) -> TrainingJob:
 
 
 def first_network(job: TrainingJob) -> nnx.Module:
-    """The network that a training begins with: random weights, or those of
-    `config.model.start_from`."""
+    """The network a training begins with: random weights, or those of `model.start_from`."""
     network, place = job.construct(), job.config.model.start_from
     return initialize_from(network, place) if place else network

@@ -1,5 +1,4 @@
-"""The folder of a training: what is written there, when, and what must agree when a training goes
-on.
+"""The folder of a training: what is written there, and when a training may be resumed.
 
 - train.json: the settings, written first; a run goes on with these only
 - config.json: the network, its classes and its preprocessing, as timm writes it
@@ -101,13 +100,13 @@ def begin_training(
     elif not written and (run.network.exists() or run.weights.exists() or run.checkpoints.exists()):
         raise InputError(
             f"{run.folder} holds a network that mdm train did not begin, or whose train.json is"
-            " gone: choose another folder with --out"
+            " gone: choose another folder"
         )
     else:  # new, or ended before its first checkpoint, so that nothing is lost
         write_settings(run.settings, {"format": FORMAT} | record)
-    if not (
-        config.has_prototypes and begun and run.network.exists()
-    ):  # pruned, it tells the prototypes that are left
+    # the config of a pruned network tells the prototypes that are left: it stays
+    may_be_pruned = config.has_prototypes and begun and run.network.exists()
+    if not may_be_pruned:
         write_network_config(run, config, source, config.model.arguments)
 
 
@@ -130,15 +129,14 @@ def write_network_config(
             "std": model.std,
         },
     }
-    write_whole(
-        run.network, lambda file: file.write((json.dumps(described, indent=2) + "\n").encode())
-    )
+    text = json.dumps(described, indent=2) + "\n"
+    write_whole(run.network, lambda file: file.write(text.encode()))
 
 
 def _check_same(run: TrainingFolder, record: dict[str, Any], of_data: set[str]) -> None:
     """Raise InputError when train.json differs from `record`, whose keys `of_data` say what the
     data are."""
-    before = dict(flat(read_settings(run.settings, "choose another folder with --out")))
+    before = dict(flat(read_settings(run.settings, "choose another folder")))
     now = dict(flat(record))
     # Older trainings knew fewer settings, and wrote no checksum of the data.
     defaults = dict(flat(json.loads(json.dumps(asdict(TrainConfig())))))
@@ -151,7 +149,7 @@ def _check_same(run: TrainingFolder, record: dict[str, Any], of_data: set[str]) 
     if changed_settings(before, now, defaults, free=FREE):
         raise InputError(
             f"the images or labels of {record['data']['source']} have changed since the training in"
-            f" {run.folder} began: choose another folder with --out, or bring the old ones back to"
+            f" {run.folder} began: choose another folder, or bring the old ones back to"
             " go on"
         )
 
@@ -159,18 +157,24 @@ def _check_same(run: TrainingFolder, record: dict[str, Any], of_data: set[str]) 
 def read_metrics(run: TrainingFolder, until: int | None = None) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl up to a step; what a crash or a person damaged is left out."""
     lines = []
-    for text in (
-        run.metrics.read_text("utf-8", "replace").splitlines() if run.metrics.exists() else ()
-    ):
+    content = run.metrics.read_text("utf-8", "replace") if run.metrics.exists() else ""
+    for text in content.splitlines():
         try:
             line = json.loads(text)
         except ValueError:
             continue
-        if isinstance(line, dict) and all(
-            isinstance(line.get(key, ""), int | float | None) for key in METRIC_KEYS
+        if (
+            isinstance(line, dict)
+            and _has_numbers(line)
+            and (until is None or line["step"] <= until)
         ):
             lines.append(line)
-    return [line for line in lines if until is None or line["step"] <= until]
+    return lines
+
+
+def _has_numbers(line: dict[str, Any]) -> bool:
+    """Whether all that a line must have is there, as a number or null."""
+    return all(isinstance(line.get(key, ""), int | float | None) for key in METRIC_KEYS)
 
 
 def write_metrics(run: TrainingFolder, lines: list[dict[str, Any]]) -> None:
@@ -199,6 +203,6 @@ def is_finished(run: TrainingFolder, module: nnx.Module) -> bool:
     except InputError:
         return False
     own = weights.entries(module)
-    return stored.keys() == own.keys() and all(
-        np.array_equal(stored[name], array) for name, array in own.items()
-    )
+    if stored.keys() != own.keys():
+        return False
+    return all(np.array_equal(stored[name], array) for name, array in own.items())

@@ -1,5 +1,4 @@
-"""The stages of a training as data: which stage a step belongs to, and where each begins, is known
-before the first step.
+"""The stages of a training as data, known before the first step.
 
 A plain classifier has one stage. A prototype network (Chen, Li et al., arXiv 1806.10574) has
 
@@ -16,14 +15,8 @@ from typing import NamedTuple
 
 from mdm_jax.training.prototypes.config import PrototypeConfig
 
-PLAIN, WARM, JOINT, PUSH, LAST_LAYER, PRUNE = (
-    "train",
-    "warm",
-    "joint",
-    "push",
-    "last layer",
-    "prune",
-)
+PLAIN, WARM, JOINT = "train", "warm", "joint"
+PUSH, LAST_LAYER, PRUNE = "push", "last layer", "prune"
 BATCHED = (PLAIN, WARM, JOINT)
 """stages in which a step is a batch of augmented images"""
 
@@ -41,7 +34,9 @@ class Stage(NamedTuple):
 
     def passes_after(self, step: int) -> int:
         """Passes over the augmented images that are done after `step` steps."""
-        return self.passes + (step - self.start) // self.period * (self.kind in BATCHED)
+        if self.kind not in BATCHED:
+            return self.passes
+        return self.passes + (step - self.start) // self.period
 
     def batch(self, step: int) -> int:
         """Number of the batch that step `step` takes, counted over all stages."""
@@ -64,7 +59,10 @@ class Timeline(NamedTuple):
 
     def ends_pass(self, step: int) -> bool:
         """Whether something is measured once `step` steps are done."""
-        return step > 0 and (step - (stage := self.at(step - 1)).start) % stage.period == 0
+        if step == 0:
+            return False
+        stage = self.at(step - 1)
+        return (step - stage.start) % stage.period == 0
 
 
 def plain_timeline(epochs: int, steps_per_epoch: int) -> Timeline:
@@ -73,8 +71,9 @@ def plain_timeline(epochs: int, steps_per_epoch: int) -> Timeline:
 
 
 def prototype_timeline(config: PrototypeConfig, epochs: int, steps_per_epoch: int) -> Timeline:
-    """The stages of a prototype network: `epochs` passes over augmented images and what comes
-    between and after them."""
+    """The stages of a prototype network.
+
+    `epochs` passes over augmented images, and what comes between and after them."""
     stages: list[Stage] = []
 
     def add(kind: str, steps: int, period: int) -> None:

@@ -58,8 +58,9 @@ def terms(
     *,
     balanced: bool,
 ) -> dict[str, Float[Array, " b"]]:
-    """The terms that every prototype network has, of each image; `distances` as `compared` gives
-    them."""
+    """The terms that every prototype network has, of each image.
+
+    `distances` are those of `compared_distances`."""
     own = own_prototypes(labels, prototype_classes)
     return {
         "classification": classification_loss(logits, labels, valid, balanced=balanced),
@@ -70,26 +71,28 @@ def terms(
 
 
 def compared_distances(out: dict[str, Any]) -> Float[Array, "b m"]:
-    """What cluster and separation are computed on: ProtoPNet's squared distances, 1 - similarity of
-    XProtoNet."""
+    """What cluster and separation are computed on: squared distances, or 1 - similarity.
+
+    ProtoPNet has distances; of XProtoNet the second stands for them."""
     return out["distances"] if "distance_maps" in out else 1.0 - out["similarities"]
 
 
 def cluster_cost(distances: Float[Array, "b m"], own: Bool[Array, "b m"]) -> Float[Array, " b"]:
-    """Distance to the nearest prototype of the image's own class, min_{j own} d_j; 0 for an image
-    without such a prototype."""
+    """Distance to the nearest prototype of the image's own class, min_{j own} d_j; 0 without one."""
     return _nearest(distances, own)
 
 
 def separation_cost(distances: Float[Array, "b m"], own: Bool[Array, "b m"]) -> Float[Array, " b"]:
-    """Distance to the nearest prototype of another class, min_{j not own} d_j; 0 where there is
-    none. To be large."""
+    """Distance to the nearest prototype of another class, min_{j not own} d_j; 0 without one.
+
+    It is to be large."""
     return _nearest(distances, ~own)
 
 
 def _nearest(distances: Array, among: Array) -> Array:
     nearest = jnp.min(jnp.where(among, distances, jnp.inf), axis=-1)
     exists = jnp.any(among, axis=-1)
+    # twice, or the gradient of the unused infinity would be NaN
     return jnp.where(exists, jnp.where(exists, nearest, 0.0), 0.0)
 
 
@@ -101,12 +104,11 @@ def l1_cost(
 
 
 def occurrence_norm(maps: Float[Array, "b gh gw m"]) -> Float[Array, " b"]:
-    """Length of each occurrence map, |M_p|_2, mean over the prototypes; with a gradient of zero at
-    an empty map."""
+    """Length of each occurrence map, |M_p|_2, mean over the prototypes."""
     square = jnp.sum(maps * maps, axis=(1, 2))
-    return jnp.mean(
-        jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0), axis=-1
-    )
+    # an empty map has the gradient zero, where that of the square root is infinite
+    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return jnp.mean(length, axis=-1)
 
 
 def transformation_cost(
@@ -115,8 +117,7 @@ def transformation_cost(
     angle: Float[Array, ""],
     scale: Float[Array, ""],
 ) -> Float[Array, " b"]:
-    """|M(A(x)) - A(M(x))|, mean over positions and prototypes, for the similarity transform A of
-    `moved`."""
+    """|M(A(x)) - A(M(x))|, mean over positions and prototypes, A as in `transform`."""
     return jnp.mean(jnp.abs(moved_maps - transform(maps, angle, scale)), axis=(1, 2, 3))
 
 
@@ -130,10 +131,9 @@ def draw_transformation(key: Array) -> tuple[Float[Array, ""], Float[Array, ""]]
 def transform(
     x: Float[Array, "b h w c"], angle: Float[Array, ""], scale: Float[Array, ""]
 ) -> Float[Array, "b h w c"]:
-    """Images or maps turned by `angle` and enlarged by `scale` about their center, bilinearly; what
-    comes in is zero.
+    """Images or maps turned by `angle` and enlarged by `scale` about their center.
 
-    A position is read at R(-angle) (u - center) / scale, both sides of the image taken as 1, so
+    Bilinear; what comes in from outside is zero. A position is read at R(-angle) (u - center) / scale, both sides of the image taken as 1, so
     that the images and the maps of any grid move alike; where the sides differ a turn also skews.
     """
     height, width = x.shape[1:3]
@@ -142,5 +142,8 @@ def transform(
     cosine, sine = jnp.cos(angle) / scale, jnp.sin(angle) / scale
     from_y, from_x = (cosine * y + sine * x_) * height, (cosine * x_ - sine * y) * width
     places = [from_y + (height - 1) / 2, from_x + (width - 1) / 2]
-    one = lambda plane: jax.scipy.ndimage.map_coordinates(plane, places, order=1, mode="constant")  # noqa: E731
-    return jax.vmap(jax.vmap(one, in_axes=-1, out_axes=-1))(x)
+
+    def read(plane: Array) -> Array:
+        return jax.scipy.ndimage.map_coordinates(plane, places, order=1, mode="constant")
+
+    return jax.vmap(jax.vmap(read, in_axes=-1, out_axes=-1))(x)

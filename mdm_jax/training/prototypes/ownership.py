@@ -1,5 +1,4 @@
-"""Which prototypes are of an image's own class, and which weights of the last layer are of a
-prototype's own class."""
+"""Which prototypes are of an image's class, and which weights are of a prototype's class."""
 
 from __future__ import annotations
 
@@ -12,8 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 def own_prototypes(
     labels: Int[Array, " b"] | Float[Array, "b classes"], prototype_classes: Sequence[int]
 ) -> Bool[Array, "b m"]:
-    """Whether image i is of the class of prototype j; `labels` are class numbers, or 1 for each
-    class that an image has."""
+    """Whether image i is of the class of prototype j.
+
+    `labels` are class numbers, or 1 for each class that an image has."""
     classes = np.asarray(prototype_classes)
     return labels[:, None] == classes if labels.ndim == 1 else labels[:, classes] > 0
 

@@ -1,11 +1,10 @@
-"""The nearest images of every prototype, found in one pass over a source, and the push: each
-prototype becomes the nearest.
+"""The nearest images of every prototype, and the push: each prototype becomes the nearest patch.
 
-For prototype p_j and the features z of an image - the patches of a ProtoPNet, the one pooled
-feature f_j of an XProtoNet -
+For prototype p_j and the features z of an image (the patches of a ProtoPNet, the one pooled feature
+f_j of an XProtoNet)
 
-    d_j(image) = min over z of |z - p_j|^2  or  1 - cosine(f_j, p_j),    p_j <- the z of the image
-    with the smallest d_j
+    d_j(image) = min over z of |z - p_j|^2  or  1 - cosine(f_j, p_j)
+    p_j <- the z of the image with the smallest d_j
 
 among the images of the prototype's own class. Source: ProtoPNet's push.py; of equals the first
 image and position is taken."""
@@ -74,10 +73,9 @@ def find_nearest(
     workers: int = 0,
     on_batch: Callable[[int, int], object] | None = None,
 ) -> Nearest:
-    """The k nearest images in a source of each prototype of a classifier, only those of its own
-    class where that is asked.
+    """The k nearest images in a source of each prototype of a classifier.
 
-    `classifier(images in [0, 1]) -> (logits, out)` of a prototype network (see `load_model`);
+    With `own_class` only images of the prototype's class count. `classifier(images in [0, 1]) -> (logits, out)` of a prototype network (see `load_model`);
     `limit` uses so many items, spread evenly, and `workers` processes read them (0: threads);
     `on_batch(items done, all items)` is called after each batch and may raise to end the search.
     Raises InputError for a network without prototypes and for a source without an image that can be
@@ -148,8 +146,7 @@ def push_records(
 def project(
     prototypes: Float[Array, "m d"], found: Nearest, records: tuple[PushedPrototype, ...]
 ) -> Float[np.ndarray, "m d"]:
-    """The prototypes after the push that `records` tells; those that are not pushed stay as they
-    are."""
+    """The prototypes after the push that `records` tells; those not pushed stay as they are."""
     moves = np.asarray([each.item is not None for each in records])
     return np.where(moves[:, None], found.features[:, 0], np.asarray(prototypes)).astype(np.float32)
 
@@ -170,9 +167,8 @@ def _no_images_yet(
     _, height, width, d = shapes["patches"].shape
     minus = jnp.full((m, k), -1, jnp.int32)
     nowhere = jnp.full((m, k), jnp.inf, jnp.float32)
-    return _Best(
-        minus, nowhere, minus, jnp.zeros((m, k), bool), minus, jnp.zeros((m, k, d), jnp.float32)
-    ), (height, width)
+    own, features = jnp.zeros((m, k), bool), jnp.zeros((m, k, d), jnp.float32)
+    return _Best(minus, nowhere, minus, own, minus, features), (height, width)
 
 
 @partial(jax.jit, static_argnames=("classes", "own_class"))
@@ -186,45 +182,36 @@ def _merge_batch(
     classes: tuple[int, ...],
     own_class: bool,
 ) -> _Best:
-    """The best of what was known and of a batch; on equal terms what was known, then the first of
-    the batch."""
+    """The best of what was known and of a batch; of equals what was known, then the first."""
     _, out = classifier(images)
     own = own_prototypes(labels, classes).T
     allowed = valid & own if own_class else jnp.broadcast_to(valid, own.shape)
     distances = jnp.where(allowed, out["distances"].astype(jnp.float32).T, jnp.inf)
     k = best.distances.shape[1]
-    order = jnp.argsort(jnp.concatenate([best.distances, distances], axis=1), axis=1, stable=True)[
-        :, :k
-    ]
+    # stable, so that of equals what was known comes first
+    both = jnp.concatenate([best.distances, distances], axis=1)
+    order = jnp.argsort(both, axis=1, stable=True)[:, :k]
     new, i = order >= k, jnp.maximum(order - k, 0)
     j = jnp.arange(len(classes))[:, None]
-    if "distance_maps" in out:
-        maps = out["distance_maps"]
-        places = jnp.argmin(maps.reshape(len(maps), -1, maps.shape[-1]), axis=1).T.astype(
-            jnp.int32
-        )[j, i]
-        patches = out["patches"].reshape(len(maps), -1, out["patches"].shape[-1])
-        features = patches[i, places]
+    places, features = _winning_features(out, i, j)
+    if labels.ndim == 1:
+        classes_of_images = labels[i]
     else:
-        places, features = jnp.full(i.shape, -1, jnp.int32), out["pooled"][i, j]
-    told = (
-        labels[i]
-        if labels.ndim == 1
-        else _one_label(labels[i], own[j, i], jnp.asarray(classes)[:, None])
-    )
+        own_classes = jnp.asarray(classes)[:, None]
+        classes_of_images = _one_label(labels[i], own[j, i], own_classes)
 
     def either(fresh: Array, known: Array) -> Array:
-        chosen = jnp.take_along_axis(
-            known, jnp.minimum(order, k - 1).reshape(order.shape + (1,) * (known.ndim - 2)), axis=1
-        )
-        return jnp.where(new.reshape(new.shape + (1,) * (known.ndim - 2)), fresh, chosen)
+        extra = (1,) * (known.ndim - 2)
+        kept = jnp.minimum(order, k - 1).reshape(order.shape + extra)
+        chosen = jnp.take_along_axis(known, kept, axis=1)
+        return jnp.where(new.reshape(new.shape + extra), fresh, chosen)
 
     merged = _Best(
         either(items[i], best.items),
         either(jnp.take_along_axis(distances, i, axis=1), best.distances),
         either(places, best.places),
         either(own[j, i], best.own),
-        either(told.astype(jnp.int32), best.labels),
+        either(classes_of_images.astype(jnp.int32), best.labels),
         either(features.astype(jnp.float32), best.features),
     )
     exists = jnp.isfinite(merged.distances)
@@ -236,8 +223,18 @@ def _merge_batch(
     )
 
 
+def _winning_features(out: Any, i: Array, j: Array) -> tuple[Array, Array]:
+    """Place in the grid and feature of image i that is nearest to prototype j; -1 for pooled ones."""
+    if "distance_maps" not in out:
+        return jnp.full(i.shape, -1, jnp.int32), out["pooled"][i, j]
+    maps = out["distance_maps"]
+    flat = maps.reshape(len(maps), -1, maps.shape[-1])
+    places = jnp.argmin(flat, axis=1).T.astype(jnp.int32)[j, i]
+    patches = out["patches"].reshape(len(maps), -1, out["patches"].shape[-1])
+    return places, patches[i, places]
+
+
 def _one_label(labels: Array, own: Array, classes: Array) -> Array:
-    """One class of images with any number: the prototype's where they have it, else their first,
-    else -1."""
+    """One class of images with any number: the prototype's, else their first, else -1."""
     first = jnp.where(jnp.any(labels > 0, axis=-1), jnp.argmax(labels, axis=-1), -1)
     return jnp.where(own, classes, first)

@@ -1,5 +1,4 @@
-"""Pruning: a prototype whose nearest training images are of other classes says nothing of its own,
-and is dropped.
+"""Pruning: prototypes whose nearest training images are of other classes are dropped.
 
 With the k nearest images of each prototype over all classes (k = 6), one is dropped that has fewer
 than 3 of its own class among them. Source: ProtoPNet's prune.py; that a class keeps its best
@@ -30,6 +29,7 @@ def prototypes_to_keep(
     most of them, of equals the one with the nearest image."""
     counts, classes = own.sum(axis=1), np.asarray(prototype_classes)
     stays = counts >= fewer
+    # a class without a prototype could not be predicted any more
     for each in np.unique(classes):
         members = np.flatnonzero(classes == each)
         if not stays[members].any():
@@ -41,21 +41,20 @@ def prototypes_to_keep(
 def prune_weights(
     arrays: Mapping[str, np.ndarray], keep: Sequence[int], construct: Callable[[], nnx.Module]
 ) -> dict[str, np.ndarray]:
-    """The weights of the network that `construct` describes, which has only the prototypes `keep`
-    of the one with `arrays`.
+    """The weights `arrays` without the prototypes that are not in `keep`.
 
-    Every array whose shape differs has one axis along the prototypes, and loses the others there.
+    `construct` describes the network that is left. Every array whose shape differs has one axis along the prototypes, and loses the others there.
     """
     places = weights.places(nnx.eval_shape(construct))
-    wanted = {
-        name: weights.torch_shape(leaf.shape, path[-1]) for name, (path, leaf) in places.items()
-    }
     found = {}
     for name, array in arrays.items():
-        differs = [
-            axis for axis, (now, then) in enumerate(zip(array.shape, wanted[name])) if now != then
-        ]
-        found[name] = np.take(array, keep, axis=differs[0]) if differs else array
+        path, leaf = places[name]
+        wanted = weights.torch_shape(leaf.shape, path[-1])
+        found[name] = array
+        for axis, (now, then) in enumerate(zip(array.shape, wanted)):
+            if now != then:  # at most one axis runs along the prototypes
+                found[name] = np.take(array, keep, axis=axis)
+                break
     return found
 
 

@@ -1,5 +1,4 @@
-"""What happens in the stages of a prototype network that take no batch of images: the push, the
-last layer, the pruning.
+"""The stages of a prototype network that take no batch of images: push, last layer, pruning.
 
 Each begins with one pass over the training images as they are (not augmented), and is a pure
 function of the weights that it begins with; so a training that is killed there does the stage again
@@ -57,8 +56,7 @@ def push(
     says: Says,
     on_batch: OnBatch,
 ) -> StageResult:
-    """Each prototype becomes the nearest patch, or pooled feature, of an image of its class; and
-    the record of which."""
+    """Each prototype becomes the nearest patch, or pooled feature, of an image of its class."""
     module: Any = compiled.module(state)
     found = projection.find_nearest(
         as_classifier(job, module), job.source, **_loading_options(job), on_batch=on_batch
@@ -70,7 +68,8 @@ def push(
         if each.reason:
             says(f"prototype {each.prototype} stays as it is: {each.reason}")
     places = [(each.item, each.position) for each in pushed if each.position is not None]
-    if shared := len(places) - len(set(places)):
+    shared = len(places) - len(set(places))
+    if shared:
         says(
             f"{shared} of {len(pushed)} prototypes became a patch that another one has become"
             " already"
@@ -90,8 +89,7 @@ def prune(
     says: Says,
     on_batch: OnBatch,
 ) -> StageResult:
-    """Without the prototypes whose nearest images are of other classes; the optimizers begin
-    anew."""
+    """Drop the prototypes whose nearest images are of other classes; optimizers begin anew."""
     assert before is not None, "a push comes before"
     module: Any = compiled.module(state)
     classes, config = module.prototype_classes, job.config.prototypes
@@ -102,20 +100,15 @@ def prune(
     keep = pruning.prototypes_to_keep(found.own, found.distances, classes, config.prune_fewer)
     says(f"pruning keeps {len(keep)} of {len(classes)} prototypes")
     smaller = job.with_prototypes([classes[j] for j in keep])
-    pruned = weights.load(
-        smaller.construct, pruning.prune_weights(weights.entries(module), keep, smaller.construct)
-    )
+    arrays = pruning.prune_weights(weights.entries(module), keep, smaller.construct)
+    pruned = weights.load(smaller.construct, arrays)
     program = prototype_program(job.config, pruned, job.steps_per_epoch)
-    return StageResult(
-        smaller,
-        program,
-        program.initial(pruned)._replace(step=state.step + 1),
-        pruning.prune_record(before, keep),
-    )
+    after = program.initial(pruned)._replace(step=state.step + 1)
+    return StageResult(smaller, program, after, pruning.prune_record(before, keep))
 
 
 def _loading_options(job: TrainingJob) -> dict[str, Any]:
-    """How the training images as they are are read."""
+    """How the training images are read, without augmentation."""
     data = job.config.data
     return {"limit": data.train_items, "batch": data.batch, "workers": data.workers}
 
@@ -128,8 +121,9 @@ def training_similarities(
     Array | np.ndarray,
     Bool[np.ndarray, " n"],
 ]:
-    """Of every training image: similarities, what cluster and separation are computed on, labels,
-    and whether it counts."""
+    """Similarities, distances, labels and validity of every training image.
+
+    The distances are those that cluster and separation are computed on."""
     classifier, found = as_classifier(job, compiled.module(state)), []
     done, count = 0, job.items
     for batch in eval_batches(job.source, job.training, job.fit):
