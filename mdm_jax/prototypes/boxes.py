@@ -27,6 +27,7 @@ def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
     height, width = saliency.shape
     saliency = jnp.asarray(saliency)
     mass = jnp.maximum(saliency, 0.0)
+    # a map without mass would give 0 / 0 as its center
     mass = jnp.where(mass.sum() > 0, mass, 1.0)
     rows = jnp.arange(height, dtype=jnp.float32)
     columns = jnp.arange(width, dtype=jnp.float32)
@@ -36,6 +37,7 @@ def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
     # near pixels is first
     y, x = jnp.round(100 * y_sum) / 100, jnp.round(100 * x_sum) / 100
     distance = jnp.square(rows - y)[:, None] + jnp.square(columns - x)[None, :]
+    # lexsort takes its last key as the first
     order = jnp.lexsort((distance.reshape(-1), -saliency.reshape(-1)))
     place = jnp.arange(order.size, dtype=jnp.int32)
     places = jnp.zeros(order.shape, jnp.int32).at[order].set(place, unique_indices=True)
@@ -59,11 +61,13 @@ def top_share(saliency: Float[AnyArray, "h w"], share: Scalar) -> Bool[Array, "h
 def mask_box(mask: Bool[AnyArray, "h w"]) -> Int[Array, "4"]:
     """The box (x0, y0, x1, y1) around all pixels of a mask, ends exclusive; zeros without pixels."""
     rows, columns = jnp.asarray(mask).any(axis=1), jnp.asarray(mask).any(axis=0)
+    # (x0, x1, y0, y1) to (x0, y0, x1, y1)
     box = jnp.stack([*_ends(columns), *_ends(rows)])[jnp.array([0, 2, 1, 3])]
     return jnp.where(rows.any(), box, 0).astype(jnp.int32)
 
 
 def _ends(line: Bool[Array, " n"]) -> tuple[Array, Array]:
+    # argmax of booleans is the first that is true
     return jnp.argmax(line), line.size - jnp.argmax(line[::-1])
 
 
@@ -90,5 +94,6 @@ def components(mask: Bool[AnyArray, "h w"]) -> Integer[np.ndarray, "h w"]:
     count, labels = cv2.connectedComponents(np.asarray(mask).astype(np.uint8), connectivity=8)
     sizes = np.bincount(labels.ravel(), minlength=count)
     renamed = np.zeros(count, int)
+    # label 0 is the outside and keeps its number
     renamed[1 + np.argsort(-sizes[1:], kind="stable")] = np.arange(1, count)
     return renamed[labels]

@@ -167,6 +167,7 @@ def compare_regions(
     configs = search.resolve_configs(options.pop("configs", None), names)
     checks = _resolve_checks(checks, classifier)
     masks, parts = _check_annotations(annotations, n, shape[:2])
+    # everything is checked before the first search, which may take hours
     prototypes = search.resolve_prototypes(prototypes, classifier, images)
     node = options.pop("node", None)
     report = on_progress or (lambda what, done: None)
@@ -175,6 +176,7 @@ def compare_regions(
     found, seconds = {}, {}
     for region in names:
         found[region], seconds[region] = pairs.find(classifier, images, region, what=region)
+    # checks come after all regions, so that what is asked for first is done first
     others = _find_under_checks(classifier, images, names, checks, pairs)
     evidence = {}
     for region in names:
@@ -229,6 +231,7 @@ class _Pairs(NamedTuple):
         self, network: Any, images: Any, region: str, *, what: str
     ) -> tuple[Explanation, float]:
         """One region of all pairs, and the seconds that it took without compilation."""
+        # other regions' configs are unknown to a search of this region alone
         own = {region: self.configs[region]} if region in self.configs else None
         with stopwatch() as timing:
             found = search.find_regions(
@@ -256,7 +259,11 @@ class _Pairs(NamedTuple):
 
 
 def _find_under_checks(
-    classifier: Any, images: Any, names: Sequence[str], checks: Sequence[str], pairs: _Pairs
+    classifier: Any,
+    images: Any,
+    names: Sequence[str],
+    checks: Sequence[str],
+    pairs: _Pairs,
 ) -> dict[str, dict[str, Any]]:
     """The maps of every region under every check, by region and check."""
     others: dict[str, dict[str, Any]] = {region: {} for region in names}

@@ -91,6 +91,7 @@ def curves(
         fill, rung = which
         visible = (place < counts[rung]) == keeps_region[rung]
         outputs = predict(jnp.where(visible[..., None], image, backgrounds[fill])[None])
+        # a node sees one image, without the batch axis
         outputs = jax.tree.map(lambda leaf: leaf[0], outputs)
         return Response(*(activation(node, outputs, jnp.asarray(prototype)) for node in NODES))
 
@@ -130,6 +131,7 @@ def curves_of(
             " each image"
         )
     ids = options.get("ids")
+    # an id seeds the fills of its pair, whatever else is in the batch
     numbers = id_numbers(range(n) if ids is None else ids)
     key = as_key(options.get("key", 0))
     arrays, rest = split(as_network(classifier, images.shape[1:])[0])
@@ -157,7 +159,12 @@ def _curves_chunk(
 
     def one(image: Array, map_: Array, prototype: Array, number: Array) -> Curves:
         return curves(
-            network, image, map_, prototype, key=jax.random.fold_in(key, number), fills=fills
+            network,
+            image,
+            map_,
+            prototype,
+            key=jax.random.fold_in(key, number),
+            fills=fills,
         )
 
     return jax.vmap(one)(images, maps, prototypes, ids)

@@ -72,6 +72,7 @@ class ImageSets:
         if given.labels is None and given.label == UNKNOWN:
             return PreparedImage(given.id, image, None)
         labels = [given.label] if given.labels is None else np.flatnonzero(given.labels).tolist()
+        # a class that the network does not know is -1 and left out below
         numbers = (class_number(self._numbers[item.part], label) for label in labels)
         return PreparedImage(
             given.id,

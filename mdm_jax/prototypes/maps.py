@@ -70,6 +70,7 @@ class MapConfig:
 
 def upsample(grid: Float[Array, "gh gw"], size: Size, kind: str = "cubic") -> Float[Array, "h w"]:
     """A map of the feature grid at a size (height, width), R_h G R_w^T."""
+    # full precision: on a TPU the default would round maps to bfloat16
     rows, columns = (INTERPOLATIONS[kind](cells, pixels) for cells, pixels in zip(grid.shape, size))
     return jnp.matmul(jnp.matmul(rows, grid, precision=HIGHEST), columns.T, precision=HIGHEST)
 
@@ -78,6 +79,7 @@ def read_map(predict: Predict, image: Image, name: str) -> Float[Array, "gh gw m
     """`out[name]` of one image (one forward evaluation).
 
     Raises InputError for a network without it."""
+    # other networks return logits alone, or a tuple whose second part is no mapping
     outputs = predict(image[None])
     out = outputs[1] if isinstance(outputs, tuple | list) and len(outputs) > 1 else None
     if not isinstance(out, Mapping) or name not in out:
@@ -122,7 +124,14 @@ def activation_map(
     saliency stretched to [0, 1]. Raises InputError for a network without out["similarity_maps"].
     Source: ProtoPNet's `push.py`."""
     return _explain_map(
-        predict, image, target, config, "similarity_maps", "cubic", node=node, key=key
+        predict,
+        image,
+        target,
+        config,
+        "similarity_maps",
+        "cubic",
+        node=node,
+        key=key,
     )
 
 
@@ -141,5 +150,12 @@ def occurrence_map(
     Image [h, w, c] in [0, 1]. Raises InputError for a network without out["occurrence_maps"].
     """
     return _explain_map(
-        predict, image, target, config, "occurrence_maps", "bilinear", node=node, key=key
+        predict,
+        image,
+        target,
+        config,
+        "occurrence_maps",
+        "bilinear",
+        node=node,
+        key=key,
     )

@@ -28,7 +28,14 @@ from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.metrics.metric import Metric
 from mdm_jax.prototypes import parts as parts_
 from mdm_jax.prototypes.boxes import box_area, percentile_box, ranks
-from mdm_jax.prototypes.curves import FILLS, Curves, area_under, at_areas, keeps_node, least_area
+from mdm_jax.prototypes.curves import (
+    FILLS,
+    Curves,
+    area_under,
+    at_areas,
+    keeps_node,
+    least_area,
+)
 from mdm_jax.prototypes.perturbations import overlap
 
 CONSTANT_BELOW = 1e-6
@@ -70,6 +77,7 @@ def informative_pairs(curves: Curves) -> Bool[np.ndarray, " n"]:
 def _retention(evidence: Evidence, fill: int) -> Measured:
     kept = np.asarray(evidence.curves.kept.similarity, np.float64)[:, fill]
     rows = np.flatnonzero(informative_pairs(evidence.curves))
+    # the last rung is the clean image
     kept = kept[rows] / kept[rows, -1:]
     return Measured(area_under(at_areas(kept), kept[:, 0]), rows)
 
@@ -102,6 +110,7 @@ def _above_fill(evidence: Evidence, fill: int, node: str, kind: str) -> Measured
 
 def ratio(statistics: Float[np.ndarray, "n 2"]) -> float:
     """Sum of the first over the sum of the second."""
+    # a ratio of means is that of sums, and a bootstrap resamples rows
     first, second = np.asarray(statistics, np.float64).mean(axis=0)
     return float(first / second)
 
@@ -131,6 +140,7 @@ def _on_object(evidence: Evidence, share: float | None) -> Measured:
 
 
 @jax.jit
+# one program for all shares, since the count is data
 @jax.vmap
 def _hits(saliency: Array, mask: Array, count: Array) -> Array:
     """Pixels of the object among the `count` that the map ranks first."""
@@ -150,7 +160,8 @@ def _overlap_with_changed(evidence: Evidence, change: str) -> Measured:
         return Measured(np.zeros(0), np.zeros(0, int))
     rows = np.flatnonzero(informative_pairs(evidence.curves))
     compared = _overlaps(
-        jnp.asarray(evidence.saliency[rows]), jnp.asarray(evidence.others[change][rows])
+        jnp.asarray(evidence.saliency[rows]),
+        jnp.asarray(evidence.others[change][rows]),
     )
     return Measured(np.asarray(compared, np.float64), rows)
 
@@ -175,7 +186,10 @@ def _parts(evidence: Evidence, side: float, merge: bool = False) -> Measured:
 def _metrics_of_fill(number: int, fill: str) -> list[Metric]:
     """The metrics that look at one fill."""
     found = []
-    for kind, better, what in (("retention", "higher", "stays"), ("removal", "lower", "is gone")):
+    for kind, better, what in (
+        ("retention", "higher", "stays"),
+        ("removal", "lower", "is gone"),
+    ):
         simple = partial(_retention if kind == "retention" else _removal, fill=number)
         said = (
             f"Area under g / g(x) over 0 to 50 % of the image as the region {what}, on {fill}; g:"

@@ -50,6 +50,7 @@ def near_peak(
     One that is not seen (NaN) lies in none. `side` is the box's as a share of the image's: 72 / 224 is 36 pixels to either side at 224.
     """
     reach = jnp.asarray([saliency.shape[1], saliency.shape[0]]) * side / 2
+    # a comparison with NaN is false: a part that is not seen is not near
     return (jnp.abs(jnp.asarray(parts) - peak(saliency)) <= reach).all(axis=-1)
 
 
@@ -79,7 +80,9 @@ def check_parts(parts: Sequence[Any], names: Sequence[str] | None) -> None:
 
 
 def statistics(
-    prototypes: Integer[AnyArray, " n"], near: Bool[AnyArray, "n p"], seen: Bool[AnyArray, "n p"]
+    prototypes: Integer[AnyArray, " n"],
+    near: Bool[AnyArray, "n p"],
+    seen: Bool[AnyArray, "n p"],
 ) -> Float[np.ndarray, "n s"]:
     """Statistics of `purity` and `consistency`, a row a pair.
 
@@ -103,15 +106,19 @@ def consistency(rows: Float[np.ndarray, "n s"]) -> float:
     Raises InputError without pairs.
     """
     _, near, seen = _sum_by_prototype(rows)
+    # a part that is never seen is never near: 0 / 1
     return float(((near / np.maximum(seen, 1)).max(axis=1) >= CONSISTENCY_SHARE).mean())
 
 
-def _sum_by_prototype(rows: Float[np.ndarray, "n s"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sum_by_prototype(
+    rows: Float[np.ndarray, "n s"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each prototype that occurs: its images [j], parts near [j, p] and parts seen [j, p]."""
     if not len(rows):
         raise InputError("no pairs: purity and consistency need at least one image with parts")
     count = (rows.shape[1] - 1) // 2
     _, numbers = np.unique(rows[:, 0], return_inverse=True)
+    # sums over pairs of a prototype as a product with its 0/1 row
     own = np.arange(numbers.max() + 1)[:, None] == numbers
     sums = own.astype(np.float64) @ rows[:, 1:]
     return own.sum(axis=1), sums[:, :count], sums[:, count:]

@@ -14,7 +14,11 @@ from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.protopnet import ProtoPNet
-from mdm_jax.models.reinitialize import constructor_arguments, named_weights, reinitialize
+from mdm_jax.models.reinitialize import (
+    constructor_arguments,
+    named_weights,
+    reinitialize,
+)
 from mdm_jax.models.xprotonet import XProtoNet
 from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.types import AnyArray, Image, Scalar
@@ -32,7 +36,9 @@ def add_noise(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
     `std` is that of the normalization. Where the network normalizes by (x - mean) / std this is the noise of the stability score, but
     for what [0, 1] cuts off."""
     drawn = jnp.clip(
-        NOISE_DEVIATION * jax.random.normal(key, image.shape), -NOISE_LIMIT, NOISE_LIMIT
+        NOISE_DEVIATION * jax.random.normal(key, image.shape),
+        -NOISE_LIMIT,
+        NOISE_LIMIT,
     )
     return jnp.clip(image + jnp.asarray(std, jnp.float32) * drawn, 0.0, 1.0)
 
@@ -52,7 +58,9 @@ def add_noise_to_images(
 
 
 def overlap(
-    a: Float[AnyArray, "h w"], b: Float[AnyArray, "h w"], share: Scalar = REGION_SHARE
+    a: Float[AnyArray, "h w"],
+    b: Float[AnyArray, "h w"],
+    share: Scalar = REGION_SHARE,
 ) -> Float[Array, ""]:
     """Intersection over union, in [0, 1], of the regions of equal area that two maps give."""
     first, second = top_share(a, share), top_share(b, share)
@@ -97,9 +105,11 @@ def change_weights(classifier: Classifier, what: str, *, seed: int = 1) -> Class
             return drawn[name] if name.startswith("backbone.") else leaf
         return leaf[derangement(len(leaf), seed)] if name == "prototypes" else leaf
 
+    # leaf by leaf, so that the structure of the network stays as it is
     leaves = [anew(name, leaf) for name, leaf in weights]
     return replace(
-        classifier, network=jax.tree.unflatten(jax.tree.structure(classifier.network), leaves)
+        classifier,
+        network=jax.tree.unflatten(jax.tree.structure(classifier.network), leaves),
     )
 
 
@@ -107,5 +117,6 @@ def derangement(n: int, seed: int) -> np.ndarray:
     """A permutation of n without a fixed point: a random cycle through all (of one, itself)."""
     order = np.random.default_rng(seed).permutation(n)
     moved = np.empty(n, int)
+    # each element goes to its successor in a random cycle, so none stays
     moved[order] = np.roll(order, -1)
     return moved

@@ -45,6 +45,7 @@ class Reasoning(NamedTuple):
 
     def first(self, count: int) -> list[int]:
         """The prototypes with most points, most first; of equals the lower number first."""
+        # stable, so that of equals the lower number is first
         order = np.argsort(-self.contributions, kind="stable")
         return [int(prototype) for prototype in order[:count]]
 
@@ -155,6 +156,7 @@ def round_sum(reasoning: Reasoning, count: int, places: int = 2) -> RoundedSum:
 
 def _check_sum(one: Reasoning, classifier: Classifier) -> None:
     added = float(one.contributions.sum(dtype=np.float64)) + one.bias
+    # rounding grows with what is added up, not with the sum
     size = 1.0 + float(np.abs(one.contributions).sum(dtype=np.float64))
     if not np.isfinite(one.logits).all():
         raise InputError(f"the outputs of {classifier.name} are NaN or infinite: check the weights")

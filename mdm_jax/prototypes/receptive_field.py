@@ -85,6 +85,7 @@ def find_fields(predict: Predict, shape: tuple[int, ...]) -> ReceptiveFields:
         (maps,) = evaluate(program.jaxpr, program.consts, [image], NAN_KEEPING_RULES)
         return jnp.isnan(maps).any(axis=-1)
 
+    # a field is a product of rows and columns, so each is found alone
     def rows_that_see(row: Array) -> Array:
         where = jnp.broadcast_to(jnp.arange(height)[:, None] == row, (height, width))
         return reached_by(where).any(axis=1)
@@ -117,6 +118,7 @@ def _keep_nan(primitive: Any) -> Callable[..., Array]:
     def rule(*inputs: Any, **parameters: Any) -> Array:
         computed = primitive.bind(*inputs, **parameters)
         for each in inputs:
+            # the condition of a choice is a boolean or an integer
             if jnp.issubdtype(jnp.result_type(each), jnp.floating):
                 computed = jnp.where(jnp.isnan(each), jnp.nan, computed)
         return computed
@@ -155,8 +157,10 @@ NAN_KEEPING_RULES: dict[Any, Callable[..., Any]] = {
 def _spans(seen: Array) -> Int[Array, "g 2"]:
     """First and last + 1 of the pixels [n, g] that each of g sees; (0, 0) for none."""
     spans = jnp.stack(
-        [jnp.argmax(seen, axis=0), len(seen) - jnp.argmax(seen[::-1], axis=0)], axis=-1
+        [jnp.argmax(seen, axis=0), len(seen) - jnp.argmax(seen[::-1], axis=0)],
+        axis=-1,
     )
+    # argmax of no true value is 0, which would be a field
     return jnp.where(seen.any(axis=0)[:, None], spans, 0).astype(jnp.int32)
 
 
@@ -177,7 +181,10 @@ def cell_box(
     size: tuple[int, ...],
 ) -> Int[Array, "4"]:
     """The box (x0, y0, x1, y1) of the pixels whose centers a cell covers; ends exclusive."""
-    (top, bottom), (left, right) = _cell(row, grid[0], size[0]), _cell(column, grid[1], size[1])
+    (top, bottom), (left, right) = (
+        _cell(row, grid[0], size[0]),
+        _cell(column, grid[1], size[1]),
+    )
     return jnp.stack([left, top, right, bottom]).astype(jnp.int32)
 
 
@@ -194,7 +201,10 @@ def field_box(
     found: ReceptiveFields, row: Int[Array, ""] | int, column: Int[Array, ""] | int
 ) -> Int[Array, "4"]:
     """The box (x0, y0, x1, y1), ends exclusive, of all pixels that reach a position."""
-    (top, bottom), (left, right) = jnp.asarray(found.rows)[row], jnp.asarray(found.columns)[column]
+    (top, bottom), (left, right) = (
+        jnp.asarray(found.rows)[row],
+        jnp.asarray(found.columns)[column],
+    )
     return jnp.stack([left, top, right, bottom]).astype(jnp.int32)
 
 
@@ -232,7 +242,11 @@ def receptive_field(
     )
     forwards = 1 if config.rows is not None else 1 + image.shape[0] + image.shape[1]
     return _explain_box(
-        predict, stated, box_mask(field_box(found, row, column), image.shape[:2]), node, forwards
+        predict,
+        stated,
+        box_mask(field_box(found, row, column), image.shape[:2]),
+        node,
+        forwards,
     )
 
 
@@ -256,7 +270,11 @@ def cell(
 
 
 def _explain_box(
-    predict: Predict, stated: Problem, region: Float[Array, "h w"], node: str | Node, forwards: int
+    predict: Predict,
+    stated: Problem,
+    region: Float[Array, "h w"],
+    node: str | Node,
+    forwards: int,
 ) -> Explanation:
     """The explanation of a region of ones.
 

@@ -52,6 +52,7 @@ def check_folder(out: Path) -> None:
     """Raises InputError for a folder that holds something else than a prototype search."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{printable(out)} is a file: choose a folder")
+    # an empty folder may be made by whoever starts the search
     if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
         raise InputError(f"{printable(out)} holds other files: choose a new folder")
 
@@ -68,10 +69,14 @@ class RegionStore:
     ) -> None:
         """Open the regions of that name; `settings` and `defaults` are those of
         `workspace.record_settings`."""
-        folder, what = out / "regions" / arrays.file_name(region), f"regions of {region}"
+        folder, what = (
+            out / "regions" / arrays.file_name(region),
+            f"regions of {region}",
+        )
         workspace.record_settings(folder, "region.json", settings, what, defaults=defaults)
         self.shelf = MapStore(folder)
         self._where: dict[str, tuple[Path, int]] = {}
+        # pairs of a file are asked for one after another
         self._saliency = lru_cache(maxsize=8)(_saliency)
         for path in self.shelf.chunks():
             self._note(path, arrays.read_arrays(path, ("ids",))["ids"].tolist())
@@ -84,7 +89,10 @@ class RegionStore:
         """Store the regions of some pairs, whole or not at all, with their `SIMILARITIES`."""
         ids = [pair.key for pair in pairs]
         # half precision: a map is looked at and thresholded, not computed with
-        columns = {"ids": np.asarray(ids), "saliency": np.asarray(found.saliency, np.float16)}
+        columns = {
+            "ids": np.asarray(ids),
+            "saliency": np.asarray(found.saliency, np.float16),
+        }
         for name in DIAGNOSTICS:
             columns[name] = np.asarray(getattr(found.info, name))
         columns["box"] = np.asarray(_boxes(found.saliency))

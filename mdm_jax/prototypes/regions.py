@@ -47,7 +47,10 @@ and flat where nothing changes it"""
 FROZEN = {"similarity": "similarity_at", "distance": "distance_at"}
 """the node of one position that goes with a node after the maximum"""
 NODE_MDM = MDMConfig(
-    objective=(consistency("share"), area(10.0)), coarse_to_fine=None, steps=40, learning_rate=0.3
+    objective=(consistency("share"), area(10.0)),
+    coarse_to_fine=None,
+    steps=40,
+    learning_rate=0.3,
 )
 """MDM at a prototype's node: the share of the way between image and fill, since every prototype has
 its own range; chosen on training digits (30001 to 30096) of both networks"""
@@ -65,7 +68,13 @@ def node_mdm(
 ) -> Explanation:
     """MDM at the node of prototype j = `target`, by default as `NODE_MDM` at `MDM_NODE`."""
     return mdm.explain(
-        predict, image, target, node=node, key=key, config=config or NODE_MDM, trace=trace
+        predict,
+        image,
+        target,
+        node=node,
+        key=key,
+        config=config or NODE_MDM,
+        trace=trace,
     )
 
 
@@ -92,12 +101,19 @@ def node_mdm_frozen(
     similarities = read_map(predict, image, receptive_field.MAPS)
     if target is None:
         target = jnp.argmax(similarities.max(axis=(0, 1)))
+    # the node of a position takes row, column and prototype as one number
     prototype = jnp.asarray(target, jnp.int32)
     row, column = best_position(similarities, prototype)
     index = (row, column, prototype)
     place = jnp.ravel_multi_index(index, similarities.shape, mode="clip").astype(jnp.int32)
     found = mdm.explain(
-        predict, image, place, node=FROZEN[node], key=key, config=config or NODE_MDM, trace=trace
+        predict,
+        image,
+        place,
+        node=FROZEN[node],
+        key=key,
+        config=config or NODE_MDM,
+        trace=trace,
     )
     # the caller's target is the prototype, and finding its position took a forward evaluation
     info = found.info._replace(target=prototype, forwards=found.info.forwards + 1)
@@ -165,6 +181,7 @@ def applicable_regions(predict: Any, shape: tuple[int, int, int]) -> tuple[str, 
     Nothing is computed. Grad-CAM is one of them where there is a map that it can look at. Raises InputError for a
     network without prototypes."""
     out = prototype_outputs(predict, shape)
+    # the others need nothing that a prototype network lacks
     names = [name for name in REGIONS if name not in NEEDS or NEEDS[name] in out]
     try:
         cam_layer(predict, shape)

@@ -97,7 +97,9 @@ def find_regions(
 
 
 def resolve_regions(
-    regions: Sequence[str] | str | None, classifier: Any, shape: tuple[int, int, int]
+    regions: Sequence[str] | str | None,
+    classifier: Any,
+    shape: tuple[int, int, int],
 ) -> tuple[str, ...]:
     """The names of the given regions, by default all that the network has.
 
@@ -136,6 +138,7 @@ def check_node(node: str | Node | None, classifier: Any, shape: tuple[int, int, 
     not count its targets is not checked."""
     if node is None:
         return
+    # shapes are enough to count the targets of a node
     _, outputs = as_network(classifier, shape)
     count = getattr(nodes.resolve(node), "count", None)
     m = named.prototype_outputs(classifier, shape)["similarities"].shape[-1]
@@ -151,6 +154,7 @@ def explain_pairs(classifier: Any, images: Any, prototypes: Any, **options: Any)
     try:
         return explain_batch.explain(classifier, images, prototypes, **options)
     except NothingToExplain as error:
+        # constant for every image is a result, NaN for every image is not
         if not np.isfinite(error.explanation.info.activation).any():
             raise
         return error.explanation
@@ -162,14 +166,21 @@ def activations(classifier: Any, images: Any, *, together: int = TOGETHER) -> Ac
     shape = (images.shape[1], images.shape[2], images.shape[3])
     named.prototype_outputs(classifier, shape)
     arrays, rest = split(as_network(classifier, shape)[0])
+    # a batch larger than the images would be filled up
     size = min(together, len(images))
     return run_in_micro_batches(
-        partial(_activations_chunk, arrays, rest), (images,), size, lambda done: None
+        partial(_activations_chunk, arrays, rest),
+        (images,),
+        size,
+        lambda done: None,
     )
 
 
 def strongest(
-    found: Activations, classes: Sequence[int] | None = None, targets: Any = None, k: int = 1
+    found: Activations,
+    classes: Sequence[int] | None = None,
+    targets: Any = None,
+    k: int = 1,
 ) -> Int[np.ndarray, "n k"]:
     """The k most similar prototypes of each image, most similar first.
 
@@ -203,7 +214,10 @@ def resolve_prototypes(prototypes: Any, classifier: Any, images: Any) -> Int[np.
     Raises InputError for another length, and for a number that does not exist."""
     count = named.prototype_outputs(classifier, images.shape[1:])["similarities"].shape[-1]
     chosen, n = np.asarray(prototypes), len(images)
-    if not np.issubdtype(chosen.dtype, np.integer) or chosen.shape not in {(), (n,)}:
+    if not np.issubdtype(chosen.dtype, np.integer) or chosen.shape not in {
+        (),
+        (n,),
+    }:
         raise InputError(
             f"prototypes have shape {chosen.shape} and type {chosen.dtype}: give one number for"
             f" each of the {n} images"

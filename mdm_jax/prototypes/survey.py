@@ -91,6 +91,7 @@ class Decision(NamedTuple):
         logits = self.reasoning.logits.astype(np.float64)
         if len(logits) < 2 or self.multi_label:
             return None
+        # the class itself is no rival
         logits[self.reasoning.target] = -np.inf
         return int(logits.argmax()), float(logits.max())
 
@@ -120,12 +121,14 @@ class Survey(NamedTuple):
             for place, value in zip(
                 np.flatnonzero(numbers["there"]), numbers.get("similarity", ())
             ):
+                # NaN cannot be written as JSON
                 found[place] = float(value) if np.isfinite(value) else None
         return found
 
 
 def all_pairs(prototypes: Sequence[Prototype], decisions: Sequence[Decision]) -> list[Pair]:
     """Every pair that is shown, each once: sources, then decisions, then nearest images."""
+    # sources first: they are what a page shows first, if a search is stopped
     sources = [each.source for each in prototypes if each.source is not None]
     rows = [pair for each in decisions for pair in each.pairs]
     near = [pair for each in prototypes for pair in each.nearest]

@@ -25,7 +25,11 @@ def write_tables(survey: Survey, out: Path) -> list[Path]:
     similar = dict(zip(survey.pairs, survey.similarities(survey.pairs)))
 
     def pair(each: Pair) -> dict[str, Any]:
-        return {"item": each.item.number, "id": ids.get(each.item), "similarity": similar[each]}
+        return {
+            "item": each.item.number,
+            "id": ids.get(each.item),
+            "similarity": similar[each],
+        }
 
     names = survey.classifier.class_names
     text = {
@@ -88,5 +92,6 @@ def _region_table(survey: Survey, ids: dict[ImageRef, str]) -> pa.Table:
         boxes = numbers.pop("box", np.empty((0, 4), np.int32))
         for corner, values in zip(("box_x0", "box_y0", "box_x1", "box_y1"), boxes.T):
             columns[corner] = np.ascontiguousarray(values)
+        # a region without pairs is a table of no rows, and concat needs its columns
         parts.append(pa.table(columns | numbers))
     return pa.concat_tables(parts)

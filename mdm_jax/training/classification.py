@@ -85,5 +85,6 @@ def mean_auc(
     told = (p > 0) & (q > 0)
     if not told.any():
         return None
+    # a rank of the images without the class does not enter the sum
     ranks = np.where(have, scipy.stats.rankdata(logits, axis=0), 0.0).sum(axis=0)
     return float(np.mean((ranks - p * (p + 1) / 2)[told] / (p * q)[told]))

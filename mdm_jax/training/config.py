@@ -133,7 +133,12 @@ class TrainConfig:
             ("data.evaluate_items", data.evaluate_items),
         ):
             _require(count is None or count >= 1, name, count, "a whole number from 1")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, f"a whole number from 0 to {2**32 - 1}")
+        _require(
+            0 <= self.seed < 2**32,
+            "seed",
+            self.seed,
+            f"a whole number from 0 to {2**32 - 1}",
+        )
         _require(data.workers >= 0, "data.workers", data.workers, "a whole number from 0")
         _require(
             bool(self.out.strip()) and "\0" not in self.out,
@@ -148,9 +153,17 @@ class TrainConfig:
             f"{images.MIN_SIDE} pixels a side or more",
         )
         _require(
-            model.channels in (1, 3), "model.channels", model.channels, "3 for color or 1 for gray"
+            model.channels in (1, 3),
+            "model.channels",
+            model.channels,
+            "3 for color or 1 for gray",
         )
-        _require(0 < model.crop <= 1, "model.crop", model.crop, "a share above 0, at most 1")
+        _require(
+            0 < model.crop <= 1,
+            "model.crop",
+            model.crop,
+            "a share above 0, at most 1",
+        )
         for name, values in (("model.mean", model.mean), ("model.std", model.std)):
             _require(
                 len(values) == model.channels,
@@ -159,7 +172,10 @@ class TrainConfig:
                 f"one number for each of {model.channels} channels",
             )
         _require(
-            all(map(math.isfinite, model.mean)), "model.mean", list(model.mean), "finite numbers"
+            all(map(math.isfinite, model.mean)),
+            "model.mean",
+            list(model.mean),
+            "finite numbers",
         )
         _require(
             all(0 < s < math.inf for s in model.std),
@@ -178,7 +194,12 @@ class TrainConfig:
             _require(0 <= value < math.inf, f"optimizer.{name}", value, "a number from 0")
         for name in ("momentum", "label_smoothing", "warmup"):
             value = getattr(optimizer, name)
-            _require(0 <= value < 1, f"optimizer.{name}", value, "a share from 0, below 1")
+            _require(
+                0 <= value < 1,
+                f"optimizer.{name}",
+                value,
+                "a share from 0, below 1",
+            )
         self.prototypes.check()
         for table, used in (
             ("optimizer", not self.has_prototypes),

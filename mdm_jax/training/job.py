@@ -43,7 +43,13 @@ class TrainingJob:
         model, classes = self.config.model, len(self.source.class_names)
         rngs = nnx.Rngs(self.config.seed)
         sizes: dict[str, Any] = {"channels": model.channels, "size": model.size}
-        return build(model.architecture, num_classes=classes, rngs=rngs, **sizes, **self.arguments)
+        return build(
+            model.architecture,
+            num_classes=classes,
+            rngs=rngs,
+            **sizes,
+            **self.arguments,
+        )
 
     def with_prototypes(self, classes: Sequence[int]) -> TrainingJob:
         """The job for a network with prototypes of these classes, as a pruning leaves them."""
@@ -78,7 +84,10 @@ class TrainingJob:
     def training(self) -> LoaderConfig:
         data = self.config.data
         return LoaderConfig(
-            batch=data.batch, workers=data.workers, seed=self.config.seed, limit=data.train_items
+            batch=data.batch,
+            workers=data.workers,
+            seed=self.config.seed,
+            limit=data.train_items,
         )
 
     @property
@@ -99,7 +108,10 @@ def open_job(config: TrainConfig) -> TrainingJob:
         if data.crop_to_boxes and not data.source.startswith("cropped:")
         else data.source
     )
-    source, held_out = open_source(where, data.train), open_source(where, data.evaluate)
+    source, held_out = (
+        open_source(where, data.train),
+        open_source(where, data.evaluate),
+    )
     if source.class_names != held_out.class_names:
         raise InputError(
             f"the splits {data.train} and {data.evaluate} of {data.source} have different classes"
@@ -130,6 +142,7 @@ def open_job(config: TrainConfig) -> TrainingJob:
     job = TrainingJob(config, source, held_out, preprocessing, model.arguments)
     try:
         images = jax.ShapeDtypeStruct((1, *model.size, model.channels), np.float32)
+        # shapes alone: nothing is allocated or computed
         jax.eval_shape(lambda images: job.construct()(images)[0], images)
     except InputError:
         raise

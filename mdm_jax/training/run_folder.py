@@ -37,7 +37,14 @@ from mdm_jax.storage.workspace import (
 from mdm_jax.training.config import FREE, TrainConfig
 
 METRIC_KEYS = (
-    *("epoch", "step", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy"),
+    *(
+        "epoch",
+        "step",
+        "train_loss",
+        "train_accuracy",
+        "eval_loss",
+        "eval_accuracy",
+    ),
     *("learning_rate", "images_per_second", "seconds", "skipped"),
 )
 """what a line of metrics.jsonl has, all numbers; a stage of a prototype network that learns nothing
@@ -111,7 +118,10 @@ def begin_training(
 
 
 def write_network_config(
-    run: TrainingFolder, config: TrainConfig, source: Source, arguments: dict[str, Any]
+    run: TrainingFolder,
+    config: TrainConfig,
+    source: Source,
+    arguments: dict[str, Any],
 ) -> None:
     """Write config.json, which tells the network that `arguments` build."""
     model = config.model

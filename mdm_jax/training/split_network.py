@@ -42,7 +42,10 @@ class SplitNetwork:
         A network that is merged inside a compiled function changes its statistics only there, so
         they must be returned."""
         network = nnx.merge(graph, cast_params(params, self.dtype), stats, self.rest, copy=True)
-        mean, std = jnp.asarray(self.mean, jnp.float32), jnp.asarray(self.std, jnp.float32)
+        mean, std = (
+            jnp.asarray(self.mean, jnp.float32),
+            jnp.asarray(self.std, jnp.float32),
+        )
         logits, out = network(((images - mean) / std).astype(self.dtype))
         return logits.astype(jnp.float32), out, nnx.state(network, nnx.BatchStat)
 
@@ -50,7 +53,13 @@ class SplitNetwork:
 def split_network(module: nnx.Module, config: TrainConfig) -> SplitNetwork:
     """Split a network as a training config computes it."""
     training, _, _, rest = _split(module, nnx.Param, nnx.BatchStat, ...)
-    still = nnx.view(module, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    # networks without dropout or batch norms have nothing to set
+    still = nnx.view(
+        module,
+        deterministic=True,
+        use_running_average=True,
+        raise_if_not_found=False,
+    )
     inference, *_ = _split(still, nnx.Param, nnx.BatchStat, ...)
     dtype = jnp.dtype(config.dtype)
     return SplitNetwork(training, inference, rest, dtype, config.model.mean, config.model.std)

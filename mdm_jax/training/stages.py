@@ -83,6 +83,7 @@ def prototype_timeline(config: PrototypeConfig, epochs: int, steps_per_epoch: in
 
     done = 0
     for push in push_passes(config, epochs):
+        # a push within the warm passes leaves no joint stage before it
         for kind, until in ((WARM, min(push, config.warm)), (JOINT, push)):
             if until > done:
                 add(kind, (until - done) * steps_per_epoch, steps_per_epoch)
@@ -97,5 +98,6 @@ def prototype_timeline(config: PrototypeConfig, epochs: int, steps_per_epoch: in
 
 def push_passes(config: PrototypeConfig, epochs: int) -> Sequence[int]:
     """Passes after which there is a push: every so many, and always the last."""
+    # the last push is at the end, where `range` does not reach
     regular = range(config.push_from, epochs, config.push_every)
     return [*regular, epochs]

@@ -15,7 +15,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.training.classification import Labels, classification_loss, hits
 from mdm_jax.training.config import OptimizerConfig, TrainConfig
-from mdm_jax.training.split_network import SplitNetwork, split_network, split_weights
+from mdm_jax.training.split_network import (
+    SplitNetwork,
+    split_network,
+    split_weights,
+)
 from mdm_jax.training.stages import PLAIN
 
 NO_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token")
@@ -96,6 +100,7 @@ def classifier_program(
         (loss, (logits, losses, stats)), gradient = differentiate(state.params)
         updates, moments = transformation.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
+        # sums count from zero in each pass, inside the step so that nothing waits for the host
         starts = state.step % steps_per_epoch == 0
         before = jax.tree.map(lambda total: jnp.where(starts, 0.0, total), state.sums)
         sums = before + batch_sums(logits, losses, labels, valid)
@@ -153,6 +158,7 @@ def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransf
             decay,
             optax.sgd(rate, momentum=config.momentum or None, nesterov=config.momentum > 0),
         ]
+    # absent without clipping, not zero: checkpoints hold a state for each part of the chain
     clip = [optax.clip_by_global_norm(config.clip)] if config.clip else []
     return optax.chain(*clip, *moves)
 

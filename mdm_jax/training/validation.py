@@ -16,7 +16,12 @@ from mdm_jax.training.job import TrainingJob
 from mdm_jax.training.prototypes.losses import MAP_TERMS
 from mdm_jax.training.prototypes.optimizers import highest_rate
 from mdm_jax.training.stages import LAST_LAYER, PRUNE, PUSH, Stage
-from mdm_jax.training.steps import Sums, TrainingProgram, TrainingState, learning_rate_schedule
+from mdm_jax.training.steps import (
+    Sums,
+    TrainingProgram,
+    TrainingState,
+    learning_rate_schedule,
+)
 
 
 class Validation(NamedTuple):
@@ -36,6 +41,7 @@ def validate(
     for batch in batches:
         sums, outputs = compiled.measure(state, batch.images, batch.labels, batch.valid)
         totals.append(sums)
+        # the area under a curve needs the answers of all images, not their sums
         if batch.labels.ndim == 2:
             logits.append(np.asarray(outputs)[batch.valid])
             labels.append(batch.labels[batch.valid])
@@ -47,7 +53,11 @@ def validate(
 
 
 def metrics_line(
-    job: TrainingJob, stage: Stage, step: int, state: TrainingState, found: Validation
+    job: TrainingJob,
+    stage: Stage,
+    step: int,
+    state: TrainingState,
+    found: Validation,
 ) -> dict[str, Any]:
     """What the stage has learned after `step` steps, as a line of metrics.jsonl.
 
@@ -57,6 +67,7 @@ def metrics_line(
     learns = stage.kind not in (PUSH, PRUNE)
 
     def train_mean(total: jax.Array, term: str = "") -> float | None:
+        # the last layer's stage sees similarities and no maps
         absent = stage.kind == LAST_LAYER and term in MAP_TERMS
         return mean(total, sums.items) if learns and not absent else None
 

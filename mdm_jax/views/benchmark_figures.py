@@ -15,7 +15,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mdm_jax.data.network_input import PreparedExample, boxes_to_mask, evenly_spaced
 from mdm_jax.evaluation.benchmark import Results, maps_of
-from mdm_jax.evaluation.formatting import ARROWS, MARKS, format_interval, format_number
+from mdm_jax.evaluation.formatting import (
+    ARROWS,
+    MARKS,
+    format_interval,
+    format_number,
+)
 from mdm_jax.evaluation.table_text import COST_HEADS, format_cost
 from mdm_jax.evaluation.tables import Cell, Row, Table
 from mdm_jax.views.explanation_figures import TRUTH, label_row, overlay
@@ -51,12 +56,25 @@ def picture(table: Table, model: str) -> Figure:
         " apart from it"
     )
     note = f"{model}: value [95 % interval]; {marks}"
-    axes.text(0, height - 0.45 * HEIGHT, note, ha="left", va="center", fontsize=6.5, color="0.3")
+    axes.text(
+        0,
+        height - 0.45 * HEIGHT,
+        note,
+        ha="left",
+        va="center",
+        fontsize=6.5,
+        color="0.3",
+    )
     return figure
 
 
 def _draw_band(
-    axes: Axes, table: Table, rows: Sequence[Row], names: Sequence[str], first: float, top: float
+    axes: Axes,
+    table: Table,
+    rows: Sequence[Row],
+    names: Sequence[str],
+    first: float,
+    top: float,
 ) -> None:
     """Some metrics of every method, with the costs, from `top` downwards."""
     metrics = [table.metrics[name] for name in names]
@@ -64,10 +82,24 @@ def _draw_band(
     heads += COST_HEADS
     middles = [first + COLUMN * (i + 0.5) for i in range(len(names))]
     middles += [first + COLUMN * (len(names) + each) for each in (0.4, 1.1, 1.8)]
-    axes.text(0, top + 0.75 * HEIGHT, "method", ha="left", va="center", fontsize=7.5, weight="bold")
+    axes.text(
+        0,
+        top + 0.75 * HEIGHT,
+        "method",
+        ha="left",
+        va="center",
+        fontsize=7.5,
+        weight="bold",
+    )
     for at, head in zip(middles, heads):
         axes.text(
-            at, top + 0.75 * HEIGHT, head, ha="center", va="center", fontsize=7.5, weight="bold"
+            at,
+            top + 0.75 * HEIGHT,
+            head,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            weight="bold",
         )
     axes.axhline(top + 1.3 * HEIGHT, color="black", lw=0.8)
     for i, row in enumerate(rows):
@@ -91,7 +123,15 @@ def _draw_cell(axes: Axes, cell: Cell | None, at: float, middle: float) -> None:
         axes.add_patch(Rectangle(corner, 0.96 * COLUMN, 0.96 * HEIGHT, color=color, lw=0))
     weight = "bold" if cell.rank == "best" else "normal"
     text = f"{format_number(cell.summary.value)} {MARKS[cell.verdict]}".rstrip()
-    axes.text(at, middle - 0.17 * HEIGHT, text, ha="center", va="center", fontsize=8, weight=weight)
+    axes.text(
+        at,
+        middle - 0.17 * HEIGHT,
+        text,
+        ha="center",
+        va="center",
+        fontsize=8,
+        weight=weight,
+    )
     axes.text(
         at,
         middle + 0.24 * HEIGHT,
@@ -224,7 +264,10 @@ def map_grid(
         return None
     height, width = chosen[0].framed.image.shape[:2]
     side = 1.25  # inches
-    size = (side * (len(maps) + 1) + 0.3, side * height / width * len(chosen) + 0.45)
+    size = (
+        side * (len(maps) + 1) + 0.3,
+        side * height / width * len(chosen) + 0.45,
+    )
     engine = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
     figure = Figure(figsize=size, dpi=140, layout=engine)
     axes = figure.subplots(len(chosen), len(maps) + 1, squeeze=False)

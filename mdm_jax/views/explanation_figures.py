@@ -28,13 +28,16 @@ TRUTH = "#35e0ff"
 
 
 def overlay(
-    image: Float[np.ndarray, "H W c"], saliency: Float[np.ndarray, "h w"], opacity: float = 0.75
+    image: Float[np.ndarray, "H W c"],
+    saliency: Float[np.ndarray, "h w"],
+    opacity: float = 0.75,
 ) -> np.ndarray:
     """The heat of a saliency map, enlarged bilinearly, over a grayed image; 8-bit RGB."""
     if saliency.shape != image.shape[:2]:
         saliency = np.asarray(jax.image.resize(saliency, image.shape[:2], "linear"))
     gray = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
     heat = HEAT(saliency)[..., :3]
+    # the square root lets weak saliency be seen
     weight = opacity * np.sqrt(np.clip(saliency, 0.0, 1.0))[..., None]
     return to_uint8((1 - weight) * gray + weight * heat)
 
@@ -65,7 +68,8 @@ def demo_sheet(
         top.imshow(example.image)
         right = "" if predictions[i] == example.label else f" (is {example.label})"
         top.set_title(
-            f"“{predictions[i]}”{right}  p = {float(info.activation[i]):.2f}", fontsize=7.5
+            f"“{predictions[i]}”{right}  p = {float(info.activation[i]):.2f}",
+            fontsize=7.5,
         )
         middle.imshow(overlay(example.image, saliency))
         middle.contour(example.mask, levels=[0.5], colors=TRUTH, linewidths=0.7)
@@ -95,7 +99,11 @@ def masks_sheet(image: Float[np.ndarray, "h w c"], explanation: Explanation, tit
         ("kept", masked_view(image, explanation.saliency)),
     ]
     ratio = image.shape[0] / image.shape[1]
-    figure = Figure(figsize=(1.9 * len(panels), 1.9 * ratio + 0.65), dpi=160, layout="constrained")
+    figure = Figure(
+        figsize=(1.9 * len(panels), 1.9 * ratio + 0.65),
+        dpi=160,
+        layout="constrained",
+    )
     figure.suptitle(title, fontsize=9, parse_math=False)
     for ax, (name, panel) in zip(figure.subplots(1, len(panels)), panels):
         ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
@@ -124,14 +132,21 @@ def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -
     steps = len(trace.objective)
     figure = Figure(figsize=(8.4, 2.35), dpi=110, layout="constrained")
     for step in range(steps):
+        # one figure for all frames: a new one for each would fill the memory
         figure.clear()
         grid = figure.subplots(
-            1, 3 + len(trace.mask_vectors), width_ratios=[1] * (2 + len(trace.mask_vectors)) + [1.6]
+            1,
+            3 + len(trace.mask_vectors),
+            width_ratios=[1] * (2 + len(trace.mask_vectors)) + [1.6],
         )
         maps = [render_mask(v[step], shape) for v in trace.mask_vectors]
         stacked = np.average(maps, axis=0, weights=stack_weights)
         panels = [(f"{v.shape[1]}x{v.shape[2]}", each) for v, each in zip(trace.mask_vectors, maps)]
-        panels = [("image", example.image), *panels, ("kept", masked_view(example.image, stacked))]
+        panels = [
+            ("image", example.image),
+            *panels,
+            ("kept", masked_view(example.image, stacked)),
+        ]
         for ax, (name, panel) in zip(grid, panels):
             ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
             ax.set_title(name, fontsize=8)
@@ -167,11 +182,17 @@ def save_animation(figures: Iterator[Figure], path: Path, milliseconds: int = 18
         canvas.draw()
         frames.append(PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
     durations = [milliseconds] * (len(frames) - 1) + [2500]
+    # a GIF has 256 colors; half of them keep the file small
     first, *rest = [frame.quantize(128) for frame in frames]
     write_whole(
         path,
         lambda file: first.save(
-            file, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=rest,
+            duration=durations,
+            loop=0,
         ),
     )
 
@@ -184,5 +205,12 @@ def render_mask(vector: Any, shape: tuple[int, int]) -> np.ndarray:
 def label_row(ax: Axes, text: str) -> None:
     """A row label left of an axis whose frame is off."""
     ax.text(
-        -0.06, 0.5, text, rotation=90, ha="right", va="center", transform=ax.transAxes, fontsize=8
+        -0.06,
+        0.5,
+        text,
+        rotation=90,
+        ha="right",
+        va="center",
+        transform=ax.transAxes,
+        fontsize=8,
     )

@@ -17,7 +17,11 @@ DIM = 0.45
 
 
 def draw_outline(
-    ax: Axes, saliency: Float[np.ndarray, "h w"], share: float, color: str, shape: tuple[int, int]
+    ax: Axes,
+    saliency: Float[np.ndarray, "h w"],
+    share: float,
+    color: str,
+    shape: tuple[int, int],
 ) -> None:
     """Draw the border of the most salient `share` of an image (height, width).
 
@@ -41,6 +45,7 @@ def smooth(saliency: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     """A map blurred a little (`SMOOTH`); one of two values, a box, stays as it is."""
     saliency = np.asarray(saliency, np.float32)
     sigma = SMOOTH * max(saliency.shape)
+    # a box would lose its corners
     if len(np.unique(saliency)) < 3 or not np.isfinite(saliency).all():
         return saliency
     return cv2.GaussianBlur(saliency, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
@@ -61,13 +66,16 @@ def threshold(saliency: Float[np.ndarray, "h w"], share: float) -> float | None:
 
 
 def dim_outside(
-    picture: Float[np.ndarray, "h w c"], region: Float[np.ndarray, "h w"], share: float
+    picture: Float[np.ndarray, "h w c"],
+    region: Float[np.ndarray, "h w"],
+    share: float,
 ) -> Float[np.ndarray, "h w 3"]:
     """The picture with what lies outside the region taken towards gray."""
     picture = to_rgb(picture)
     inside = _region_mask(region, share)
     if inside is None or region.shape != picture.shape[:2]:
         return picture
+    # a little lighter than the mean, so that dark pictures are veiled too
     gray = 0.55 * picture.mean(axis=-1, keepdims=True) + 0.25
     return np.where(inside[..., None], picture, (1 - DIM) * picture + DIM * gray)
 

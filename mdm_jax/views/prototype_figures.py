@@ -121,6 +121,7 @@ def this_looks_like_that(
     below = top + LARGE + 0.12
     text = "\n".join(known)
     sheet.text(MARGIN, below, text, color=SOFT, va="top", size=9.5, linespacing=1.35)
+    # never zero, since bars are drawn relative to it
     largest = max([abs(each.row.points) for each in looks] + [1e-6])
     for number, (each, color) in enumerate(zip(looks, colors)):
         y = top + number * (SIDE + GAP)
@@ -197,6 +198,7 @@ class _Sheet:
         return ax
 
     def text(self, x: float, y: float, text: str, **how: Any) -> None:
+        # class names may hold a dollar sign, which is no formula
         style: dict[str, Any] = {"size": 10, "color": INK, "parse_math": False} | how
         self.figure.text(x / self.width, 1 - y / self.height, text, **style)
 

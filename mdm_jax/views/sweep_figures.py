@@ -35,12 +35,14 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
     The front is drawn, and its points are numbered and named by their settings."""
     quality = sweep.default_quality() if quality is None else quality
     found, costs, front = sweep.quality(quality), sweep.forward_passes, sweep.pareto(quality)
+    # points that could not be scored are NaN and drawn nowhere
     rest = np.setdiff1d(np.flatnonzero(np.isfinite(found)), front)
     if not len(front):
         raise InputError(
             "no point of this sweep could be scored, so there is nothing to draw: see the notes of"
             " the table"
         )
+    # names beside each other need room: a few, from all over the front
     named = front[np.unique(np.linspace(0, len(front) - 1, MAX_NAMED).round().astype(int))]
     names = [f"{place}  {_settings_text(sweep, i)}" for place, i in enumerate(named, 1)]
     told = "\n".join(textwrap.fill(name, 58, subsequent_indent="     ") for name in names)
@@ -109,6 +111,7 @@ def _format_cost_axis(ax: Axes, costs: np.ndarray) -> None:
         else LogLocator(subs=(1.0, 2.0, 5.0))
     )
     _use_plain_numbers(ax.xaxis)
+    # a cost of 0 has no place on a logarithmic axis
     ax.set_xlim(max(costs.min(), 0.5) / 1.4, costs.max() * 1.4)
     ax.tick_params(labelsize=7.5)
     ax.spines[["top", "right"]].set_visible(False)
@@ -160,6 +163,7 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
     ax = figure.subplots()
     places = np.stack([axis.places() for axis in axes])  # of the ranked points, worst first
     low, high = float(found[order].min()), float(found[order].max())
+    # equal values would leave no range to color
     scale = Normalize(low, high if high > low else low + 1e-9)
     for column, i in enumerate(order):
         best = i == order[-1]
@@ -207,6 +211,7 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
     if len(values) <= MAX_TICKS or not axis.numeric:
         kept: list[tuple[float, str]] = []
         for value in values:
+            # texts would lie on each other
             if all(abs(places[value] - place) > 0.035 for place, _ in kept):
                 kept.append((float(places[value]), _shorten(_tick_text(value), 16)))
         return kept
@@ -241,6 +246,7 @@ def heatmap(
         drawn = _draw_cells(ax, across, up, found, measured)
     else:
         title = "every point; the best is circled"
+        # the best last, so that it lies on top
         order = measured[np.argsort(found[measured])]
         columns, rows = (np.asarray(axis.values, np.float64)[order] for axis in (across, up))
         drawn = ax.scatter(
@@ -290,6 +296,7 @@ def _draw_cells(
     for i in measured:
         row, column = rows.index(up.values[i]), columns.index(across.values[i])
         best[row, column] = np.nanmax([best[row, column], found[i]])
+    # cells without a point are NaN and stay white
     drawn = ax.imshow(best, origin="lower", cmap=COLORS, aspect="auto")
     ax.set_xticks(
         range(len(columns)),

@@ -68,7 +68,12 @@ class PrototypeConfig:
 
     def check(self) -> None:
         """Raises InputError naming the first setting whose value cannot be."""
-        least = {"push_from": 1, "push_every": 1, "decay_every": 1, "prune_nearest": 1}
+        least = {
+            "push_from": 1,
+            "push_every": 1,
+            "decay_every": 1,
+            "prune_nearest": 1,
+        }
         for name, value in ((each.name, getattr(self, each.name)) for each in fields(self)):
             if isinstance(value, float) and not 0 <= value < math.inf:
                 raise InputError(

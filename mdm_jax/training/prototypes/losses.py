@@ -137,10 +137,17 @@ def transform(
     that the images and the maps of any grid move alike; where the sides differ a turn also skews.
     """
     height, width = x.shape[1:3]
-    rows, columns = jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2
+    rows, columns = (
+        jnp.arange(height) - (height - 1) / 2,
+        jnp.arange(width) - (width - 1) / 2,
+    )
     y, x_ = jnp.meshgrid(rows * (1.0 / height), columns * (1.0 / width), indexing="ij")
+    # pixels are read backwards: from where each one comes
     cosine, sine = jnp.cos(angle) / scale, jnp.sin(angle) / scale
-    from_y, from_x = (cosine * y + sine * x_) * height, (cosine * x_ - sine * y) * width
+    from_y, from_x = (
+        (cosine * y + sine * x_) * height,
+        (cosine * x_ - sine * y) * width,
+    )
     places = [from_y + (height - 1) / 2, from_x + (width - 1) / 2]
 
     def read(plane: Array) -> Array:

@@ -63,6 +63,7 @@ def optimizers(
     for kind in (WARM, JOINT, LAST_LAYER):
         rates = stage_rates(config, kind)
         moving = {part: adam(part, rate, kind) for part, rate in rates.items()}
+        # what rests is in the partition too, since every parameter needs a label
         transforms = moving | {FROZEN: optax.set_to_zero()}
         found[kind] = optax.partition(transforms, partial(_part_labels, moving.keys()))
     return found
@@ -72,6 +73,7 @@ def _part_labels(moving: Any, params: Any) -> Any:
     """The part that each parameter belongs to, `FROZEN` for one that rests."""
 
     def label(path: tuple[Any, ...], leaf: Any) -> str:
+        # parameters belong to the network's top-level attribute that holds them
         name = str(getattr(path[0], "key", path[0]))
         part = PART_OF_MODULE.get(name, name)
         return part if part in moving else FROZEN

@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def own_prototypes(
-    labels: Int[Array, " b"] | Float[Array, "b classes"], prototype_classes: Sequence[int]
+    labels: Int[Array, " b"] | Float[Array, "b classes"],
+    prototype_classes: Sequence[int],
 ) -> Bool[Array, "b m"]:
     """Whether image i is of the class of prototype j.
 

@@ -91,11 +91,19 @@ def find_nearest(
         skipped += list(part.skipped)
         here = min(batch, count - done)
         items = np.full(batch, -1, np.int32)
+        # evenly spaced items, as the loader takes them; an incomplete batch ends in -1
         items[:here] = (np.arange(done, done + here) * len(source)) // count
         if best is None:
             best, grid = _no_images_yet(classifier, part.images, len(classes), k)
         best = _merge_batch(
-            classifier, best, part.images, part.labels, part.valid, items, classes, own_class
+            classifier,
+            best,
+            part.images,
+            part.labels,
+            part.valid,
+            items,
+            classes,
+            own_class,
         )
         done += here
         if on_batch is not None:
@@ -105,6 +113,7 @@ def find_nearest(
             f"no image of {source.name} could be read: mend or replace them"
             f" ({skipped[0] if skipped else 'none'})"
         )
+    # one transfer at the end; until then everything stays on the device
     found = jax.device_get(best)
     rows, columns = np.divmod(found.places, grid[1])
     placed = np.where((found.places >= 0)[..., None], np.stack([rows, columns], axis=-1), -1)
@@ -120,7 +129,10 @@ def find_nearest(
 
 
 def push_records(
-    found: Nearest, source: Source, classes: tuple[int, ...], class_names: tuple[str, ...]
+    found: Nearest,
+    source: Source,
+    classes: tuple[int, ...],
+    class_names: tuple[str, ...],
 ) -> tuple[PushedPrototype, ...]:
     """What each prototype becomes: the first of its nearest images, or nothing, and why."""
     ids: dict[int, str] = {}
@@ -130,6 +142,7 @@ def push_records(
         reason = ""
         if item < 0:
             reason = f"no image of the class {class_names[class_index]!r} could be read"
+        # written so that NaN counts as too short
         elif position[0] < 0 and not np.linalg.norm(found.features[j, 0]) > SHORTEST:
             reason = f"it occurs in no image of the class {class_names[class_index]!r}"
         if reason:
@@ -144,7 +157,9 @@ def push_records(
 
 
 def project(
-    prototypes: Float[Array, "m d"], found: Nearest, records: tuple[PushedPrototype, ...]
+    prototypes: Float[Array, "m d"],
+    found: Nearest,
+    records: tuple[PushedPrototype, ...],
 ) -> Float[np.ndarray, "m d"]:
     """The prototypes after the push that `records` tells; those not pushed stay as they are."""
     moves = np.asarray([each.item is not None for each in records])

@@ -39,7 +39,9 @@ def prototypes_to_keep(
 
 
 def prune_weights(
-    arrays: Mapping[str, np.ndarray], keep: Sequence[int], construct: Callable[[], nnx.Module]
+    arrays: Mapping[str, np.ndarray],
+    keep: Sequence[int],
+    construct: Callable[[], nnx.Module],
 ) -> dict[str, np.ndarray]:
     """The weights `arrays` without the prototypes that are not in `keep`.
 

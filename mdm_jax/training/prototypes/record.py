@@ -74,7 +74,12 @@ def to_json(record: PushRecord) -> dict[str, Any]:
         each._asdict() | {"position": each.position and list(each.position)}
         for each in record.pushed
     ]
-    return {"source": record.source, "split": record.split, "step": record.step, "pushed": pushed}
+    return {
+        "source": record.source,
+        "split": record.split,
+        "step": record.step,
+        "pushed": pushed,
+    }
 
 
 def from_json(values: Any) -> PushRecord:
@@ -86,7 +91,11 @@ def from_json(values: Any) -> PushRecord:
 
 
 def _pushed_from_json(values: Any) -> PushedPrototype:
-    item, position, distance = values["item"], values["position"], values["distance"]
+    item, position, distance = (
+        values["item"],
+        values["position"],
+        values["distance"],
+    )
     pushed = PushedPrototype(
         prototype=int(values["prototype"]),
         class_index=int(values["class_index"]),
@@ -97,6 +106,7 @@ def _pushed_from_json(values: Any) -> PushedPrototype:
         distance=None if distance is None else float(distance),
         reason=str(values.get("reason", "")),
     )
+    # a negative index would silently count from the end
     if min(pushed.item or 0, *(pushed.position or (0,)), 0) < 0:
         raise ValueError(f"the item or position of prototype {pushed.prototype} is negative")
     if not math.isfinite(pushed.distance or 0.0):

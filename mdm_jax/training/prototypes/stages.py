@@ -32,10 +32,16 @@ OnBatch = Callable[[int, int], object]
 def as_classifier(job: TrainingJob, module: nnx.Module) -> Classifier:
     """The network of a training as one that is ready to use; it computes in float32."""
     network = nnx.view(
-        module, deterministic=True, use_running_average=True, raise_if_not_found=False
+        module,
+        deterministic=True,
+        use_running_average=True,
+        raise_if_not_found=False,
     )
     return Classifier(
-        network, job.config.model.architecture, job.source.class_names, job.preprocessing
+        network,
+        job.config.model.architecture,
+        job.source.class_names,
+        job.preprocessing,
     )
 
 
@@ -59,7 +65,10 @@ def push(
     """Each prototype becomes the nearest patch, or pooled feature, of an image of its class."""
     module: Any = compiled.module(state)
     found = projection.find_nearest(
-        as_classifier(job, module), job.source, **_loading_options(job), on_batch=on_batch
+        as_classifier(job, module),
+        job.source,
+        **_loading_options(job),
+        on_batch=on_batch,
     )
     pushed = projection.push_records(
         found, job.source, module.prototype_classes, job.source.class_names
@@ -74,6 +83,7 @@ def push(
             f"{shared} of {len(pushed)} prototypes became a patch that another one has become"
             " already"
         )
+    # the module of the state is not changed: a stopped stage is done again from it
     moved = nnx.clone(module)
     moved.prototypes[...] = jnp.asarray(projection.project(module.prototypes[...], found, pushed))
     params = nnx.state(moved, nnx.Param)
@@ -93,12 +103,16 @@ def prune(
     assert before is not None, "a push comes before"
     module: Any = compiled.module(state)
     classes, config = module.prototype_classes, job.config.prototypes
-    reading = _loading_options(job) | {"k": config.prune_nearest, "own_class": False}
+    reading = _loading_options(job) | {
+        "k": config.prune_nearest,
+        "own_class": False,
+    }
     found = projection.find_nearest(
         as_classifier(job, module), job.source, **reading, on_batch=on_batch
     )
     keep = pruning.prototypes_to_keep(found.own, found.distances, classes, config.prune_fewer)
     says(f"pruning keeps {len(keep)} of {len(classes)} prototypes")
+    # arrays change their shapes, so everything is compiled anew
     smaller = job.with_prototypes([classes[j] for j in keep])
     arrays = pruning.prune_weights(weights.entries(module), keep, smaller.construct)
     pruned = weights.load(smaller.construct, arrays)
@@ -114,7 +128,10 @@ def _loading_options(job: TrainingJob) -> dict[str, Any]:
 
 
 def training_similarities(
-    job: TrainingJob, compiled: TrainingProgram, state: TrainingState, on_batch: OnBatch
+    job: TrainingJob,
+    compiled: TrainingProgram,
+    state: TrainingState,
+    on_batch: OnBatch,
 ) -> tuple[
     Float32[np.ndarray, "n m"],
     Float32[np.ndarray, "n m"],
@@ -128,7 +145,15 @@ def training_similarities(
     done, count = 0, job.items
     for batch in eval_batches(job.source, job.training, job.fit):
         similarity, compared = _similarities_and_distances(classifier, batch.images)
-        found.append((np.asarray(similarity), np.asarray(compared), batch.labels, batch.valid))
+        found.append(
+            (
+                np.asarray(similarity),
+                np.asarray(compared),
+                batch.labels,
+                batch.valid,
+            )
+        )
+        # the last batch is filled up
         done = min(done + len(batch.labels), count)
         on_batch(done, count)
     columns: Any = zip(*found)

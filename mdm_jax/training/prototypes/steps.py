@@ -23,7 +23,11 @@ from jaxtyping import Array, Float
 from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.prototypes import losses
 from mdm_jax.training.prototypes.optimizers import freeze, optimizers, stage_rates
-from mdm_jax.training.split_network import SplitNetwork, split_network, split_weights
+from mdm_jax.training.split_network import (
+    SplitNetwork,
+    split_network,
+    split_weights,
+)
 from mdm_jax.training.stages import JOINT, LAST_LAYER, WARM
 from mdm_jax.training.steps import (
     TrainingProgram,
@@ -146,7 +150,11 @@ class _Steps:
                 def objective(params: Any) -> tuple[dict[str, Array], Array, Any]:
                     logits = similarities[chosen] @ params["last_layer"]["kernel"][...]
                     terms = self._shared_terms(
-                        logits, distances[chosen], params, labels[chosen], valid[chosen]
+                        logits,
+                        distances[chosen],
+                        params,
+                        labels[chosen],
+                        valid[chosen],
                     )
                     return terms, logits, state.stats
 
@@ -163,7 +171,12 @@ class _Steps:
         return jax.random.fold_in(jax.random.key(self.config.seed), state.step)
 
     def _shared_terms(
-        self, logits: Array, distances: Array, params: Any, labels: Array, valid: Array
+        self,
+        logits: Array,
+        distances: Array,
+        params: Any,
+        labels: Array,
+        valid: Array,
     ) -> dict[str, Array]:
         """The terms that every stage has."""
         return losses.terms(
@@ -177,10 +190,19 @@ class _Steps:
         )
 
     def _update(
-        self, kind: str, state: TrainingState, objective: Objective, labels: Array, valid: Array
+        self,
+        kind: str,
+        state: TrainingState,
+        objective: Objective,
+        labels: Array,
+        valid: Array,
     ) -> tuple[TrainingState, Array]:
         """One step of the stage's Adam."""
-        settings, names, optimizer = self.config.prototypes, self.term_names, self.optimizers[kind]
+        settings, names, optimizer = (
+            self.config.prototypes,
+            self.term_names,
+            self.optimizers[kind],
+        )
         weights = losses.term_weights(settings)
         learning = stage_rates(settings, kind).keys()
 

@@ -94,6 +94,7 @@ def read_integers(
 
 def take_rows(values: np.ndarray, rows: np.ndarray, missing: Any) -> np.ndarray:
     """`values[rows]`, `missing` where a row is -1."""
+    # a run without rows has nothing that -1 could index
     if not len(values):
         return np.full(len(rows), missing)
     return np.where(rows >= 0, values[rows], missing)

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mdm_jax.data.network_input import PreparedExample, SkippedExample, evenly_spaced
+from mdm_jax.data.network_input import (
+    PreparedExample,
+    SkippedExample,
+    evenly_spaced,
+)
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Source
 from mdm_jax.views.pages import pictures
@@ -58,6 +62,7 @@ class Frame:
 
         None where none of the runs has it, or where it cannot be read; then the reason is noted.
         """
+        # the runs of a frame see an image alike, so any of them will do
         run = next((run for run in self.runs if joined.items[run, image] >= 0), None)
         if run is None:
             return None

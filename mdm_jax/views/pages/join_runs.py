@@ -79,12 +79,15 @@ def _place_rows(
     names = ("id", "rank", "item", "label_name")
     columns: list[list[Any]] = [table[name].to_pylist() for name in names]
     for id, rank, item, label in zip(*columns):
+        # an image that could not be read may have no id
         id = id or f"item {item}"
         same = seen.setdefault(id, {})  # items of this id in this run
         key = id, same.setdefault(item, len(same))
         image = images.setdefault(key, len(images))
+        # the first row of a new image
         if image == len(labels):
             labels.append(label or "")
+        # a run that could not read the image does not know its label
         labels[image] = labels[image] or label or ""
         place.append((image, rank or 0, item))
     return place

@@ -49,6 +49,7 @@ def reduce_maps(maps: Float[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n _h _
 
 def reduced_size(shape: tuple[int, int]) -> tuple[int, int]:
     """(height, width) of a reduced map: its sides divided by a whole number."""
+    # one whole number for both sides keeps cells square
     by = -(-max(shape) // SIDE)
     return max(1, shape[0] // by), max(1, shape[1] // by)
 
@@ -60,6 +61,7 @@ def stack_masks(
 ) -> Float32[np.ndarray, "n h w"]:
     """The stacked masks of many mask vectors, as `masks.render` and `masks.stack` make one."""
     shares = np.ones(len(vectors)) if weights is None else np.asarray(weights, np.float64)
+    # float32 as in `masks.stack`, so that the page agrees with the run
     total = np.zeros((len(vectors[0]), *shape), np.float32)
     for vector, share in zip(vectors, shares / shares.sum()):
         rows, columns = (

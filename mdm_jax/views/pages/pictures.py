@@ -51,7 +51,10 @@ def grid_for(shape: tuple[int, int]) -> Grid:
     """The cells for images of (height, width)."""
     by = max(1.0, max(shape) / TRUTH_SIDE)
     height, width = (max(2, min(48, -(-side // int(SIGMA)))) for side in shape)
-    return Grid((height, width), (max(1, round(shape[0] / by)), max(1, round(shape[1] / by))))
+    return Grid(
+        (height, width),
+        (max(1, round(shape[0] / by)), max(1, round(shape[1] / by))),
+    )
 
 
 def read_framed(
@@ -95,6 +98,7 @@ class Finder:
     def index(self, id: str, item: int) -> int:
         """Index in the source, -1 where it has no such image."""
         place = self._used[item] if 0 <= item < len(self._used) else -1
+        # a listing that grew or shrank moves images, their names stay
         if self._files is None or (place >= 0 and self._names[place] == id):
             return place
         return self._files.get(id, -1)
@@ -103,6 +107,7 @@ class Finder:
 def encode_jpeg(image: Float[np.ndarray, "h w c"]) -> bytes:
     """The file of an image: JPEG, at most SIDE pixels a side."""
     picture = PIL.Image.fromarray(images.to_uint8(to_rgb(image)))
+    # keeps the aspect, and never enlarges
     picture.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
@@ -110,7 +115,9 @@ def encode_jpeg(image: Float[np.ndarray, "h w c"]) -> bytes:
 
 
 def side_bytes(
-    image: Float[np.ndarray, "h w c"], mask: Bool[np.ndarray, "h w"] | None, cells: Grid
+    image: Float[np.ndarray, "h w c"],
+    mask: Bool[np.ndarray, "h w"] | None,
+    cells: Grid,
 ) -> UInt8[np.ndarray, " b"]:
     """The bytes that go beside the file, as `Grid` says."""
     image = to_rgb(image)
@@ -119,6 +126,7 @@ def side_bytes(
     if mask is not None:
         drawn = PIL.Image.fromarray(mask.astype(np.uint8) * 255)
         shares = np.asarray(drawn.resize(cells.truth[::-1], PIL.Image.Resampling.BOX))
+    # the order that the page's scripts read: see `Grid.stride`
     head = np.append(images.to_uint8(image.mean(axis=(0, 1))), np.uint8(mask is not None))
     return np.concatenate([head, fill.reshape(-1), np.packbits(shares.reshape(-1) > 127)])
 
@@ -128,7 +136,10 @@ def blur_at_cells(
 ) -> Float32[np.ndarray, "_h _w c"]:
     """The image's Gaussian blur at the center of each cell, as `images.gaussian_blur` has it."""
     height, width, channels = image.shape
-    rows, columns = _weights(cells[0], height, sigma), _weights(cells[1], width, sigma)
+    rows, columns = (
+        _weights(cells[0], height, sigma),
+        _weights(cells[1], width, sigma),
+    )
     lines = rows @ image.reshape(height, -1).astype(np.float32)
     return columns @ lines.reshape(cells[0], width, channels)
 
@@ -157,5 +168,9 @@ def _frame_unchanged(example: Example) -> PreparedExample:
     if mask is None and example.boxes is not None and len(example.boxes):
         mask = boxes_to_mask(example.boxes, (example.image.shape[0], example.image.shape[1]))
     return PreparedExample(
-        example.id, np.asarray(example.image, np.float32), example.label, mask, example.boxes
+        example.id,
+        np.asarray(example.image, np.float32),
+        example.label,
+        mask,
+        example.boxes,
     )

@@ -60,7 +60,10 @@ REGIONS = {
         "Occurrence map",
         "where the network itself says that the prototype occurs, enlarged to the image",
     ),
-    "grad_cam": ("Grad-CAM", "where the feature map pushes the similarity up, by its gradient"),
+    "grad_cam": (
+        "Grad-CAM",
+        "where the feature map pushes the similarity up, by its gradient",
+    ),
 }
 """what a way of finding regions is called, and what it shows, for a person who does not know the
 method"""
@@ -75,7 +78,12 @@ def title_of(region: str) -> tuple[str, str]:
 
 
 def write_page(
-    survey: Survey, out: Path, *, share: float, settings: dict[str, Any], progress: Progress
+    survey: Survey,
+    out: Path,
+    *,
+    share: float,
+    settings: dict[str, Any],
+    progress: Progress,
 ) -> Path:
     """Write the page into a folder, over one that is there; returns its path.
 
@@ -84,6 +92,7 @@ def write_page(
     written."""
     page = out / "index.html"
     pairs = survey.pairs
+    # decisions first, so that their images have the lowest numbers
     items = list(
         dict.fromkeys([each.item for each in survey.decisions] + [pair.item for pair in pairs])
     )
@@ -101,7 +110,11 @@ def write_page(
                 images.append(_write_image(survey.album, item, number, out))
             blocks = _write_maps(survey, pairs, out, lambda count: done(len(items) + count))
         index = _index(survey, pairs, items, blocks)
-        index |= {"images": images, "share": round(100 * share), "settings": settings}
+        index |= {
+            "images": images,
+            "share": round(100 * share),
+            "settings": settings,
+        }
         (out / "data" / "index.js").write_bytes(script_call("Mdm.receive", index))
         _write_assets(survey, out)
     except OSError as error:
@@ -126,7 +139,11 @@ def _write_image(album: ImageSets, item: ImageRef, number: int, out: Path) -> di
     try:
         seen = album.read(item)
     except InputError as error:
-        return {"id": f"{item.part} {item.number}", "classes": None, "missing": str(error)}
+        return {
+            "id": f"{item.part} {item.number}",
+            "classes": None,
+            "missing": str(error),
+        }
     (out / "images" / f"{number:06d}.{pictures.SUFFIX}").write_bytes(
         pictures.encode_jpeg(seen.image)
     )
@@ -240,6 +257,7 @@ def _write_assets(survey: Survey, out: Path) -> None:
     ours, shared = static / "prototypes", static / "report"
     scripts = (ours / "scripts.txt").read_text(encoding="utf-8").split()
     for name in ("page.css", "prototypes.css", *scripts):
+        # the page of runs holds what both pages share
         found = ours / name if (ours / name).is_file() else shared / name
         (out / "assets" / name).write_bytes(found.read_bytes())
     template = (ours / "page.html.jinja").read_text(encoding="utf-8")

@@ -128,6 +128,7 @@ def _write_blocks(
     Returns the energy of each entry in each run, and (run, note) on what could not be read."""
     block = _images_per_block(runs, joined)
     count = len(joined.ids)
+    # NaN until measured: an image may have no object
     energies = [np.full(len(joined.image), np.nan, np.float32) for _ in runs]
     notes = []
     # the products are small: threads would spend their time waiting for each other
@@ -163,13 +164,17 @@ def _pack_maps(run: RunView, stored: list[np.ndarray]) -> np.ndarray:
 
 def _read_maps(run: RunView, places: np.ndarray) -> tuple[list[np.ndarray], str]:
     """The maps of some of a run's records (-1: none), and why they cannot be read, else ""."""
+    # records and arrays may be ordered differently
     rows = columns.take_rows(run.records["row"].to_numpy(), places, -1)
     arrays = run_view.map_arrays(run)
     try:
         return [maps.read_rows(array, rows, tuple(array.shape[1:])) for array in arrays], ""
     except Exception as error:  # a damaged store may raise anything; the rest is still worth seeing
         empty = [np.full((len(rows), *array.shape[1:]), np.nan, np.float32) for array in arrays]
-        return empty, f"cannot be read ({type(error).__name__}): mdm run verify tells more"
+        return (
+            empty,
+            f"cannot be read ({type(error).__name__}): mdm run verify tells more",
+        )
 
 
 def _energies(
@@ -225,6 +230,7 @@ def _write_index(
     numbers: Sequence[Sequence[Number]],
     notes: Sequence[str],
 ) -> None:
+    # a run is in exactly one frame
     frame_of = {run: frame.number for frame in frames for run in frame.runs}
     described = [
         run_view.run_to_json(names[n], run, frame_of[n], joined.rows[n], numbers[n])

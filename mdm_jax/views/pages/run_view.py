@@ -47,6 +47,7 @@ def draws_masks(run: RunView) -> bool:
 
     Where there are any, unless the map is more than their stack and was stored."""
     given = settings(run)
+    # smoothing is applied after the stack and cannot be drawn from vectors
     stack = given.get("method") == "mdm" and (given.get("config") or {}).get("smoothing") is None
     return bool(run.mask_vectors) and (stack or run.saliency_maps is None)
 

@@ -31,16 +31,27 @@ def read_scores(
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         measured = [str(id) for id in arrays.pop("ids").tolist()]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         note = f"{SCORES} of {path.parent.name} is damaged, its metrics are left out: measure again"
         return [], f"{note} with mdm evaluate"
     if not set(measured) & set(ids):
-        return [], f"{SCORES} of {path.parent.name} is of other images, its metrics are left out"
+        return (
+            [],
+            f"{SCORES} of {path.parent.name} is of other images, its metrics are left out",
+        )
     where: dict[tuple[str, int], int] = {}
     count: dict[str, int] = {}
     for row, id in enumerate(measured):
         where[id, count.setdefault(id, 0)] = row
         count[id] += 1
+    # rank 0 of an image is the first value of its id, and so on
     rows = np.asarray([where.get((ids[n], int(k)), -1) for n, k in zip(image, rank)])
     found = []
     for name, values in arrays.items():
