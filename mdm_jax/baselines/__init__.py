@@ -5,66 +5,49 @@ takes, a frozen dataclass named after the method."""
 
 from __future__ import annotations
 
-from mdm_jax.baselines import (
-    center,
-    chefer,
-    extremal_perturbation,
-    grad_cam,
-    grad_cam_pp,
-    gradient,
-    input_x_gradient,
-    integrated_gradients,
-    layer_cam,
-    meaningful_perturbation,
-    occlusion,
-    random,
-    rise,
-    rollout,
-    score_cam,
-    smoothgrad,
-    sobel,
+from importlib import import_module
+
+from mdm_jax.baselines.center import Center as Center
+from mdm_jax.baselines.chefer import Chefer as Chefer
+from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation as ExtremalPerturbation
+from mdm_jax.baselines.grad_cam import GradCAM as GradCAM
+from mdm_jax.baselines.grad_cam_pp import GradCAMPlusPlus as GradCAMPlusPlus
+from mdm_jax.baselines.gradient import Gradient as Gradient
+from mdm_jax.baselines.input_x_gradient import InputXGradient as InputXGradient
+from mdm_jax.baselines.integrated_gradients import IntegratedGradients as IntegratedGradients
+from mdm_jax.baselines.layer_cam import LayerCAM as LayerCAM
+from mdm_jax.baselines.meaningful_perturbation import (
+    MeaningfulPerturbation as MeaningfulPerturbation,
 )
-from mdm_jax.baselines.center import Center
-from mdm_jax.baselines.chefer import Chefer
-from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation
-from mdm_jax.baselines.grad_cam import GradCAM
-from mdm_jax.baselines.grad_cam_pp import GradCAMPlusPlus
-from mdm_jax.baselines.gradient import Gradient
-from mdm_jax.baselines.input_x_gradient import InputXGradient
-from mdm_jax.baselines.integrated_gradients import IntegratedGradients
-from mdm_jax.baselines.layer_cam import LayerCAM
-from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbation
-from mdm_jax.baselines.occlusion import Occlusion
-from mdm_jax.baselines.random import Random
-from mdm_jax.baselines.rise import RISE
-from mdm_jax.baselines.rollout import Rollout
-from mdm_jax.baselines.score_cam import ScoreCAM
-from mdm_jax.baselines.smoothgrad import SmoothGrad
-from mdm_jax.baselines.sobel import Sobel
+from mdm_jax.baselines.occlusion import Occlusion as Occlusion
+from mdm_jax.baselines.random import Random as Random
+from mdm_jax.baselines.rise import RISE as RISE
+from mdm_jax.baselines.rollout import Rollout as Rollout
+from mdm_jax.baselines.score_cam import ScoreCAM as ScoreCAM
+from mdm_jax.baselines.smoothgrad import SmoothGrad as SmoothGrad
+from mdm_jax.baselines.sobel import Sobel as Sobel
 from mdm_jax.types import Method
 
-BASELINES: tuple[Method, ...] = (
-    Method("gradient", gradient.explain, Gradient, "logit"),
-    Method("input_x_gradient", input_x_gradient.explain, InputXGradient, "logit"),
-    Method("smoothgrad", smoothgrad.explain, SmoothGrad, "logit"),
-    Method("integrated_gradients", integrated_gradients.explain, IntegratedGradients, "logit"),
-    Method("occlusion", occlusion.explain, Occlusion, "probability"),
-    Method("rise", rise.explain, RISE, "probability"),
-    Method("random", random.explain, Random, "probability"),
-    Method("center", center.explain, Center, "probability"),
-    Method("sobel", sobel.explain, Sobel, "probability"),
-    Method("grad_cam", grad_cam.explain, GradCAM, "logit"),
-    Method("grad_cam_pp", grad_cam_pp.explain, GradCAMPlusPlus, "logit"),
-    Method("layer_cam", layer_cam.explain, LayerCAM, "logit"),
-    Method("score_cam", score_cam.explain, ScoreCAM, "probability"),
-    Method("rollout", rollout.explain, Rollout, "logit"),
-    Method("chefer", chefer.explain, Chefer, "logit"),
-    Method(
-        "meaningful_perturbation",
-        meaningful_perturbation.explain,
-        MeaningfulPerturbation,
-        "probability",
-    ),
-    Method("extremal_perturbation", extremal_perturbation.explain, ExtremalPerturbation, "logit"),
+NAMES = (
+    "gradient",
+    "input_x_gradient",
+    "smoothgrad",
+    "integrated_gradients",
+    "occlusion",
+    "rise",
+    "random",
+    "center",
+    "sobel",
+    "grad_cam",
+    "grad_cam_pp",
+    "layer_cam",
+    "score_cam",
+    "rollout",
+    "chefer",
+    "meaningful_perturbation",
+    "extremal_perturbation",
 )
-"""every method here; a new one is a file and a line"""
+"""names of the methods, which are those of their files: a new one is a file and a name here"""
+BASELINES: tuple[Method, ...] = tuple(
+    import_module(f"mdm_jax.baselines.{name}").METHOD for name in NAMES
+)

@@ -14,7 +14,7 @@ from mdm_jax.baselines.attribution import explained
 from mdm_jax.errors import find_renamed
 from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.problem import begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
 
 @jax.tree_util.register_dataclass
@@ -52,6 +52,7 @@ def explain(
     return explained(predict, stated, jnp.exp(-exponent)[..., None], node=node)
 
 
+METHOD = Method("center", explain, Center, "probability")
 RENAMED = {"CenterConfig": "Center"}
 
 

@@ -15,7 +15,7 @@ from mdm_jax.baselines.rollout import class_row
 from mdm_jax.errors import find_renamed
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import activation, begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
 
 @jax.tree_util.register_dataclass
@@ -69,6 +69,7 @@ def propagate(
     return relevance
 
 
+METHOD = Method("chefer", explain, Chefer, "logit")
 RENAMED = {"CheferConfig": "Chefer"}
 
 

@@ -21,7 +21,7 @@ from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, report
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, Status, Trace
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict, Status, Trace
 
 VARIANTS = ("preserve", "delete", "dual")
 """keep the score high through the mask; or low through the rest; or both, by their difference"""
@@ -272,6 +272,7 @@ def read_pyramid(pyramid: Float[Array, "l h w c"], mask: Float[Array, "h w"]) ->
     return (1.0 - share) * lower + share * upper
 
 
+METHOD = Method("extremal_perturbation", explain, ExtremalPerturbation, "logit")
 RENAMED = {"ExtremalPerturbationConfig": "ExtremalPerturbation"}
 
 

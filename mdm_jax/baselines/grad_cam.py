@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.cam import CAMConfig, weigh_gradients
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
 
 @jax.tree_util.register_dataclass
@@ -44,3 +44,6 @@ def combine(
 ) -> Float[Array, "gh gw"]:
     """relu(sum_k mean(G_k) A_k)."""
     return jnp.maximum((gradients.mean(axis=(0, 1)) * maps).sum(axis=-1), 0.0)
+
+
+METHOD = Method("grad_cam", explain, GradCAM, "logit")

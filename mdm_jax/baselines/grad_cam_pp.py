@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.cam import CAMConfig, weigh_gradients
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
 EPSILON = 1e-6
 """keeps the denominator from zero, as in pytorch-grad-cam"""
@@ -52,3 +52,6 @@ def combine(
     alpha = square / (2.0 * square + maps.sum(axis=(0, 1)) * gradients**3 + EPSILON)
     weights = jnp.where(gradients == 0.0, 0.0, alpha * jnp.maximum(gradients, 0.0)).sum(axis=(0, 1))
     return jnp.maximum((weights * maps).sum(axis=-1), 0.0)
+
+
+METHOD = Method("grad_cam_pp", explain, GradCAMPlusPlus, "logit")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax.baselines.attribution import check_reduction, explained
 from mdm_jax.errors import find_renamed
 from mdm_jax.problem import activation, begin
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
 
 
 @jax.tree_util.register_dataclass
@@ -59,6 +59,7 @@ def input_gradient(
     return jax.grad(score)(image)
 
 
+METHOD = Method("gradient", explain, Gradient, "logit")
 RENAMED = {"GradientConfig": "Gradient"}
 
 

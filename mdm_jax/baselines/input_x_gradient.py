@@ -14,7 +14,7 @@ from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.errors import find_renamed
 from mdm_jax.problem import begin
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
 
 
 @jax.tree_util.register_dataclass
@@ -60,6 +60,7 @@ def explain(
     )
 
 
+METHOD = Method("input_x_gradient", explain, InputXGradient, "logit")
 RENAMED = {"InputXGradientConfig": "InputXGradient"}
 
 

@@ -17,7 +17,7 @@ from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import chunked
 from mdm_jax.problem import begin
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
 
 RULES = ("gauss_legendre", "trapezoid", "left", "middle", "right")
 
@@ -137,6 +137,7 @@ def _options(config: IntegratedGradients) -> dict[str, Any]:
     return {"steps": config.steps, "rule": config.rule, "chunk": config.chunk}
 
 
+METHOD = Method("integrated_gradients", explain, IntegratedGradients, "logit")
 RENAMED = {"IntegratedGradientsConfig": "IntegratedGradients"}
 
 

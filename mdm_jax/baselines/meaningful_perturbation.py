@@ -18,7 +18,7 @@ from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.images import gaussian_blur
 from mdm_jax.problem import Problem, activation, begin, blend, report
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, Trace
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict, Trace
 
 REFERENCE_SIDE = 224
 """pixels of the short side that every length below is meant for; they are scaled in proportion for
@@ -219,6 +219,7 @@ def _shifted(image: Image, key: Key[Array, ""], jitter: int) -> Image:
     return jax.lax.dynamic_slice(padded, (down, right, 0), image.shape)
 
 
+METHOD = Method("meaningful_perturbation", explain, MeaningfulPerturbation, "probability")
 RENAMED = {"MeaningfulPerturbationConfig": "MeaningfulPerturbation"}
 
 

@@ -16,7 +16,7 @@ from mdm_jax.baselines.baseline_image import absence, check_baseline
 from mdm_jax.errors import InputError, find_renamed
 from mdm_jax.execution import chunked
 from mdm_jax.problem import activation, begin
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
 
 Pair = tuple[int, int]
 SMALL = 112
@@ -151,6 +151,7 @@ def _pair(value: int | tuple[int, ...]) -> Pair:
     return (value[0], value[1]) if isinstance(value, tuple) else (value, value)
 
 
+METHOD = Method("occlusion", explain, Occlusion, "probability")
 RENAMED = {"OcclusionConfig": "Occlusion"}
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, Key
 
 from mdm_jax.baselines.attribution import NoSettings, explained
 from mdm_jax.problem import begin
-from mdm_jax.types import Explanation, Image, Node, Predict
+from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
 
 @jax.tree_util.register_dataclass
@@ -33,3 +33,6 @@ def explain(
     return explained(
         predict, stated, jax.random.uniform(stated.key, (*image.shape[:2], 1)), node=node
     )
+
+
+METHOD = Method("random", explain, Random, "probability")

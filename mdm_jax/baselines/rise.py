@@ -18,7 +18,7 @@ from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import chunked
 from mdm_jax.masks import HIGHEST
 from mdm_jax.problem import activation, begin, blend
-from mdm_jax.types import STATIC, Explanation, Image, Mask, Node, Predict, Scalar
+from mdm_jax.types import STATIC, Explanation, Image, Mask, Method, Node, Predict, Scalar
 
 NORMALIZATIONS = ("expected", "coverage")
 
@@ -141,6 +141,7 @@ def upsampling(cells: int, pixels: int) -> np.ndarray:
     return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)[None, :])).astype(np.float32)
 
 
+METHOD = Method("rise", explain, RISE, "probability")
 RENAMED = {"RISEConfig": "RISE"}
 
 

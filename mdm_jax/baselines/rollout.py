@@ -16,7 +16,7 @@ from mdm_jax.baselines.cam import resized
 from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import begin
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, is_concrete_number
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict, is_concrete_number
 
 FUSIONS: dict[str, Callable[[Array], Array]] = {
     "mean": lambda attention: attention.mean(axis=0),
@@ -102,6 +102,7 @@ def class_row(relevance: Float[Array, "t t"], image: Image) -> Float[Array, "h w
     return resized(row[..., 0], image)
 
 
+METHOD = Method("rollout", explain, Rollout, "logit")
 RENAMED = {"RolloutConfig": "Rollout"}
 
 

@@ -17,7 +17,7 @@ from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, blend
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
 
 VARIANTS = {
     "paper": (
@@ -128,6 +128,7 @@ def channel_scores(
     return jax.lax.map(canonical(one), maps, batch_size=min(chunk, len(maps)))
 
 
+METHOD = Method("score_cam", explain, ScoreCAM, "probability")
 RENAMED = {"ScoreCAMConfig": "ScoreCAM"}
 
 

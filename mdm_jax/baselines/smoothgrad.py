@@ -16,7 +16,7 @@ from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.errors import find_renamed
 from mdm_jax.execution import chunked
 from mdm_jax.problem import begin
-from mdm_jax.types import STATIC, Explanation, Image, Node, Predict, Scalar
+from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -107,6 +107,7 @@ def mean_gradient(
     return chunked.mean_over(gradient, inputs, chunk)
 
 
+METHOD = Method("smoothgrad", explain, SmoothGrad, "logit")
 RENAMED = {"SmoothGradConfig": "SmoothGrad"}
 
 

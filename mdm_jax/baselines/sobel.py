@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.baselines.attribution import NoSettings, explained
 from mdm_jax.problem import begin
-from mdm_jax.types import Explanation, Image, Mask, Node, Predict
+from mdm_jax.types import Explanation, Image, Mask, Method, Node, Predict
 
 LUMA = (0.299, 0.587, 0.114)
 """shares of red, green and blue in gray (ITU-R BT.601)"""
@@ -53,3 +53,6 @@ def edges(brightness: Float[Array, "h w"]) -> Mask:
     across = b[:-2] + 2 * b[1:-1] + b[2:]
     along = b[:, :-2] + 2 * b[:, 1:-1] + b[:, 2:]
     return jnp.hypot(across[:, 2:] - across[:, :-2], along[2:] - along[:-2]) / 8
+
+
+METHOD = Method("sobel", explain, Sobel, "probability")
