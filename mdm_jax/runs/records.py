@@ -1,5 +1,4 @@
-"""Records of a run: a row for every image and target, one parquet file for every chunk; the file
-commits the chunk.
+"""Records of a run: a row for each image and target, a parquet file for each chunk, which commits it.
 
 The file's metadata say which chunk and rows it holds and what the arrays of these rows weigh
 (CRC-32), so that a file in the wrong place, or arrays that changed after it was written, can be
@@ -35,8 +34,9 @@ class Meta(NamedTuple):
 
 
 def schema(terms: Sequence[str], *, vector: bool) -> pa.Schema:
-    """The columns; `terms` are the names of the objective's, `vector` says that the node gives more
-    than one number."""
+    """The columns, with one for each of the objective's terms.
+
+    `vector` says that the node gives more than one number."""
     activation = pa.list_(pa.float32()) if vector else pa.float32()
     columns = {
         "row": pa.int64(),
@@ -64,18 +64,16 @@ def schema(terms: Sequence[str], *, vector: bool) -> pa.Schema:
 
 
 def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; what a row lacks is null, and text that no file can hold is made
-    printable."""
+    """Rows as a table; what a row lacks is null."""
     unknown = set().union(*rows) - set(schema.names)
     if unknown:
         raise ValueError(f"no such columns: {sorted(unknown)}")
-    return pa.Table.from_pylist(
-        [{name: _plain(value) for name, value in row.items()} for row in rows], schema=schema
-    )
-
-
-def _plain(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) else value
+    plain = []
+    for row in rows:
+        # File names may hold what no parquet file can.
+        texts = {name: printable(value) for name, value in row.items() if isinstance(value, str)}
+        plain.append({**row, **texts})
+    return pa.Table.from_pylist(plain, schema=schema)
 
 
 def with_current_terms(table: pa.Table) -> pa.Table:
@@ -110,14 +108,15 @@ def encode(
 
 
 def checksum(table: pa.Table) -> int:
-    """CRC-32 of the names and values: parquet guards its pages, but not the names of its
-    columns."""
+    """CRC-32 of the names and values."""
+    # Parquet guards its pages, but not the names of its columns.
     return zlib.crc32(json.dumps([table.column_names, table.to_pylist()]).encode())
 
 
 def decode(data: bytes, columns: Iterable[str] | None = None) -> tuple[pa.Table, Meta]:
-    """The table, or some columns of it, and what the file says about itself. Raises InputError for
-    a damaged file."""
+    """The table, or some columns of it, and what the file says about itself.
+
+    Raises InputError for a damaged file."""
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         meta = _meta(file.metadata.metadata)
@@ -128,8 +127,9 @@ def decode(data: bytes, columns: Iterable[str] | None = None) -> tuple[pa.Table,
 
 
 def footer(data: bytes) -> Meta:
-    """What a record file says about itself, without reading its columns. Raises InputError for a
-    damaged file."""
+    """What a record file says about itself, without reading its columns.
+
+    Raises InputError for a damaged file."""
     try:
         return _meta(pq.read_metadata(pa.BufferReader(data)).metadata)
     except READ_ERRORS as error:
@@ -145,7 +145,5 @@ def _meta(metadata: Mapping[bytes, bytes]) -> Meta:
 
 
 def _damaged(error: Exception) -> InputError:
-    return InputError(
-        "no readable record file"
-        f" ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-    )
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(f"no readable record file ({reason})")

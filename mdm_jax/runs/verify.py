@@ -1,16 +1,17 @@
 """How far a run is, and whether everything that it committed is there and as it was written.
 
-Every chunk is looked at on its own, an array at a time, so memory does not grow with the run.
-"""
+Every chunk is looked at on its own, an array at a time, so memory does not grow with the run."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import tensorstore as ts
 
 from mdm_jax.errors import InputError
@@ -21,12 +22,15 @@ from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.locks import Share
 from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
+from mdm_jax.runs.records import Meta
 from mdm_jax.runs.store import FOLDERS, Store, fingerprint, record_key
 
 MOVED = "bring the old images and weights back, or give --data and --weights where they are now"
+OWN_FILES = re.compile(r"records/\d+\.parquet|.*/c(/\d+)+")
+"""of runs: those of another run may be removed"""
 
 
-class Progress(NamedTuple):
+class RunStatus(NamedTuple):
     """How far a run is."""
 
     committed: int
@@ -55,7 +59,7 @@ class Fault(NamedTuple):
     sentence: str
 
 
-def status(store: Store) -> Progress:
+def status(store: Store) -> RunStatus:
     """How far a run is. Raises InputError where there is none."""
     description = describe(store)
     layout = Layout(**description["layout"])
@@ -69,41 +73,41 @@ def status(store: Store) -> Progress:
         if record_key(meta.chunk) == key:
             committed += 1
             statuses.update(table["status"].to_pylist())
-    return Progress(
-        committed,
-        layout.chunks,
-        layout.rows,
-        dict(statuses.most_common()),
-        store.size(),
-        store.running(),
-        description["format"],
+    return RunStatus(
+        committed=committed,
+        chunks=layout.chunks,
+        rows=layout.rows,
+        statuses=dict(statuses.most_common()),
+        bytes=store.size(),
+        running=store.running(),
+        format=description["format"],
     )
 
 
 def check(store: Store) -> list[Fault]:
-    """Everything that is missing, duplicate, corrupt or stray. Raises InputError where there is no
-    run.
+    """Everything that is missing, duplicate, corrupt or stray.
 
     Values of arrays whose metadata are lost are not looked at: `repair`, or the same command again,
-    puts them back."""
+    puts them back. Raises InputError where there is no run."""
     description = describe(store)
-    layout, run = Layout(**description["layout"]), fingerprint(description)
-    present = {key for place in FOLDERS for key in store.keys(place)}
-    specs, faults = _metadata_faults(store, layout)
+    layout = Layout(**description["layout"])
+    present = {key for folder in FOLDERS for key in store.keys(folder)}
+    specs, faults = _check_metadata(store, layout)
     lost = {fault.key for fault in faults}
     opened = {name: store.array(name) for name in specs if f"{name}/zarr.json" not in lost}
+    chunks = _ChunkCheck(store, layout, fingerprint(description), opened, present)
     for chunk in range(layout.chunks):
-        fault = _chunk_fault(store, chunk, layout, run, opened, present)
-        faults += [fault] if fault else []
-    return faults + _strays(present, specs, layout)
+        fault = chunks.first_fault(chunk)
+        if fault is not None:
+            faults.append(fault)
+    return faults + _find_strays(present, specs, layout)
 
 
 def mend(store: Store, plan: RunPlan) -> None:
-    """Put back what says what the run is, and take back the chunks that are faulty, so that the run
-    computes them again.
+    """Put back what says what the run is, and take back the chunks that are faulty.
 
-    What is committed decides: a run.json that was changed by hand costs no chunk. Raises InputError
-    where neither run.json nor any chunk was made by this plan."""
+    The run computes them again. What is committed decides: a run.json that was changed by hand
+    costs no chunk. Raises InputError where neither run.json nor any chunk is of this plan."""
     description = plan.description()
     changed = store.changes(description, plan.defaults)
     if changed and fingerprint(description) not in {footer.run for footer in store.footers()}:
@@ -114,11 +118,10 @@ def mend(store: Store, plan: RunPlan) -> None:
 
 
 def repair(store: Store, faults: list[Fault]) -> None:
-    """Take back what is faulty, so that the run computes it again; a file that is none of a run's
-    stays where it is.
+    """Take back what is faulty, so that the run computes it again.
 
     Metadata of the arrays are put back, unless those that list the arrays are lost: `Store.create`
-    does it then."""
+    does it then. A file that is none of a run's stays where it is."""
     layout = Layout(**describe(store)["layout"])
     lost = {fault.key for fault in faults if fault.key.endswith("zarr.json")}
     if lost and "zarr.json" not in lost:
@@ -126,13 +129,12 @@ def repair(store: Store, faults: list[Fault]) -> None:
     for fault in faults:
         if fault.chunk is not None:
             store.remove(fault.chunk)
-        elif fault.what == "stray" and re.fullmatch(r"records/\d+\.parquet|.*/c(/\d+)+", fault.key):
+        elif fault.what == "stray" and OWN_FILES.fullmatch(fault.key):
             store.delete(fault.key)
 
 
-def _metadata_faults(store: Store, layout: Layout) -> tuple[dict[str, Spec], list[Fault]]:
-    """The arrays of the run, none where what lists them is lost, and what is wrong with their
-    metadata."""
+def _check_metadata(store: Store, layout: Layout) -> tuple[dict[str, Spec], list[Fault]]:
+    """The arrays of the run, none where what lists them is lost, and faults of their metadata."""
     try:
         specs = store.specs()
     except InputError as error:
@@ -142,100 +144,91 @@ def _metadata_faults(store: Store, layout: Layout) -> tuple[dict[str, Spec], lis
         found = store.read(key)
         if found is None:
             faults.append(Fault(None, "missing", key, f"{key} is gone"))
-        elif found != content and key != "zarr.json":  # to which other tools may add
+        # Other tools may add to the metadata of the whole.
+        elif found != content and key != "zarr.json":
             faults.append(Fault(None, "corrupt", key, f"{key} is not as it was written"))
     return specs, faults
 
 
-def _chunk_fault(
-    store: Store,
-    chunk: int,
-    layout: Layout,
-    run: str,
-    opened: Mapping[str, ts.TensorStore],
-    present: set[str],
-) -> Fault | None:
-    """The first thing that is wrong with a chunk."""
-    key, rows = record_key(chunk), layout.rows_of(chunk)
-    data = store.read(key)
-    if data is None:
-        return Fault(
-            chunk,
-            "missing",
-            key,
-            f"chunk {chunk} is not there: it was not computed yet, or its record was removed",
-        )
-    try:
-        table, meta = records.decode(data)
-    except InputError as error:
-        return Fault(chunk, "corrupt", key, f"{key} is {error}")
-    if meta.chunk != chunk or meta.rows != rows:
-        return Fault(chunk, "duplicate", key, f"{key} holds the rows of chunk {meta.chunk}")
-    if meta.run != run:
-        return Fault(
-            chunk, "corrupt", key, f"{key} was made with other settings than those in run.json"
-        )
-    if records.checksum(table) != meta.table:
-        return Fault(
-            chunk, "corrupt", key, f"{key} holds other values than those that were committed"
-        )
-    numbers = table["row"].to_pylist()
-    if numbers != list(rows):
-        twice = len(set(numbers)) < len(numbers)
-        return Fault(
-            chunk,
-            "duplicate" if twice else "corrupt",
-            key,
-            f"{key} does not hold its rows, each once and in order",
-        )
-    for name, array in opened.items():
-        wrong = _array_fault(store, name, array, chunk, rows, meta.checksums.get(name), present)
-        if wrong:
-            return wrong
-    return None
+@dataclass(frozen=True)
+class _ChunkCheck:
+    """What every chunk is compared with."""
 
+    store: Store
+    layout: Layout
+    run: str
+    """fingerprint of run.json"""
+    opened: Mapping[str, ts.TensorStore]
+    present: set[str]
+    """keys of all files"""
 
-def _array_fault(
-    store: Store,
-    name: str,
-    array: ts.TensorStore,
-    chunk: int,
-    rows: range,
-    expected: int | None,
-    present: set[str],
-) -> Fault | None:
-    key = arrays.chunk_key(name, array.ndim, chunk)
-    try:
-        values = np.asarray(array[rows.start : rows.stop].read().result())
-    except (OSError, ValueError) as error:
-        if error_number(
-            error
-        ):  # the disk's fault, or the permissions'; nothing says that the file is damaged
-            raise store.unreadable(error) from error
-        return Fault(chunk, "corrupt", key, f"{key} is damaged")
-    if arrays.checksum(values) == expected:  # a chunk without any result has no file
+    def first_fault(self, chunk: int) -> Fault | None:
+        """The first thing that is wrong with a chunk."""
+        key = record_key(chunk)
+        data = self.store.read(key)
+        if data is None:
+            sentence = f"chunk {chunk} is not there: it was not computed yet, or its record was"
+            return Fault(chunk, "missing", key, f"{sentence} removed")
+        try:
+            table, meta = records.decode(data)
+        except InputError as error:
+            return Fault(chunk, "corrupt", key, f"{key} is {error}")
+        if fault := self._record_fault(chunk, table, meta):
+            return Fault(chunk, fault[0], key, f"{key} {fault[1]}")
+        for name, array in self.opened.items():
+            fault_of_array = self._array_fault(chunk, name, array, meta.checksums.get(name))
+            if fault_of_array is not None:
+                return fault_of_array
         return None
-    if key not in present:
-        return Fault(chunk, "missing", key, f"{key} is gone")
-    return Fault(chunk, "corrupt", key, f"{key} holds other values than those that were committed")
+
+    def _record_fault(self, chunk: int, table: pa.Table, meta: Meta) -> tuple[str, str] | None:
+        """What is wrong with a record file, and the end of the sentence."""
+        rows = self.layout.rows_of(chunk)
+        if meta.chunk != chunk or meta.rows != rows:
+            return "duplicate", f"holds the rows of chunk {meta.chunk}"
+        if meta.run != self.run:
+            return "corrupt", "was made with other settings than those in run.json"
+        if records.checksum(table) != meta.table:
+            return "corrupt", "holds other values than those that were committed"
+        numbers = table["row"].to_pylist()
+        if numbers != list(rows):
+            repeated = len(set(numbers)) < len(numbers)
+            what = "duplicate" if repeated else "corrupt"
+            return what, "does not hold its rows, each once and in order"
+        return None
+
+    def _array_fault(
+        self, chunk: int, name: str, array: ts.TensorStore, expected: int | None
+    ) -> Fault | None:
+        rows = self.layout.rows_of(chunk)
+        key = arrays.chunk_key(name, array.ndim, chunk)
+        try:
+            values = np.asarray(array[rows.start : rows.stop].read().result())
+        except (OSError, ValueError) as error:
+            # With a number it is the disk or the permissions: nothing says that a file is damaged.
+            if error_number(error):
+                raise self.store.unreadable(error) from error
+            return Fault(chunk, "corrupt", key, f"{key} is damaged")
+        # By the values, as a chunk without any result has no file.
+        if arrays.checksum(values) == expected:
+            return None
+        if key not in self.present:
+            return Fault(chunk, "missing", key, f"{key} is gone")
+        sentence = f"{key} holds other values than those that were committed"
+        return Fault(chunk, "corrupt", key, sentence)
 
 
-def _strays(present: set[str], specs: Mapping[str, Spec], layout: Layout) -> list[Fault]:
+def _find_strays(present: set[str], specs: Mapping[str, Spec], layout: Layout) -> list[Fault]:
     """Files among the records, or in an array's folder, that are none of this run's."""
     expected = {f"{name}/zarr.json" for name in specs}
     for chunk in range(layout.chunks):
-        expected |= {
-            record_key(chunk),
-            *(arrays.chunk_key(name, 1 + len(spec.shape), chunk) for name, spec in specs.items()),
-        }
+        expected.add(record_key(chunk))
+        for name, spec in specs.items():
+            expected.add(arrays.chunk_key(name, 1 + len(spec.shape), chunk))
     folders = ("records/", *(f"{name}/" for name in specs))
-    return [
-        Fault(
-            None,
-            "stray",
-            key,
-            f"{key} is no file of this run: move it away, as other tools would read it too",
-        )
-        for key in sorted(present - expected)
-        if key.startswith(folders)
-    ]
+    faults = []
+    for key in sorted(present - expected):
+        if key.startswith(folders):
+            sentence = f"{key} is no file of this run: move it away, as other tools would read it"
+            faults.append(Fault(None, "stray", key, f"{sentence} too"))
+    return faults

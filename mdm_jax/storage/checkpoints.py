@@ -1,5 +1,6 @@
-"""Checkpoints of a training, by Orbax: written whole or not at all, the last two kept, read back as
-numpy arrays."""
+"""Checkpoints of a training, by Orbax: written whole or not at all, the last two kept.
+
+They are read back as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -17,12 +18,14 @@ from orbax.checkpoint import v1 as ocp  # type: ignore[import-untyped]
 
 from mdm_jax.errors import InputError
 
-KEPT = 2
-"""checkpoints in a folder; should the newest be damaged, the one before it serves"""
-TRIES = 10
+MAX_CHECKPOINTS = 2
+"""in a folder; should the newest be damaged, the one before it serves"""
+MAX_TRIES = 10
 """listings of a folder in which a training writes meanwhile"""
+RETRY_SECONDS = 0.05
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every step it takes
+# Orbax tells of every step it takes.
+logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 class Checkpoint(NamedTuple):
@@ -43,20 +46,15 @@ def save(
     Killed at any moment it leaves the checkpoints before it as they were. Raises InputError when it
     cannot write."""
     arrays = jax.tree.map(np.asarray, jax.device_get(tree))
-    policy = ocp.training.preservation_policies.LatestN(KEPT)
+    policy = ocp.training.preservation_policies.LatestN(MAX_CHECKPOINTS)
     try:
         options = {"preservation_policy": policy, "cleanup_tmp_directories": True}
-        with _hushed(), ocp.training.Checkpointer(folder.absolute(), **options) as opened:
-            # A step that exists already is a damaged one, or it would have been the one to go on
-            # from.
-            opened.save(
-                step,
-                arrays,
-                custom_metadata=notes or {},
-                force=True,
-                overwrite=step in steps(folder),
-            )
-    except (OSError, ValueError) as error:  # ValueError: what Orbax makes of a full disk
+        with _without_logs(), ocp.training.Checkpointer(folder.absolute(), **options) as opened:
+            # A step that is there already is damaged: else the training would go on from it.
+            exists = step in steps(folder)
+            opened.save(step, arrays, custom_metadata=notes or {}, force=True, overwrite=exists)
+    # A ValueError is what Orbax makes of a full disk.
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or _short(error)
         raise InputError(
             f"cannot write a checkpoint to {folder} ({reason}): make room for it, then the same"
@@ -65,19 +63,16 @@ def save(
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps with a finished checkpoint, ascending; none for a folder that does not exist. Touches
-    nothing."""
+    """Steps with a finished checkpoint, ascending; none for a folder that does not exist."""
     if not folder.is_dir():
         return []
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         try:
             with ocp.training.Checkpointer(folder.absolute()) as opened:
                 return sorted(each.step for each in opened.checkpoints)
-        except (
-            FileNotFoundError,
-            NotADirectoryError,
-        ):  # a training removed an old one while they were listed
-            time.sleep(0.05)
+        # A training removed an old one while they were listed.
+        except (FileNotFoundError, NotADirectoryError):
+            time.sleep(RETRY_SECONDS)
     raise InputError(
         f"the checkpoints in {folder} change all the time: try again when the training there has"
         " ended"
@@ -90,20 +85,17 @@ def latest(folder: Path) -> int | None:
 
 
 def restore(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read, None where there is none; a damaged one is passed
-    over with a warning.
+    """The newest checkpoint that can be read, None where there is none.
 
-    Raises InputError when there are checkpoints and none can be read.
-    """
-    for _ in range(TRIES):
+    A damaged one is passed over with a warning. Raises InputError when there are checkpoints and
+    none can be read."""
+    for _ in range(MAX_TRIES):
         found = steps(folder)
         for step in reversed(found):
             try:
-                with _hushed(), ocp.training.Checkpointer(folder.absolute()) as opened:
-                    return Checkpoint(
-                        step, opened.load(step), dict(opened.metadata(step).custom_metadata or {})
-                    )
-            except Exception as error:  # Orbax and what lies below it raise errors of every kind for a damaged folder
+                return _read(folder, step)
+            # Orbax and what lies below it raise errors of every kind for a damaged folder.
+            except Exception as error:
                 reason = _short(error)
             if steps(folder) != found:
                 break  # a training at work there has written others and removed this one
@@ -121,6 +113,13 @@ def restore(folder: Path) -> Checkpoint | None:
     return None
 
 
+def _read(folder: Path, step: int) -> Checkpoint:
+    with _without_logs(), ocp.training.Checkpointer(folder.absolute()) as opened:
+        tree = opened.load(step)
+        notes = dict(opened.metadata(step).custom_metadata or {})
+        return Checkpoint(step, tree, notes)
+
+
 def restore_model(folder: Path) -> dict[str, np.ndarray]:
     """Weights of the newest checkpoint by timm's names. Raises InputError where there is none."""
     checkpoint = restore(folder)
@@ -132,8 +131,8 @@ def restore_model(folder: Path) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Without the log of a library about an error that is reported anyway."""
+def _without_logs() -> Iterator[None]:
+    """Silence the log of the libraries about an error that is reported anyway."""
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
