@@ -1,5 +1,4 @@
-"""Zarr v3 arrays of a run: their names, their metadata, and the bytes that two runs of the same
-thing share.
+"""Zarr v3 arrays of a run: names, metadata, and values as they are stored.
 
 The metadata are written as JSON here, not by a library, so that they are the same from every
 version and every process, and a file that was lost can be put back. Chunks of an array are those of
@@ -32,25 +31,29 @@ class Spec(NamedTuple):
 
 
 def specs(sizes: Sequence[tuple[int, int]], saliency: tuple[int, int] | None) -> dict[str, Spec]:
-    """The arrays of a run by name: mask vectors of each size, in order, and saliency maps of one
-    size where asked for."""
+    """The arrays of a run by name: mask vectors of each size, in order, and saliency maps.
+
+    `saliency` is their size, None where they are not kept."""
     found: dict[str, Spec] = {}
     for height, width in sizes:
         name = f"{MASKS}/{height}x{width}"
+        # A config may have a size twice; the second one is NAME-2.
         twins = sum(spec.shape == (height, width) for spec in found.values())
-        found[f"{name}-{twins + 1}" if twins else name] = Spec((height, width), "float32")
-    return found | ({SALIENCY: Spec(saliency, "float16")} if saliency else {})
+        if twins:
+            name = f"{name}-{twins + 1}"
+        found[name] = Spec((height, width), "float32")
+    if saliency:
+        found[SALIENCY] = Spec(saliency, "float16")
+    return found
 
 
 def metadata(specs: Mapping[str, Spec], layout: Layout) -> dict[str, bytes]:
-    """Every zarr.json by its key; that of the whole lists the arrays in their order, for
-    `listed`."""
-    attributes = {
-        "arrays": {
-            name: {"shape": list(spec.shape), "dtype": spec.dtype} for name, spec in specs.items()
-        }
+    """Every zarr.json by its key."""
+    # Zarr itself keeps no order of arrays; `read_specs` finds it in the root's attributes.
+    entries = {
+        name: {"shape": list(spec.shape), "dtype": spec.dtype} for name, spec in specs.items()
     }
-    files = {"zarr.json": _json(zarr_format=3, node_type="group", attributes=attributes)}
+    files = {"zarr.json": _json(zarr_format=3, node_type="group", attributes={"arrays": entries})}
     if any(name.startswith(f"{MASKS}/") for name in specs):
         files[f"{MASKS}/zarr.json"] = _json(zarr_format=3, node_type="group", attributes={})
     for name, spec in specs.items():
@@ -58,9 +61,10 @@ def metadata(specs: Mapping[str, Spec], layout: Layout) -> dict[str, bytes]:
     return files
 
 
-def listed(root: bytes) -> dict[str, Spec]:
-    """The arrays that the metadata of the whole list. Raises ValueError or the like for a damaged
-    file."""
+def read_specs(root: bytes) -> dict[str, Spec]:
+    """The arrays, in order, from the content of the root's zarr.json.
+
+    Raises ValueError, TypeError or KeyError for a damaged file."""
     found = json.loads(root)["attributes"]["arrays"]
     return {name: Spec(tuple(entry["shape"]), entry["dtype"]) for name, entry in found.items()}
 
@@ -99,14 +103,15 @@ def _json(**content: Any) -> bytes:
 
 @cache
 def context() -> ts.Context:
-    """One for the process, so that memory:// lasts; nothing is kept, so that memory stays bounded
-    and reads are true."""
+    """One for the process, so that memory:// lasts; it caches nothing."""
+    # A cache would grow with the run, and hide what changed on disk from `verify`.
     return ts.Context({"cache_pool": {"total_bytes_limit": 0}})
 
 
 def open_array(kv: ts.KvStore, name: str) -> ts.TensorStore:
-    """The array of that name, lazily read. Raises ValueError where its metadata are missing or
-    damaged."""
+    """The array of that name; nothing is read yet.
+
+    Raises ValueError where its metadata are missing or damaged."""
     place = (kv / f"{name}/").spec().to_json()
     return ts.open({"driver": "zarr3", "kvstore": place}, context=context(), open=True).result()
 
@@ -124,4 +129,6 @@ def canonical(values: Any, dtype: Any) -> Shaped[np.ndarray, "..."]:
 
 def checksum(values: Shaped[np.ndarray, "..."]) -> int:
     """CRC-32 of the values' bytes, little-endian."""
-    return zlib.crc32((values if sys.byteorder == "little" else values.byteswap()).tobytes())
+    if sys.byteorder == "big":
+        values = values.byteswap()
+    return zlib.crc32(values.tobytes())

@@ -18,10 +18,12 @@ class Layout:
 
     @property
     def rows(self) -> int:
+        """Of all chunks."""
         return self.items * self.targets
 
     @property
     def chunks(self) -> int:
+        """How many there are."""
         return -(-self.items // self.chunk)
 
     @property
@@ -30,11 +32,14 @@ class Layout:
         return self.chunk * self.targets
 
     def items_of(self, chunk: int) -> range:
+        """The items of a chunk."""
         return range(chunk * self.chunk, min(self.items, (chunk + 1) * self.chunk))
 
     def rows_of(self, chunk: int) -> range:
+        """The rows of a chunk."""
         items = self.items_of(chunk)
         return range(items.start * self.targets, items.stop * self.targets)
 
     def chunk_of(self, row: int) -> int:
+        """The chunk that holds a row."""
         return row // self.chunk_rows

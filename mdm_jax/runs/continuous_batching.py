@@ -45,8 +45,8 @@ from mdm_jax.runs.compiled import (
 )
 
 REFILL_DIVISOR = 8
-"""an eighth of the slots is refilled at a time: with fewer, more calls are made; with more, problems
-that are over wait longer"""
+"""an eighth of the slots is refilled at a time: with fewer, more calls are made; with more,
+problems that are over wait longer"""
 NO_SLOT = -1
 
 

@@ -28,9 +28,10 @@ def parse_share(text: str) -> Share:
 def join_cluster(coordinator: str | None = None, share: Share | None = None) -> Share:
     """The share that the cluster gives this process.
 
-    With a `coordinator` (host:port) it is the `share` that is given. The processes meet once, learn their numbers, and part: from then on each works alone, so any of
-    them may die and its share be done later by the same command with `--shard`. Raises InputError
-    where no cluster is found or they do not meet."""
+    With a `coordinator` (host:port) it is the `share` that is given. The processes meet once, learn
+    their numbers, and part: from then on each works alone, so any of them may die and its share be
+    done later by the same command with `--shard`. Raises InputError where no cluster is found or
+    they do not meet."""
     process, count = share or (None, None)
     if coordinator is not None and share is None:
         raise InputError("--coordinator needs --shard i/n: which of how many processes this is")

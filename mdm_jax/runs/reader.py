@@ -1,6 +1,7 @@
 """A run opened for reading.
 
-Records are one table, arrays are read row by row, saliency maps rendered when they are asked for."""
+Records are one table, arrays are read when they are indexed, and saliency maps are rendered from
+mask vectors when they are asked for."""
 
 from __future__ import annotations
 

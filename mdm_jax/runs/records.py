@@ -1,4 +1,6 @@
-"""Records of a run: a row for each image and target, a parquet file for each chunk, which commits it.
+"""Records of a run: a row for each image and target, a parquet file for each chunk.
+
+The file commits the chunk.
 
 The file's metadata say which chunk and rows it holds and what the arrays of these rows weigh
 (CRC-32), so that a file in the wrong place, or arrays that changed after it was written, can be

@@ -112,8 +112,9 @@ class Store(SharedFolder):
     ) -> None:
         """Write run.json, or see that it agrees.
 
-        Where no chunk is committed, nothing binds, and another run's arrays are removed. `defaults` are what settings were before they existed, by dotted name. Raises InputError
-        with every difference."""
+        Where no chunk is committed, nothing binds, and another run's arrays are removed. `defaults`
+        are what settings were before they existed, by dotted name. Raises InputError with every
+        difference."""
         with self.exclusive():
             committed = self.agrees(description, defaults)
             if not committed and self._try_description() and self.changes(description, defaults):
@@ -219,7 +220,7 @@ class Store(SharedFolder):
         Raises InputError where the metadata are gone or damaged."""
         data = self.read("zarr.json")
         try:
-            return arrays.listed(data or b"")
+            return arrays.read_specs(data or b"")
         except (ValueError, TypeError, KeyError):
             raise InputError(self._metadata_lost("zarr.json")) from None
 

@@ -57,13 +57,16 @@ def upgrade(
 
     `now` are those that they are compared with, from which comes what format 1 left open.
     `defaults` give what a setting was before it existed."""
-    method = str(before.get("method", before.get("settings.method", "")))
+    method = before.get("method", before.get("settings.method", ""))
+    method = str(renamed_settings.value_name("method", method))
     found: dict[str, Any] = {}
     for key, value in before.items():
         new = _current_key(key, method)
-        value = _translated(value, now.get(new))
+        # First into ids: the tables of renamed values know no others.
+        value = _translate(value, now.get(new))
         found[new] = _current_value(new.rpartition(".")[2], value)
     for key, value in defaults.items():
+        # A default that is a table is there when any part of it is.
         if not any(each == key or each.startswith(f"{key}.") for each in found):
             found[key] = value
     return found
@@ -86,44 +89,47 @@ def _current_term(term: Any) -> Any:
     return dict(term) | {"name": renamed_settings.value_name("term", term["name"])}
 
 
-def _translated(value: Any, now: Any) -> Any:
+def _translate(value: Any, now: Any) -> Any:
     """A value of format 1 as format 2 writes it; one of format 2 as it is."""
     if isinstance(value, list):
+        # Format 1 wrote every number of a large array, of which today's id is a checksum.
         if isinstance(now, str) and (array := _numbers(value)) is not None:
             return now if array_id(array) == now else value
-        several = now if isinstance(now, list) and len(now) == len(value) else [None] * len(value)
-        return [_translated(each, other) for each, other in zip(value, several)]
+        several = [None] * len(value)
+        if isinstance(now, list) and len(now) == len(value):
+            several = now
+        return [_translate(each, other) for each, other in zip(value, several)]
     if isinstance(value, Mapping) and {"weight", "name", "function", "needs_rest"} == value.keys():
-        return _term(value, now)
+        return _translate_term(value, now)
     if not isinstance(value, str):
         return value
     if match := _TERM.fullmatch(value):
         parts = {
-            "weight": _literal(match["weight"]),
-            "name": _literal(match["name"]),
+            "weight": _read_literal(match["weight"]),
+            "name": _read_literal(match["name"]),
             "function": match["function"],
             "needs_rest": match["rest"] == "True",
         }
-        return _term(parts, now)
+        return _translate_term(parts, now)
     if "<function" in value:
-        return _function(value, now)
-    return _array_text(value, now)
+        return _translate_function(value, now)
+    return _translate_array(value, now)
 
 
-def _term(parts: Mapping[str, Any], now: Any) -> dict[str, Any]:
+def _translate_term(parts: Mapping[str, Any], now: Any) -> dict[str, Any]:
     name, function = parts["name"], parts["function"]
     found = {"name": name, "weight": parts["weight"]}
     other = now.get("function") if isinstance(now, Mapping) else None
     match = _FUNCTION.fullmatch(function)
     if other is None and match and _id(match) == name:
         return found
-    found["function"] = _function(function, other)
+    found["function"] = _translate_function(function, other)
     if parts["needs_rest"]:
         found["needs_complement"] = True
     return found
 
 
-def _function(text: str, now: Any) -> str:
+def _translate_function(text: str, now: Any) -> str:
     """A function or a partial of one. One of yours is what it is `now`, where the name is the same,
     else it stays as it was written."""
     if match := _FUNCTION.fullmatch(text):
@@ -133,7 +139,7 @@ def _function(text: str, now: Any) -> str:
         first, *rest = _split(match["inside"])
         function, _, arguments = now.partition("(")
         given = [_argument(each) for each in rest]
-        if _function(first, function) == function and ", ".join(given) == arguments[:-1]:
+        if _translate_function(first, function) == function and ", ".join(given) == arguments[:-1]:
             return now
     return text
 
@@ -153,22 +159,28 @@ def _split(inside: str) -> list[str]:
 
 def _argument(text: str) -> str:
     name, equals, value = text.partition("=")
-    return f"{name}{equals}{json.dumps(_literal(value))}" if equals else json.dumps(_literal(text))
+    return (
+        f"{name}{equals}{json.dumps(_read_literal(value))}"
+        if equals
+        else json.dumps(_read_literal(text))
+    )
 
 
-def _literal(text: str) -> Any:
+def _read_literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
 
 
-def _array_text(text: str, now: Any) -> Any:
+def _translate_array(text: str, now: Any) -> Any:
     """An array that was written as Python prints it: what it is `now`, where the numbers agree."""
     if not re.fullmatch(r"\[[\[\]\d\s.eE+-]+\]", text):
         return text
     try:
-        array = np.asarray(json.loads(re.sub(r"(?<=[\d.\]])\s+(?=[\[\d.-])", ", ", _closed(text))))
+        array = np.asarray(
+            json.loads(re.sub(r"(?<=[\d.\]])\s+(?=[\[\d.-])", ", ", _with_decimals(text)))
+        )
     except ValueError:
         return text
     if isinstance(now, str):
@@ -179,7 +191,7 @@ def _array_text(text: str, now: Any) -> Any:
     return now if same else array.tolist()
 
 
-def _closed(text: str) -> str:
+def _with_decimals(text: str) -> str:
     """Numbers as JSON writes them: "1." is 1.0."""
     return re.sub(r"(\d)\.(?!\d)", r"\1.0", text)
 
