@@ -142,8 +142,8 @@ class Run:
     def saliency(self, row: int) -> Float32[np.ndarray, "h w"]:
         """The saliency map of a row, in [0, 1].
 
-        It is the one that was kept, else drawn from the mask vectors. Raises InputError for a row that is not committed, has no result, or cannot be read.
-        """
+        It is the one that was kept, else drawn from the mask vectors. Raises InputError for a row
+        that is not committed, has no result, or cannot be read."""
         record = self._record(row)
         (found,) = self.saliency_of([row])
         if np.isnan(found).any():
