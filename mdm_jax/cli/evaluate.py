@@ -13,6 +13,7 @@ from mdm_jax import images, methods
 from mdm_jax.cli.console import Result, Terminal, finite
 from mdm_jax.cli.label_targets import label_targets
 from mdm_jax.cli.options import Options, positional
+from mdm_jax.data.open_source import describe_kinds
 from mdm_jax.data.spec import DataSpec
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation import saved_maps
@@ -25,6 +26,11 @@ from mdm_jax.progress import task
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
 from mdm_jax.storage.atomic import check_writable, write_whole
+
+DATA_HELP = (
+    f"source of the images and their truth: {describe_kinds()}; the run's own when not given, else"
+    " digits"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +50,7 @@ Examples:
 
     maps: Annotated[tyro.conf.Positional[Path | None], positional("MAPS")] = None
     """a folder of mdm run, of mdm explain or of a benchmark's method, an .npz or an .npy"""
-    data: str | None = None
-    """source of the images and their truth: digits, folder:PATH, tfds:NAME, cub:PATH,
-    chestxray14:PATH, or cropped: and one with boxes; the run's own when not given, else digits"""
+    data: Annotated[str | None, tyro.conf.arg(help=DATA_HELP)] = None
     split: str | None = None
     """split of the data; the run's own when not given, else test"""
     limit: int | None = None

@@ -26,14 +26,20 @@ KINDS = {
     "digits": SourceKind("digits", "mdm_jax.data.digits:open_digits", needs_place=False),
     "folder": SourceKind("folder:PATH", "mdm_jax.data.folder:open_folder"),
     "files": SourceKind("files:PATH", "mdm_jax.data.files:open_files"),
-    "tfds": SourceKind("tfds:NAME or tfds:NAME:SPLIT", "mdm_jax.data.tfds:open_tfds"),
+    "tfds": SourceKind("tfds:NAME[:SPLIT]", "mdm_jax.data.tfds:open_tfds"),
     "cub": SourceKind("cub:PATH", "mdm_jax.data.cub:open_cub"),
     "chestxray14": SourceKind("chestxray14:PATH", "mdm_jax.data.chestxray14:open_chestxray14"),
     "cropped": SourceKind(
-        "cropped:SOURCE, where SOURCE is another of these",
+        "cropped:SOURCE, any of these cut to its boxes",
         "mdm_jax.data.open_source:open_cropped",
     ),
 }
+
+
+def describe_kinds() -> str:
+    """How each kind of source is written, for help texts."""
+    *first, last = (kind.usage for kind in KINDS.values())
+    return f"{', '.join(first)}, or {last}"
 
 
 def open_source(text: str, split: str) -> Source:
