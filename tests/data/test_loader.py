@@ -179,8 +179,8 @@ def test_processes_ignore_ctrl_c_and_one_that_dies_is_a_sentence():
 def test_processes_end_with_a_parent_that_is_killed():
     program = (
         "import multiprocessing, os, signal\nfrom mdm_jax import images\nfrom mdm_jax.data import"
-        " open_source\nfrom mdm_jax.data.loader import Loading, train_batches\nbatches ="
-        " train_batches(open_source('digits', 'train'), Loading(batch=2, workers=2),"
+        " open_source\nfrom mdm_jax.data.loader import LoaderConfig, train_batches\nbatches ="
+        " train_batches(open_source('digits', 'train'), LoaderConfig(batch=2, workers=2),"
         " images.to_array)\nnext(batches)\nprint(*(child.pid for child in"
         " multiprocessing.active_children()), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -223,8 +223,8 @@ def test_threads_end_when_the_consumer_stops():
 def test_a_program_that_leaves_an_iterator_open_ends():
     program = (
         "from mdm_jax import images\nfrom mdm_jax.data import open_source\nfrom mdm_jax.data.loader"
-        " import Loading, train_batches\nbatches = train_batches(open_source('digits', 'train'),"
-        " Loading(batch=2), images.to_array)\nprint(next(batches).images.shape)"
+        " import LoaderConfig, train_batches\nbatches = train_batches(open_source('digits', 'train'),"
+        " LoaderConfig(batch=2), images.to_array)\nprint(next(batches).images.shape)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
