@@ -74,41 +74,47 @@ def explain(
     images = check_batch(images)
     n, height, width, channels = images.shape
     shape = (height, width, channels)
-    chosen_method = methods.configure(method, config)
-    node = chosen_method.default_node if node is None else node
+    configured = methods.configure(method, config)
+    node = configured.default_node if node is None else node
     network, outputs = as_network(predict, shape)
-    chosen = check_targets(targets, n, outputs, node)
+    classes = check_targets(targets, n, outputs, node)
     numbers = id_numbers(range(n) if ids is None else ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
     if micro_batch is not None and micro_batch < 1:
         raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
 
-    node, config = methods.resolve_references(node, chosen_method.config)
-    numeric = jax.tree.map(
+    node, config = methods.resolve_references(node, configured.config)
+    # Numbers go in as arrays: another learning rate compiles nothing anew.
+    config = jax.tree.map(
         lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config
     )
-    arrays, rest = split((network, node, numeric))
-    program = partial(_explain_chunk, arrays, as_key(key), rest, chosen_method.explain, trace)
+    arrays, rest = split((network, node, config))
+    program = partial(_explain_chunk, arrays, as_key(key), rest, configured.explain, trace)
     size = min(n, micro_batch or choose_micro_batch(network, shape, n))
     result = run_in_micro_batches(
-        program, (images, chosen, numbers), size, on_progress or (lambda done: None)
+        program, (images, classes, numbers), size, on_progress or (lambda done: None)
     )
+    _check_result(result, images)
+    return result
+
+
+def _check_result(result: Explanation, images: Any) -> None:
+    """Raises NothingToExplain where no image could be explained, which is a mistake and no
+    outcome."""
     if not np.isfinite(result.info.activation).any():
         raise NothingToExplain(
             "the network's outputs are NaN or infinite for every image: check the weights", result
         )
-    if (
-        np.all(result.info.status == Status.CONSTANT)
-        and np.ptp(np.asarray(images), axis=(1, 2)).any()
-    ):
+    all_constant = np.all(result.info.status == Status.CONSTANT)
+    # Images of one color each are like their fill, whatever the network.
+    if all_constant and np.ptp(np.asarray(images), axis=(1, 2)).any():
         raise NothingToExplain(
             "the network gives the same activation for every image and its fill, so there is"
             " nothing to explain: check that the weights are loaded and that the node, the target"
             " and the fill are the ones meant",
             result,
         )
-    return result
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))
@@ -125,7 +131,7 @@ def _explain_chunk(
     network, node, config = join(arrays, rest)
 
     def one(image: Array, target: Array, number: Array) -> Explanation:
-        found = solve(
+        explanation = solve(
             network,
             image,
             target,
@@ -134,11 +140,11 @@ def _explain_chunk(
             config=config,
             trace=trace,
         )
-        if not isinstance(found, Explanation):
+        if not isinstance(explanation, Explanation):
             raise InputError(
-                f"the method returns a {type(found).__name__}: let it return an Explanation, see"
+                f"the method returns a {type(explanation).__name__}: let it return an Explanation, see"
                 " types.ExplainFunction"
             )
-        return found
+        return explanation
 
     return jax.vmap(one)(images, targets, ids)

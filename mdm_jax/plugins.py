@@ -105,25 +105,28 @@ def check_function(thing: Any, text: str, kind: str) -> Any:
 
 
 def load_reference(text: str) -> Reference:
-    """What a name stands for, whatever it is. Raises InputError as `find` does."""
+    """What a name stands for, whatever it is. Raises InputError as `load_function` does."""
     place, _, name = text.rpartition(":")
-    file = place.endswith(".py")
-    module, read = _of_file(place) if file else _of_module(place)
+    is_file = place.endswith(".py")
+    module, checksum = _load_file(place) if is_file else _load_module(place)
     if not hasattr(module, name):
-        own = [
-            key
-            for key, value in vars(module).items()
-            if getattr(value, "__module__", None) == module.__name__
-        ]
-        choices = [key for key in own if not key.startswith("_")]
-        if not choices:
-            raise InputError(
-                f"{place} has no {name!r}, and no functions of its own: write one of that name"
-            )
-        raise unknown(f"name in {place}:", name, choices)
+        raise _no_such_name(module, name, place)
     thing = getattr(module, name)
-    return Reference(
-        thing, name, Path(place).stem if file else place, read or _first_read(thing, module)
+    shown_place = Path(place).stem if is_file else place
+    return Reference(thing, name, shown_place, checksum or _first_read(thing, module))
+
+
+def _no_such_name(module: types.ModuleType, name: str, place: str) -> InputError:
+    # What a module imports is not offered, only what it defines itself.
+    own = [
+        key
+        for key, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__ and not key.startswith("_")
+    ]
+    if own:
+        return unknown(f"name in {place}:", name, own)
+    return InputError(
+        f"{place} has no {name!r}, and no functions of its own: write one of that name"
     )
 
 
@@ -136,8 +139,9 @@ def resolve_references(tree: Any) -> Any:
 
 
 def reference_checksums(*settings: Any) -> dict[str, str]:
-    """The checksums, by name, of everything from outside that settings name: what must agree for
-    results to belong together.
+    """The checksums, by name, of everything from outside that settings name.
+
+    Results belong together only where these agree.
 
     Settings are names, and configs, terms, sequences and mappings of these.
     """
@@ -161,7 +165,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _of_file(place: str) -> tuple[types.ModuleType, str]:
+def _load_file(place: str) -> tuple[types.ModuleType, str]:
     path = Path(place).expanduser().resolve()
     try:
         text = path.read_bytes()
@@ -171,18 +175,18 @@ def _of_file(place: str) -> tuple[types.ModuleType, str]:
             f" {os.getcwd()}"
         ) from None
     try:
-        return _ran(path, text), _checksum(text)
+        return _run_file(path, text), _checksum(text)
     except (Exception, SystemExit) as error:  # whatever a stranger's file raises
         raise _failed(place, error, str(path)) from error
 
 
 @cache
-def _ran(path: Path, text: bytes) -> types.ModuleType:
+def _run_file(path: Path, text: bytes) -> types.ModuleType:
     """The module of a file's text. Compiled here, because Python's own cache takes a text that
     changes within a second for the old one."""
     module = types.ModuleType(f"{path.stem}_{_checksum(str(path).encode() + text)}")
     module.__file__ = str(path)
-    _look_in(path.parent)
+    _let_import_from(path.parent)
     sys.modules[module.__name__] = module  # where dataclasses and annotations look for names
     try:
         exec(compile(text, str(path), "exec"), module.__dict__)
@@ -192,8 +196,8 @@ def _ran(path: Path, text: bytes) -> types.ModuleType:
     return module
 
 
-def _of_module(place: str) -> tuple[types.ModuleType, str]:
-    _look_in(Path.cwd())
+def _load_module(place: str) -> tuple[types.ModuleType, str]:
+    _let_import_from(Path.cwd())
     importlib.invalidate_caches()
     try:
         return importlib.import_module(place), ""
@@ -206,46 +210,46 @@ def _of_module(place: str) -> tuple[types.ModuleType, str]:
         raise _failed(place, error, None) from error
 
 
-def _look_in(folder: Path) -> None:
-    """Let files import their neighbors; last, so that these hide nothing."""
+def _let_import_from(folder: Path) -> None:
+    """Let files import their neighbors."""
+    # Last, so that a neighbor hides no module that is installed.
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def _failed(place: str, error: BaseException, path: str | None) -> InputError:
-    reason = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}".strip().split(
-        "\n"
-    )[0]
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == path
-    ]
-    line = (
-        error.lineno
-        if isinstance(error, SyntaxError) and error.filename == path
-        else lines[-1]
-        if lines
-        else None
-    )
+    """The error for a file or module that fails while it is imported: where, and why."""
+    message = error.msg if isinstance(error, SyntaxError) else error
+    # The first line alone: a message is one sentence on the screen.
+    reason = f"{type(error).__name__}: {message}".strip().split("\n")[0]
+    line = _line_of(error, path)
     where = "" if line is None else f"line {line}, "
     return InputError(f"{place} fails while it is imported ({where}{reason}): mend it")
 
 
-_READ: dict[int, tuple[Any, str]] = {}
+def _line_of(error: BaseException, path: str | None) -> int | None:
+    """The last line of the file that was reached; None where the error began elsewhere."""
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    return lines[-1] if lines else None
+
+
+_CHECKSUMS: dict[int, tuple[Any, str]] = {}
 """checksums of modules' texts when things of theirs were first asked for, by the things' identity:
 a module that is edited stays as it was imported, until it is loaded again and its functions are
 new"""
 
 
 def _first_read(thing: Any, module: types.ModuleType) -> str:
-    if id(thing) not in _READ:
+    if id(thing) not in _CHECKSUMS:
         file = getattr(module, "__file__", None)
-        _READ[id(thing)] = (
+        _CHECKSUMS[id(thing)] = (
             thing,
             _checksum(Path(file).read_bytes() if file else module.__name__.encode()),
         )
-    return _READ[id(thing)][1]
+    return _CHECKSUMS[id(thing)][1]
 
 
 def _checksum(text: bytes) -> str:
