@@ -22,8 +22,8 @@ activation map"""
 def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
     """Each pixel's place by descending saliency, 0 for the first, for maps that are >= 0.
 
-    Ties are broken as the top of this file says. A negative value weighs nothing in the center of mass; a map without any mass has it in the
-    middle."""
+    Ties are broken as the top of this file says. A negative value weighs nothing in the center of
+    mass; a map without any mass has it in the middle."""
     height, width = saliency.shape
     saliency = jnp.asarray(saliency)
     mass = jnp.maximum(saliency, 0.0)
@@ -54,12 +54,12 @@ def pixel_count(share: Scalar, shape: tuple[int, int]) -> Int[Array, ""]:
 
 
 def top_share(saliency: Float[AnyArray, "h w"], share: Scalar) -> Bool[Array, "h w"]:
-    """The mask of the fraction `share` of the pixels that the map ranks highest, exactly that many."""
+    """The mask of the fraction `share` of the pixels that the map ranks highest."""
     return ranks(saliency) < pixel_count(share, (saliency.shape[0], saliency.shape[1]))
 
 
 def mask_box(mask: Bool[AnyArray, "h w"]) -> Int[Array, "4"]:
-    """The box (x0, y0, x1, y1) around all pixels of a mask, ends exclusive; zeros without pixels."""
+    """The box (x0, y0, x1, y1) around a mask, ends exclusive; zeros where it has no pixels."""
     rows, columns = jnp.asarray(mask).any(axis=1), jnp.asarray(mask).any(axis=0)
     # (x0, x1, y0, y1) to (x0, y0, x1, y1)
     box = jnp.stack([*_ends(columns), *_ends(rows)])[jnp.array([0, 2, 1, 3])]
@@ -76,9 +76,9 @@ def percentile_box(
 ) -> Int[Array, "4"]:
     """The box (x0, y0, x1, y1) around every pixel at or above the map's percentile.
 
-    Ends are exclusive, as ProtoPNet draws it. It surrounds all pieces: one far blob inflates it. A constant map gives the whole image.
-    Source: `find_high_activation_crop` of ProtoPNet's `find_nearest.py` and `push.py`.
-    """
+    Ends are exclusive, as ProtoPNet draws it. It surrounds all pieces: one far blob inflates it. A
+    constant map gives the whole image. Source: `find_high_activation_crop` of ProtoPNet's
+    `find_nearest.py` and `push.py`."""
     saliency = jnp.asarray(saliency)
     return mask_box(saliency >= jnp.percentile(saliency, percentile))
 

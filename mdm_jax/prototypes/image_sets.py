@@ -1,5 +1,4 @@
-"""The images of a prototype search: items of the split that the prototypes come from, and of the
-one that is reasoned about."""
+"""The images of a prototype search, from the split of the prototypes and the split to decide on."""
 
 from __future__ import annotations
 
@@ -65,8 +64,9 @@ class ImageSets:
         return (*self.preprocessing.size, self.preprocessing.channels)
 
     def read(self, item: ImageRef) -> PreparedImage:
-        """An image in 8 bits, as the push saw it too, in the network's frame. Raises InputError for
-        one that is damaged."""
+        """An image in 8 bits, as the push saw it too, in the network's frame.
+
+        Raises InputError for one that is damaged."""
         given = read_image(self.sources[item.part], item.number)
         image = self.preprocessing.fit(given.image)
         if given.labels is None and given.label == UNKNOWN:

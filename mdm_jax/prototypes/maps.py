@@ -25,8 +25,8 @@ from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
 CUBIC_SHARPNESS = -0.75
-"""parameter a of the cubic kernel: that of OpenCV's INTER_CUBIC, which ProtoPNet uses; Pillow and JAX
-take -0.5"""
+"""parameter a of the cubic kernel: that of OpenCV's INTER_CUBIC, which ProtoPNet uses; Pillow and
+JAX take -0.5"""
 
 
 @cache
@@ -120,9 +120,9 @@ def activation_map(
 ) -> Explanation:
     """S = upsample(s_j(z)), the similarity of prototype j = `target` at every position.
 
-    It is what ProtoPNet shows. Image [h, w, c] in [0, 1]; the attribution is the map in the similarity's own units, the
-    saliency stretched to [0, 1]. Raises InputError for a network without out["similarity_maps"].
-    Source: ProtoPNet's `push.py`."""
+    It is what ProtoPNet shows. Image [h, w, c] in [0, 1]; the attribution is the map in the
+    similarity's own units, the saliency stretched to [0, 1]. Raises InputError for a network
+    without out["similarity_maps"]. Source: ProtoPNet's `push.py`."""
     return _explain_map(
         predict,
         image,

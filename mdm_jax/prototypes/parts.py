@@ -47,8 +47,8 @@ def near_peak(
 ) -> Bool[Array, " p"]:
     """Which parts (x, y), in pixels of the map, lie in the box about its peak.
 
-    One that is not seen (NaN) lies in none. `side` is the box's as a share of the image's: 72 / 224 is 36 pixels to either side at 224.
-    """
+    One that is not seen (NaN) lies in none. `side` is the box's as a share of the image's: 72 / 224
+    is 36 pixels to either side at 224."""
     reach = jnp.asarray([saliency.shape[1], saliency.shape[0]]) * side / 2
     # a comparison with NaN is false: a part that is not seen is not near
     return (jnp.abs(jnp.asarray(parts) - peak(saliency)) <= reach).all(axis=-1)
@@ -100,11 +100,9 @@ def purity(rows: Float[np.ndarray, "n s"]) -> float:
 
 
 def consistency(rows: Float[np.ndarray, "n s"]) -> float:
-    """Fraction of prototypes near one of whose parts they are in `OFTEN` of the images that show it,
-    in [0, 1].
+    """Fraction of prototypes that are near one part in `CONSISTENCY_SHARE` of their images.
 
-    Raises InputError without pairs.
-    """
+    Raises InputError without pairs."""
     _, near, seen = _sum_by_prototype(rows)
     # a part that is never seen is never near: 0 / 1
     return float(((near / np.maximum(seen, 1)).max(axis=1) >= CONSISTENCY_SHARE).mean())

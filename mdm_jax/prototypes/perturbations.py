@@ -33,8 +33,8 @@ CHANGES = ("prototypes", "backbone")
 def add_noise(image: Image, std: Any, *, key: Key[Array, ""]) -> Image:
     """x + std * clip(N(0, 0.2), -0.25, 0.25) of an image [h, w, c], cut to [0, 1].
 
-    `std` is that of the normalization. Where the network normalizes by (x - mean) / std this is the noise of the stability score, but
-    for what [0, 1] cuts off."""
+    `std` is that of the normalization. Where the network normalizes by (x - mean) / std this is the
+    noise of the stability score, but for what [0, 1] cuts off."""
     drawn = jnp.clip(
         NOISE_DEVIATION * jax.random.normal(key, image.shape),
         -NOISE_LIMIT,

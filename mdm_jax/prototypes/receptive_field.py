@@ -1,11 +1,11 @@
 """Receptive fields: the box of all pixels that can reach a position of the feature grid.
 
-Also the position's own cell. Fields are found without knowing the network's layers: with a row of the image set to NaN, exactly those
-positions are NaN that can see it, whatever the weights, because NaN times anything is NaN. Maxima,
-limits and choices are run by rules that keep a NaN, where they or compiled code may lose it. One
-forward evaluation for each row and each column, once for a network and an image size. Where
-anything is pooled over the whole image or attended to (squeeze and excitation, a Transformer) the
-box is the whole image, as it should be."""
+Also the position's own cell. Fields are found without knowing the network's layers: with a row of
+the image set to NaN, exactly those positions are NaN that can see it, whatever the weights, because
+NaN times anything is NaN. Maxima, limits and choices are run by rules that keep a NaN, where they
+or compiled code may lose it. One forward evaluation for each row and each column, once for a
+network and an image size. Where anything is pooled over the whole image or attended to (squeeze and
+excitation, a Transformer) the box is the whole image, as it should be."""
 
 from __future__ import annotations
 
@@ -70,10 +70,11 @@ class FieldConfig:
 def find_fields(predict: Predict, shape: tuple[int, ...]) -> ReceptiveFields:
     """The receptive fields of a network's similarity maps for images of `shape` (h, w, c).
 
-    A position sees rows x columns. Exact where convolutions are computed directly, as on CPU; an algorithm that works in tiles
-    (Winograd, on a GPU) can show a few pixels more; so can a choice, which sees whatever it could
-    choose. A position that sees nothing has the span (0, 0). Raises InputError for a network
-    without out["similarity_maps"], and outside `jit` where a position sees nothing."""
+    A position sees rows x columns. Exact where convolutions are computed directly, as on CPU; an
+    algorithm that works in tiles (Winograd, on a GPU) can show a few pixels more; so can a choice,
+    which sees whatever it could choose. A position that sees nothing has the span (0, 0). Raises
+    InputError for a network without out["similarity_maps"], and outside `jit` where a position sees
+    nothing."""
     height, width, _ = shape
     program = jax.make_jaxpr(lambda image: read_map(predict, image, MAPS))(
         jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -260,8 +261,9 @@ def cell(
     config: NoSettings | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = 1 on the cell of the upsampled grid of prototype j = `target`'s best position, 0
-    elsewhere; see `receptive_field`."""
+    """S = 1 on the cell of the upsampled grid at prototype j = `target`'s best position, else 0.
+
+    See `receptive_field`."""
     stated = begin(predict, image, target, node=node, key=key)
     similarities = read_map(predict, image, MAPS)
     row, column = best_position(similarities, stated.target)

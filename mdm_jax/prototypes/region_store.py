@@ -67,8 +67,9 @@ class RegionStore:
         settings: dict[str, Any],
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        """Open the regions of that name; `settings` and `defaults` are those of
-        `workspace.record_settings`."""
+        """Open the regions of that name.
+
+        `settings` and `defaults` are those of `workspace.record_settings`."""
         folder, what = (
             out / "regions" / arrays.file_name(region),
             f"regions of {region}",

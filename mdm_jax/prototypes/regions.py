@@ -90,9 +90,9 @@ def node_mdm_frozen(
 ) -> Explanation:
     """MDM at one position, s_j(z*) with z* = argmax_z s_j(z) on the clean image.
 
-    The position cannot move. Image [h, w, c] in [0, 1]; one forward evaluation more than `node_mdm`. Raises InputError for a
-    network without out["similarity_maps"], and for a node that has no counterpart at a position.
-    """
+    The position cannot move. Image [h, w, c] in [0, 1]; one forward evaluation more than
+    `node_mdm`. Raises InputError for a network without out["similarity_maps"], and for a node that
+    has no counterpart at a position."""
     if not isinstance(node, str) or node not in FROZEN:
         raise InputError(
             f"the node {node!r} has no value at a position of the map: choose from"
@@ -178,8 +178,8 @@ def default_node(region: str) -> str | Node:
 def applicable_regions(predict: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
     """The names of the regions that a network has for images of `shape` (h, w, c).
 
-    Nothing is computed. Grad-CAM is one of them where there is a map that it can look at. Raises InputError for a
-    network without prototypes."""
+    Nothing is computed. Grad-CAM is one of them where there is a map that it can look at. Raises
+    InputError for a network without prototypes."""
     out = prototype_outputs(predict, shape)
     # the others need nothing that a prototype network lacks
     names = [name for name in REGIONS if name not in NEEDS or NEEDS[name] in out]
@@ -220,8 +220,8 @@ def prototype_outputs(predict: Any, shape: tuple[int, int, int]) -> Mapping[str,
 def config_for(region: str, predict: Any, shape: tuple[int, int, int]) -> Any:
     """What a region needs to know of a network, found once for all images.
 
-    Its receptive fields, or the name of its last map. None for a region that needs nothing; then its own default applies. Raises InputError where it
-    cannot be found."""
+    Its receptive fields, or the name of its last map. None for a region that needs nothing; then
+    its own default applies. Raises InputError where it cannot be found."""
     if region == "receptive_field":
         found = jax.device_get(_fields(as_network(predict, shape)[0], shape))
         return FieldConfig(*receptive_field.check_fields(found))

@@ -206,7 +206,7 @@ def _nearest(
     made: str,
     progress: Progress,
 ) -> projection.Nearest:
-    """The nearest images of every prototype, read again if found before with the settings `made`."""
+    """The nearest images of every prototype, read again if found before with settings `made`."""
     source = album.sources[TRAIN]
     path = out / ("nearest_own.npz" if own else "nearest.npz")
     asked = np.asarray([count, min(limit or len(source), len(source))])

@@ -58,7 +58,7 @@ class TrainingResult:
 
 
 def train(config: TrainConfig, progress: Progress | None = None) -> TrainingResult:
-    """Train as the config says in the folder `config.out`, from the last checkpoint if there is one.
+    """Train as the config says in the folder `config.out`, from the last checkpoint if any.
 
     Raises InputError for settings, data or a folder that do not fit, and when the loss becomes NaN
     or infinite; Stopped when `progress` asks for it."""

@@ -144,8 +144,7 @@ def write_network_config(
 
 
 def _check_same(run: TrainingFolder, record: dict[str, Any], of_data: set[str]) -> None:
-    """Raise InputError when train.json differs from `record`, whose keys `of_data` say what the
-    data are."""
+    """Raise InputError when train.json differs from `record`; keys `of_data` tell the data."""
     before = dict(flat(read_settings(run.settings, "choose another folder")))
     now = dict(flat(record))
     # Older trainings knew fewer settings, and wrote no checksum of the data.

@@ -144,8 +144,7 @@ def _draw_cell(axes: Axes, cell: Cell | None, at: float, middle: float) -> None:
 
 
 def quality_against_cost(table: Table, model: str) -> Figure:
-    """A panel a metric: its value with the 95 % interval against network evaluations in forward
-    equivalents."""
+    """A panel a metric: value and 95 % interval against network evaluations in forward passes."""
     metrics = {
         name: metric for name, metric in table.metrics.items() if metric.better != "none"
     } or dict(table.metrics)

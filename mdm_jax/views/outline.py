@@ -54,8 +54,8 @@ def smooth(saliency: Float[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
 def threshold(saliency: Float[np.ndarray, "h w"], share: float) -> float | None:
     """The level above which at most `share` of a map lies.
 
-    Where more cells than that are equally high, these all lie above. None for a map without differences, which has no region.
-    """
+    Where more cells than that are equally high, these all lie above. None for a map without
+    differences, which has no region."""
     values = np.unique(saliency)
     if len(values) < 2 or not np.isfinite(values).all():
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -35,63 +36,42 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
     The front is drawn, and its points are numbered and named by their settings."""
     quality = sweep.default_quality() if quality is None else quality
     found, costs, front = sweep.quality(quality), sweep.forward_passes, sweep.pareto(quality)
-    # points that could not be scored are NaN and drawn nowhere
-    rest = np.setdiff1d(np.flatnonzero(np.isfinite(found)), front)
     if not len(front):
         raise InputError(
             "no point of this sweep could be scored, so there is nothing to draw: see the notes of"
             " the table"
         )
     # names beside each other need room: a few, from all over the front
-    named = front[np.unique(np.linspace(0, len(front) - 1, MAX_NAMED).round().astype(int))]
-    names = [f"{place}  {_settings_text(sweep, i)}" for place, i in enumerate(named, 1)]
-    told = "\n".join(textwrap.fill(name, 58, subsequent_indent="     ") for name in names)
-    height = max(3.6, 0.19 * (told.count("\n") + 4))
-    figure = Figure(
-        figsize=(5.2 + 0.068 * max(map(len, told.splitlines())), height),
-        dpi=150,
-        layout="constrained",
-    )
+    places = np.linspace(0, len(front) - 1, MAX_NAMED).round().astype(int)
+    named = front[np.unique(places)]
+    names = []
+    for place, i in enumerate(named, 1):
+        name = f"{place}  {_settings_text(sweep, i)}"
+        names.append(textwrap.fill(name, 58, subsequent_indent="     "))
+    legend = "\n".join(names)
+    lines = legend.splitlines()
+    width = 5.2 + 0.068 * max(len(line) for line in lines)
+    height = max(3.6, 0.19 * (len(lines) + 3))
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     ax = figure.subplots()
+    # points that could not be scored are NaN and drawn nowhere
+    rest = np.setdiff1d(np.flatnonzero(np.isfinite(found)), front)
     ax.scatter(costs[rest], found[rest], s=14, color=OTHERS, alpha=0.45, lw=0, label="other points")
-    ax.step(costs[front], found[front], where="post", color=FRONT, lw=1.2, zorder=2)
     spans = np.asarray([sweep.quality_interval(quality, i) for i in front])
-    if np.isfinite(spans).all():
-        errors = np.abs(spans.T - found[front])
-        ax.errorbar(
-            costs[front],
-            found[front],
-            yerr=errors,
-            fmt="none",
-            ecolor=FRONT,
-            elinewidth=0.7,
-            alpha=0.5,
-            zorder=1,
-        )
-    ax.scatter(costs[front], found[front], s=16, color=FRONT, zorder=3)
+    _draw_front(ax, costs[front], found[front], spans)
     ax.scatter(costs[named], found[named], s=95, color=FRONT, zorder=4)
     for place, i in enumerate(named, 1):
-        ax.text(
-            costs[i],
-            found[i],
-            str(place),
-            color="white",
-            fontsize=7,
-            ha="center",
-            va="center",
-            zorder=5,
-        )
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "zorder": 5}
+        ax.text(costs[i], found[i], str(place), color="white", **style)
     _format_cost_axis(ax, costs[np.isfinite(found)])
     ax.set_xlabel(
         "network evaluations an image, in forward passes (one with a gradient: 3)", fontsize=8
     )
     ax.set_ylabel(f"quality = {formula(quality, sweep.metrics)}", fontsize=8)
-    ax.set_title(
-        f"{len(sweep.entries)} points, {len(sweep.ids)} images; bars: 95 % over images",
-        fontsize=8.5,
-    )
+    title = f"{len(sweep.entries)} points, {len(sweep.ids)} images; bars: 95 % over images"
+    ax.set_title(title, fontsize=8.5)
     ax.annotate(
-        f"no other point is better at as low a cost\n\n{told}",
+        f"no other point is better at as low a cost\n\n{legend}",
         (1.02, 1.0),
         xycoords="axes fraction",
         va="top",
@@ -100,6 +80,15 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
         annotation_clip=False,
     )
     return figure
+
+
+def _draw_front(ax: Axes, costs: np.ndarray, values: np.ndarray, spans: np.ndarray) -> None:
+    """The points that no other one beats, with their intervals [points, 2] where all are known."""
+    ax.step(costs, values, where="post", color=FRONT, lw=1.2, zorder=2)
+    if np.isfinite(spans).all():
+        style: dict[str, Any] = {"fmt": "none", "ecolor": FRONT, "elinewidth": 0.7}
+        ax.errorbar(costs, values, yerr=np.abs(spans.T - values), alpha=0.5, zorder=1, **style)
+    ax.scatter(costs, values, s=16, color=FRONT, zorder=3)
 
 
 def _format_cost_axis(ax: Axes, costs: np.ndarray) -> None:
@@ -225,8 +214,8 @@ def heatmap(
 ) -> Figure:
     """Quality over two numeric settings, the best over all other settings.
 
-    By default over the first two that vary. Points of a grid are cells; points drawn at random are dots. Raises InputError where there are
-    no two such settings."""
+    By default over the first two that vary. Points of a grid are cells; points drawn at random are
+    dots. Raises InputError where there are no two such settings."""
     quality = sweep.default_quality() if quality is None else quality
     across, up = _choose_settings(sweep, x, y)
     found = sweep.quality(quality)

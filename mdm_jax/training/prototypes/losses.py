@@ -78,7 +78,7 @@ def compared_distances(out: dict[str, Any]) -> Float[Array, "b m"]:
 
 
 def cluster_cost(distances: Float[Array, "b m"], own: Bool[Array, "b m"]) -> Float[Array, " b"]:
-    """Distance to the nearest prototype of the image's own class, min_{j own} d_j; 0 without one."""
+    """Distance to the nearest prototype of the image's class, min_{j own} d_j; 0 without one."""
     return _nearest(distances, own)
 
 
@@ -133,9 +133,9 @@ def transform(
 ) -> Float[Array, "b h w c"]:
     """Images or maps turned by `angle` and enlarged by `scale` about their center.
 
-    Bilinear; what comes in from outside is zero. A position is read at R(-angle) (u - center) / scale, both sides of the image taken as 1, so
-    that the images and the maps of any grid move alike; where the sides differ a turn also skews.
-    """
+    Bilinear; what comes in from outside is zero. A position is read at R(-angle) (u - center) /
+    scale, both sides of the image taken as 1, so that the images and the maps of any grid move
+    alike; where the sides differ a turn also skews."""
     height, width = x.shape[1:3]
     rows, columns = (
         jnp.arange(height) - (height - 1) / 2,

@@ -37,7 +37,7 @@ def stage_rates(config: PrototypeConfig, kind: str) -> dict[str, float]:
 
 
 def rate_factor(config: PrototypeConfig, kind: str, steps_per_epoch: int) -> Callable[[Any], Any]:
-    """The factor of a stage's rates at each of its steps: `decay` for every `decay_every` passes."""
+    """The factor of a stage's rates at each step: `decay` for every `decay_every` passes."""
     if kind != JOINT:
         return lambda step: 1.0
     period = config.decay_every * steps_per_epoch

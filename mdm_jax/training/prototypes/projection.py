@@ -75,11 +75,11 @@ def find_nearest(
 ) -> Nearest:
     """The k nearest images in a source of each prototype of a classifier.
 
-    With `own_class` only images of the prototype's class count. `classifier(images in [0, 1]) -> (logits, out)` of a prototype network (see `load_model`);
-    `limit` uses so many items, spread evenly, and `workers` processes read them (0: threads);
-    `on_batch(items done, all items)` is called after each batch and may raise to end the search.
-    Raises InputError for a network without prototypes and for a source without an image that can be
-    read."""
+    With `own_class` only images of the prototype's class count. The classifier is a ready prototype
+    network (see `load_model`). `limit` uses so many items, spread evenly, and `workers` processes
+    read them (0: threads). `on_batch(items done, all items)` is called after each batch and may
+    raise to end the search. Raises InputError for a network without prototypes and for a source
+    without an image that can be read."""
     classes = prototype_classes(classifier)
     if k < 1:
         raise InputError(f"k is {k}: give the number of nearest images, from 1")
@@ -239,7 +239,7 @@ def _merge_batch(
 
 
 def _winning_features(out: Any, i: Array, j: Array) -> tuple[Array, Array]:
-    """Place in the grid and feature of image i that is nearest to prototype j; -1 for pooled ones."""
+    """Place and feature of image i that is nearest to prototype j; -1 for pooled features."""
     if "distance_maps" not in out:
         return jnp.full(i.shape, -1, jnp.int32), out["pooled"][i, j]
     maps = out["distance_maps"]

@@ -45,8 +45,8 @@ def prune_weights(
 ) -> dict[str, np.ndarray]:
     """The weights `arrays` without the prototypes that are not in `keep`.
 
-    `construct` describes the network that is left. Every array whose shape differs has one axis along the prototypes, and loses the others there.
-    """
+    `construct` describes the network that is left. Every array whose shape differs has one axis
+    along the prototypes, and loses the others there."""
     places = weights.places(nnx.eval_shape(construct))
     found = {}
     for name, array in arrays.items():

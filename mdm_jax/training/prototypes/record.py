@@ -47,8 +47,9 @@ class PushRecord:
 
 
 def read(folder: Path) -> PushRecord | None:
-    """The record in a model folder, None where there is none. Raises InputError for one that is
-    damaged."""
+    """The record in a model folder, None where there is none.
+
+    Raises InputError for one that is damaged."""
     path = Path(folder) / FILE
     try:
         text = path.read_text(encoding="utf-8")

@@ -79,7 +79,7 @@ def energies(
     *,
     stretch: bool,
 ) -> Float32[np.ndarray, " n"]:
-    """`energy_pointing` of each map, `room` at a time; with `stretch` maps are brought to [0, 1]."""
+    """`energy_pointing` of each map, `room` at a time; `stretch` brings maps to [0, 1]."""
     found = []
     for start in range(0, len(maps), room):
         part = np.arange(start, min(start + room, len(maps)))

@@ -73,9 +73,10 @@ def write_report(
 ) -> ReportSummary:
     """Write the page of runs, side by side on the same images, into the folder `out`.
 
-    `albums` says for each run where its images come from. `limit` images at most, spread evenly. Energy is measured where the source knows the object. An
-    image that cannot be read is shown as that. Raises InputError where nothing is committed, or
-    `out` cannot be written or holds something else."""
+    `albums` says for each run where its images come from. `limit` images at most, spread evenly.
+    Energy is measured where the source knows the object. An image that cannot be read is shown as
+    that. Raises InputError where nothing is committed, or `out` cannot be written or holds
+    something else."""
     out = Path(out)
     names = tuple(map(printable, names or run_view.short_names([run.place for run in runs])))
     joined = join_runs([run.records for run in runs], limit)
