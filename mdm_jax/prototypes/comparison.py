@@ -268,6 +268,7 @@ def _find_under_checks(
     """The maps of every region under every check, by region and check."""
     others: dict[str, dict[str, Any]] = {region: {} for region in names}
     for check in checks:
+        # noise changes the images, the other checks change the network
         network, seen = classifier, images
         if check == "noise":
             key, ids = pairs.options.get("key", 0), pairs.options.get("ids")

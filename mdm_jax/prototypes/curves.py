@@ -100,6 +100,7 @@ def curves(
         jnp.tile(jnp.arange(len(shares)), len(fills)),
     )
     found = map_over(respond, which, chunk_for(image.shape, chunk))
+    # ranks of a map with NaN would look like any other
     sound = jnp.isfinite(saliency).all()
     grid = (len(fills), len(shares))
     found = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan).reshape(grid), found)

@@ -117,6 +117,7 @@ def ratio(statistics: Float[np.ndarray, "n 2"]) -> float:
 
 def _least_area(evidence: Evidence, fill: int, node: str) -> Measured:
     rows = np.flatnonzero(informative_pairs(evidence.curves))
+    # one fill at a time: a prototype may be seen on one and not on the other
     kept = jax.tree.map(lambda leaf: np.asarray(leaf)[rows, fill], evidence.curves.kept)
     return Measured(least_area(keeps_node(kept, LEAST_AREA_SHARE)[node]), rows)
 
@@ -156,6 +157,7 @@ def _box(evidence: Evidence) -> Measured:
 
 
 def _overlap_with_changed(evidence: Evidence, change: str) -> Measured:
+    # a check that was not asked for has no maps
     if change not in evidence.others:
         return Measured(np.zeros(0), np.zeros(0, int))
     rows = np.flatnonzero(informative_pairs(evidence.curves))
@@ -191,13 +193,13 @@ def _metrics_of_fill(number: int, fill: str) -> list[Metric]:
         ("removal", "lower", "is gone"),
     ):
         simple = partial(_retention if kind == "retention" else _removal, fill=number)
-        said = (
+        description = (
             f"Area under g / g(x) over 0 to 50 % of the image as the region {what}, on {fill}; g:"
             " similarity."
         )
-        found.append(Metric(kind, fill, simple, better, description=said))
+        found.append(Metric(kind, fill, simple, better, description=description))
         for node in ("similarity", "distance"):
-            said = (
+            description = (
                 f"The same of the {node} above the fill's, summed over the pairs where the image is"
                 f" above it, on {fill}."
             )
@@ -212,7 +214,7 @@ def _metrics_of_fill(number: int, fill: str) -> list[Metric]:
                     above,
                     better,
                     reduce=ratio,
-                    description=said,
+                    description=description,
                     reduces_mean=True,
                 )
             )
@@ -220,7 +222,7 @@ def _metrics_of_fill(number: int, fill: str) -> list[Metric]:
         ("similarity", "of the similarity"),
         ("distance", "of the way from the fill's distance to the image's"),
     ):
-        said = (
+        description = (
             f"Least share of the image, by the region's order, that keeps 90 % {what}, on {fill}."
         )
         found.append(
@@ -229,7 +231,7 @@ def _metrics_of_fill(number: int, fill: str) -> list[Metric]:
                 f"{node}-{fill}",
                 partial(_least_area, fill=number, node=node),
                 "lower",
-                description=said,
+                description=description,
             )
         )
     return found
@@ -281,10 +283,11 @@ _all_metrics = [
             partial(_overlap_with_changed, change=what),
             "lower",
             description=(
-                f"IoU of the regions of 10 % with those of the network whose {said}; chance is .05."
+                "IoU of the regions of 10 % with those of the network whose"
+                f" {change}; chance is .05."
             ),
         )
-        for what, said in (
+        for what, change in (
             ("prototypes", "prototypes are permuted"),
             ("backbone", "backbone has fresh weights"),
         )

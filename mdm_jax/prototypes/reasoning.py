@@ -36,6 +36,7 @@ class Reasoning(NamedTuple):
 
     @property
     def logit(self) -> float:
+        """The logit of the class."""
         return float(self.logits[self.target])
 
     @property
@@ -96,6 +97,7 @@ def explain_decisions(
     seen = activations(classifier, images)
     kernel, bias = last_layer(classifier)
     m, classes = seen.similarities.shape[1], seen.logits.shape[1]
+    # a network may weigh something else, such as similarities of several scales
     if kernel.shape != (m, classes):
         raise InputError(
             f"the last layer of {classifier.name} has the shape {kernel.shape}, {m} prototypes and"

@@ -95,6 +95,7 @@ def find_fields(predict: Predict, shape: tuple[int, ...]) -> ReceptiveFields:
         where = jnp.broadcast_to(jnp.arange(width) == column, (height, width))
         return reached_by(where).any(axis=0)
 
+    # as many images at once as a metric's copies, which fit the same memory
     chunk = chunk_for(shape)
     rows = _spans(map_over(rows_that_see, jnp.arange(height), chunk))
     columns = _spans(map_over(columns_that_see, jnp.arange(width), chunk))

@@ -209,12 +209,12 @@ def _nearest(
     """The nearest images of every prototype, read again if found before with settings `made`."""
     source = album.sources[TRAIN]
     path = out / ("nearest_own.npz" if own else "nearest.npz")
-    asked = np.asarray([count, min(limit or len(source), len(source))])
+    request = np.asarray([count, min(limit or len(source), len(source))])
     if path.exists():
         columns = arrays.read_arrays(path)
-        if np.array_equal(columns.pop("asked"), asked) and str(columns.pop("made", "")) == made:
+        if np.array_equal(columns.pop("asked"), request) and str(columns.pop("made", "")) == made:
             return projection.Nearest(**columns, skipped=())
-    with task(progress, "searching the training images", int(asked[1])) as done:
+    with task(progress, "searching the training images", int(request[1])) as done:
         found = projection.find_nearest(
             classifier,
             source,
@@ -224,7 +224,7 @@ def _nearest(
             on_batch=lambda part, whole: done(part),
         )
     columns = {name: value for name, value in found._asdict().items() if name != "skipped"}
-    arrays.write_arrays(path, columns | {"asked": asked, "made": np.asarray(made)})
+    arrays.write_arrays(path, columns | {"asked": request, "made": np.asarray(made)})
     return found
 
 

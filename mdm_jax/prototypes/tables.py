@@ -38,6 +38,7 @@ def write_tables(survey: Survey, out: Path) -> list[Path]:
         "decisions": [_decision_record(each, names) for each in survey.decisions],
         "notes": survey.notes,
     }
+    # both are written whole or not at all, so that a reader never sees half
     files = [out / "prototypes.json", out / "prototypes.parquet"]
     write_whole(files[0], lambda file: file.write(json.dumps(text, indent=1).encode()))
     write_whole(files[1], lambda file: pq.write_table(_region_table(survey, ids), file))

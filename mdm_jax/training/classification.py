@@ -80,11 +80,12 @@ def mean_auc(
 
     AUC = (R - p (p + 1) / 2) / (p q) with the sum R of the ranks of the p images that have the
     class, q have it not; ties count half (Mann and Whitney)."""
+    # scikit-learn's roc_auc_score refuses NaN, which a training that diverges has
     have = labels > 0
     p, q = have.sum(axis=0), (~have).sum(axis=0)
-    told = (p > 0) & (q > 0)
-    if not told.any():
+    defined = (p > 0) & (q > 0)
+    if not defined.any():
         return None
     # a rank of the images without the class does not enter the sum
     ranks = np.where(have, scipy.stats.rankdata(logits, axis=0), 0.0).sum(axis=0)
-    return float(np.mean((ranks - p * (p + 1) / 2)[told] / (p * q)[told]))
+    return float(np.mean((ranks - p * (p + 1) / 2)[defined] / (p * q)[defined]))

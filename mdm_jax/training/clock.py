@@ -37,4 +37,5 @@ class TrainingClock:
         busy = self._busy
         if running:
             busy += time.perf_counter() - self._last
+        # no time at all where nothing was timed yet
         return self.images / max(busy, 1e-9)

@@ -36,6 +36,7 @@ class TrainingJob:
 
     @property
     def fit(self) -> Callable[..., np.ndarray]:
+        """Brings an image to the network's size and channels."""
         return self.preprocessing.fit
 
     def construct(self) -> nnx.Module:
@@ -74,10 +75,12 @@ class TrainingJob:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches of a pass over the training images."""
         return batches_per_epoch(self.source, self.training)
 
     @property
     def steps(self) -> int:
+        """Steps of all stages."""
         return self.timeline.steps
 
     @property

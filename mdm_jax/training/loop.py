@@ -113,6 +113,7 @@ class _Training:
         if checkpoint is not None:
             self.progress.say(f"going on from step {step} of {steps}")
         run_folder.write_metrics(self.run, self.metrics)
+        # the first step compiles for seconds to minutes: say so
         self.progress.begin("compiling", steps, step)
         try:
             state = self._loop(state, step)
@@ -133,6 +134,7 @@ class _Training:
                 self.record = records.from_json(notes["record"])
                 # a pruning changes the arguments of the network
                 self.job = replace(self.job, arguments=notes["arguments"])
+            # the network first: a pruning has changed what the optimizer's state must fit
             module = weights.load(self.job.construct, tree["model"])
             self.compiled = _build_program(self.job, module)
             state = self.compiled.initial(module)
@@ -294,6 +296,7 @@ class _Training:
         self.clock.tick()
         notes: dict[str, Any] = {"seconds": self.clock.seconds, "skipped": list(self.skipped)}
         if self.record is not None:
+            # a training without prototypes has no record, and its arguments are in the config
             notes |= {"record": records.to_json(self.record), "arguments": self.job.arguments}
         checkpoints.save(self.run.checkpoints, step, tree, notes)
         self.saved = step

@@ -59,22 +59,27 @@ class TrainingFolder:
 
     @property
     def checkpoints(self) -> Path:
+        """The last two checkpoints, by step."""
         return self.folder / "checkpoints"
 
     @property
     def metrics(self) -> Path:
+        """A line of numbers for each pass."""
         return self.folder / "metrics.jsonl"
 
     @property
     def network(self) -> Path:
+        """The network, its classes and its preprocessing."""
         return self.folder / "config.json"
 
     @property
     def weights(self) -> Path:
+        """The weights; there once the training has ended."""
         return self.folder / "model.safetensors"
 
     @property
     def settings(self) -> Path:
+        """The settings that the training began with."""
         return self.folder / "train.json"
 
 
@@ -170,6 +175,7 @@ def read_metrics(run: TrainingFolder, until: int | None = None) -> list[dict[str
     for text in content.splitlines():
         try:
             line = json.loads(text)
+        # a crash may have cut the last line
         except ValueError:
             continue
         if (

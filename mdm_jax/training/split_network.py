@@ -41,6 +41,7 @@ class SplitNetwork:
 
         A network that is merged inside a compiled function changes its statistics only there, so
         they must be returned."""
+        # a copy, since the same state is merged again by the next call
         network = nnx.merge(graph, cast_params(params, self.dtype), stats, self.rest, copy=True)
         mean, std = (
             jnp.asarray(self.mean, jnp.float32),

@@ -45,6 +45,7 @@ def validate(
         if batch.labels.ndim == 2:
             logits.append(np.asarray(outputs)[batch.valid])
             labels.append(batch.labels[batch.valid])
+    # sums stay on the device until all batches are queued
     total = totals[0]
     for each in totals[1:]:
         total += each

@@ -156,6 +156,7 @@ def shorten(name: str, length: int = NAME) -> str:
 
 
 def quote(name: str) -> str:
+    """A name in quotation marks."""
     return f"“{name}”"
 
 

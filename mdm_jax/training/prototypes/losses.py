@@ -44,6 +44,7 @@ def term_names(config: PrototypeConfig, *, has_occurrence: bool) -> list[str]:
     return [
         name
         for name, weight in term_weights(config).items()
+        # a term of maps costs a second forward evaluation: only where it has weight
         if name not in MAP_TERMS or (has_occurrence and weight)
     ]
 

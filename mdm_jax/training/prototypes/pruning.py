@@ -33,6 +33,7 @@ def prototypes_to_keep(
     for each in np.unique(classes):
         members = np.flatnonzero(classes == each)
         if not stays[members].any():
+            # its last key counts first: the count, then the distance, then the number
             closest = np.lexsort((members, distances[members, 0], -counts[members]))[0]
             stays[members[closest]] = True
     return tuple(int(j) for j in np.flatnonzero(stays))

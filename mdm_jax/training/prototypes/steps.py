@@ -144,6 +144,7 @@ class _Steps:
         ) -> tuple[TrainingState, Array]:
             count = len(valid)
             size = min(self.config.data.batch, count)
+            # from the step, so that a resumed training draws the same order
             order = jax.random.permutation(self._key(state), count)
 
             def train(state: TrainingState, chosen: Array) -> tuple[TrainingState, Array]:
@@ -204,6 +205,7 @@ class _Steps:
             self.optimizers[kind],
         )
         weights = losses.term_weights(settings)
+        # gradients of parameters that rest are not even computed
         learning = stage_rates(settings, kind).keys()
 
         def total(params: Any) -> tuple[Array, Any]:
@@ -212,6 +214,7 @@ class _Steps:
             for name in names:
                 if name in terms:
                     weighted.append(weights[name] * mean_over(terms[name], valid))
+            # the order of addition is that of the terms: results are equal to the bit
             return sum(weighted[1:], start=weighted[0]), (terms, logits, stats)
 
         differentiate = jax.value_and_grad(total, has_aux=True)

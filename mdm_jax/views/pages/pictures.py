@@ -67,8 +67,8 @@ def read_framed(
         try:
             example = source[index]
         except InputError:  # perhaps the mask or a box alone
-            shown = read_image(source, index)
-            example = Example(shown.id, images.to_array(shown.image), shown.label, None, None)
+            opened = read_image(source, index)
+            example = Example(opened.id, images.to_array(opened.image), opened.label, None, None)
         if example.id != id:
             return SkippedExample(
                 f"the data holds {example.id} in its place: give the data and the split that"

@@ -39,6 +39,7 @@ class RunView(Protocol):
 
 
 def settings(run: RunView) -> dict[str, Any]:
+    """The settings of a run, of any version, by today's names."""
     return current_settings(run.description)
 
 
