@@ -31,7 +31,7 @@ from experiments.record_results import Value, write
 from mdm_jax import methods
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.data.network_input import evenly_spaced
-from mdm_jax.evaluation.benchmark import Cost
+from mdm_jax.evaluation.cost import Cost
 from mdm_jax.evaluation.formatting import ARROWS
 from mdm_jax.evaluation.statistics import Summary
 

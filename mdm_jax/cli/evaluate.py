@@ -86,7 +86,7 @@ Examples:
         _check_weights(self.maps, classifier)
         data = self._data_spec(request)
         source = data.open()
-        framed, skipped = saved_maps.matched(
+        framed, skipped = saved_maps.match_images(
             maps, source, classifier.preprocessing, data.limit, self.maps
         )
         targets = maps.targets

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from mdm_jax import methods, metrics
+from mdm_jax import methods
 from mdm_jax.config_files import check_choices, in_file
 from mdm_jax.data.spec import DataSpec
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import as_key
 from mdm_jax.methods import ConfiguredMethod, MethodLike
-from mdm_jax.metrics import Metric
+from mdm_jax.metrics import Metric, find_all
 
 Targets = Literal["prediction", "label"]
 TARGETS = get_args(Targets)
@@ -70,17 +70,14 @@ class BenchmarkConfig(DataSpec):
         as_key(self.seed)
         if not self.methods:
             raise InputError("no methods: give one or more, such as mdm gradient")
-        if not self.metrics:
-            raise InputError("no metrics: give one or more, such as insertion deletion")
+        find_all(self.metrics)
 
     def resolve(self) -> tuple[tuple[ConfiguredMethod, ...], dict[str, Metric]]:
-        """The methods and metrics. Raises InputError for an unknown name or a setting that cannot
-        be."""
+        """The methods, and the metrics by id. Raises InputError for an unknown name or a setting
+        that cannot be."""
         self.check()
         chosen: dict[str, ConfiguredMethod] = {}
         for each in self.methods:
             method = methods.configure(each).with_default_config()
             chosen.setdefault(method.label, method)
-        return tuple(chosen.values()), {
-            metric.id: metric for metric in map(metrics.find, self.metrics)
-        }
+        return tuple(chosen.values()), find_all(self.metrics)

@@ -1,8 +1,8 @@
-"""The images of a benchmark: which are used, what the network says of them, and which class is
-explained."""
+"""The images of a benchmark: which are used, what the network says, and which class is explained."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +22,16 @@ from mdm_jax.evaluation.measure import first_choices
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import Progress, task
 from mdm_jax.storage import arrays, workspace
+from mdm_jax.storage.arrays import Columns
+
+REASONS = 3
+"""images that cannot be read are named, up to so many"""
 
 
-class Item(NamedTuple):
+class BenchmarkImage(NamedTuple):
     """An image that is used, with what the network says of it."""
 
-    framed: PreparedExample
+    example: PreparedExample
     label: int
     """the network's number of the true class, -1 where it has none"""
     prediction: int
@@ -35,98 +39,126 @@ class Item(NamedTuple):
     """the class explained"""
 
 
-def used_items(
-    plan: BenchmarkConfig,
+def find_images(
+    config: BenchmarkConfig,
     classifier: Classifier,
     source: Source,
-    place: Path,
+    folder: Path,
     progress: Progress,
     name: str,
-) -> tuple[list[Item], str]:
-    """The images that are used, and a sentence about them; predictions that are on disk are not
-    computed again."""
+) -> tuple[list[BenchmarkImage], str]:
+    """The images that are used for a network, and a sentence about them.
+
+    Predictions are stored in the network's folder and not computed again. Raises InputError for an
+    image that has changed since maps of it were made, and where no image can be used.
+    """
+    examples, skipped = _read_examples(config, classifier, source, progress, name)
     numbers = class_numbers(source.class_names, classifier.class_names)
-    path = place / "items.npz"
-    known = arrays.read_arrays(path) if path.exists() and not workspace.is_empty(place) else {}
-    before = {id: row for row, id in enumerate(known["ids"].tolist())} if known else {}
-    indices = evenly_spaced(len(source), plan.limit)
-    framed: list[PreparedExample] = []
-    skipped: list[SkippedExample] = []
-    with task(progress, f"{name}: reading", len(indices)) as done:
-        for count, each in enumerate(
-            prepare_examples(source, indices, classifier.preprocessing), 1
-        ):
-            if isinstance(each, SkippedExample):
-                skipped.append(each)
-            else:
-                framed.append(each)
-            done(count)
-    for each in framed:
-        row = before.get(each.id)
-        if row is not None and (known["digests"][row], known["labels"][row]) != (
-            each.digest,
-            class_number(numbers, each.label),
-        ):
+    labels = [class_number(numbers, example.label) for example in examples]
+    path = folder / "items.npz"
+    # without maps nothing depends on what is stored
+    stored: Columns = {}
+    if path.exists() and not workspace.is_empty(folder):
+        stored = arrays.read_arrays(path)
+    places = _places(stored)
+    for example, label in zip(examples, labels):
+        place = places.get(example.id)
+        if place is None:
+            continue
+        if (stored["digests"][place], stored["labels"][place]) != (example.digest, label):
             raise InputError(
-                f"{each.id} or its truth has changed since maps of it were made in {place}: choose"
-                " another folder with --out, or remove that one"
+                f"{example.id} or its truth has changed since maps of it were made in {folder}:"
+                " choose another folder (out), or remove that one"
             )
-    new = [each for each in framed if each.id not in before]
+    new = [i for i, example in enumerate(examples) if example.id not in places]
     if new:
+        added = [examples[i] for i in new]
         with task(progress, f"{name}: predicting", len(new)):
-            predicted = first_choices(
-                classifier, np.stack([each.image for each in new]), plan.metric_micro_batch
-            )
-        added = {
-            "ids": np.asarray([each.id for each in new]),
-            "digests": np.asarray([each.digest for each in new]),
-            "labels": np.asarray([class_number(numbers, each.label) for each in new]),
-            "predictions": predicted,
+            pixels = np.stack([example.image for example in added])
+            predictions = first_choices(classifier, pixels, config.metric_micro_batch)
+        columns = {
+            "ids": np.asarray([example.id for example in added]),
+            "digests": np.asarray([example.digest for example in added]),
+            "labels": np.asarray([labels[i] for i in new]),
+            "predictions": predictions,
         }
-        known = {
-            column: np.concatenate([known[column], added[column]]) if known else added[column]
-            for column in added
-        }
-        arrays.write_arrays(path, known)
-        before = {id: row for row, id in enumerate(known["ids"].tolist())}
-    items = []
-    for each in framed:
-        label, prediction = (
-            int(known[column][before[each.id]]) for column in ("labels", "predictions")
-        )
-        items.append(
-            Item(each, label, prediction, label if plan.targets == "label" else prediction)
-        )
-    return _used(plan, items, skipped, source)
-
-
-def _used(
-    plan: BenchmarkConfig, items: list[Item], skipped: list[SkippedExample], source: Source
-) -> tuple[list[Item], str]:
-    right, labeled = sum(i.label == i.prediction for i in items), sum(i.label >= 0 for i in items)
-    used = [i for i in items if not plan.only_correct or i.label == i.prediction]
-    if plan.targets == "label":
-        used = [i for i in used if i.label >= 0]
+        if stored:
+            columns = {
+                column: np.concatenate([stored[column], columns[column]]) for column in columns
+            }
+        arrays.write_arrays(path, columns)
+        stored = columns
+        places = _places(stored)
+    images = []
+    for example, label in zip(examples, labels):
+        prediction = int(stored["predictions"][places[example.id]])
+        target = label if config.targets == "label" else prediction
+        images.append(BenchmarkImage(example, label, prediction, target))
+    used = _choose_used(config, images)
     if not used:
         why = f" ({skipped[0].reason})" if skipped else ""
         raise InputError(
-            f"{source.name} gives no image that can be used{why}: check the data, --targets and"
-            " --only-correct"
+            f"{source.name} gives no image that can be used{why}:"
+            " check the data, targets and only_correct"
         )
-    masks, boxes = (
-        sum(getattr(i.framed, truth) is not None for i in used) for truth in ("mask", "boxes")
-    )
-    sentence = f"{len(used)} image{'s' * (len(used) > 1)}, {masks} with a mask, {boxes} with boxes"
-    sentence += (
-        f"; the network is right on {right} of {labeled}"
-        if labeled
-        else "; it has none of the classes of the data"
-    )
-    if len(used) < len(items):
-        sentence += f", {len(items) - len(used)} left out"
+    return used, _describe(images, used, skipped)
+
+
+def _read_examples(
+    config: BenchmarkConfig,
+    classifier: Classifier,
+    source: Source,
+    progress: Progress,
+    name: str,
+) -> tuple[list[PreparedExample], list[SkippedExample]]:
+    examples: list[PreparedExample] = []
+    skipped: list[SkippedExample] = []
+    indices = evenly_spaced(len(source), config.limit)
+    with task(progress, f"{name}: reading", len(indices)) as advance:
+        for example in prepare_examples(source, indices, classifier.preprocessing):
+            if isinstance(example, SkippedExample):
+                skipped.append(example)
+            else:
+                examples.append(example)
+            advance(len(examples) + len(skipped))
+    return examples, skipped
+
+
+def _places(stored: Columns) -> dict[str, int]:
+    """The row of each stored image by its id."""
+    return {id: row for row, id in enumerate(stored["ids"].tolist())} if stored else {}
+
+
+def _choose_used(config: BenchmarkConfig, images: Sequence[BenchmarkImage]) -> list[BenchmarkImage]:
+    used = list(images)
+    if config.only_correct:
+        used = [image for image in used if image.label == image.prediction]
+    if config.targets == "label":
+        used = [image for image in used if image.label >= 0]
+    return used
+
+
+def _describe(
+    images: Sequence[BenchmarkImage],
+    used: Sequence[BenchmarkImage],
+    skipped: Sequence[SkippedExample],
+) -> str:
+    """Which images are used, for the foot of a table."""
+    plural = "s" if len(used) > 1 else ""
+    masks = sum(image.example.mask is not None for image in used)
+    boxes = sum(image.example.boxes is not None for image in used)
+    sentence = f"{len(used)} image{plural}, {masks} with a mask, {boxes} with boxes"
+    labeled = sum(image.label >= 0 for image in images)
+    if labeled:
+        right = sum(image.label == image.prediction for image in images)
+        sentence += f"; the network is right on {right} of {labeled}"
+    else:
+        sentence += "; it has none of the classes of the data"
+    if len(used) < len(images):
+        sentence += f", {len(images) - len(used)} left out"
     if skipped:
-        named = "; ".join(each.reason for each in skipped[:3])
-        sentence += (
-            f"; {len(skipped)} could not be read ({named}{'; ...' if len(skipped) > 3 else ''})"
-        )
-    return used, sentence
+        reasons = [example.reason for example in skipped[:REASONS]]
+        if len(skipped) > REASONS:
+            reasons.append("...")
+        sentence += f"; {len(skipped)} could not be read ({'; '.join(reasons)})"
+    return sentence

@@ -1,16 +1,17 @@
-"""The two stages of a benchmark for one method on one network: the maps that lack, then the scores
-that lack."""
+"""The two steps of a benchmark for one method on one network: missing maps, then missing scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mdm_jax import explain_batch
 from mdm_jax.errors import InputError, NothingToExplain
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
-from mdm_jax.evaluation.benchmark_images import Item
+from mdm_jax.evaluation.benchmark_images import BenchmarkImage
 from mdm_jax.evaluation.measure import Explainer, measure
 from mdm_jax.evaluation.scene import Scene
 from mdm_jax.evaluation.statistics import Measured
@@ -33,148 +34,174 @@ DIAGNOSTICS = (
     "objective",
     "steps",
     "status",
+    "evaluations",
+    "forwards",
 )
-"""fields of Info that are kept beside the maps, with evaluations and forwards"""
+"""fields of Info that are stored beside the maps"""
 
 
-def explain_missing(
-    plan: BenchmarkConfig,
-    classifier: Classifier,
-    items: Sequence[Item],
-    shelf: MapStore,
-    explainer: Explainer,
-    progress: Progress,
-    shown: str,
-) -> str:
-    """Make the maps that lack, chunk by chunk; returns why the network cannot have them, or
-    nothing."""
-    there = set(shelf.columns("ids").get("ids", np.zeros(0, str)).tolist())
-    missing = [item for item in items if item.framed.id not in there]
+@dataclass(frozen=True)
+class MethodRun:
+    """One method on one network: what it works on, and where its maps and scores are stored."""
+
+    config: BenchmarkConfig
+    classifier: Classifier
+    images: Sequence[BenchmarkImage]
+    explainer: Explainer
+    store: MapStore
+    title: str
+    """such as "resnet: mdm", for the progress"""
+
+
+def explain_missing(run: MethodRun, progress: Progress) -> str:
+    """Make the missing maps, chunk by chunk.
+
+    Returns why the network cannot have them, or "".
+    """
+    stored = set(run.store.columns("ids").get("ids", np.zeros(0, str)).tolist())
+    missing = [image for image in run.images if image.example.id not in stored]
     if not missing:
         return ""
-    with task(progress, f"{shown}, maps", len(missing)) as done:
-        for start in range(0, len(missing), plan.chunk):
-            part = missing[start : start + plan.chunk]
+    with task(progress, f"{run.title}, maps", len(missing)) as advance:
+        for start in range(0, len(missing), run.config.chunk):
+            chunk = missing[start : start + run.config.chunk]
             try:
-                with stopwatch() as timing:
-                    explanation = explain_batch.explain(
-                        classifier,
-                        np.stack([item.framed.image for item in part]),
-                        np.asarray([item.target for item in part]),
-                        method=explainer.solve,
-                        node=explainer.node,
-                        config=explainer.config,
-                        key=plan.seed,
-                        ids=[item.framed.id for item in part],
-                        micro_batch=plan.micro_batch,
-                        on_progress=lambda count, start=start: done(start + count),  # type: ignore[misc]
-                    )
-            except NothingToExplain as nothing:  # of these images; the next chunk may be otherwise
-                explanation = nothing.explanation
+                columns = _explain(run, chunk, partial(_advance, advance, start))
             except InputError as error:
                 return str(error)
-            shelf.add(_columns(part, explanation, timing.running / len(part)))
+            run.store.add(columns)
     return ""
 
 
-def _columns(part: Sequence[Item], explanation: Explanation, seconds: float) -> Columns:
-    info = explanation.info
-    kept = {
-        name: np.asarray(getattr(info, name)) for name in (*DIAGNOSTICS, "evaluations", "forwards")
+def _advance(advance: Callable[[int], None], before: int, done: int) -> None:
+    advance(before + done)
+
+
+def _explain(
+    run: MethodRun, images: Sequence[BenchmarkImage], on_progress: Callable[[int], None]
+) -> Columns:
+    """The columns to store of some images."""
+    ids = [image.example.id for image in images]
+    try:
+        with stopwatch() as timing:
+            explanation = explain_batch.explain(
+                run.classifier,
+                np.stack([image.example.image for image in images]),
+                np.asarray([image.target for image in images]),
+                method=run.explainer.solve,
+                node=run.explainer.node,
+                config=run.explainer.config,
+                key=run.config.seed,
+                ids=ids,
+                micro_batch=run.config.micro_batch,
+                on_progress=on_progress,
+            )
+    except NothingToExplain as nothing:
+        # of these images; those of the next chunk may have an explanation
+        explanation = nothing.explanation
+    return _to_columns(ids, explanation, timing.running / len(images))
+
+
+def _to_columns(ids: Sequence[str], explanation: Explanation, seconds: float) -> Columns:
+    columns = {
+        "ids": np.asarray(ids),
+        "saliency": explanation.saliency,
+        "seconds": np.full(len(ids), seconds),
     }
-    signed = {} if explanation.attribution is None else {"attribution": explanation.attribution}
-    ids = np.asarray([item.framed.id for item in part])
-    return (
-        {"ids": ids, "saliency": explanation.saliency, "seconds": np.full(len(part), seconds)}
-        | signed
-        | kept
-    )
+    if explanation.attribution is not None:
+        columns["attribution"] = explanation.attribution
+    for name in DIAGNOSTICS:
+        columns[name] = np.asarray(getattr(explanation.info, name))
+    return columns
 
 
 def measure_missing(
-    plan: BenchmarkConfig,
-    asked: Mapping[str, Metric],
-    classifier: Classifier,
-    items: Sequence[Item],
-    shelf: MapStore,
-    explainer: Explainer,
-    progress: Progress,
-    shown: str,
+    run: MethodRun, metrics: Mapping[str, Metric], progress: Progress
 ) -> dict[str, str]:
-    """Measure every metric on the images that lack it, chunk by chunk; returns why a metric cannot
-    be had."""
-    wanted = {item.framed.id: item for item in items}
-    scores = {name: shelf.scores(name) for name in asked}
-    measured = {
-        name: set(columns["ids"].tolist()) if columns else set() for name, columns in scores.items()
+    """Measure every metric on the stored maps that lack it, chunk by chunk.
+
+    Returns why a metric cannot be had, by its id.
+    """
+    images = {image.example.id: image for image in run.images}
+    scores = {name: run.store.scores(name) for name in metrics}
+    missing = {
+        name: images.keys() - set(columns["ids"].tolist() if columns else [])
+        for name, columns in scores.items()
     }
     notes: dict[str, str] = {}
-    total = sum(len(wanted.keys() - have) for have in measured.values())
+    total = sum(map(len, missing.values()))
     if not total:
         return notes
-    count = 0
-    with task(progress, f"{shown}, metrics", total) as done:
-        for path in shelf.chunks():
+    done = 0
+    with task(progress, f"{run.title}, metrics", total) as advance:
+        # maps of a chunk are read once for all metrics
+        for path in run.store.chunks():
             ids = arrays.read_arrays(path, ("ids",))["ids"].tolist()
-            if not any(id in wanted and id not in measured[name] for id in ids for name in asked):
+            if not any(missing[name].intersection(ids) for name in metrics):
                 continue
             maps = arrays.read_arrays(path, ("saliency", "attribution"))
-            for name, metric in asked.items():
-                rows = [
-                    row for row, id in enumerate(ids) if id in wanted and id not in measured[name]
-                ]
+            for name, metric in metrics.items():
+                rows = [row for row, id in enumerate(ids) if id in missing[name]]
                 if not rows or name in notes:
                     continue
-                part = [wanted[ids[row]] for row in rows]
+                chunk = [images[ids[row]] for row in rows]
                 try:
-                    result = measure(
-                        metric,
-                        classifier,
-                        _scene(part, maps, rows),
-                        key=plan.seed,
-                        explainer=explainer,
-                        micro_batch=(
-                            plan.metric_micro_batch
-                            if metric.needs != "explain"
-                            else plan.micro_batch
-                        ),
-                    )
+                    measured = _measure(run, metric, _make_scene(chunk, maps, rows))
                 except InputError as error:
                     notes[name] = str(error)
                     continue
-                scores[name] = _appended(scores[name], part, result)
-                shelf.write_scores(name, scores[name] | {"protocol": np.asarray(metric.id)})
-                count += len(rows)
-                done(count)
+                scores[name] = _append_scores(scores[name], chunk, measured)
+                run.store.write_scores(name, scores[name] | {"protocol": np.asarray(metric.id)})
+                done += len(rows)
+                advance(done)
     return notes
 
 
-def _scene(part: Sequence[Item], maps: Columns, rows: Sequence[int]) -> Scene:
-    saliency = maps["saliency"][rows]
-    return Scene(
-        np.stack([item.framed.image for item in part]),
-        saliency,
-        maps["attribution"][rows] if "attribution" in maps else saliency,
-        np.asarray([item.target for item in part], np.int32),
-        [item.framed.mask for item in part],
-        [item.framed.boxes for item in part],
-        id_numbers(item.framed.id for item in part),
+def _measure(run: MethodRun, metric: Metric, scene: Scene) -> Measured:
+    config = run.config
+    # a metric that runs the method again needs the memory of the method
+    explains = metric.needs == "explain"
+    return measure(
+        metric,
+        run.classifier,
+        scene,
+        key=config.seed,
+        explainer=run.explainer,
+        micro_batch=config.micro_batch if explains else config.metric_micro_batch,
     )
 
 
-def _appended(before: Columns, part: Sequence[Item], result: Measured) -> Columns:
-    """Stored statistics with those of more images; an image without truth is kept as one that does
-    not count."""
-    counted = np.isin(np.arange(len(part)), result.rows)
+def _make_scene(images: Sequence[BenchmarkImage], maps: Columns, rows: Sequence[int]) -> Scene:
+    saliency = maps["saliency"][rows]
+    return Scene(
+        np.stack([image.example.image for image in images]),
+        saliency,
+        maps["attribution"][rows] if "attribution" in maps else saliency,
+        np.asarray([image.target for image in images], np.int32),
+        [image.example.mask for image in images],
+        [image.example.boxes for image in images],
+        id_numbers(image.example.id for image in images),
+    )
+
+
+def _append_scores(
+    before: Columns, images: Sequence[BenchmarkImage], measured: Measured
+) -> Columns:
+    """Stored statistics with those of more images.
+
+    An image without truth is stored as one that does not count, so that it is not measured again.
+    """
+    counted = np.isin(np.arange(len(images)), measured.rows)
     added = {
-        "ids": np.asarray([item.framed.id for item in part]),
+        "ids": np.asarray([image.example.id for image in images]),
         "counted": counted,
-        "statistics": result.statistics,
+        "statistics": measured.statistics,
     }
     if not before:
         return added
+    # without an image that counts the statistics are [0], whatever shape the metric has
     if not counted.any():
         added["statistics"] = np.zeros((0, *before["statistics"].shape[1:]))
     elif not before["counted"].any():
-        before = before | {"statistics": np.zeros((0, *result.statistics.shape[1:]))}
-    return {name: np.concatenate([before[name], array]) for name, array in added.items()}
+        before = before | {"statistics": np.zeros((0, *measured.statistics.shape[1:]))}
+    return {name: np.concatenate([before[name], added[name]]) for name in added}

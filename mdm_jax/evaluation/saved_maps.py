@@ -1,11 +1,13 @@
-"""Maps from files: an array, a run, a folder of `mdm explain` or a method's folder of a benchmark;
-matched to images by id."""
+"""Maps from files, matched to images by id.
+
+They are read from an array, a run, a folder of `mdm explain` or a method's folder of a benchmark.
+"""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -32,9 +34,11 @@ EXPLAINED = [status.name for status in Status if status != Status.NOT_FINITE]
 """statuses of the rows of a run whose maps are worth scoring"""
 SCORES = "scores.npz"
 """what `mdm evaluate` writes, perhaps beside the maps"""
+REASONS = 3
+"""images that cannot be read are named in an error, up to so many"""
 
 
-class Saved(NamedTuple):
+class SavedMaps(NamedTuple):
     """Maps that were made before."""
 
     saliency: np.ndarray
@@ -45,154 +49,76 @@ class Saved(NamedTuple):
     """ids or file names of the images; None where the maps are in the order of the data"""
 
 
-def read(path: Path) -> Saved:
+def read(path: Path) -> SavedMaps:
     """The maps at a place. Raises InputError for a place that holds none."""
-    shown = printable(path)
+    name = printable(path)
     if (path / DESCRIPTION).exists():
-        return _of_run(path)
+        return _read_run(path)
     if path.is_dir():
-        if (shelf := MapStore(path)).chunks():
-            columns = shelf.columns("ids", "saliency", "attribution", "target")
-            return _saved(columns | {"targets": columns["target"]}, shown)
-        files = [file for file in sorted(path.glob("*.npz")) if file.name != SCORES]
-        if not files:
-            raise InputError(
-                f"{shown} holds no maps: give a run, a folder of mdm explain, a method's folder of"
-                " a benchmark, or an .npz"
-            )
-        return _of_explain([_arrays(file, printable(file)) for file in files], files)
+        return _read_folder(path)
     if not path.exists():
-        raise InputError(f"{shown} does not exist: check the path")
-    arrays = _arrays(path, shown)
-    if (
-        "image_file" in arrays and "saliency" in arrays and arrays["saliency"].ndim == 2
-    ):  # one file of mdm explain
-        return _of_explain([arrays], [path])
-    return _saved(
-        {"targets" if name == "target" else name: array for name, array in arrays.items()}, shown
-    )
+        raise InputError(f"{name} does not exist: check the path")
+    columns = _load_arrays(path)
+    # a file of mdm explain holds one map [h, w]
+    if "image_file" in columns and "saliency" in columns and columns["saliency"].ndim == 2:
+        return _join_explained([columns], [path])
+    return _check_columns(columns, name)
 
 
-def _of_run(path: Path) -> Saved:
+def _read_run(path: Path) -> SavedMaps:
     """The rows of a run that were explained, one for each image. Raises InputError where there are
     none."""
     run = open_run(path)
     if run.layout.targets > 1:
         raise InputError(
-            f"{printable(path)} explains {run.layout.targets} targets of each image: evaluate a run"
-            " of one"
+            f"{printable(path)} explains {run.layout.targets} targets of each image:"
+            " evaluate a run of one"
         )
-    explained = run.records.filter(pc.is_in(run.records["status"], pa.array(EXPLAINED)))
+    is_explained = pc.is_in(run.records["status"], pa.array(EXPLAINED))
+    explained = run.records.filter(is_explained)
     saliency = run.saliency_of(explained["row"].to_pylist())
     if not len(saliency):
         raise InputError(f"{printable(path)} holds no maps yet: let mdm run finish a chunk first")
-    return Saved(saliency, None, explained["target"].to_numpy(), tuple(explained["id"].to_pylist()))
+    targets, ids = explained["target"].to_numpy(), explained["id"].to_pylist()
+    return SavedMaps(saliency, None, targets, tuple(ids))
 
 
-def _arrays(path: Path, shown: str) -> dict[str, np.ndarray]:
+def _read_folder(path: Path) -> SavedMaps:
+    """A method's folder of a benchmark, or files of `mdm explain`."""
+    name, store = printable(path), MapStore(path)
+    if store.chunks():
+        return _check_columns(store.columns("ids", "saliency", "attribution", "target"), name)
+    files = [file for file in sorted(path.glob("*.npz")) if file.name != SCORES]
+    if not files:
+        raise InputError(
+            f"{name} holds no maps: give a run, a folder of mdm explain,"
+            " a method's folder of a benchmark, or an .npz"
+        )
+    return _join_explained([_load_arrays(file) for file in files], files)
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz, or that of an .npy as saliency. Raises InputError for another file."""
     try:
         with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            return (
-                {"saliency": found}
-                if isinstance(found, np.ndarray)
-                else {name: found[name] for name in found.files}
-            )
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"saliency": loaded}
+            return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise InputError(
-            f"{shown} cannot be read ({error.strerror or error}): check the path and the"
-            " permissions"
+            f"{printable(path)} cannot be read ({error.strerror or error}):"
+            " check the path and the permissions"
         ) from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
-            f"{shown} is damaged, or is no .npz or .npy of plain arrays: save the maps anew with"
-            " numpy.savez"
+            f"{printable(path)} is damaged, or is no .npz or .npy of plain arrays:"
+            " save the maps anew with numpy.savez"
         ) from error
 
 
-def matched(
-    found: Saved, source: Source, preprocessing: Preprocessing, limit: int | None, path: Path
-) -> tuple[list[PreparedExample], list[str]]:
-    """The image of each map in the network's frame, and sentences for the items that could not be
-    read.
-
-    By id, or by the name of the file where only that is known; maps without ids are of the data's
-    items in order (with `limit` of those that it spreads). Raises InputError for a map without its
-    image."""
-    shown = printable(path)
-    indices = evenly_spaced(len(source), limit)
-    if found.ids is None:
-        if len(found.saliency) != len(indices):
-            raise InputError(
-                f"{shown} holds {len(found.saliency)} maps without ids for {len(indices)} images:"
-                " save `ids` with them, or choose the same images with --limit"
-            )
-        read_items = list(prepare_examples(source, indices, preprocessing))
-        for each in read_items:
-            if isinstance(each, SkippedExample):
-                raise InputError(
-                    f"an image of a map cannot be read: {each.reason}; save `ids` with the maps of"
-                    " the others"
-                )
-        return [each for each in read_items if isinstance(each, PreparedExample)], []
-    if isinstance(source, HasFiles):  # only those that are needed are opened
-        wanted = {*found.ids, *map(_stem, found.ids)}
-        indices = [
-            i for i in indices if source.files[i] in wanted or _stem(source.files[i]) in wanted
-        ]
-    elif (
-        limit is None
-    ):  # where maps are of a benchmark with a limit, those that it spread come first
-        indices = list(dict.fromkeys([*evenly_spaced(len(source), len(found.ids)), *indices]))
-    by_id: dict[str, PreparedExample] = {}
-    by_stem: dict[str, list[PreparedExample]] = {}
-    skipped = []
-    for each in prepare_examples(source, indices, preprocessing):
-        if isinstance(each, SkippedExample):
-            skipped.append(each.reason)
-            continue
-        by_id[each.id] = each
-        by_stem.setdefault(_stem(each.id), []).append(each)
-        if all(id in by_id for id in found.ids):
-            break
-    return [_one(id, by_id, by_stem, shown, source.name, skipped) for id in found.ids], skipped
-
-
-def _one(
-    id: str,
-    by_id: dict[str, PreparedExample],
-    by_stem: dict[str, list[PreparedExample]],
-    shown: str,
-    data: str,
-    skipped: Sequence[str],
-) -> PreparedExample:
-    if id in by_id:
-        return by_id[id]
-    near = by_stem.get(_stem(id), [])
-    if len(near) == 1:
-        return near[0]
-    if near:
-        raise InputError(
-            f"{id} in {shown} may be any of {len(near)} images of {data}: save the maps with the"
-            " ids of the data"
-        )
-    if skipped:
-        raise InputError(
-            f"{data} has no image {id!r} that can be read, of which {shown} holds a map:"
-            f" {'; '.join(skipped[:3])}"
-        )
-    raise InputError(
-        f"{data} has no image {id!r}, of which {shown} holds a map: check --data, --split and"
-        " --limit"
-    )
-
-
-def _stem(id: str) -> str:
-    return PurePosixPath(id).stem
-
-
-def _of_explain(parts: Sequence[dict[str, np.ndarray]], files: Sequence[Path]) -> Saved:
+def _join_explained(parts: Sequence[dict[str, np.ndarray]], files: Sequence[Path]) -> SavedMaps:
+    """The maps of files of `mdm explain`, one each."""
     for part, file in zip(parts, files):
         if "saliency" not in part or part["saliency"].ndim != 2:
             raise InputError(
@@ -200,43 +126,137 @@ def _of_explain(parts: Sequence[dict[str, np.ndarray]], files: Sequence[Path]) -
             )
     if len({part["saliency"].shape for part in parts}) > 1:
         raise InputError(
-            f"the maps in {printable(files[0].parent)} differ in shape: evaluate those of one"
-            " network at a time"
+            f"the maps in {printable(files[0].parent)} differ in shape:"
+            " evaluate those of one network at a time"
         )
-    ids = [
-        str(part["image_file"]) if "image_file" in part else file.stem.rpartition("-class")[0]
-        for part, file in zip(parts, files)
-    ]
-    signed = (
-        np.stack([part["attribution"] for part in parts])
-        if all("attribution" in part for part in parts)
-        else None
-    )
-    targets = (
-        np.asarray([part["target"] for part in parts])
-        if all("target" in part for part in parts)
-        else None
-    )
-    return Saved(np.stack([part["saliency"] for part in parts]), signed, targets, tuple(ids))
+    ids = []
+    for part, file in zip(parts, files):
+        if "image_file" in part:
+            ids.append(str(part["image_file"]))
+        else:  # files of older versions: IMAGE-classNUMBER.npz
+            ids.append(file.stem.rpartition("-class")[0])
+    saliency = np.stack([part["saliency"] for part in parts])
+    attribution, targets = (_stack_all(parts, name) for name in ("attribution", "target"))
+    return SavedMaps(saliency, attribution, targets, tuple(ids))
 
 
-def _saved(columns: dict[str, np.ndarray], shown: str) -> Saved:
+def _stack_all(parts: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarray | None:
+    """An array that every part has; None where one lacks it."""
+    if not all(name in part for part in parts):
+        return None
+    return np.stack([part[name] for part in parts])
+
+
+def _check_columns(columns: dict[str, np.ndarray], name: str) -> SavedMaps:
     if "saliency" not in columns:
         raise InputError(
-            f"{shown} holds no array saliency [n, h, w], but {', '.join(columns) or 'nothing'}:"
+            f"{name} holds no array saliency [n, h, w], but {', '.join(columns) or 'nothing'}:"
             " save the maps under it"
         )
-    if columns["saliency"].ndim != 3:
+    saliency = columns["saliency"]
+    if saliency.ndim != 3:
         raise InputError(
-            f"{shown} holds saliency of shape {columns['saliency'].shape}: save maps [n, h, w],"
-            " without channels"
+            f"{name} holds saliency of shape {saliency.shape}:"
+            " save maps [n, h, w], without channels"
         )
-    n = len(columns["saliency"])
-    for name in ("ids", "targets", "attribution"):
-        if name in columns and len(np.atleast_1d(columns[name])) != n:
+    targets = columns.get("targets", columns.get("target"))
+    ids, attribution = columns.get("ids"), columns.get("attribution")
+    for what, array in (("ids", ids), ("targets", targets), ("attribution", attribution)):
+        if array is None:
+            continue
+        count = len(np.atleast_1d(array))
+        if count != len(saliency):
+            raise InputError(f"{name} holds {count} {what} for {len(saliency)} maps: give one each")
+    texts = None if ids is None else tuple(map(str, ids.tolist()))
+    return SavedMaps(saliency, attribution, targets, texts)
+
+
+def match_images(
+    maps: SavedMaps, source: Source, preprocessing: Preprocessing, limit: int | None, path: Path
+) -> tuple[list[PreparedExample], list[str]]:
+    """The image of each map as the network sees it, and why items could not be read.
+
+    Images are found by id, or by the name of the file where only that is known. Maps without ids
+    are of the data's items in order, or with `limit` of those that are evenly spaced in it. Raises
+    InputError for a map without its image.
+    """
+    if maps.ids is None:
+        return _match_in_order(maps, source, preprocessing, limit, path), []
+    by_id: dict[str, PreparedExample] = {}
+    by_stem: dict[str, list[PreparedExample]] = {}
+    skipped: list[str] = []
+    indices = _choose_indices(maps.ids, source, limit)
+    for example in prepare_examples(source, indices, preprocessing):
+        if isinstance(example, SkippedExample):
+            skipped.append(example.reason)
+            continue
+        by_id[example.id] = example
+        by_stem.setdefault(_stem(example.id), []).append(example)
+        if all(id in by_id for id in maps.ids):
+            break
+    matched = []
+    for id in maps.ids:
+        candidates = [by_id[id]] if id in by_id else by_stem.get(_stem(id), [])
+        if len(candidates) != 1:
+            raise _no_match(id, len(candidates), source.name, skipped, path)
+        matched.append(candidates[0])
+    return matched, skipped
+
+
+def _match_in_order(
+    maps: SavedMaps, source: Source, preprocessing: Preprocessing, limit: int | None, path: Path
+) -> list[PreparedExample]:
+    indices = evenly_spaced(len(source), limit)
+    if len(maps.saliency) != len(indices):
+        raise InputError(
+            f"{printable(path)} holds {len(maps.saliency)} maps without ids for"
+            f" {len(indices)} images: save `ids` with them, or choose the same images (limit)"
+        )
+    return list(_readable(prepare_examples(source, indices, preprocessing)))
+
+
+def _readable(
+    examples: Iterator[PreparedExample | SkippedExample],
+) -> Iterator[PreparedExample]:
+    for example in examples:
+        if isinstance(example, SkippedExample):
             raise InputError(
-                f"{shown} holds {len(np.atleast_1d(columns[name]))} {name} for {n} maps: give one"
-                " each"
+                f"an image of a map cannot be read: {example.reason};"
+                " save `ids` with the maps of the others"
             )
-    ids = tuple(map(str, columns["ids"].tolist())) if "ids" in columns else None
-    return Saved(columns["saliency"], columns.get("attribution"), columns.get("targets"), ids)
+        yield example
+
+
+def _choose_indices(ids: Sequence[str], source: Source, limit: int | None) -> Sequence[int]:
+    """The items to read, those first that are likely to be of the maps."""
+    indices = evenly_spaced(len(source), limit)
+    if isinstance(source, HasFiles):  # files are known by name without reading them
+        wanted = {*ids, *map(_stem, ids)}
+        return [i for i in indices if source.files[i] in wanted or _stem(source.files[i]) in wanted]
+    if limit is None:
+        # maps may be of a benchmark with a limit, which takes evenly spaced items
+        return list(dict.fromkeys([*evenly_spaced(len(source), len(ids)), *indices]))
+    return indices
+
+
+def _no_match(
+    id: str, candidates: int, data: str, skipped: Sequence[str], path: Path
+) -> InputError:
+    name = printable(path)
+    if candidates:
+        return InputError(
+            f"{id} in {name} may be any of {candidates} images of {data}:"
+            " save the maps with the ids of the data"
+        )
+    if skipped:
+        return InputError(
+            f"{data} has no image {id!r} that can be read, of which {name} holds a map:"
+            f" {'; '.join(skipped[:REASONS])}"
+        )
+    return InputError(
+        f"{data} has no image {id!r}, of which {name} holds a map: check data, split and limit"
+    )
+
+
+def _stem(id: str) -> str:
+    return PurePosixPath(id).stem

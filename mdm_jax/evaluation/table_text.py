@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mdm_jax.evaluation.benchmark import Cost
+from mdm_jax.evaluation.cost import Cost
 from mdm_jax.evaluation.formatting import (
     MARKS,
     format_interval,

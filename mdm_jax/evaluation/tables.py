@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdm_jax.evaluation.benchmark import Cost, Entry, Results
+from mdm_jax.evaluation.benchmark import Entry, Results
+from mdm_jax.evaluation.cost import Cost
 from mdm_jax.evaluation.statistics import UNKNOWN, Difference, Interval, Summary, difference
 from mdm_jax.metrics import Metric
 

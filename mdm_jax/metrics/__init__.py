@@ -57,7 +57,7 @@ def find_all(metrics: str | Metric | Sequence[str | Metric]) -> dict[str, Metric
     """
     listed = (metrics,) if isinstance(metrics, str | Metric) else metrics
     if not listed:
-        raise InputError("no metrics: give one or more, such as insertion deletion")
+        raise InputError("there are no metrics: give one or more, such as insertion deletion")
     metrics_by_id = {}
     for each in listed:
         metric = find(each) if isinstance(each, str) else each

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Int
 
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.evaluation.benchmark import Cost, Entry, failures
+from mdm_jax.evaluation.benchmark import Entry
+from mdm_jax.evaluation.cost import Cost, count_failures
 from mdm_jax.evaluation.statistics import Scores
 from mdm_jax.evaluation.tables import Table, of_entries
 from mdm_jax.execution.timing import stopwatch
@@ -119,7 +120,7 @@ class Comparison:
             region,
             cost,
             Scores(self.ids, scores.metrics, chosen),
-            failures=failures(np.asarray(info.status)),
+            failures=count_failures(np.asarray(info.status)),
         )
 
     def _notes(self) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mdm_jax import metrics, nodes
+from mdm_jax import nodes
 from mdm_jax.config import MDMConfig, preset
 from mdm_jax.config_files import as_lists, check_choices, in_file
 from mdm_jax.data.spec import DataSpec
 from mdm_jax.errors import InputError
 from mdm_jax.execution.keys import as_key
-from mdm_jax.metrics import Metric
+from mdm_jax.metrics import Metric, find_all
 from mdm_jax.models.spec import ModelSpec
 from mdm_jax.sweeps.points import WEIGHT, Point, point
 from mdm_jax.sweeps.quality import check_quality
@@ -106,15 +106,14 @@ class SweepConfig(ModelSpec, DataSpec):
                 f"tune_on is {self.tune_on}: give a share of the images above 0, up to 1"
             )
         as_key(self.seed)
-        if not self.metrics:
-            raise InputError("there are no metrics: give one or more, such as insertion deletion")
+        find_all(self.metrics)
 
     def resolve(self) -> tuple[list[Point], dict[str, Metric]]:
         """The points and the metrics. Raises InputError for what cannot be, before anything is
         loaded or computed."""
         self.check()
         nodes.resolve(self.node)
-        chosen = {metric.id: metric for metric in map(metrics.find, self.metrics)}
+        chosen = find_all(self.metrics)
         if self.quality:
             check_quality(self.quality, chosen)
         return [point(each, self.base_config(), self.node) for each in self.draw()], chosen

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from mdm_jax.errors import InputError
-from mdm_jax.evaluation.benchmark import Cost, failures
+from mdm_jax.evaluation.cost import Cost, count_failures
 from mdm_jax.evaluation.measure import Explainer, measure
 from mdm_jax.evaluation.scene import Scene
 from mdm_jax.evaluation.statistics import Measured
@@ -51,7 +51,7 @@ class PointResult:
     @property
     def failures(self) -> dict[str, int]:
         """Images without an explanation, by the name of the status."""
-        return failures(self.diagnostics["status"])
+        return count_failures(self.diagnostics["status"])
 
     @property
     def note(self) -> str:

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mdm_jax.data.network_input import PreparedExample, boxes_to_mask, evenly_spaced
-from mdm_jax.evaluation.benchmark import Results, maps_of
+from mdm_jax.evaluation.benchmark import Results, stored_maps
 from mdm_jax.evaluation.formatting import (
     ARROWS,
     MARKS,
@@ -241,7 +241,7 @@ def map_grid(
 
     The images are spread over the data; or, with `worst` = (method, metric), those on which this
     method scores worst. None where no method has any map."""
-    items, scores = results.items[model], None
+    items, scores = results.images[model], None
     places = evenly_spaced(len(items), count)
     if worst is not None:
         scores = _scores(results, model, *worst)
@@ -252,16 +252,16 @@ def map_grid(
         order = np.argsort(scores if higher_is_better else -scores, kind="stable")
         places = order[: min(count, int(np.isfinite(scores).sum()))].tolist()
     chosen = [items[i] for i in places]
-    ids = [item.framed.id for item in chosen]
+    ids = [item.example.id for item in chosen]
     maps = {}
     for entry in results.entries:
         if entry.model == model and entry.cost is not None:
-            found = maps_of(results, model, entry.method, ids)
+            found = stored_maps(results, model, entry.method, ids)
             if found is not None:
                 maps[entry.method] = found
     if not maps or not chosen:
         return None
-    height, width = chosen[0].framed.image.shape[:2]
+    height, width = chosen[0].example.image.shape[:2]
     side = 1.25  # inches
     size = (
         side * (len(maps) + 1) + 0.3,
@@ -274,9 +274,9 @@ def map_grid(
         for ax in axes[row]:
             ax.set(xticks=[], yticks=[])
             ax.axis("off")
-        image = np.broadcast_to(item.framed.image, (height, width, 3))
+        image = np.broadcast_to(item.example.image, (height, width, 3))
         axes[row, 0].imshow(image)
-        _draw_object(axes[row, 0], item.framed)
+        _draw_object(axes[row, 0], item.example)
         caption = ""
         if item.label >= 0:
             caption = "right" if item.label == item.prediction else "wrong"
@@ -285,7 +285,7 @@ def map_grid(
         label_row(axes[row, 0], caption)
         for ax, found in zip(axes[row, 1:], maps.values()):
             ax.imshow(overlay(image, found[row]))
-            _draw_object(ax, item.framed)
+            _draw_object(ax, item.example)
     for ax, name in zip(axes[0], ["image", *maps]):
         # a method's settings stand on lines of their own
         title = "\n".join(name.split(":", 1)).replace(",", ",\n")
