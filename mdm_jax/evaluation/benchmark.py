@@ -87,6 +87,7 @@ def run(
     progress = progress or NullProgress()
     record = {"data": data or source.name, "seed": config.seed, "targets": config.targets}
     entries, notes, images = [], [], {}
+    # limit, methods and metrics are not recorded: they may change between two runs
     with workspace.open_workspace(config.out, "benchmark") as out:
         workspace.record_settings(out, "benchmark.json", record, "a benchmark")
         for name, classifier in classifiers.items():
@@ -119,6 +120,7 @@ def stored_maps(results: Results, model: str, method: str, ids: Sequence[str]) -
 
 
 def _open_store(folder: Path, label: str) -> MapStore:
+    # a label such as fill:FILE.py:NAME is no name of a folder
     return MapStore(folder / arrays.file_name(label))
 
 
@@ -146,6 +148,7 @@ def _make_entry(
     ids = [image.example.id for image in run.images]
     stored = run.store.columns("ids", "evaluations", "forwards", "seconds", "status")
     places = _places(stored)
+    # maps of earlier runs, on more images, do not count
     rows = [places[id] for id in ids]
     cost = Cost(
         evaluations=float(np.mean(stored["evaluations"][rows])),

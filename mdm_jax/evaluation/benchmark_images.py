@@ -65,6 +65,7 @@ def find_images(
         place = places.get(example.id)
         if place is None:
             continue
+        # the digest is of the pixels, the mask and the boxes
         if (stored["digests"][place], stored["labels"][place]) != (example.digest, label):
             raise InputError(
                 f"{example.id} or its truth has changed since maps of it were made in {folder}:"
@@ -83,6 +84,7 @@ def find_images(
             "predictions": predictions,
         }
         if stored:
+            # images of earlier runs stay, whose maps are still in the folder
             columns = {
                 column: np.concatenate([stored[column], columns[column]]) for column in columns
             }

@@ -23,6 +23,7 @@ class Cost(NamedTuple):
     @property
     def equivalent(self) -> float:
         """The cost in forward evaluations; one with a gradient counts as three."""
+        # a backward pass costs about two forward passes
         return self.forwards + 3 * self.evaluations
 
 

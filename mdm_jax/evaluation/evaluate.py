@@ -90,6 +90,7 @@ def evaluate(
     if micro_batch is not None and micro_batch < 1:
         raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
     true_masks, true_boxes = check_truth(object_masks, boxes, n, shape[:2])
+    # only where asked for: the network runs once more for it
     if (targets < 0).any():
         targets = np.where(targets < 0, first_choices(network, images, micro_batch), targets)
     scene = Scene(images, saliency, attribution, targets, true_masks, true_boxes, numbers)

@@ -27,6 +27,7 @@ def format_number(value: float) -> str:
         return "NaN"
     if 0 < abs(value) < 0.001:
         return f"{value:.0e}"
+    # most scores lie in [0, 1], where the zero only widens a table
     if abs(value) < 1:
         return f"{value:.3f}".replace("0.", ".", 1)
     return f"{value:.3g}"

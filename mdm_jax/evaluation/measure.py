@@ -82,6 +82,7 @@ def measure(
     else:
         explainer = None  # not used, and so no part of the program
     program = _make_program(metric, network, key, explainer)
+    # without masks, empty ones: the program has one signature
     masks = np.stack(scene.masks) if metric.needs == "mask" else np.zeros((len(rows), 0), bool)
     batch = (scene.images, scene.saliency, scene.attribution, scene.targets, masks, scene.numbers)
     size = min(micro_batch or _default_size(metric), len(rows))
@@ -154,6 +155,7 @@ def _measure_chunk(
     def one(
         image: Array, saliency: Array, attribution: Array, target: Array, mask: Array, number: Array
     ) -> Any:
+        # boxes differ in number from image to image, so `vmap` has none
         sample = Sample(
             image, saliency, attribution, target, mask if metric.needs == "mask" else None
         )

@@ -59,7 +59,7 @@ def read(path: Path) -> SavedMaps:
     if not path.exists():
         raise InputError(f"{name} does not exist: check the path")
     columns = _load_arrays(path)
-    # a file of mdm explain holds one map [h, w]
+    # a file of `mdm explain` holds one map [h, w]
     if "image_file" in columns and "saliency" in columns and columns["saliency"].ndim == 2:
         return _join_explained([columns], [path])
     return _check_columns(columns, name)
@@ -74,6 +74,7 @@ def _read_run(path: Path) -> SavedMaps:
             f"{printable(path)} explains {run.layout.targets} targets of each image:"
             " evaluate a run of one"
         )
+    # a run goes on after images that failed; their maps are zeros
     is_explained = pc.is_in(run.records["status"], pa.array(EXPLAINED))
     explained = run.records.filter(is_explained)
     saliency = run.saliency_of(explained["row"].to_pylist())
@@ -192,6 +193,7 @@ def match_images(
             continue
         by_id[example.id] = example
         by_stem.setdefault(_stem(example.id), []).append(example)
+        # reading the rest of a large data set takes long
         if all(id in by_id for id in maps.ids):
             break
     matched = []

@@ -177,6 +177,7 @@ def difference(
     Both see the same resampled images. A metric that is reduced over the whole set, such as with
     one threshold for all images, is reduced anew for each side of each resample.
     """
+    # an image that one of them lacks says nothing about the difference
     common = np.intersect1d(ours.rows, theirs.rows)
     if not len(common):
         return Difference(np.nan, UNKNOWN, 0, "")
@@ -227,6 +228,7 @@ def replicates(
     With `reduces_mean`, `reduce` depends on the mean over images only (see `Metric.reduces_mean`).
     """
     draws = _draws(len(statistics), resamples, seed)
+    # means of thousands of float32 numbers would differ with their order
     statistics = np.asarray(statistics, np.float64)
     if reduce is mean and statistics.ndim == 1:
         return statistics[draws].mean(axis=1)
@@ -249,13 +251,17 @@ def _resampled_means(statistics: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 def interval(replicates: Float[np.ndarray, " r"]) -> Interval:
     """The middle 95 % of replicates; NaN where one is not a number."""
+    # percentiles, not value +- 1.96 s: scores are bounded, and so their intervals should be
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(replicates, [tail, 100 - tail])
     return Interval(float(low), float(high))
 
 
+# a table asks for the same draws for every metric and method
 @lru_cache(maxsize=8)
 def _draws(count: int, resamples: int, seed: int) -> Int[np.ndarray, "r m"]:
     if resamples < 1:
         raise InputError(f"resamples is {resamples}: give a whole number from 1")
-    return np.random.default_rng(seed).integers(count, size=(resamples, count), dtype=np.int32)
+    rng = np.random.default_rng(seed)
+    # another dtype would draw other numbers from the same seed, and move published intervals
+    return rng.integers(count, size=(resamples, count), dtype=np.int32)

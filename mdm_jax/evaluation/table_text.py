@@ -73,6 +73,7 @@ def _cell_text(cell: Cell | None) -> str:
     if not cell.summary.counted:
         return "no truth"
     value = format_number(cell.summary.value)
+    # Markdown has no underline of its own
     if cell.rank == "best":
         value = f"**{value}**"
     elif cell.rank == "near":
@@ -137,6 +138,7 @@ def _csv_line(table: Table, row: Row, name: str) -> Mapping[str, Any]:
         "metric": metric.name,
         "protocol": metric.protocol,
         "better": metric.better,
+        # a method that cannot be had has one note for all metrics
         "note": row.notes.get(name, row.notes.get("", "")),
     }
     if row.cost is not None:

@@ -90,6 +90,7 @@ def of_entries(
         of_mdm = [label for label in labels if label.partition(":")[0] == "mdm"]
         reference = (of_mdm or labels)[0]
     rows: list[Row] = []
+    # methods are compared within a network: images and targets differ between networks
     for model in dict.fromkeys(entry.model for entry in entries):
         of_model = [entry for entry in entries if entry.model == model]
         rows += _rows(of_model, metrics, reference)
@@ -115,6 +116,7 @@ def _rows(entries: Sequence[Entry], metrics: Mapping[str, Metric], reference: st
 
 def _find_best(metric: Metric, summaries: Sequence[Mapping[str, Summary]]) -> int | None:
     """The number of the entry with the best value; None where no value is better than another."""
+    # a metric that a method does not have is NaN, and never the best
     values = [each[metric.id].value if metric.id in each else np.nan for each in summaries]
     if metric.better == "none" or np.isnan(values).all():
         return None
@@ -126,6 +128,7 @@ def _rank(metric: Metric, entries: Sequence[Entry], i: int, best: int | None) ->
         return ""
     if i == best:
         return "best"
+    # by the difference from the best, since overlapping intervals of two values say little
     low, high = _compare(metric, entries[i], entries[best]).interval
     return "near" if low <= 0 <= high else ""
 

@@ -126,12 +126,14 @@ def sweep(
     network, outputs = as_network(predict, shape)
     targets = check_targets(targets, n, outputs)
     true_masks, true_boxes = check_truth(object_masks, boxes, n, shape[:2])
+    # the checks need a scene before there are maps
     no_maps = np.zeros((n, *shape[:2]), np.float32)
     scene = Scene(images, no_maps, no_maps, targets, true_masks, true_boxes, numbers)
     for metric in metrics_by_id.values():
         check_needs(metric, scene, Explainer(mdm.explain, node, base_point.config))
     inputs = SweepInputs(network, images, targets, numbers, as_key(key))
     names = tuple(map(str, ids))
+    # computed once: each is a checksum
     identities = [entry.identity for entry in entries]
     work = _Work(entries, identities, inputs, scene, metrics_by_id, micro_batch)
     report = on_progress or (lambda points: None)
@@ -147,6 +149,7 @@ def sweep(
         if results:
             report(work.count(results))
         for i, result in _solve_missing(work, results):
+            # on disk before it is reported, so that what was reported is not lost
             folder.write(entries[i], result)
             results[identities[i]] = result
             report(work.count(results))
@@ -236,6 +239,7 @@ def _trace(group: Group, inputs: SweepInputs, micro_batch: int, example: Point) 
 def _make_record(work: _Work, names: Sequence[str], base: Point) -> dict[str, Any]:
     """What all points of a folder have in common; names and order are those of stored folders."""
     inputs, scene = work.inputs, work.scene
+    # a placeholder keeps the order of images in the checksum
     truth = [b"-" if each is None else each for each in (*scene.masks, *scene.boxes)]
     return {
         "network": network_fingerprint(inputs.network),

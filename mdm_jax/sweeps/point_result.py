@@ -92,10 +92,12 @@ def score_point(
     diagnostics = {name: np.asarray(getattr(explanation.info, name)) for name in DIAGNOSTICS}
     if reason := _why_useless(explanation):
         return PointResult(diagnostics, {}, {"": reason})
+    # MDM's maps have no sign
     scene = scene._replace(saliency=explanation.saliency, attribution=explanation.saliency)
     measured: dict[str, Measured] = {}
     notes: dict[str, str] = {}
     for name, metric in metrics.items():
+        # other metrics of the point, and other points, are worth having all the same
         try:
             measured[name] = measure(metric, network, scene, key=key, explainer=explainer)
         except InputError as error:

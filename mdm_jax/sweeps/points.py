@@ -78,6 +78,7 @@ def point(settings: Mapping[str, Any], base: MDMConfig, node: str | Node) -> Poi
         config = _make_config(written, base)
         node = written.get(NODE, node)
         nodes.resolve(node)
+        # here rather than when it is solved: one bad point would stop a sweep after hours
         config.check()
         objectives.check_node(config.objective, node)
     except InputError as error:
@@ -129,6 +130,7 @@ def _to_written(name: str, value: Any) -> Any:
     """
     if value is None:
         return NONE
+    # a NumPy number prints otherwise than a Python one, and the checksum would differ
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         value = np.asarray(value).tolist()
     setting = schema(MDMConfig).get(name)

@@ -37,6 +37,7 @@ def check_quality(weights: Quality, metrics: Mapping[str, Metric]) -> None:
         better = look_up(name, metrics, KIND).better
         if not np.isfinite(weight):
             raise InputError(f"the weight of {name} in the quality is {weight}: give a number")
+        # a weight of the wrong sign is a slip, and the sweep would choose the worst point
         if weight * SIGNS[better] < 0:
             side = "above" if better == "higher" else "below"
             raise InputError(

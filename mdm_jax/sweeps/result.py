@@ -160,6 +160,7 @@ class Sweep:
         """
         values = self.quality(self._weights(quality))
         front: list[int] = []
+        # by rising cost, a point is on the front if it is better than all that are cheaper
         for i in np.lexsort((np.arange(len(values)), -values, self.forward_passes)):
             if not np.isfinite(values[i]):
                 continue

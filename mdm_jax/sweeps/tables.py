@@ -32,6 +32,7 @@ def markdown(
     heads += [heading(metric) for metric in sweep.metrics.values()]
     heads += ["quality ↑", "note"]
     qualities = sweep.quality(quality)
+    # the front of all points, whichever are shown
     front = set(sweep.pareto(quality).tolist())
     rows = []
     for i in points:
