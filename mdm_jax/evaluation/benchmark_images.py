@@ -1,4 +1,4 @@
-"""The images of a benchmark: which are used, what the network says, and which class is explained."""
+"""The images of a benchmark: which are used, and which class of each is explained."""
 
 from __future__ import annotations
 

@@ -147,10 +147,14 @@ def _measure_chunk(
 ) -> Any:
     network, node, config = join(arrays, rest)
 
-    def explain(image: Array, target: Array, key: Key[Array, ""]) -> Array:
-        return solve(network, image, target, node=node, key=key, config=config).saliency  # type: ignore[misc]
+    more = {}
+    if solve is not None:
 
-    more = {} if solve is None else {"explain": explain}
+        def explain(image: Array, target: Array, key: Key[Array, ""]) -> Array:
+            explanation = solve(network, image, target, node=node, key=key, config=config)
+            return explanation.saliency
+
+        more["explain"] = explain
 
     def one(
         image: Array, saliency: Array, attribution: Array, target: Array, mask: Array, number: Array

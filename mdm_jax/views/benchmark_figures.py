@@ -23,6 +23,7 @@ from mdm_jax.evaluation.formatting import (
 )
 from mdm_jax.evaluation.table_text import COST_HEADS, format_cost
 from mdm_jax.evaluation.tables import Cell, Row, Table
+from mdm_jax.metrics import look_up
 from mdm_jax.views.explanation_figures import TRUTH, label_row, overlay
 
 REFERENCE, OTHERS = "#c2185b", "#37609c"
@@ -244,10 +245,11 @@ def map_grid(
     items, scores = results.images[model], None
     places = evenly_spaced(len(items), count)
     if worst is not None:
-        scores = _scores(results, model, *worst)
+        method, metric = worst[0], look_up(worst[1], results.metrics)
+        scores = _scores(results, model, method, metric.id)
         if scores is None:
             return None
-        higher_is_better = results.metrics[worst[1]].better == "higher"
+        higher_is_better = metric.better == "higher"
         # NaN, an image without truth, is sorted last
         order = np.argsort(scores if higher_is_better else -scores, kind="stable")
         places = order[: min(count, int(np.isfinite(scores).sum()))].tolist()
