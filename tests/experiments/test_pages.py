@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import pkgutil
 import re
+import shlex
 
 import pytest
 
 from experiments.make_tables import ROOT, pages
+from mdm_jax.cli import parse
+from mdm_jax.cli.main import VERBS, load_verb
 
 PAGES = {str(page.relative_to(ROOT)): page for page in [*pages(), ROOT / "CONTRIBUTING.md"]}
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -62,3 +65,21 @@ def test_where_is_it_has_at_most_15_rows_and_names_what_exists():
     for row in rows:
         for name in re.findall(r"`([\w/]+(?:\.py|\.md|/))`", row):
             assert (ROOT / "mdm_jax" / name).exists() or (ROOT / name).exists(), name
+
+
+def test_commands_of_a_page_are_understood(page, monkeypatch):
+    monkeypatch.setattr(parse, "read_toml", lambda path: {})  # the files of a page do not exist
+    for line in re.findall(r"^    (?:\.venv/bin/)?mdm (.*)$", page.read_text(), re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        verb = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
+        parse.parse(load_verb(verb), f"mdm {verb}", words[len(verb.split()) :])
+
+
+def test_config_files_of_the_readme_are_understood(tmp_path):
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    method, training = blocks
+    for verb, text, words in (("explain", method, ["photo.jpg"]), ("train", training, [])):
+        file = tmp_path / f"{verb}.toml"
+        file.write_text(text)
+        options = parse.parse(load_verb(verb), f"mdm {verb}", [*words, "--config", str(file)])
+        assert options.config == file
