@@ -109,7 +109,7 @@ def test_reading_while_a_training_removes_old_checkpoints(tmp_path, monkeypatch)
 
     monkeypatch.setattr(checkpoints.ocp.training, "Checkpointer", vanishing)
     assert listed(tmp_path) == [3, 4]
-    monkeypatch.setattr(checkpoints, "TRIES", 1)
+    monkeypatch.setattr(checkpoints, "MAX_TRIES", 1)
     vanished.append(FileNotFoundError("3"))
     with pytest.raises(InputError, match="change all the time: try again"):
         listed(tmp_path)
