@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import optax
 
-from mdm_jax import fills, masks, objectives
-from mdm_jax.config_files import in_file
+from mdm_jax import fills, objectives
+from mdm_jax.config_files import check_choices, in_file
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.objectives import Term
 from mdm_jax.types import STATIC, is_concrete_number
@@ -130,9 +130,7 @@ class MDMConfig:
     def check(self) -> None:
         """Raises InputError for the first value that cannot be; values under a JAX trace are not
         looked at."""
-        if self.schedule not in ("joint", "independent"):
-            raise unknown("schedule", self.schedule, ["joint", "independent"])
-        masks.parametrization(self.parametrization)
+        check_choices(self)
         objectives.check(self.objective)
         if not (1 <= self.steps <= MAX_STEPS and 1 <= self.patience <= MAX_STEPS):
             raise InputError(

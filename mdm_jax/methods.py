@@ -132,7 +132,7 @@ def check_config(method: Method, config: Any) -> Any:
     if config is None:
         return None
     kind = method.config_type
-    if kind is not None and _is_dataclass_instance(config) and issubclass(kind, type(config)):
+    if kind is not None and type(config) is not kind and _is_base_of(config, kind):
         # A base class, such as CAMConfig, is what several methods once shared.
         config = kind(**{name: getattr(config, name) for name in schema(type(config))})  # type: ignore[arg-type]
     if kind is not None and not isinstance(config, kind):
@@ -158,6 +158,10 @@ def check_config(method: Method, config: Any) -> Any:
     if isinstance(config, MDMConfig):
         resolve_start(config)
     return config
+
+
+def _is_base_of(config: Any, kind: type) -> bool:
+    return _is_dataclass_instance(config) and issubclass(kind, type(config))
 
 
 def _is_dataclass_instance(value: Any) -> bool:
