@@ -172,10 +172,13 @@ def resolve_start(config: Any) -> Any:
     """A config of MDM whose start is a function where it was a method's name; any other config as
     it is. Raises InputError for a name that is neither a start nor a method."""
     start = getattr(config, "start", None)
-    if not isinstance(config, MDMConfig) or not isinstance(start, str) or start in masks.STARTS:
+    if not isinstance(config, MDMConfig) or not isinstance(start, str):
         return config
     start = renamed_settings.value_name("start", start)
     starts = {method.name: method.explain for method in BASELINES}
+    # "random" is both, and has always meant the method
+    if start in masks.STARTS and start not in starts:
+        return config
     if start not in starts:
         raise unknown("start", start, [*masks.STARTS, *starts])
     return dataclasses.replace(config, start=starts[start])

@@ -10,7 +10,17 @@ import optax
 import pytest
 from conftest import PATCH, patch_network
 
-from mdm_jax import InputError, MDMConfig, area, config_files, consistency, explain, masks, mdm
+from mdm_jax import (
+    InputError,
+    MDMConfig,
+    area,
+    config_files,
+    consistency,
+    explain,
+    masks,
+    mdm,
+    methods,
+)
 from mdm_jax.images import gaussian_blur
 from mdm_jax.objectives import from_mapping
 
@@ -158,3 +168,10 @@ def test_one_number_weighs_sizes_by_their_cells(images):
     alike = settled(images[:1], stack_weights=0.0)
     np.testing.assert_allclose(alike.saliency, settled(images[:1]).saliency, atol=1e-5)
     assert np.abs(by_power.saliency - alike.saliency).max() > 1e-2
+
+
+def test_a_random_start_is_the_map_of_the_random_method():
+    """The name is a start of `masks` too; stored runs have always meant the method."""
+    resolved = methods.resolve_start(replace(BASE, start="random"))
+    assert resolved.start is methods.METHODS["random"].explain
+    assert methods.resolve_start(replace(BASE, start="half")).start == "half"
