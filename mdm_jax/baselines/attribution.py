@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mdm_jax import masks, problem
+from mdm_jax import masks
 from mdm_jax.errors import unknown
-from mdm_jax.problem import Problem
+from mdm_jax.problem import Problem, report
 from mdm_jax.types import Explanation, Node, Predict, Status
 
 REDUCTIONS: dict[str, Callable[[Array], Array]] = {
@@ -39,9 +39,9 @@ def check_reduction(name: str) -> None:
         raise unknown("reduction", name, REDUCTIONS)
 
 
-def explained(
+def make_explanation(
     predict: Predict,
-    stated: Problem,
+    problem: Problem,
     attribution: Float[Array, "h w c"],
     *,
     node: str | Node,
@@ -54,15 +54,15 @@ def explained(
 
     The saliency map is the reduced attribution, stretched to [0, 1] by its least and greatest
     value; all zeros where it is constant or not finite."""
-    finite = jnp.isfinite(attribution).all() & jnp.isfinite(stated.reference).all()
+    finite = jnp.isfinite(attribution).all() & jnp.isfinite(problem.reference).all()
     attribution = jnp.where(finite, attribution, 0.0)
     # clipped, because XLA may round an attribution otherwise where it looks for the least one than
     # where it subtracts it
     saliency = jnp.clip(masks.normalize(REDUCTIONS[reduction](attribution)), 0.0, 1.0)
     status = jnp.where(finite, jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE))
-    info = problem.report(
+    info = report(
         predict,
-        stated,
+        problem,
         saliency,
         node=node,
         status=status,

@@ -14,7 +14,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import masks
-from mdm_jax.baselines.attribution import explained
+from mdm_jax.baselines.attribution import make_explanation
 from mdm_jax.errors import InputError
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import activation, begin
@@ -59,24 +59,26 @@ def weigh_gradients(
     """The explanation that `combine` makes of a layer's activations and gradients: one evaluation
     with a gradient.
 
-    The attribution is the map resized to the image (bilinear, half-pixel centers) before it is
+    The attribution is the map resize_to_image to the image (bilinear, half-pixel centers) before it is
     stretched to [0, 1]."""
     config = config or CAMConfig()
     config.check()
-    stated = begin(predict, image, target, node=node, key=key)
+    problem = begin(predict, image, target, node=node, key=key)
     program = intermediates.trace(predict, image.shape)
     layer = config.layer or intermediates.default_layer(program, image.shape)
 
     def score(outputs: Any) -> Array:
-        return activation(node, outputs, stated.target).sum()
+        return activation(node, outputs, problem.target).sum()
 
     value, gradient = intermediates.value_and_gradient(program, image, layer, score)
     cam = combine(
         *(intermediates.as_map(each, image.shape[:2], layer) for each in (value, gradient))
     )
-    return explained(predict, stated, resized(cam, image)[..., None], node=node, evaluations=1)
+    return make_explanation(
+        predict, problem, resize_to_image(cam, image)[..., None], node=node, evaluations=1
+    )
 
 
-def resized(cam: Float[Array, "gh gw"], image: Image) -> Float[Array, "h w"]:
+def resize_to_image(cam: Float[Array, "gh gw"], image: Image) -> Float[Array, "h w"]:
     """A map at the size of the image."""
     return masks.render(cam, (image.shape[0], image.shape[1]))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from mdm_jax.baselines.attribution import explained
+from mdm_jax.baselines.attribution import make_explanation
 from mdm_jax.errors import find_renamed
 from mdm_jax.execution.chunked import check_above_zero
 from mdm_jax.problem import begin
@@ -44,12 +44,12 @@ def explain(
     evaluation. Image [h, w, c]."""
     config = config or Center()
     config.check()
-    stated = begin(predict, image, target, node=node, key=key)
+    problem = begin(predict, image, target, node=node, key=key)
     down, right = ((jnp.arange(side) + 0.5) / side - 0.5 for side in image.shape[:2])
     exponent = (jnp.square(down)[:, None] + jnp.square(right)[None, :]) / (
         2 * jnp.square(config.sigma)
     )
-    return explained(predict, stated, jnp.exp(-exponent)[..., None], node=node)
+    return make_explanation(predict, problem, jnp.exp(-exponent)[..., None], node=node)
 
 
 METHOD = Method("center", explain, Center, "probability")

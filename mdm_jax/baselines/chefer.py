@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import explained
+from mdm_jax.baselines.attribution import make_explanation
 from mdm_jax.baselines.rollout import class_row
 from mdm_jax.errors import find_renamed
 from mdm_jax.execution import intermediates
@@ -45,16 +45,16 @@ def explain(
     their arXiv 2012.09838. `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError for a
     network without attention."""
     predict = intermediates.with_attention(predict, image.shape)
-    stated = begin(predict, image, target, node=node, key=key)
+    problem = begin(predict, image, target, node=node, key=key)
     program = intermediates.trace(predict, image.shape)
 
     def score(outputs: Any) -> Array:
-        return activation(node, outputs, stated.target).sum()
+        return activation(node, outputs, problem.target).sum()
 
     attention, gradients = intermediates.value_and_gradient(program, image, "attention", score)
     relevance = propagate(attention, gradients)
-    return explained(
-        predict, stated, class_row(relevance, image)[..., None], node=node, evaluations=1
+    return make_explanation(
+        predict, problem, class_row(relevance, image)[..., None], node=node, evaluations=1
     )
 
 

@@ -114,7 +114,7 @@ def explain(
     config that cannot be."""
     config = config or ExtremalPerturbation()
     config.check()
-    pyramid = blurred(image, fills.neutral_color(predict, image.shape[-1]), config)
+    pyramid = blur_pyramid(image, fills.neutral_color(predict, image.shape[-1]), config)
     problem = begin(predict, image, target, node=node, key=key, fill=pyramid[0])
     scale = scale_of(image)
     smooth = smoother(
@@ -230,7 +230,7 @@ def area_error(mask: Float[Array, "_h _w"], area: float) -> Float[Array, ""]:
     return jnp.mean((mask - wanted) ** 2)
 
 
-def blurred(
+def blur_pyramid(
     image: Image, neutral: Float[Array, " c"], config: ExtremalPerturbation
 ) -> Float[Array, "l h w c"]:
     """The pyramid: level l is blurred by max_blur (1 - l / (levels - 1)) pixels (at 224), the last

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import check_reduction, explained
+from mdm_jax.baselines.attribution import check_reduction, make_explanation
 from mdm_jax.errors import find_renamed
 from mdm_jax.problem import activation, begin
 from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
@@ -40,10 +40,10 @@ def explain(
     """S = max_c |d g / d x_c|, one evaluation with a gradient. Image [h, w, c] in [0, 1]."""
     config = config or Gradient()
     config.check()
-    stated = begin(predict, image, target, node=node, key=key)
-    gradient = input_gradient(predict, image, stated.target, node=node)
-    return explained(
-        predict, stated, gradient, node=node, reduction=config.reduction, evaluations=1
+    problem = begin(predict, image, target, node=node, key=key)
+    gradient = input_gradient(predict, image, problem.target, node=node)
+    return make_explanation(
+        predict, problem, gradient, node=node, reduction=config.reduction, evaluations=1
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from jaxtyping import Array, Int, Key
 
-from mdm_jax.baselines.attribution import check_reduction, explained
-from mdm_jax.baselines.baseline_image import absence, check_baseline
+from mdm_jax.baselines.attribution import check_reduction, make_explanation
+from mdm_jax.baselines.baseline_image import check_baseline, draw_baseline
 from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.errors import find_renamed
 from mdm_jax.problem import begin
@@ -24,7 +24,7 @@ class InputXGradient:
     "zero"."""
 
     baseline: Any = "zero"
-    """what the input is measured from, see `absence.absence`; "black" gives x * gradient in [0, 1]
+    """what the input is measured from, see `baseline_image.draw_baseline`; "black" gives x * gradient in [0, 1]
     (leaf)"""
     reduction: str = field(default="positive", metadata=STATIC)
     """a name of `attribution.REDUCTIONS`"""
@@ -52,11 +52,13 @@ def explain(
     "zero" gives exactly the product that others take in normalized space."""
     config = config or InputXGradient()
     config.check()
-    stated = begin(predict, image, target, node=node, key=key)
-    gradient = input_gradient(predict, image, stated.target, node=node)
-    attribution = (image - absence(predict, image, config.baseline, key=stated.key)) * gradient
-    return explained(
-        predict, stated, attribution, node=node, reduction=config.reduction, evaluations=1
+    problem = begin(predict, image, target, node=node, key=key)
+    gradient = input_gradient(predict, image, problem.target, node=node)
+    attribution = (
+        image - draw_baseline(predict, image, config.baseline, key=problem.key)
+    ) * gradient
+    return make_explanation(
+        predict, problem, attribution, node=node, reduction=config.reduction, evaluations=1
     )
 
 

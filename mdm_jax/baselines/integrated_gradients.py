@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import check_reduction, explained
-from mdm_jax.baselines.baseline_image import absence, check_baseline
+from mdm_jax.baselines.attribution import check_reduction, make_explanation
+from mdm_jax.baselines.baseline_image import check_baseline, draw_baseline
 from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import chunked
@@ -33,7 +33,7 @@ class IntegratedGradients:
     rule: str = field(default="gauss_legendre", metadata=STATIC)
     """a name of `RULES`"""
     baseline: Any = "zero"
-    """where the way begins, see `absence.absence`; or a tuple of several, whose attributions are
+    """where the way begins, see `baseline_image.draw_baseline`; or a tuple of several, whose attributions are
     averaged (leaf)"""
     reduction: str = field(default="positive", metadata=STATIC)
     """a name of `attribution.REDUCTIONS`; the authors' code shows the positive part of the mean
@@ -76,16 +76,16 @@ def explain(
     a gradient for each baseline."""
     config = config or IntegratedGradients()
     config.check()
-    stated = begin(predict, image, target, node=node, key=key)
+    problem = begin(predict, image, target, node=node, key=key)
     starts = config.baselines
     total = jnp.zeros_like(image)
-    for baseline, own in zip(starts, chunked.keys(stated.key, len(starts))):
-        start = absence(predict, image, baseline, key=own)
-        total += integrate(predict, start, image, stated.target, node=node, **_options(config))
+    for baseline, own in zip(starts, chunked.keys(problem.key, len(starts))):
+        start = draw_baseline(predict, image, baseline, key=own)
+        total += integrate(predict, start, image, problem.target, node=node, **_options(config))
     evaluations = config.steps * len(starts)
-    return explained(
+    return make_explanation(
         predict,
-        stated,
+        problem,
         total / len(starts),
         node=node,
         reduction=config.reduction,

@@ -103,8 +103,8 @@ def explain(
         mask: Float[Array, "_h _w"], key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Array, dict[str, Array]]:
         del step
-        whole, background = _shifted(image, key, jitter), _shifted(problem.background, key, jitter)
-        outputs = predict(blend(rendered(mask, image, config)[None], whole, background))
+        whole, background = _shift(image, key, jitter), _shift(problem.background, key, jitter)
+        outputs = predict(blend(render_mask(mask, image, config)[None], whole, background))
         terms = {
             "score": (
                 activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target).sum()
@@ -121,7 +121,7 @@ def explain(
     state, records = solver.run_fixed(
         descent, mask, steps=config.steps, key=problem.key, record=trace
     )
-    deleted = 1.0 - rendered(state.parameters, image, config)
+    deleted = 1.0 - render_mask(state.parameters, image, config)
     saliency = masks.normalize(deleted)
     info = report(
         predict,
@@ -186,7 +186,7 @@ def _circles(size: tuple[int, int], scale: float) -> Float[np.ndarray, "n h w"]:
     return np.moveaxis(np.asarray(blurred), -1, 0)
 
 
-def rendered(
+def render_mask(
     mask: Float[Array, "_h _w"], image: Image, config: MeaningfulPerturbation
 ) -> Float[Array, "h w"]:
     """The mask at the image's size: nearest neighbors, then blurred."""
@@ -210,7 +210,7 @@ def total_variation(mask: Float[Array, "_h _w"], power: Any) -> Float[Array, ""]
     return jnp.where(square > 0, jnp.where(square > 0, square, 1.0) ** (power / 2), 0.0).sum()
 
 
-def _shifted(image: Image, key: Key[Array, ""], jitter: int) -> Image:
+def _shift(image: Image, key: Key[Array, ""], jitter: int) -> Image:
     """The image moved up and left by 0 to `jitter` - 1 pixels, its edge held."""
     if jitter < 2:
         return image

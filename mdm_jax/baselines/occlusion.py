@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
-from mdm_jax.baselines.attribution import check_reduction, explained
-from mdm_jax.baselines.baseline_image import absence, check_baseline
+from mdm_jax.baselines.attribution import check_reduction, make_explanation
+from mdm_jax.baselines.baseline_image import check_baseline, draw_baseline
 from mdm_jax.errors import InputError, find_renamed
 from mdm_jax.execution import chunked
 from mdm_jax.problem import activation, begin
@@ -36,7 +36,7 @@ class Occlusion:
     """step or (down, right) in pixels, at most the window; None: half the window, rounded up, and 2
     for small images"""
     baseline: Any = "zero"
-    """what the window shows, see `absence.absence` (leaf)"""
+    """what the window shows, see `baseline_image.draw_baseline` (leaf)"""
     average: bool = field(default=True, metadata=STATIC)
     """a pixel gets the average drop over the windows that cover it (captum), or their sum (PAIR)"""
     reduction: str = field(default="positive", metadata=STATIC)
@@ -76,8 +76,8 @@ def explain(
     would leave gaps."""
     config = config or Occlusion()
     config.check()
-    stated = begin(predict, image, target, node=node, key=key)
-    background = absence(predict, image, config.baseline, key=stated.key)
+    problem = begin(predict, image, target, node=node, key=key)
+    background = draw_baseline(predict, image, config.baseline, key=problem.key)
     shape = (image.shape[0], image.shape[1])
     window, stride = resolve(config, shape)
     corners = positions(shape, window, stride)
@@ -85,17 +85,17 @@ def explain(
     def drop(corner: Int[Array, "2"]) -> Array:
         inside = covered(corner, window, shape)
         outputs = predict(jnp.where(inside[..., None], background, image)[None])
-        score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), stated.target)
-        return (stated.reference - score).sum() * inside
+        score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target)
+        return (problem.reference - score).sum() * inside
 
     summed = chunked.sum_over(drop, jnp.asarray(corners), config.chunk)
     covers = np.zeros(shape, np.float32)
     for top, left in corners:
         covers[top : top + window[0], left : left + window[1]] += 1
     attribution = summed / covers if config.average else summed
-    return explained(
+    return make_explanation(
         predict,
-        stated,
+        problem,
         attribution[..., None],
         node=node,
         reduction=config.reduction,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import Array, Int, Key
 
-from mdm_jax.baselines.attribution import NoSettings, explained
+from mdm_jax.baselines.attribution import NoSettings, make_explanation
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
@@ -29,9 +29,9 @@ def explain(
     trace: bool = False,
 ) -> Explanation:
     """S(p) ~ U(0, 1), every pixel on its own; no evaluation. Image [h, w, c]."""
-    stated = begin(predict, image, target, node=node, key=key)
-    return explained(
-        predict, stated, jax.random.uniform(stated.key, (*image.shape[:2], 1)), node=node
+    problem = begin(predict, image, target, node=node, key=key)
+    return make_explanation(
+        predict, problem, jax.random.uniform(problem.key, (*image.shape[:2], 1)), node=node
     )
 
 

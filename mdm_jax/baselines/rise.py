@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import check_reduction, explained
-from mdm_jax.baselines.baseline_image import absence, check_baseline
+from mdm_jax.baselines.attribution import check_reduction, make_explanation
+from mdm_jax.baselines.baseline_image import check_baseline, draw_baseline
 from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import chunked
 from mdm_jax.masks import HIGHEST
@@ -39,7 +39,7 @@ class RISE:
     """expected: divide by num_samples * p (the paper, its code); coverage: by the sum of the masks at
     each pixel (xplique)"""
     baseline: Any = "zero"
-    """what shows where the mask is zero, see `absence.absence` (leaf)"""
+    """what shows where the mask is zero, see `baseline_image.draw_baseline` (leaf)"""
     reduction: str = field(default="signed", metadata=STATIC)
     """a name of `attribution.REDUCTIONS`"""
     chunk: int = field(default=chunked.CHUNK, metadata=STATIC)
@@ -77,14 +77,14 @@ def explain(
         raise InputError(
             f"cells is {config.cells}: give at most the image's {min(height, width)} pixels"
         )
-    stated = begin(predict, image, target, node=node, key=key)
-    background_key, key = jax.random.split(stated.key)
-    background = absence(predict, image, config.baseline, key=background_key)
+    problem = begin(predict, image, target, node=node, key=key)
+    background_key, key = jax.random.split(problem.key)
+    background = draw_baseline(predict, image, config.baseline, key=background_key)
 
     def weighed(own: Key[Array, ""]) -> tuple[Array, Array]:
         mask = draw(config.cells, config.keep_probability, (height, width), key=own)
         outputs = predict(blend(mask[None], image, background))
-        score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), stated.target)
+        score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target)
         return score.sum() * mask, mask
 
     summed, coverage = chunked.sum_over(
@@ -94,9 +94,9 @@ def explain(
         attribution = summed / (config.num_samples * config.keep_probability)
     else:
         attribution = jnp.where(coverage > 0, summed / jnp.where(coverage > 0, coverage, 1.0), 0.0)
-    return explained(
+    return make_explanation(
         predict,
-        stated,
+        problem,
         attribution[..., None],
         node=node,
         reduction=config.reduction,

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import explained
-from mdm_jax.baselines.cam import resized
+from mdm_jax.baselines.attribution import make_explanation
+from mdm_jax.baselines.cam import resize_to_image
 from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import begin
@@ -66,13 +66,15 @@ def explain(
     config = config or Rollout()
     config.check()
     predict = intermediates.with_attention(predict, image.shape)
-    stated = begin(predict, image, target, node=node, key=key)
+    problem = begin(predict, image, target, node=node, key=key)
     outputs = predict(image[None])
     fused = [
         FUSIONS[config.fusion](each[0].astype(jnp.float32)) for each in outputs[1]["attention"]
     ]
     rolled = roll([discard(each, config.discard_ratio) for each in fused])
-    return explained(predict, stated, class_row(rolled, image)[..., None], node=node, forwards=1)
+    return make_explanation(
+        predict, problem, class_row(rolled, image)[..., None], node=node, forwards=1
+    )
 
 
 def roll(attention: list[Float[Array, "t t"]]) -> Float[Array, "t t"]:
@@ -99,7 +101,7 @@ def discard(attention: Float[Array, "t t"], ratio: Any) -> Float[Array, "t t"]:
 def class_row(relevance: Float[Array, "t t"], image: Image) -> Float[Array, "h w"]:
     """What the class token, the first, takes from each patch, at the size of the image."""
     row = intermediates.as_map(relevance[0][:, None], (image.shape[0], image.shape[1]), "attention")
-    return resized(row[..., 0], image)
+    return resize_to_image(row[..., 0], image)
 
 
 METHOD = Method("rollout", explain, Rollout, "logit")

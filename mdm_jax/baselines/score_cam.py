@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills
-from mdm_jax.baselines.attribution import explained
-from mdm_jax.baselines.cam import check_layer, resized
+from mdm_jax.baselines.attribution import make_explanation
+from mdm_jax.baselines.cam import check_layer, resize_to_image
 from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.execution.convolutions import canonical
@@ -24,7 +24,7 @@ VARIANTS = {
         "weights g(x_k) - g(x_b), the increase of confidence over the image of the neutral color;"
         " maps added small"
     ),
-    "original": "weights g(x_k), maps resized first and added as they are: the authors' repository",
+    "original": "weights g(x_k), maps resize_to_image first and added as they are: the authors' repository",
     "pytorch-grad-cam": "weights softmax over the channels of the logit at x_k, maps added small",
 }
 """how the weights are found and the maps added; in all of them x_k = H_k * x + (1 - H_k) * neutral
@@ -65,14 +65,14 @@ def explain(
     """S = relu(sum_k w_k A_k), w_k = g(H_k * x + (1 - H_k) b) - g(b), one forward evaluation a
     channel and one for the maps.
 
-    H_k is channel k resized to the image and stretched to [0, 1]; b is the network's neutral
+    H_k is channel k resize_to_image to the image and stretched to [0, 1]; b is the network's neutral
     color, what zero is once images are normalized (`fills.neutral_color`). A constant channel has no H_k
     and weighs nothing. Image [h, w, c] in [0, 1]. Raises InputError for a network without the
     layer."""
     config = config or ScoreCAM()
     config.check()
     neutral = fills.neutral_color(predict, image.shape[-1])
-    stated = begin(predict, image, target, node=node, key=key, fill=neutral)
+    problem = begin(predict, image, target, node=node, key=key, fill=neutral)
     program = intermediates.trace(predict, image.shape)
     layer = config.layer or intermediates.default_layer(program, image.shape)
     maps = jnp.moveaxis(
@@ -82,7 +82,7 @@ def explain(
     )
     scores, varies = channel_scores(
         predict,
-        stated,
+        problem,
         maps,
         node="logit" if config.variant == "pytorch-grad-cam" else node,
         chunk=config.chunk,
@@ -92,20 +92,22 @@ def explain(
     else:
         weights = jnp.where(
             varies,
-            scores - (stated.fill_activation.sum() if config.variant == "paper" else 0.0),
+            scores - (problem.fill_activation.sum() if config.variant == "paper" else 0.0),
             0.0,
         )
     cam = jnp.tensordot(weights, maps, axes=1, precision=jax.lax.Precision.HIGHEST)
     if config.variant == "original":  # resizing is linear: only the place of the relu differs
-        attribution = jnp.maximum(resized(cam, image), 0.0)
+        attribution = jnp.maximum(resize_to_image(cam, image), 0.0)
     else:
-        attribution = resized(jnp.maximum(cam, 0.0), image)
-    return explained(predict, stated, attribution[..., None], node=node, forwards=len(maps) + 1)
+        attribution = resize_to_image(jnp.maximum(cam, 0.0), image)
+    return make_explanation(
+        predict, problem, attribution[..., None], node=node, forwards=len(maps) + 1
+    )
 
 
 def channel_scores(
     predict: Predict,
-    stated: Problem,
+    problem: Problem,
     maps: Float[Array, "k gh gw"],
     *,
     node: str | Node,
@@ -113,10 +115,10 @@ def channel_scores(
 ) -> tuple[Float[Array, " k"], Array]:
     """The node on the image seen through each map, and whether the map varies at all: k forward
     evaluations."""
-    image, background, target, *_ = stated
+    image, background, target, *_ = problem
 
     def one(channel: Float[Array, "gh gw"]) -> tuple[Array, Array]:
-        fine = resized(channel, image)
+        fine = resize_to_image(channel, image)
         low, high = fine.min(), fine.max()
         seen = jnp.where(high > low, (fine - low) / jnp.where(high > low, high - low, 1.0), 0.0)
         outputs = predict(blend(seen[None], image, background))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import check_reduction, explained
+from mdm_jax.baselines.attribution import check_reduction, make_explanation
 from mdm_jax.baselines.gradient import input_gradient
 from mdm_jax.errors import find_renamed
 from mdm_jax.execution import chunked
@@ -64,17 +64,17 @@ def explain(
     channels are normalized by one deviation."""
     config = config or SmoothGrad()
     config.check()
-    stated = begin(predict, image, target, node=node, key=key)
+    problem = begin(predict, image, target, node=node, key=key)
 
     def draw(sample: Key[Array, ""]) -> Image:
         return noisy(image, config.noise_level, key=sample)
 
-    inputs = chunked.keys(stated.key, config.num_samples)
+    inputs = chunked.keys(problem.key, config.num_samples)
     options: dict[str, Any] = {"node": node, "squared": config.squared, "chunk": config.chunk}
-    attribution = mean_gradient(predict, draw, inputs, stated.target, **options)
-    return explained(
+    attribution = mean_gradient(predict, draw, inputs, problem.target, **options)
+    return make_explanation(
         predict,
-        stated,
+        problem,
         attribution,
         node=node,
         reduction=config.reduction,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import NoSettings, explained
+from mdm_jax.baselines.attribution import NoSettings, make_explanation
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Mask, Method, Node, Predict
 
@@ -34,8 +34,8 @@ def explain(
     trace: bool = False,
 ) -> Explanation:
     """S = |Sobel(gray image)|; no evaluation. Image [h, w, c]."""
-    stated = begin(predict, image, target, node=node, key=key)
-    return explained(predict, stated, edges(gray(image))[..., None], node=node)
+    problem = begin(predict, image, target, node=node, key=key)
+    return make_explanation(predict, problem, edges(gray(image))[..., None], node=node)
 
 
 def gray(image: Image) -> Mask:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax.baselines.attribution import explained
+from mdm_jax.baselines.attribution import make_explanation
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.masks import HIGHEST, Size, bilinear_matrix
 from mdm_jax.problem import begin
@@ -102,10 +102,10 @@ def _explain_map(
 ) -> Explanation:
     config = config or MapConfig()
     config.check()
-    stated = begin(predict, image, target, **begun)
-    grid = read_map(predict, image, name)[..., stated.target]
+    problem = begin(predict, image, target, **begun)
+    grid = read_map(predict, image, name)[..., problem.target]
     whole = upsample(grid, (image.shape[0], image.shape[1]), config.interpolation or usual)
-    return explained(predict, stated, whole[..., None], node=begun["node"], forwards=1)
+    return make_explanation(predict, problem, whole[..., None], node=begun["node"], forwards=1)
 
 
 def activation_map(

@@ -235,8 +235,8 @@ def receptive_field(
     arXiv 2309.14531."""
     config = config or FieldConfig()
     config.check()
-    stated = begin(predict, image, target, node=node, key=key)
-    row, column = best_position(read_map(predict, image, MAPS), stated.target)
+    problem = begin(predict, image, target, node=node, key=key)
+    row, column = best_position(read_map(predict, image, MAPS), problem.target)
     found = (
         find_fields(predict, image.shape)
         if config.rows is None
@@ -245,7 +245,7 @@ def receptive_field(
     forwards = 1 if config.rows is not None else 1 + image.shape[0] + image.shape[1]
     return _explain_box(
         predict,
-        stated,
+        problem,
         box_mask(field_box(found, row, column), image.shape[:2]),
         node,
         forwards,
@@ -265,16 +265,16 @@ def cell(
     """S = 1 on the cell of the upsampled grid at prototype j = `target`'s best position, else 0.
 
     See `receptive_field`."""
-    stated = begin(predict, image, target, node=node, key=key)
+    problem = begin(predict, image, target, node=node, key=key)
     similarities = read_map(predict, image, MAPS)
-    row, column = best_position(similarities, stated.target)
+    row, column = best_position(similarities, problem.target)
     box = cell_box(row, column, similarities.shape[:2], image.shape[:2])
-    return _explain_box(predict, stated, box_mask(box, image.shape[:2]), node, 1)
+    return _explain_box(predict, problem, box_mask(box, image.shape[:2]), node, 1)
 
 
 def _explain_box(
     predict: Predict,
-    stated: Problem,
+    problem: Problem,
     region: Float[Array, "h w"],
     node: str | Node,
     forwards: int,
@@ -283,9 +283,9 @@ def _explain_box(
 
     It is not stretched: a box that is the whole image stays one."""
     status = jnp.where(
-        jnp.isfinite(stated.reference).all(),
+        jnp.isfinite(problem.reference).all(),
         jnp.int32(Status.CONVERGED),
         jnp.int32(Status.NOT_FINITE),
     )
-    info = report(predict, stated, region, node=node, status=status, forwards=forwards)
+    info = report(predict, problem, region, node=node, status=status, forwards=forwards)
     return Explanation(region, (), info, None, region)

@@ -8,7 +8,7 @@ from conftest import PATCH, patch_network
 from reference_network import captum, network
 
 from mdm_jax import InputError, explain, fills
-from mdm_jax.baselines.baseline_image import absence
+from mdm_jax.baselines.baseline_image import draw_baseline
 from mdm_jax.baselines.input_x_gradient import InputXGradient
 from mdm_jax.baselines.integrated_gradients import IntegratedGradients, integrate, quadrature
 from mdm_jax.baselines.smoothgrad import SmoothGrad, mean_gradient, noisy
@@ -184,12 +184,14 @@ def test_noise_has_the_deviation_asked_for():
 def test_absence_is_what_the_network_sees_as_zero(reference, small):
     predict, image = network(reference), jnp.asarray(small[0])
     key = jax.random.key(0)
-    np.testing.assert_allclose(absence(predict, image, "zero", key=key)[3, 2], [0.45, 0.5, 0.4])
-    np.testing.assert_allclose(absence(linear, image, "zero", key=key), 0.5)
     np.testing.assert_allclose(
-        absence(predict, image, "blur", key=key), fills.blur()(image, key=key)
+        draw_baseline(predict, image, "zero", key=key)[3, 2], [0.45, 0.5, 0.4]
     )
-    np.testing.assert_allclose(absence(predict, image, 0.25, key=key), 0.25)
+    np.testing.assert_allclose(draw_baseline(linear, image, "zero", key=key), 0.5)
+    np.testing.assert_allclose(
+        draw_baseline(predict, image, "blur", key=key), fills.blur()(image, key=key)
+    )
+    np.testing.assert_allclose(draw_baseline(predict, image, 0.25, key=key), 0.25)
 
 
 @pytest.mark.parametrize("method", ["input_x_gradient", "smoothgrad", "integrated_gradients"])

@@ -41,7 +41,7 @@ def test_the_smooth_mask_and_the_energy_are_those_that_torch_computes(fixture):
         config = ExtremalPerturbation(
             areas=(0.2, 0.5), variant=variant, levels=4, max_blur=3.0 / scale, flip=False
         )
-        pyramid = extremal.blurred(image, fills.neutral_color(predict, 3), config)
+        pyramid = extremal.blur_pyramid(image, fills.neutral_color(predict, 3), config)
         problem = begin(predict, image, int(fixture["targets"][0]), node="logit", key=KEY)
 
         def energy(parameters, pyramid=pyramid, problem=problem, config=config):
@@ -92,7 +92,7 @@ def test_momentum_is_torchs_with_dampening(images):
     explanation = jax.jit(
         lambda x: extremal.explain(patch_network, x, 0, key=KEY, config=config, trace=True)
     )(image)
-    pyramid = extremal.blurred(image, jnp.full(3, 0.5), config)
+    pyramid = extremal.blur_pyramid(image, jnp.full(3, 0.5), config)
     problem = begin(patch_network, image, 0, node="logit", key=KEY)
     smooth = smoother((32, 32), cell=4.0, sigma=12.0)
     parameters, direction = jnp.ones((2, 8, 8)), None
@@ -126,7 +126,7 @@ def test_variants_and_mirrored_images(images):
     def rewards(parameters):
         def reward(step, predict=patch_network, **more):
             config = ExtremalPerturbation(levels=3, area_weight=0.0, **more)
-            pyramid = extremal.blurred(image, jnp.full(3, 0.5), config)
+            pyramid = extremal.blur_pyramid(image, jnp.full(3, 0.5), config)
             return extremal.energy(
                 parameters, step, predict, problem, pyramid, smooth, node="logit", config=config
             )[0]
@@ -234,9 +234,9 @@ def test_total_variation_by_hand_and_its_gradient_where_the_mask_is_flat():
 def test_the_mask_is_drawn_in_blocks_then_blurred(images):
     config = MeaningfulPerturbation(mask_blur=0.0)
     mask = jax.random.uniform(KEY, (8, 8))
-    drawn = meaningful.rendered(mask, jnp.asarray(images[0]), config)
+    drawn = meaningful.render_mask(mask, jnp.asarray(images[0]), config)
     np.testing.assert_allclose(drawn, np.kron(mask, np.ones((4, 4))), atol=1e-6)
-    blurred = meaningful.rendered(
+    blurred = meaningful.render_mask(
         mask, jnp.asarray(images[0]), MeaningfulPerturbation(mask_blur=20.0)
     )
     assert np.abs(np.diff(blurred, axis=0)).max() < 0.5 * np.abs(np.diff(drawn, axis=0)).max()

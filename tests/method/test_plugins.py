@@ -40,7 +40,7 @@ PARTS = '''
     import jax
     import jax.numpy as jnp
 
-    from mdm_jax.baselines.attribution import explained
+    from mdm_jax.baselines.attribution import make_explanation
     from mdm_jax.problem import begin
     from mdm_jax.types import Explanation, Method
 
@@ -74,9 +74,9 @@ PARTS = '''
 
 
     def explain_inverse(predict, image, target=None, *, node, key, config=None, trace=False):
-        stated = begin(predict, image, target, node=node, key=key)
+        problem = begin(predict, image, target, node=node, key=key)
         config = config or InverseConfig()
-        return explained(predict, stated, (1.0 - image.mean(-1, keepdims=True)) ** config.power, node=node)
+        return make_explanation(predict, problem, (1.0 - image.mean(-1, keepdims=True)) ** config.power, node=node)
 
 
     inverse = Method("inverse", explain_inverse, InverseConfig, "logit")
