@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax import masks
-from mdm_jax.errors import unknown
+from mdm_jax.errors import find_renamed, unknown
 from mdm_jax.problem import Problem, report
 from mdm_jax.types import Explanation, Node, Predict, Status
 
@@ -49,14 +50,14 @@ def make_explanation(
     evaluations: Int[Array, ""] | int = 0,
     forwards: Int[Array, ""] | int = 0,
 ) -> Explanation:
-    """The explanation that an attribution [h, w, c] holds; a map without channels comes as [h, w,
-    1].
+    """The explanation of an attribution [h, w, c]; a map without channels comes as [h, w, 1].
 
     The saliency map is the reduced attribution, stretched to [0, 1] by its least and greatest
-    value; all zeros where it is constant or not finite."""
+    value; all zeros where it is constant or not finite.
+    """
     finite = jnp.isfinite(attribution).all() & jnp.isfinite(problem.reference).all()
     attribution = jnp.where(finite, attribution, 0.0)
-    # clipped, because XLA may round an attribution otherwise where it looks for the least one than
+    # clipped, because XLA may round an attribution differently where it takes the minimum and
     # where it subtracts it
     saliency = jnp.clip(masks.normalize(REDUCTIONS[reduction](attribution)), 0.0, 1.0)
     status = jnp.where(finite, jnp.int32(Status.CONVERGED), jnp.int32(Status.NOT_FINITE))
@@ -70,3 +71,10 @@ def make_explanation(
         forwards=forwards,
     )
     return Explanation(saliency, (), info, None, attribution.sum(axis=-1))
+
+
+RENAMED = {"explained": "make_explanation"}
+
+
+def __getattr__(name: str) -> Any:
+    return find_renamed(__name__, name, RENAMED, globals())

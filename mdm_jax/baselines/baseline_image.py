@@ -1,5 +1,4 @@
-"""What stands for a feature that is not there: the image that the methods which need a baseline
-measure from."""
+"""The baseline image: what some methods take for the absence of features."""
 
 from __future__ import annotations
 
@@ -18,19 +17,18 @@ ZERO = "zero"
 def draw_baseline(predict: Predict, image: Image, baseline: Any, *, key: Key[Array, ""]) -> Image:
     """The baseline x' [h, w, c] in [0, 1] of one image.
 
-    "zero" is the color that the network sees as zero (`fills.neutral_color`): what others obtain who set
-    pixels to zero after the images were normalized. Otherwise a fill of `mdm_jax.fills`: "black",
-    "blur", ..., a color, an image or a function."""
+    "zero" is the color that the network sees as zero (`fills.neutral_color`): what other libraries
+    get by setting pixels to zero after images are normalized. Otherwise a fill of `mdm_jax.fills`:
+    "black", "blur", ..., a color, an image or a function.
+    """
     if isinstance(baseline, str) and baseline == ZERO:
-        return jnp.broadcast_to(fills.neutral_color(predict, image.shape[-1]), image.shape).astype(
-            image.dtype
-        )
+        color = fills.neutral_color(predict, image.shape[-1])
+        return jnp.broadcast_to(color, image.shape).astype(image.dtype)
     return fills.resolve(baseline)(image, key=key)
 
 
 def check_baseline(baseline: Any) -> None:
-    """Raises InputError for a name that is neither "zero" nor a fill's, or a thing that cannot be a
-    fill."""
+    """Raises InputError for what is neither "zero" nor a fill."""
     if isinstance(baseline, str) and baseline == ZERO:
         return
     if isinstance(baseline, str) and not fills.is_name(baseline):

@@ -1,5 +1,4 @@
-"""What the class activation maps share: the layer they look at, its value and gradient, and the way
-back to the image.
+"""What the class activation maps share: a layer, its value and gradient, the map at image size.
 
 S = resize(combine(A, d g / d A)),    A = out[layer], a map [h, w, c], or a Transformer's patch
 tokens laid out as one"""
@@ -56,11 +55,11 @@ def weigh_gradients(
     config: CAMConfig | None,
     combine: Combine,
 ) -> Explanation:
-    """The explanation that `combine` makes of a layer's activations and gradients: one evaluation
-    with a gradient.
+    """The explanation that `combine` makes of a layer's activations and gradients.
 
-    The attribution is the map resize_to_image to the image (bilinear, half-pixel centers) before it is
-    stretched to [0, 1]."""
+    One evaluation with a gradient. The attribution is the map resized to the image (bilinear,
+    half-pixel centers) before it is stretched to [0, 1].
+    """
     config = config or CAMConfig()
     config.check()
     problem = begin(predict, image, target, node=node, key=key)
@@ -71,9 +70,10 @@ def weigh_gradients(
         return activation(node, outputs, problem.target).sum()
 
     value, gradient = intermediates.value_and_gradient(program, image, layer, score)
-    cam = combine(
-        *(intermediates.as_map(each, image.shape[:2], layer) for each in (value, gradient))
-    )
+    size = image.shape[:2]
+    maps = intermediates.as_map(value, size, layer)
+    gradients = intermediates.as_map(gradient, size, layer)
+    cam = combine(maps, gradients)
     return make_explanation(
         predict, problem, resize_to_image(cam, image)[..., None], node=node, evaluations=1
     )

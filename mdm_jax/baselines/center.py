@@ -1,5 +1,7 @@
-"""Center: a Gaussian in the middle of the image. What a method must beat to know more than that
-photographs are centerd."""
+"""Center: a Gaussian in the middle of the image, where photographs have their objects.
+
+A method must beat it to show that it uses the network.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +42,16 @@ def explain(
     config: Center | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S(y, x) = exp(-(v^2 + u^2) / (2 sigma^2)), v = (y - center) / height and u likewise; no
-    evaluation. Image [h, w, c]."""
+    """S(y, x) = exp(-(v^2 + u^2) / (2 sigma^2)), v = (y - center) / height and u likewise.
+
+    No evaluation. Image [h, w, c].
+    """
     config = config or Center()
     config.check()
     problem = begin(predict, image, target, node=node, key=key)
     down, right = ((jnp.arange(side) + 0.5) / side - 0.5 for side in image.shape[:2])
-    exponent = (jnp.square(down)[:, None] + jnp.square(right)[None, :]) / (
-        2 * jnp.square(config.sigma)
-    )
+    squared_distance = jnp.square(down)[:, None] + jnp.square(right)[None, :]
+    exponent = squared_distance / (2 * jnp.square(config.sigma))
     return make_explanation(predict, problem, jnp.exp(-exponent)[..., None], node=node)
 
 

@@ -1,5 +1,4 @@
-"""Gradient-weighted attention (Chefer, Gur, Wolf, arXiv 2103.15679): what the blocks hand on to a
-class."""
+"""Gradient-weighted attention (Chefer, Gur, Wolf, arXiv 2103.15679), followed over all blocks."""
 
 from __future__ import annotations
 
@@ -37,10 +36,9 @@ def explain(
     config: Chefer | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = R[class token, patches], R = I, then for every block R <- R + mean_h relu(d g / d A_h *
-    A_h) R (equations 5 and 6).
+    """S = R[class token, patches], with R = I, then R <- R + mean_h relu(d g / d A_h * A_h) R.
 
-    A_h [t, t] is the attention of head h; one evaluation with a gradient. This is the authors'
+    The update is done for every block (equations 5 and 6). A_h [t, t] is the attention of head h; one evaluation with a gradient. This is the authors'
     later rule for networks of self-attention, by gradients alone, not the relevance propagation of
     their arXiv 2012.09838. `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError for a
     network without attention."""

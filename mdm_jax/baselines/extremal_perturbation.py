@@ -71,13 +71,8 @@ class ExtremalPerturbation:
                 f"areas are {self.areas}: give shares of the image between 0 and 1, such as (0.05,"
                 " 0.1)"
             )
-        for name, least in (
-            ("steps", 1),
-            ("levels", 2),
-            ("cell", 1),
-            ("max_blur", 1),
-            ("sigma", 1),
-        ):
+        least_values = {"steps": 1, "levels": 2, "cell": 1, "max_blur": 1, "sigma": 1}
+        for name, least in least_values.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}: give {least} or more")
         for name in ("learning_rate", "area_weight", "growth", "coldness"):
@@ -105,11 +100,10 @@ def explain(
     config: ExtremalPerturbation | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_a m_a, m_a = argmax g(m_a (*) x) - lambda_t mean((sort(m_a) - r_a)^2), r_a = 0...0
-    1...1 with a share a of ones.
+    """S = sum_a m_a, m_a = argmax g(m_a (*) x) - lambda_t mean((sort(m_a) - r_a)^2).
 
-    m (*) x reads each pixel of a pyramid of blurred images at the level that the mask tells. Steps
-    times areas evaluations with a gradient (twice that in the variant dual). A run takes all its
+    r_a = 0...0 1...1 with a fraction a of ones. m (*) x reads each pixel of a pyramid of blurred
+    images at the level that the mask gives. Steps times areas evaluations with a gradient (twice that in the variant dual). A run takes all its
     steps by design, so its status is CONVERGED. Image [h, w, c] in [0, 1]. Raises InputError for a
     config that cannot be."""
     config = config or ExtremalPerturbation()
@@ -171,20 +165,15 @@ def ascend(
         direction = jnp.where(step == 0, gradient, mixed)
         parameters = jnp.clip(carried.parameters + config.learning_rate * direction, 0.0, 1.0)
         after = Ascent(parameters, direction, inner, value, reward)
-        return after, (
-            (
-                tuple(carried.parameters),
-                -value,
-                {"reward": reward, "area": reward - value},
-            )
-            if record
-            else None
-        )
+        if not record:
+            return after, None
+        terms = {"reward": reward, "area": reward - value}
+        return after, (tuple(carried.parameters), -value, terms)
 
     ones = jnp.ones((len(config.areas), *smooth.cells))
-    unseen = jnp.zeros((len(config.areas), *smooth.size))
-    nothing = Ascent(ones, jnp.zeros_like(ones), unseen, jnp.zeros(()), jnp.zeros(()))
-    last, records = jax.lax.scan(body, nothing, jnp.arange(config.steps))
+    no_masks = jnp.zeros((len(config.areas), *smooth.size))
+    start = Ascent(ones, jnp.zeros_like(ones), no_masks, jnp.zeros(()), jnp.zeros(()))
+    last, records = jax.lax.scan(body, start, jnp.arange(config.steps))
     return last, Trace(*records) if record else None
 
 
@@ -218,36 +207,34 @@ def energy(
 
 
 def area_error(mask: Float[Array, "_h _w"], area: float) -> Float[Array, ""]:
-    """mean((sort(m) - r)^2): the smallest values of the mask (its margin included) should be 0, the
-    rest, a share `area`, 1.
+    """mean((sort(m) - r)^2): the largest values, a fraction `area`, should be 1, the others 0.
 
-    Equal values at the border between the two share what is wanted of them; torch would order them
-    in some way, and a mask of ones would be drawn to one side of the image."""
+    Of the mask with its margin. Equal values at the threshold share the ones that remain; torch
+    orders them arbitrarily, and a mask of ones would be drawn to one side of the image.
+    """
     zeros = int(mask.size * (1 - area))
-    at = jnp.sort(jax.lax.stop_gradient(mask).reshape(-1))[zeros]
-    below, equal = (mask < at).sum(), (mask == at).sum()
-    wanted = jnp.where(mask == at, (below + equal - zeros) / equal, mask > at)
-    return jnp.mean((mask - wanted) ** 2)
+    threshold = jnp.sort(jax.lax.stop_gradient(mask).reshape(-1))[zeros]
+    below, equal = (mask < threshold).sum(), (mask == threshold).sum()
+    ones_of_equal = (below + equal - zeros) / equal
+    target = jnp.where(mask == threshold, ones_of_equal, mask > threshold)
+    return jnp.mean((mask - target) ** 2)
 
 
 def blur_pyramid(
     image: Image, neutral: Float[Array, " c"], config: ExtremalPerturbation
 ) -> Float[Array, "l h w c"]:
-    """The pyramid: level l is blurred by max_blur (1 - l / (levels - 1)) pixels (at 224), the last
-    is the image.
+    """The pyramid: level l is blurred by max_blur (1 - l / (levels - 1)) pixels (at 224).
 
-    Beyond its border lies the network's neutral color (zero where images are normalized), and
-    kernels end at 4 sigma."""
-    shares = np.linspace(1.0, 0.0, config.levels)
-    around = image - neutral
+    The last level is the image. Beyond the border lies the network's neutral color (zero where
+    images are normalized), and kernels end at 4 sigma.
+    """
+    centered = image - neutral
     levels = []
-    for share in shares:
-        rows, columns = (
-            _blur_matrix(n, share * config.max_blur * scale_of(image)) for n in image.shape[:2]
-        )
-        levels.append(
-            neutral + jnp.einsum("yh,hwc,xw->yxc", rows, around, columns, precision=masks.HIGHEST)
-        )
+    for fraction in np.linspace(1.0, 0.0, config.levels):
+        sigma = fraction * config.max_blur * scale_of(image)
+        rows, columns = (_blur_matrix(n, sigma) for n in image.shape[:2])
+        blurred = jnp.einsum("yh,hwc,xw->yxc", rows, centered, columns, precision=masks.HIGHEST)
+        levels.append(neutral + blurred)
     return jnp.stack(levels)
 
 
@@ -261,15 +248,15 @@ def _blur_matrix(n: int, sigma: float) -> Float[np.ndarray, "n n"]:
 
 def read_pyramid(pyramid: Float[Array, "l h w c"], mask: Float[Array, "h w"]) -> Image:
     """Every pixel at level mask * (levels - 1), linearly between the two nearest levels."""
-    place = mask * (len(pyramid) - 1)
-    below = jnp.floor(place)
-    share = (place - below)[..., None]
+    level = mask * (len(pyramid) - 1)
+    below = jnp.floor(level)
+    fraction = (level - below)[..., None]
     index = below.astype(jnp.int32)[None, :, :, None]
     lower, upper = (
         jnp.take_along_axis(pyramid, jnp.minimum(index + step, len(pyramid) - 1), axis=0)[0]
         for step in (0, 1)
     )
-    return (1.0 - share) * lower + share * upper
+    return (1.0 - fraction) * lower + fraction * upper
 
 
 METHOD = Method("extremal_perturbation", explain, ExtremalPerturbation, "logit")

@@ -1,5 +1,4 @@
-"""Grad-CAM (Selvaraju et al., arXiv 1610.02391): a layer's channels, weighed by the mean gradient
-of each."""
+"""Grad-CAM (Selvaraju et al., arXiv 1610.02391): channels weighted by their mean gradients."""
 
 from __future__ import annotations
 
@@ -29,10 +28,9 @@ def explain(
     config: GradCAM | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = relu(sum_k w_k A_k), w_k = mean_ij d g / d A_kij (equations 1 and 2), one evaluation with
-    a gradient.
+    """S = relu(sum_k w_k A_k), w_k = mean_ij d g / d A_kij (equations 1 and 2).
 
-    `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError for a network without the layer.
+    One evaluation with a gradient. `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError for a network without the layer.
     """
     return weigh_gradients(
         predict, image, target, node=node, key=key, config=config, combine=combine

@@ -1,5 +1,4 @@
-"""Grad-CAM++ (Chattopadhyay et al., arXiv 1710.11063): positive gradients, weighed so that every
-instance counts alike."""
+"""Grad-CAM++ (Chattopadhyay et al., arXiv 1710.11063): every instance of a class counts alike."""
 
 from __future__ import annotations
 
@@ -32,10 +31,9 @@ def explain(
     config: GradCAMPlusPlus | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = relu(sum_k w_k A_k), w_k = sum_ij alpha_kij relu(G_kij), G = d g / d A, one evaluation
-    with a gradient.
+    """S = relu(sum_k w_k A_k), w_k = sum_ij alpha_kij relu(G_kij), G = d g / d A.
 
-    alpha = G^2 / (2 G^2 + (sum_ab A_kab) G^3), zero where G is: the paper's equation 19, which
+    One evaluation with a gradient. alpha = G^2 / (2 G^2 + (sum_ab A_kab) G^3), zero where G is: the paper's equation 19, which
     takes the score to be the exponential of `g`, the logit. The sum over activations is the paper's
     (pytorch-grad-cam's too; xplique takes the mean). Image [h, w, c] in [0, 1]. Raises InputError
     for a network without the layer."""
@@ -50,7 +48,8 @@ def combine(
     """relu(sum_k w_k A_k) with the weights above."""
     square = gradients**2
     alpha = square / (2.0 * square + maps.sum(axis=(0, 1)) * gradients**3 + EPSILON)
-    weights = jnp.where(gradients == 0.0, 0.0, alpha * jnp.maximum(gradients, 0.0)).sum(axis=(0, 1))
+    weighted = jnp.where(gradients == 0.0, 0.0, alpha * jnp.maximum(gradients, 0.0))
+    weights = weighted.sum(axis=(0, 1))
     return jnp.maximum((weights * maps).sum(axis=-1), 0.0)
 
 

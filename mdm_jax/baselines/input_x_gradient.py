@@ -1,5 +1,4 @@
-"""Input times gradient (Shrikumar et al., arXiv 1605.01713): the first-order share of each pixel in
-the node."""
+"""Input times gradient (Shrikumar et al., arXiv 1605.01713): first-order effects of pixels."""
 
 from __future__ import annotations
 
@@ -45,10 +44,9 @@ def explain(
     config: InputXGradient | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_c (x - x')_c * d g / d x_c, one evaluation with a gradient. Image [h, w, c] in [0,
-    1].
+    """S = sum_c (x - x')_c * d g / d x_c. Image [h, w, c] in [0, 1].
 
-    With z = (x - mean) / std inside the network, (x - mean) * dg/dx = z * dg/dz: the baseline
+    One evaluation with a gradient. With z = (x - mean) / std inside the network, (x - mean) * dg/dx = z * dg/dz: the baseline
     "zero" gives exactly the product that others take in normalized space."""
     config = config or InputXGradient()
     config.check()

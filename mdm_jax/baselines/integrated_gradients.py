@@ -1,5 +1,4 @@
-"""Integrated gradients (Sundararajan et al., arXiv 1703.01365): the gradient, added up on the way
-from a baseline."""
+"""Integrated gradients (Sundararajan et al., arXiv 1703.01365): along the way from a baseline."""
 
 from __future__ import annotations
 
@@ -69,10 +68,9 @@ def explain(
     config: IntegratedGradients | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_c (x - x')_c * integral_0^1 d g / d x_c (x' + a (x - x')) da. Image [h, w, c] in [0,
-    1].
+    """S = sum_c (x - x')_c * integral_0^1 d g / d x_c (x' + a (x - x')) da.
 
-    The attribution adds up to g(x) - g(x'), but for the error of the rule. `steps` evaluations with
+    Image [h, w, c] in [0, 1]. The attribution adds up to g(x) - g(x'), but for the error of the rule. `steps` evaluations with
     a gradient for each baseline."""
     config = config or IntegratedGradients()
     config.check()
@@ -104,25 +102,25 @@ def integrate(
     rule: str = "gauss_legendre",
     chunk: int = chunked.CHUNK,
 ) -> Float[Array, "h w c"]:
-    """(x - x') * sum_k w_k d g / d x (x' + a_k (x - x')), with the places a_k and weights w_k of
-    `quadrature`."""
+    """(x - x') * sum_k w_k d g / d x (x' + a_k (x - x')), a_k and w_k of `quadrature`."""
 
-    def weighed(step: tuple[Array, Array]) -> Array:
-        at, weight = step
-        return weight * input_gradient(predict, start + at * (image - start), target, node=node)
+    def weighted_gradient(step: tuple[Array, Array]) -> Array:
+        point, weight = step
+        x = start + point * (image - start)
+        return weight * input_gradient(predict, x, target, node=node)
 
-    places, weights = (jnp.asarray(values, image.dtype) for values in quadrature(rule, steps))
-    return (image - start) * chunked.sum_over(weighed, (places, weights), chunk)
+    points, weights = (jnp.asarray(values, image.dtype) for values in quadrature(rule, steps))
+    return (image - start) * chunked.sum_over(weighted_gradient, (points, weights), chunk)
 
 
 def quadrature(rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places [steps] in [0, 1] and weights [steps] that add up to one.
+    """Points [steps] in [0, 1] and weights [steps] that add up to one.
 
     The weights of captum's `riemann_trapezoid` add up to 1 - 1 / steps; these do not follow it.
     """
     if rule == "gauss_legendre":
-        places, weights = np.polynomial.legendre.leggauss(steps)
-        return (1 + places) / 2, weights / 2
+        points, weights = np.polynomial.legendre.leggauss(steps)
+        return (1 + points) / 2, weights / 2
     if rule == "trapezoid":
         weights = np.full(steps, 1 / (steps - 1))
         weights[[0, -1]] /= 2

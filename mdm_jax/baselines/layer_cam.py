@@ -1,5 +1,4 @@
-"""LayerCAM (Jiang et al., IEEE TIP 2021): every place of a layer, weighed by its own positive
-gradient."""
+"""LayerCAM (Jiang et al., IEEE TIP 2021): every position weighted by its own positive gradient."""
 
 from __future__ import annotations
 
@@ -29,9 +28,9 @@ def explain(
     config: LayerCAM | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = relu(sum_k relu(d g / d A_k) * A_k), element by element, one evaluation with a gradient.
+    """S = relu(sum_k relu(d g / d A_k) * A_k), element by element.
 
-    `g` is the logit. Image [h, w, c] in [0, 1]. In early layers the maps are fine; the default
+    One evaluation with a gradient. `g` is the logit. Image [h, w, c] in [0, 1]. In early layers the maps are fine; the default
     layer is the last, as for the other CAMs. Raises InputError for a network without the layer."""
     return weigh_gradients(
         predict, image, target, node=node, key=key, config=config, combine=combine

@@ -1,5 +1,7 @@
-"""Meaningful perturbation (Fong, Vedaldi, arXiv 1704.03296): the smallest smooth region whose
-blurring destroys the score."""
+"""Meaningful perturbation (Fong, Vedaldi, arXiv 1704.03296).
+
+The smallest smooth region whose blurring destroys the score.
+"""
 
 from __future__ import annotations
 
@@ -85,13 +87,13 @@ def explain(
     config: MeaningfulPerturbation | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = 1 - m, m = argmin g(M x + (1 - M) blur(x)) + l1 sum |1 - m| + tv sum |grad m|^3, m in [0,
-    1] (equation 3).
+    """S = 1 - m, m = argmin g(M x + (1 - M) blur(x)) + l1 sum |1 - m| + tv sum |grad m|^3.
 
-    M is m [28, 28] at the image's size by nearest neighbors, blurred; each step shifts the image
+    m in [0, 1] (equation 3). M is m [28, 28] at the image's size by nearest neighbors, blurred; each step shifts the image
     under it. One evaluation with a gradient a step; the start costs a forward evaluation for each
-    of 35 circles. The attribution is 1 - M, the deleted share of each pixel. Image [h, w, c] in [0,
-    1]. Raises InputError for a config that cannot be."""
+    of 35 circles. The attribution is 1 - M, the deleted fraction of each pixel. Image [h, w, c] in
+    [0, 1]. Raises InputError for a config that is not valid.
+    """
     config = config or MeaningfulPerturbation()
     config.check()
     fill = fills.blur(config.fill_blur * scale_of(image))
@@ -103,12 +105,12 @@ def explain(
         mask: Float[Array, "_h _w"], key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Array, dict[str, Array]]:
         del step
-        whole, background = _shift(image, key, jitter), _shift(problem.background, key, jitter)
-        outputs = predict(blend(render_mask(mask, image, config)[None], whole, background))
+        shifted = _shift(image, key, jitter)
+        background = _shift(problem.background, key, jitter)
+        batched = predict(blend(render_mask(mask, image, config)[None], shifted, background))
+        outputs = jax.tree.map(lambda leaf: leaf[0], batched)
         terms = {
-            "score": (
-                activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target).sum()
-            ),
+            "score": activation(node, outputs, problem.target).sum(),
             "area": jnp.abs(1.0 - mask).sum(),
             "smoothness": total_variation(mask, config.smoothness_power),
         }
@@ -135,12 +137,10 @@ def explain(
         terms=state.last.terms,
         steps=state.steps,
     )
-    recorded = (
-        None
-        if records is None
-        else Trace((1.0 - records.parameters,), records.objective, records.terms)
-    )
-    return Explanation(saliency, (1.0 - state.parameters,), info, recorded, deleted)
+    trajectory = None
+    if records is not None:
+        trajectory = Trace((1.0 - records.parameters,), records.objective, records.terms)
+    return Explanation(saliency, (1.0 - state.parameters,), info, trajectory, deleted)
 
 
 def scale_of(image: Image) -> float:
@@ -155,19 +155,20 @@ def first_mask(
 
     Of all circles the first for which (g_r - g_last) / (g_0 - g_last) < threshold, else the
     largest."""
-    image, background, target, *_ = problem
+    image, background, target = problem.image, problem.background, problem.target
     cells = [round(config.cells * side / min(image.shape[:2])) for side in image.shape[:2]]
     if config.start == "ones":
         return jnp.ones(cells), 0
     circles = 1.0 - _circles((image.shape[0], image.shape[1]), scale_of(image))
 
     def score(circle: Float[Array, "h w"]) -> Array:
-        outputs = predict(blend(circle[None], image, background))
-        return activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), target).sum()
+        batched = predict(blend(circle[None], image, background))
+        outputs = jax.tree.map(lambda leaf: leaf[0], batched)
+        return activation(node, outputs, target).sum()
 
     scores = jax.lax.map(canonical(score), jnp.asarray(circles), batch_size=5)
-    left = (scores - scores[-1]) / (scores[0] - scores[-1])
-    enough = left < config.threshold
+    remaining = (scores - scores[-1]) / (scores[0] - scores[-1])
+    enough = remaining < config.threshold
     chosen = jnp.where(enough.any(), jnp.argmax(enough), len(RADII) - 1)
     rows, columns = (
         ((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(cells, image.shape[:2])
@@ -176,8 +177,7 @@ def first_mask(
 
 
 def _circles(size: tuple[int, int], scale: float) -> Float[np.ndarray, "n h w"]:
-    """Circles around the center, of every radius, blurred by 10 pixels (at 224); zero far
-    outside."""
+    """Circles around the center, of every radius, blurred by 10 pixels (at 224)."""
     y, x = (np.arange(side) - side // 2 for side in size)
     distance = np.hypot(y[:, None], x[None, :])
     drawn = np.stack([distance <= radius * scale for radius in RADII], axis=-1).astype(np.float32)
@@ -191,9 +191,8 @@ def render_mask(
 ) -> Float[Array, "h w"]:
     """The mask at the image's size: nearest neighbors, then blurred."""
     rows, columns = (_nearest(n, side) for n, side in zip(mask.shape, image.shape))
-    blocks = jnp.matmul(
-        jnp.matmul(rows, mask, precision=masks.HIGHEST), columns.T, precision=masks.HIGHEST
-    )
+    blocks = jnp.matmul(rows, mask, precision=masks.HIGHEST)
+    blocks = jnp.matmul(blocks, columns.T, precision=masks.HIGHEST)
     return gaussian_blur(blocks[..., None], config.mask_blur * scale_of(image))[..., 0]
 
 
@@ -202,11 +201,11 @@ def _nearest(cells: int, pixels: int) -> Float[np.ndarray, "pixels cells"]:
 
 
 def total_variation(mask: Float[Array, "_h _w"], power: Any) -> Float[Array, ""]:
-    """sum_ij ((m_i+1,j - m_ij)^2 + (m_i,j+1 - m_ij)^2)^(power / 2); no difference beyond the last
-    row and column."""
+    """sum_ij ((m_i+1,j - m_ij)^2 + (m_i,j+1 - m_ij)^2)^(power / 2), zero beyond the border."""
     down = jnp.pad(jnp.diff(mask, axis=0), ((0, 1), (0, 0)))
     right = jnp.pad(jnp.diff(mask, axis=1), ((0, 0), (0, 1)))
     square = down**2 + right**2
+    # the inner `where` keeps the gradient of a power of zero from becoming NaN
     return jnp.where(square > 0, jnp.where(square > 0, square, 1.0) ** (power / 2), 0.0).sum()
 
 

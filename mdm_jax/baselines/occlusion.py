@@ -1,5 +1,4 @@
-"""Occlusion (Zeiler and Fergus, arXiv 1311.2901): how much the node falls when a window slides over
-the image."""
+"""Occlusion (Zeiler and Fergus, arXiv 1311.2901): the node's drop under a sliding window."""
 
 from __future__ import annotations
 
@@ -52,7 +51,9 @@ class Occlusion:
                 raise InputError(
                     f"{name} is {value}: give one number of pixels, or (height, width)"
                 )
-            for side in value if isinstance(value, tuple) else () if value is None else (value,):
+            if value is None:
+                continue
+            for side in value if isinstance(value, tuple) else (value,):
                 chunked.check_count(name, side)
         chunked.check_count("chunk", self.chunk)
         check_baseline(self.baseline)
@@ -69,11 +70,11 @@ def explain(
     config: Occlusion | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S(p) = mean over the windows W that cover p of g(x) - g(x with W replaced). Image [h, w, c]
-    in [0, 1].
+    """S(p) = mean over the windows W that cover p of g(x) - g(x with W replaced).
 
-    One forward evaluation a window. Raises InputError where the window does not fit or windows
-    would leave gaps."""
+    Image [h, w, c] in [0, 1]. One forward evaluation a window. Raises InputError where the window
+    does not fit or windows would leave gaps.
+    """
     config = config or Occlusion()
     config.check()
     problem = begin(predict, image, target, node=node, key=key)
@@ -84,8 +85,9 @@ def explain(
 
     def drop(corner: Int[Array, "2"]) -> Array:
         inside = covered(corner, window, shape)
-        outputs = predict(jnp.where(inside[..., None], background, image)[None])
-        score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target)
+        batched = predict(jnp.where(inside[..., None], background, image)[None])
+        outputs = jax.tree.map(lambda leaf: leaf[0], batched)
+        score = activation(node, outputs, problem.target)
         return (problem.reference - score).sum() * inside
 
     summed = chunked.sum_over(drop, jnp.asarray(corners), config.chunk)
@@ -104,17 +106,18 @@ def explain(
 
 
 def resolve(config: Occlusion, shape: Pair) -> tuple[Pair, Pair]:
-    """Window and stride as pairs, chosen by the image's size where they are None. Raises InputError
-    where they cannot be."""
+    """Window and stride as pairs, chosen by the image's size where they are None.
+
+    Raises InputError for a window larger than the image, or a stride larger than the window.
+    """
     small = min(shape) < SMALL
     side = min(8 if small else 15, *shape)
     window = _pair(side if config.window is None else config.window)
     step = (2, 2) if small else ((window[0] + 1) // 2, (window[1] + 1) // 2)
-    stride = (
-        (min(step[0], window[0]), min(step[1], window[1]))
-        if config.stride is None
-        else _pair(config.stride)
-    )
+    if config.stride is None:
+        stride = min(step[0], window[0]), min(step[1], window[1])
+    else:
+        stride = _pair(config.stride)
     if any(w > s for w, s in zip(window, shape)):
         raise InputError(
             f"window {window[0]}x{window[1]} does not fit: give at most the image's"

@@ -1,4 +1,4 @@
-"""Random map: uniform noise from the key. What no method may lose against."""
+"""Random map: uniform noise from the key, the least that every method must beat."""
 
 from __future__ import annotations
 

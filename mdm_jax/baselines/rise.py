@@ -68,8 +68,10 @@ def explain(
     config: RISE | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_i g(M_i * x + (1 - M_i) * x') M_i / (N p), one forward evaluation a mask. Image [h,
-    w, c] in [0, 1]."""
+    """S = sum_i g(M_i * x + (1 - M_i) * x') M_i / (N p). Image [h, w, c] in [0, 1].
+
+    One forward evaluation a mask.
+    """
     config = config or RISE()
     config.check()
     height, width = image.shape[:2]
@@ -81,15 +83,15 @@ def explain(
     background_key, key = jax.random.split(problem.key)
     background = draw_baseline(predict, image, config.baseline, key=background_key)
 
-    def weighed(own: Key[Array, ""]) -> tuple[Array, Array]:
-        mask = draw(config.cells, config.keep_probability, (height, width), key=own)
-        outputs = predict(blend(mask[None], image, background))
-        score = activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), problem.target)
+    def weighted_mask(mask_key: Key[Array, ""]) -> tuple[Array, Array]:
+        mask = draw(config.cells, config.keep_probability, (height, width), key=mask_key)
+        batched = predict(blend(mask[None], image, background))
+        outputs = jax.tree.map(lambda leaf: leaf[0], batched)
+        score = activation(node, outputs, problem.target)
         return score.sum() * mask, mask
 
-    summed, coverage = chunked.sum_over(
-        weighed, chunked.keys(key, config.num_samples), config.chunk
-    )
+    mask_keys = chunked.keys(key, config.num_samples)
+    summed, coverage = chunked.sum_over(weighted_mask, mask_keys, config.chunk)
     if config.normalization == "expected":
         attribution = summed / (config.num_samples * config.keep_probability)
     else:
@@ -105,11 +107,11 @@ def explain(
 
 
 def draw(cells: int, kept: Scalar, shape: tuple[int, int], *, key: Key[Array, ""]) -> Mask:
-    """One random mask [h, w] in [0, 1]: a grid of zeros and ones, drawn large and cut out at a
-    random place.
+    """One random mask [h, w] in [0, 1]: an upsampled grid of zeros and ones, at a random shift.
 
-    A cell is ceil(h / s) pixels high; the grid [s, s] is drawn over s + 1 of them and the cut
-    begins 0 .. cell - 1 pixels in."""
+    A cell is ceil(h / s) pixels high; the grid [s, s] is drawn over s + 1 of them and the mask
+    begins 0 .. cell - 1 pixels in.
+    """
     grid_key, shift_key = jax.random.split(key)
     grid = (jax.random.uniform(grid_key, (cells, cells)) < kept).astype(jnp.float32)
     height, width = (-(-side // cells) for side in shape)
@@ -120,25 +122,26 @@ def draw(cells: int, kept: Scalar, shape: tuple[int, int], *, key: Key[Array, ""
 def cut(grid: Float[Array, "s s"], shift: Int[Array, "2"], shape: tuple[int, int]) -> Mask:
     """The grid, upsampled bilinearly to (s + 1) cells a side, from `shift` on."""
     cells = grid.shape[0]
-    rows, columns = (
-        jax.lax.dynamic_slice_in_dim(
-            jnp.asarray(upsampling(cells, (cells + 1) * -(-side // cells))), at, side
-        )
-        for side, at in zip(shape, shift)
-    )
+    slices = []
+    for side, start in zip(shape, shift):
+        pixels = (cells + 1) * -(-side // cells)
+        matrix = jnp.asarray(upsampling(cells, pixels))
+        slices.append(jax.lax.dynamic_slice_in_dim(matrix, start, side))
+    rows, columns = slices
     return jnp.matmul(jnp.matmul(rows, grid, precision=HIGHEST), columns.T, precision=HIGHEST)
 
 
 @cache
 def upsampling(cells: int, pixels: int) -> np.ndarray:
-    """Matrix [pixels, cells] of `skimage.transform.resize(order=1, mode="reflect")`, which the
-    authors' code calls.
+    """Matrix [pixels, cells] of `skimage.transform.resize(order=1, mode="reflect")`.
 
-    Half-pixel centers; beyond the center of the first and last cell the grid is mirrored there, not
-    held."""
-    at = np.abs((np.arange(pixels) + 0.5) * cells / pixels - 0.5)
-    at = (cells - 1) - np.abs(cells - 1 - at)
-    return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)[None, :])).astype(np.float32)
+    The authors' code calls it. Half-pixel centers; beyond the center of the first and last cell the
+    grid is mirrored there, not held.
+    """
+    centers = np.abs((np.arange(pixels) + 0.5) * cells / pixels - 0.5)
+    centers = (cells - 1) - np.abs(cells - 1 - centers)
+    distance = np.abs(centers[:, None] - np.arange(cells)[None, :])
+    return np.maximum(0.0, 1.0 - distance).astype(np.float32)
 
 
 METHOD = Method("rise", explain, RISE, "probability")

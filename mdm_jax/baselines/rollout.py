@@ -1,5 +1,4 @@
-"""Attention rollout (Abnar, Zuidema, arXiv 2005.00928): how much of each patch flows into the class
-token."""
+"""Attention rollout (Abnar, Zuidema, arXiv 2005.00928): the flow from patches to the class token."""
 
 from __future__ import annotations
 
@@ -34,8 +33,8 @@ class Rollout:
     fusion: str = field(default="mean", metadata=STATIC)
     """a name of `FUSIONS`"""
     discard_ratio: Any = 0.0
-    """share of each block's smallest attention that is set to zero (leaf); vit-explain's default is
-    0.9"""
+    """fraction of each block's entries, the smallest, that is set to zero (leaf); vit-explain's
+    default is 0.9"""
 
     def check(self) -> None:
         """Raises InputError for an unknown fusion and for a share outside [0, 1)."""
@@ -57,10 +56,9 @@ def explain(
     config: Rollout | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = (B_L ... B_2 B_1)[class token, patches], B_l = rows of (A_l + I) divided by their sums,
-    one forward evaluation.
+    """S = (B_L ... B_2 B_1)[class token, patches], B_l = rows of (A_l + I) divided by their sums.
 
-    A_l [t, t] is the attention of block l, its heads fused; node and target play no part.
+    One forward evaluation. A_l [t, t] is the attention of block l, its heads fused; node and target play no part.
     vit-explain divides columns where it means rows (`a / a.sum(-1)`); rows here. Image [h, w, c] in
     [0, 1]. Raises InputError for a network without attention."""
     config = config or Rollout()
@@ -68,9 +66,8 @@ def explain(
     predict = intermediates.with_attention(predict, image.shape)
     problem = begin(predict, image, target, node=node, key=key)
     outputs = predict(image[None])
-    fused = [
-        FUSIONS[config.fusion](each[0].astype(jnp.float32)) for each in outputs[1]["attention"]
-    ]
+    fuse = FUSIONS[config.fusion]
+    fused = [fuse(each[0].astype(jnp.float32)) for each in outputs[1]["attention"]]
     rolled = roll([discard(each, config.discard_ratio) for each in fused])
     return make_explanation(
         predict, problem, class_row(rolled, image)[..., None], node=node, forwards=1
@@ -78,20 +75,20 @@ def explain(
 
 
 def roll(attention: list[Float[Array, "t t"]]) -> Float[Array, "t t"]:
-    """The product of the blocks' attention, each with the skip connection added and its rows
-    brought to a sum of one."""
+    """The product of the blocks' attention, with skip connections and rows that sum to one."""
     result = jnp.eye(attention[0].shape[-1])
     for each in attention:
-        mixed = each + jnp.eye(each.shape[-1])
-        result = jnp.matmul(
-            mixed / mixed.sum(axis=-1, keepdims=True), result, precision=jax.lax.Precision.HIGHEST
-        )
+        with_skip = each + jnp.eye(each.shape[-1])
+        normalized = with_skip / with_skip.sum(axis=-1, keepdims=True)
+        result = jnp.matmul(normalized, result, precision=jax.lax.Precision.HIGHEST)
     return result
 
 
 def discard(attention: Float[Array, "t t"], ratio: Any) -> Float[Array, "t t"]:
-    """The smallest share `ratio` of the entries set to zero, but not the class token's own (as
-    vit-explain)."""
+    """The smallest entries, a fraction `ratio`, set to zero, but not the class token's own.
+
+    As vit-explain does it.
+    """
     flat = attention.reshape(-1)
     rank = jnp.argsort(jnp.argsort(flat))
     dropped = (rank < jnp.floor(flat.size * ratio)) & (jnp.arange(flat.size) > 0)
@@ -99,8 +96,9 @@ def discard(attention: Float[Array, "t t"], ratio: Any) -> Float[Array, "t t"]:
 
 
 def class_row(relevance: Float[Array, "t t"], image: Image) -> Float[Array, "h w"]:
-    """What the class token, the first, takes from each patch, at the size of the image."""
-    row = intermediates.as_map(relevance[0][:, None], (image.shape[0], image.shape[1]), "attention")
+    """The relevance of each patch for the class token, the first, at the size of the image."""
+    size = (image.shape[0], image.shape[1])
+    row = intermediates.as_map(relevance[0][:, None], size, "attention")
     return resize_to_image(row[..., 0], image)
 
 

@@ -24,7 +24,7 @@ VARIANTS = {
         "weights g(x_k) - g(x_b), the increase of confidence over the image of the neutral color;"
         " maps added small"
     ),
-    "original": "weights g(x_k), maps resize_to_image first and added as they are: the authors' repository",
+    "original": "weights g(x_k), maps resized first and added as they are: the authors' repository",
     "pytorch-grad-cam": "weights softmax over the channels of the logit at x_k, maps added small",
 }
 """how the weights are found and the maps added; in all of them x_k = H_k * x + (1 - H_k) * neutral
@@ -62,39 +62,29 @@ def explain(
     config: ScoreCAM | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = relu(sum_k w_k A_k), w_k = g(H_k * x + (1 - H_k) b) - g(b), one forward evaluation a
-    channel and one for the maps.
+    """S = relu(sum_k w_k A_k), w_k = g(H_k * x + (1 - H_k) b) - g(b).
 
-    H_k is channel k resize_to_image to the image and stretched to [0, 1]; b is the network's neutral
-    color, what zero is once images are normalized (`fills.neutral_color`). A constant channel has no H_k
-    and weighs nothing. Image [h, w, c] in [0, 1]. Raises InputError for a network without the
-    layer."""
+    One forward evaluation a channel and one for the maps. H_k is channel k resized to the image and
+    stretched to [0, 1]; b is the network's neutral color, what zero is once images are normalized
+    (`fills.neutral_color`). A constant channel has no H_k and weighs nothing. Image [h, w, c] in
+    [0, 1]. Raises InputError for a network without the layer.
+    """
     config = config or ScoreCAM()
     config.check()
     neutral = fills.neutral_color(predict, image.shape[-1])
     problem = begin(predict, image, target, node=node, key=key, fill=neutral)
     program = intermediates.trace(predict, image.shape)
     layer = config.layer or intermediates.default_layer(program, image.shape)
-    maps = jnp.moveaxis(
-        intermediates.as_map(intermediates.values(program, image, layer), image.shape[:2], layer),
-        -1,
-        0,
-    )
-    scores, varies = channel_scores(
-        predict,
-        problem,
-        maps,
-        node="logit" if config.variant == "pytorch-grad-cam" else node,
-        chunk=config.chunk,
-    )
-    if config.variant == "pytorch-grad-cam":
+    value = intermediates.values(program, image, layer)
+    maps = jnp.moveaxis(intermediates.as_map(value, image.shape[:2], layer), -1, 0)
+    as_library = config.variant == "pytorch-grad-cam"
+    score_node = "logit" if as_library else node
+    scores, varies = channel_scores(predict, problem, maps, node=score_node, chunk=config.chunk)
+    if as_library:
         weights = jax.nn.softmax(scores)
     else:
-        weights = jnp.where(
-            varies,
-            scores - (problem.fill_activation.sum() if config.variant == "paper" else 0.0),
-            0.0,
-        )
+        offset = problem.fill_activation.sum() if config.variant == "paper" else 0.0
+        weights = jnp.where(varies, scores - offset, 0.0)
     cam = jnp.tensordot(weights, maps, axes=1, precision=jax.lax.Precision.HIGHEST)
     if config.variant == "original":  # resizing is linear: only the place of the relu differs
         attribution = jnp.maximum(resize_to_image(cam, image), 0.0)
@@ -113,19 +103,19 @@ def channel_scores(
     node: str | Node,
     chunk: int,
 ) -> tuple[Float[Array, " k"], Array]:
-    """The node on the image seen through each map, and whether the map varies at all: k forward
-    evaluations."""
-    image, background, target, *_ = problem
+    """The node on the image through each map, and whether the map varies at all.
+
+    k forward evaluations.
+    """
+    image, background, target = problem.image, problem.background, problem.target
 
     def one(channel: Float[Array, "gh gw"]) -> tuple[Array, Array]:
         fine = resize_to_image(channel, image)
         low, high = fine.min(), fine.max()
         seen = jnp.where(high > low, (fine - low) / jnp.where(high > low, high - low, 1.0), 0.0)
-        outputs = predict(blend(seen[None], image, background))
-        return (
-            activation(node, jax.tree.map(lambda leaf: leaf[0], outputs), target).sum(),
-            high > low,
-        )
+        batched = predict(blend(seen[None], image, background))
+        outputs = jax.tree.map(lambda leaf: leaf[0], batched)
+        return activation(node, outputs, target).sum(), high > low
 
     return jax.lax.map(canonical(one), maps, batch_size=min(chunk, len(maps)))
 

@@ -22,8 +22,7 @@ from mdm_jax.masks import HIGHEST
 
 
 class Smoother(NamedTuple):
-    """From parameters [cells] in [0, 1] to a mask with a margin, and from this to the image's
-    own."""
+    """From parameters [cells] in [0, 1] to a mask with a margin, and from this to the image's."""
 
     size: tuple[int, int]
     """of the image"""
@@ -42,17 +41,14 @@ class Smoother(NamedTuple):
     def render(self, parameters: Float[Array, "_h _w"], coldness: Any) -> Float[Array, "_oh _ow"]:
         """The mask with its margin, within [0, 1]."""
         rows, columns = self.gathers
-        near = jnp.matmul(
-            jnp.matmul(rows, parameters, precision=HIGHEST), columns.T, precision=HIGHEST
-        )
+        near = jnp.matmul(rows, parameters, precision=HIGHEST)
+        near = jnp.matmul(near, columns.T, precision=HIGHEST)
         k, height, _, width = self.weights.shape
         near = near.reshape(k, len(rows) // k, k, len(columns) // k)
-        values = (
-            self.weights * _repeat(_repeat(near, 1, self.step), 3, self.step)[:, :height, :, :width]
-        )
-        return jnp.clip(
-            (values * jax.nn.softmax(coldness * values, axis=(0, 2))).sum(axis=(0, 2)), 0.0, 1.0
-        )
+        near = _repeat(_repeat(near, 1, self.step), 3, self.step)
+        values = self.weights * near[:, :height, :, :width]
+        soft_maximum = (values * jax.nn.softmax(coldness * values, axis=(0, 2))).sum(axis=(0, 2))
+        return jnp.clip(soft_maximum, 0.0, 1.0)
 
     def crop(self, mask: Float[Array, "_oh _ow"]) -> Float[Array, "_h _w"]:
         """The part of a mask that lies on the image."""
@@ -61,15 +57,13 @@ class Smoother(NamedTuple):
 
 
 def smoother(size: tuple[int, int], *, cell: float | int, sigma: float | int) -> Smoother:
-    """The smooth masks of images of `size`: a parameter every `cell` pixels (rounded), bumps of
-    radius `sigma` pixels.
+    """The smooth masks of images of `size`, with a parameter every `cell` pixels (rounded).
 
-    Raises InputError where bumps are narrower than the parameters lie apart, so that the mask would
-    have holes."""
-    step, sigma = (
-        max(1, round(cell)),
-        round(float(sigma), 6),
-    )  # 21 * 96 / 224 is 9, not a little more
+    Bumps have a radius of `sigma` pixels. Raises InputError where bumps are narrower than the
+    parameters lie apart, so that the mask would have holes.
+    """
+    step = max(1, round(cell))
+    sigma = round(float(sigma), 6)  # 21 * 96 / 224 is 9, not a little more
     if sigma < step:
         raise InputError(
             f"a sigma of {sigma:.3g} pixels is less than the {step} pixels of a cell: give a"
@@ -103,19 +97,19 @@ def _gather(cells: int, middle: int, reach: int, padding: int) -> Float[np.ndarr
 def _distances(
     pixels: int, step: int, reach: int, padding: int, sigma: float
 ) -> Float[np.ndarray, "_k _p"]:
-    """From every pixel to the k-th parameter in its reach, along one axis; parameter i lies at
-    margin + step i."""
-    at = np.arange(pixels)
-    index = at // step + np.arange(reach)[:, None] - padding
-    return (at - (sigma + step * index)).astype(np.float64)
+    """From every pixel to the k-th parameter in its reach, along one axis.
+
+    Parameter i lies at margin + step i.
+    """
+    position = np.arange(pixels)
+    index = position // step + np.arange(reach)[:, None] - padding
+    return (position - (sigma + step * index)).astype(np.float64)
 
 
 def _repeat(array: Array, axis: int, times: int) -> Array:
-    """Every entry along an axis `times` over: nearest neighbors, as a broadcast whose gradient is
-    a sum."""
+    """Every entry along an axis repeated `times`, as a broadcast, whose gradient is a sum."""
     shape = list(array.shape)
-    wide = jnp.broadcast_to(
-        jnp.expand_dims(array, axis + 1), [*shape[: axis + 1], times, *shape[axis + 1 :]]
-    )
+    repeated = [*shape[: axis + 1], times, *shape[axis + 1 :]]
+    wide = jnp.broadcast_to(jnp.expand_dims(array, axis + 1), repeated)
     shape[axis] *= times
     return wide.reshape(shape)

@@ -1,5 +1,4 @@
-"""SmoothGrad (Smilkov et al., arXiv 1706.03825): the gradient, averaged over noisy copies of the
-image."""
+"""SmoothGrad (Smilkov et al., arXiv 1706.03825): the mean gradient of noisy copies of the image."""
 
 from __future__ import annotations
 
@@ -56,10 +55,9 @@ def explain(
     config: SmoothGrad | None = None,
     trace: bool = False,
 ) -> Explanation:
-    """S = sum_c |mean_i d g / d x_c (x + e_i)|, e_i ~ N(0, sigma^2), sigma = noise * (max x - min
-    x).
+    """S = sum_c |mean_i d g / d x_c (x + e_i)|, e_i ~ N(0, sigma^2).
 
-    Image [h, w, c] in [0, 1]; as many evaluations with a gradient as samples. The noise is added to
+    sigma = noise * (max x - min x). Image [h, w, c] in [0, 1]; as many evaluations with a gradient as samples. The noise is added to
     the image, not to the normalized input as in the authors' code, which is the same where all
     channels are normalized by one deviation."""
     config = config or SmoothGrad()

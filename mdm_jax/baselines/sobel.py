@@ -1,5 +1,7 @@
-"""Sobel: the edges of the image. What a map of the network must differ from (Adebayo et al., arXiv
-1810.03292)."""
+"""Sobel: the edges of the image.
+
+A map that explains the network must differ from it (Adebayo et al., arXiv 1810.03292).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Mask, Method, Node, Predict
 
 LUMA = (0.299, 0.587, 0.114)
-"""shares of red, green and blue in gray (ITU-R BT.601)"""
+"""weights of red, green and blue in gray (ITU-R BT.601)"""
 
 
 @jax.tree_util.register_dataclass
@@ -40,11 +42,9 @@ def explain(
 
 def gray(image: Image) -> Mask:
     """Red, green and blue as one brightness [h, w]; the mean over any other number of channels."""
-    return (
-        (image * jnp.asarray(LUMA, image.dtype)).sum(axis=-1)
-        if image.shape[-1] == 3
-        else image.mean(axis=-1)
-    )
+    if image.shape[-1] == 3:
+        return (image * jnp.asarray(LUMA, image.dtype)).sum(axis=-1)
+    return image.mean(axis=-1)
 
 
 def edges(brightness: Float[Array, "h w"]) -> Mask:
