@@ -90,7 +90,7 @@ class HDMConfig:
     """of Adam, which starts again with the large masks (leaf)"""
 
     def check(self) -> None:
-        """Raises InputError for the first value that is not valid; traced values are not checked."""
+        """Raises InputError for the first value that is not valid, of those that are not traced."""
         if not 1 <= self.rounds <= MAX_ROUNDS:
             raise InputError(f"rounds is {self.rounds}: give a whole number from 1 to {MAX_ROUNDS}")
         for name in ("benchmark_sizes", "auxiliary_sizes"):

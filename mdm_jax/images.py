@@ -162,10 +162,10 @@ def fit(
 ) -> PIL.Image.Image:
     """Resize and crop the center to a `size` of (height, width), as timm does.
 
-    The crop is the fraction `crop` of the resized short side.
-    For a square crop the sides are rounded as torchvision's `Resize` does, for another as timm's
-    `ResizeKeepRatio`. The mode "squash" resizes each side by itself, so that the crop is the fraction
-    `crop` of both, whatever the aspect.
+    The crop is the fraction `crop` of the resized short side. For a square crop the sides are
+    rounded as torchvision's `Resize` does, for another as timm's `ResizeKeepRatio`. The mode
+    "squash" resizes each side by itself, so that the crop is the fraction `crop` of both, whatever
+    the aspect.
     """
     height, width = size
     region, resized = placement(image.size, size, crop=crop, mode=mode)

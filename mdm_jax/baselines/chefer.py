@@ -38,10 +38,10 @@ def explain(
 ) -> Explanation:
     """S = R[class token, patches], with R = I, then R <- R + mean_h relu(d g / d A_h * A_h) R.
 
-    The update is done for every block (equations 5 and 6). A_h [t, t] is the attention of head h; one evaluation with a gradient. This is the authors'
-    later rule for networks of self-attention, by gradients alone, not the relevance propagation of
-    their arXiv 2012.09838. `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError for a
-    network without attention."""
+    The update is done for every block (equations 5 and 6). A_h [t, t] is the attention of head h;
+    one evaluation with a gradient. This is the authors' later rule for networks of self-attention,
+    by gradients alone, not the relevance propagation of their arXiv 2012.09838. `g` is the logit.
+    Image [h, w, c] in [0, 1]. Raises InputError for a network without attention."""
     predict = intermediates.with_attention(predict, image.shape)
     problem = begin(predict, image, target, node=node, key=key)
     program = intermediates.trace(predict, image.shape)

@@ -30,7 +30,8 @@ def explain(
 ) -> Explanation:
     """S = relu(sum_k w_k A_k), w_k = mean_ij d g / d A_kij (equations 1 and 2).
 
-    One evaluation with a gradient. `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError for a network without the layer.
+    One evaluation with a gradient. `g` is the logit. Image [h, w, c] in [0, 1]. Raises InputError
+    for a network without the layer.
     """
     return weigh_gradients(
         predict, image, target, node=node, key=key, config=config, combine=combine

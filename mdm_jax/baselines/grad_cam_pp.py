@@ -33,10 +33,10 @@ def explain(
 ) -> Explanation:
     """S = relu(sum_k w_k A_k), w_k = sum_ij alpha_kij relu(G_kij), G = d g / d A.
 
-    One evaluation with a gradient. alpha = G^2 / (2 G^2 + (sum_ab A_kab) G^3), zero where G is: the paper's equation 19, which
-    takes the score to be the exponential of `g`, the logit. The sum over activations is the paper's
-    (pytorch-grad-cam's too; xplique takes the mean). Image [h, w, c] in [0, 1]. Raises InputError
-    for a network without the layer."""
+    One evaluation with a gradient. alpha = G^2 / (2 G^2 + (sum_ab A_kab) G^3), zero where G is: the
+    paper's equation 19, which takes the score to be the exponential of `g`, the logit. The sum over
+    activations is the paper's (pytorch-grad-cam's too; xplique takes the mean). Image [h, w, c] in
+    [0, 1]. Raises InputError for a network without the layer."""
     return weigh_gradients(
         predict, image, target, node=node, key=key, config=config, combine=combine
     )

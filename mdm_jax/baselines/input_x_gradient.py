@@ -23,8 +23,8 @@ class InputXGradient:
     "zero"."""
 
     baseline: Any = "zero"
-    """what the input is measured from, see `baseline_image.draw_baseline`; "black" gives x * gradient in [0, 1]
-    (leaf)"""
+    """what the input is measured from, see `baseline_image.draw_baseline`; "black" gives x *
+    gradient in [0, 1] (leaf)"""
     reduction: str = field(default="positive", metadata=STATIC)
     """a name of `attribution.REDUCTIONS`"""
 
@@ -46,8 +46,9 @@ def explain(
 ) -> Explanation:
     """S = sum_c (x - x')_c * d g / d x_c. Image [h, w, c] in [0, 1].
 
-    One evaluation with a gradient. With z = (x - mean) / std inside the network, (x - mean) * dg/dx = z * dg/dz: the baseline
-    "zero" gives exactly the product that others take in normalized space."""
+    One evaluation with a gradient. With z = (x - mean) / std inside the network, (x - mean) * dg/dx
+    = z * dg/dz: the baseline "zero" gives exactly the product that others take in normalized
+    space."""
     config = config or InputXGradient()
     config.check()
     problem = begin(predict, image, target, node=node, key=key)

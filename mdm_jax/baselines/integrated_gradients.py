@@ -32,8 +32,8 @@ class IntegratedGradients:
     rule: str = field(default="gauss_legendre", metadata=STATIC)
     """a name of `RULES`"""
     baseline: Any = "zero"
-    """where the way begins, see `baseline_image.draw_baseline`; or a tuple of several, whose attributions are
-    averaged (leaf)"""
+    """where the way begins, see `baseline_image.draw_baseline`; or a tuple of several, whose
+    attributions are averaged (leaf)"""
     reduction: str = field(default="positive", metadata=STATIC)
     """a name of `attribution.REDUCTIONS`; the authors' code shows the positive part of the mean
     over channels"""
@@ -70,8 +70,8 @@ def explain(
 ) -> Explanation:
     """S = sum_c (x - x')_c * integral_0^1 d g / d x_c (x' + a (x - x')) da.
 
-    Image [h, w, c] in [0, 1]. The attribution adds up to g(x) - g(x'), but for the error of the rule. `steps` evaluations with
-    a gradient for each baseline."""
+    Image [h, w, c] in [0, 1]. The attribution adds up to g(x) - g(x'), but for the error of the
+    rule. `steps` evaluations with a gradient for each baseline."""
     config = config or IntegratedGradients()
     config.check()
     problem = begin(predict, image, target, node=node, key=key)

@@ -30,8 +30,9 @@ def explain(
 ) -> Explanation:
     """S = relu(sum_k relu(d g / d A_k) * A_k), element by element.
 
-    One evaluation with a gradient. `g` is the logit. Image [h, w, c] in [0, 1]. In early layers the maps are fine; the default
-    layer is the last, as for the other CAMs. Raises InputError for a network without the layer."""
+    One evaluation with a gradient. `g` is the logit. Image [h, w, c] in [0, 1]. In early layers the
+    maps are fine; the default layer is the last, as for the other CAMs. Raises InputError for a
+    network without the layer."""
     return weigh_gradients(
         predict, image, target, node=node, key=key, config=config, combine=combine
     )

@@ -89,10 +89,10 @@ def explain(
 ) -> Explanation:
     """S = 1 - m, m = argmin g(M x + (1 - M) blur(x)) + l1 sum |1 - m| + tv sum |grad m|^3.
 
-    m in [0, 1] (equation 3). M is m [28, 28] at the image's size by nearest neighbors, blurred; each step shifts the image
-    under it. One evaluation with a gradient a step; the start costs a forward evaluation for each
-    of 35 circles. The attribution is 1 - M, the deleted fraction of each pixel. Image [h, w, c] in
-    [0, 1]. Raises InputError for a config that is not valid.
+    m in [0, 1] (equation 3). M is m [28, 28] at the image's size by nearest neighbors, blurred;
+    each step shifts the image under it. One evaluation with a gradient a step; the start costs a
+    forward evaluation for each of 35 circles. The attribution is 1 - M, the deleted fraction of
+    each pixel. Image [h, w, c] in [0, 1]. Raises InputError for a config that is not valid.
     """
     config = config or MeaningfulPerturbation()
     config.check()

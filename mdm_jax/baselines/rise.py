@@ -36,8 +36,8 @@ class RISE:
     keep_probability: Any = 0.5
     """probability that a cell is kept (p) (leaf)"""
     normalization: str = field(default="expected", metadata=STATIC)
-    """expected: divide by num_samples * p (the paper, its code); coverage: by the sum of the masks at
-    each pixel (xplique)"""
+    """expected: divide by num_samples * p (the paper, its code); coverage: by the sum of the masks
+    at each pixel (xplique)"""
     baseline: Any = "zero"
     """what shows where the mask is zero, see `baseline_image.draw_baseline` (leaf)"""
     reduction: str = field(default="signed", metadata=STATIC)

@@ -1,4 +1,4 @@
-"""Attention rollout (Abnar, Zuidema, arXiv 2005.00928): the flow from patches to the class token."""
+"""Attention rollout (Abnar, Zuidema, arXiv 2005.00928): flow of patches to the class token."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def explain(
 ) -> Explanation:
     """S = (B_L ... B_2 B_1)[class token, patches], B_l = rows of (A_l + I) divided by their sums.
 
-    One forward evaluation. A_l [t, t] is the attention of block l, its heads fused; node and target play no part.
-    vit-explain divides columns where it means rows (`a / a.sum(-1)`); rows here. Image [h, w, c] in
-    [0, 1]. Raises InputError for a network without attention."""
+    One forward evaluation. A_l [t, t] is the attention of block l, its heads fused; node and target
+    play no part. vit-explain divides columns where it means rows (`a / a.sum(-1)`); rows here.
+    Image [h, w, c] in [0, 1]. Raises InputError for a network without attention."""
     config = config or Rollout()
     config.check()
     predict = intermediates.with_attention(predict, image.shape)

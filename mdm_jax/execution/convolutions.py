@@ -22,7 +22,10 @@ from mdm_jax.execution.interpreter import evaluate
 
 
 def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with convolutions in the layout [n, spatial ..., c] x [spatial ..., i, o] on CPU."""
+    """`function` with its convolutions, on CPU, in one layout.
+
+    The layout is [n, spatial ..., c] x [spatial ..., i, o] -> [n, spatial ..., o].
+    """
 
     @wraps(function)
     def rewritten(*arguments: Any) -> Any:

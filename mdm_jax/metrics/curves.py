@@ -124,7 +124,8 @@ def rise_blur(
     """RISE's blurred image: its 11 x 11 kernel with zero padding on the normalized image.
 
     Normalizing subtracts `neutral` and divides by a constant per channel. A linear blur commutes
-    with the division, so this is the blur of x - neutral, plus neutral: the borders fade to neutral.
+    with the division, so this is the blur of x - neutral, plus neutral: the borders fade to
+    neutral.
     """
     rows, columns = (_zero_padded(n) for n in image.shape[:2])
     blurred = jnp.einsum("yh,hwc,xw->yxc", rows, image - neutral, columns, precision=HIGHEST)

@@ -1,8 +1,8 @@
 """Noisy linear imputation of ROAD (Rong et al., arXiv 2202.00449).
 
-Removed pixels become a weighted mean of their neighbors. Each removed pixel is the mean of its 8 neighbors, of weight 1/6 at an edge and 1/12 at a corner,
-and those beyond the border count for nothing; the removed ones among them are unknown themselves.
-So for all removed pixels i together
+Removed pixels become a weighted mean of their neighbors. Each removed pixel is the mean of its 8
+neighbors, of weight 1/6 at an edge and 1/12 at a corner, and those beyond the border count for
+nothing; the removed ones among them are unknown themselves. So for all removed pixels i together
 
     sum_j w_ij (x_i - x_j) = 0,    over the neighbors j inside the image
 
@@ -126,9 +126,9 @@ def laplacian(x: Field) -> Field:
 def multilevel(unknown: Field) -> Callable[[Field], Field]:
     """The preconditioner z = D^-1 r + u sum_l P_l D_l^-1 P_l^T r, for the unknown pixels u.
 
-    Symmetric and positive. P_l interpolates from cells of 2^l pixels. D_l is about the diagonal of P_l^T A P_l: a constant
-    of the smooth hat of a cell, plus how strongly the pixels under the hat are tied to pixels that
-    remain.
+    Symmetric and positive. P_l interpolates from cells of 2^l pixels. D_l is about the diagonal of
+    P_l^T A P_l: a constant of the smooth hat of a cell, plus how strongly the pixels under the hat
+    are tied to pixels that remain.
     """
     own = _neighborhood(jnp.ones_like(unknown[..., :1]))
     diagonals = []

@@ -1,6 +1,7 @@
 """ROAD (Rong et al., arXiv 2202.00449): remove pixels so that the removal itself is invisible.
 
-The fraction q of the pixels is removed, the most salient first (MoRF) or the least (LeRF), and imputed
+The fraction q of the pixels is removed, the most salient first (MoRF) or the least (LeRF), and
+imputed
 from what remains (see `imputation.py`), plus Gaussian noise of deviation 0.01 of the image in [0,
 1]. With p(q) the softmax probability of the class
 
@@ -49,7 +50,10 @@ def probabilities(
     node: str | Node = "probability",
     chunk: int | None = None,
 ) -> Float[Array, "orders percentages"]:
-    """p(q) for each order of removal and each percentage; `chunk` images are evaluated at a time."""
+    """p(q) for each order of removal and each percentage.
+
+    `chunk` images are evaluated at a time.
+    """
     removed = jnp.concatenate([removals(saliency, percentages, order) for order in orders])
     filled = impute(image, removed)
     # one draw for each percentage, the same for both orders: their difference must not come from

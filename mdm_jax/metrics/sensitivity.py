@@ -1,8 +1,9 @@
 """Sensitivity-n, infidelity and max-sensitivity.
 
 The first two measure whether attributions add up to changes of the network's output, the last
-whether maps stay when the image hardly changes. The attribution R [h, w] is signed and adds up its channels, as `Explanation.attribution` does; f is
-the logit of the class, for which a linear network has exact answers: sensitivity-n 1, infidelity 0.
+whether maps stay when the image hardly changes. The attribution R [h, w] is signed and adds up its
+channels, as `Explanation.attribution` does; f is the logit of the class, for which a linear network
+has exact answers: sensitivity-n 1, infidelity 0.
 """
 
 from __future__ import annotations

@@ -40,10 +40,10 @@ def spearman(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]
 def ssim(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
     """Structural similarity of two maps in [0, 1], at most 1; 1 for equal maps.
 
-    The mean over all positions of the window of (2 m_a m_b + C1)(2 v_ab + C2) / ((m_a^2 + m_b^2 + C1)(v_a + v_b + C2)), with means m and sample
-    covariances v under a Gaussian of 11 pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. Raises
-    InputError for maps smaller than the window. Wang et al. 2004, as skimage's
-    `structural_similarity(a, b, gaussian_weights=True, data_range=1)`.
+    The mean over all positions of the window of (2 m_a m_b + C1)(2 v_ab + C2) / ((m_a^2 + m_b^2 +
+    C1)(v_a + v_b + C2)), with means m and sample covariances v under a Gaussian of 11 pixels and
+    sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. Raises InputError for maps smaller than the window. Wang et
+    al. 2004, as skimage's `structural_similarity(a, b, gaussian_weights=True, data_range=1)`.
     """
     if min(a.shape) < WINDOW:
         raise InputError(
