@@ -103,9 +103,9 @@ def explain(
     """S = sum_a m_a, m_a = argmax g(m_a (*) x) - lambda_t mean((sort(m_a) - r_a)^2).
 
     r_a = 0...0 1...1 with a fraction a of ones. m (*) x reads each pixel of a pyramid of blurred
-    images at the level that the mask gives. Steps times areas evaluations with a gradient (twice that in the variant dual). A run takes all its
-    steps by design, so its status is CONVERGED. Image [h, w, c] in [0, 1]. Raises InputError for a
-    config that cannot be."""
+    images at the level that the mask gives. Steps times areas evaluations with a gradient
+    (twice that in the variant dual). A run takes all its steps by design, so its status is
+    CONVERGED. Image [h, w, c] in [0, 1]. Raises InputError for a config that cannot be."""
     config = config or ExtremalPerturbation()
     config.check()
     pyramid = blur_pyramid(image, fills.neutral_color(predict, image.shape[-1]), config)

@@ -57,9 +57,9 @@ def explain(
 ) -> Explanation:
     """S = sum_c |mean_i d g / d x_c (x + e_i)|, e_i ~ N(0, sigma^2).
 
-    sigma = noise * (max x - min x). Image [h, w, c] in [0, 1]; as many evaluations with a gradient as samples. The noise is added to
-    the image, not to the normalized input as in the authors' code, which is the same where all
-    channels are normalized by one deviation."""
+    sigma = noise * (max x - min x). Image [h, w, c] in [0, 1]; as many evaluations with a gradient
+    as samples. The noise is added to the image, not to the normalized input as in the authors'
+    code, which is the same where all channels are normalized by one deviation."""
     config = config or SmoothGrad()
     config.check()
     problem = begin(predict, image, target, node=node, key=key)
