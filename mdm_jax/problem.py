@@ -169,7 +169,7 @@ def out_of_range(node: str | Node, target: int, count: int) -> InputError:
 def _unstack(outputs: Any) -> list[Any]:
     """A batch of outputs as a list of one image's outputs each."""
     n = jax.tree.leaves(outputs)[0].shape[0]
-    return [jax.tree.map(lambda leaf: leaf[i], outputs) for i in range(n)]  # noqa: B023 (used at once)
+    return [jax.tree.map(lambda leaf: leaf[i], outputs) for i in range(n)]  # noqa: B023
 
 
 def _is_same(a: Float[Array, "..."], b: Float[Array, "..."]) -> Array:
