@@ -215,8 +215,8 @@ def area_error(mask: Float[Array, "_h _w"], area: float) -> Float[Array, ""]:
     zeros = int(mask.size * (1 - area))
     threshold = jnp.sort(jax.lax.stop_gradient(mask).reshape(-1))[zeros]
     below, equal = (mask < threshold).sum(), (mask == threshold).sum()
-    ones_of_equal = (below + equal - zeros) / equal
-    target = jnp.where(mask == threshold, ones_of_equal, mask > threshold)
+    is_equal = mask == threshold
+    target = jnp.where(is_equal, (below + equal - zeros) / equal, mask > threshold)
     return jnp.mean((mask - target) ** 2)
 
 
