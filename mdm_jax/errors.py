@@ -12,7 +12,14 @@ class InputError(ValueError):
     """Input that cannot be used: one sentence that says what is wrong and what to do.
 
     The command line prints it and exits with code 2.
+
+    Attributes:
+      setting: the parameter or option that is wrong, where there is one.
     """
+
+    def __init__(self, sentence: str, *, setting: str | None = None):
+        super().__init__(sentence)
+        self.setting = setting
 
 
 class NothingToExplain(InputError):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from matplotlib.figure import Figure
 
@@ -22,7 +21,7 @@ from mdm_jax.models.architectures import is_known
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.storage import arrays
-from mdm_jax.storage.atomic import write_whole
+from mdm_jax.storage.atomic import write_text
 from mdm_jax.views import benchmark_figures, explanation_figures
 
 MAX_GRID = 100
@@ -31,18 +30,18 @@ MAX_GRID = 100
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkCommand(BenchmarkConfig, Options):
-    HELP: ClassVar[str] = """Compare methods on networks and images.
+    """Compare methods on networks and images.
 
-OUT holds a table with intervals, figures, and every map and score. The same command again goes on
-where it was stopped; a method, a metric or more images cost only themselves. An unknown name in
---methods or --metrics lists what may be chosen.
+    OUT holds a table with intervals, figures, and every map and score. The same command again goes
+    on where it was stopped; a method, a metric or more images cost only themselves. An unknown name
+    in --methods or --metrics lists what may be chosen.
 
-Examples:
-  mdm benchmark --models resnet vit --limit 100 --methods mdm gradient --metrics insertion energy
-  mdm benchmark --models resnet50=timm/resnet50.tv_in1k --data folder:photos --split val
-  mdm benchmark --methods mdm mdm:preset=paper rise:num_samples=1000 --reference mdm
-  mdm benchmark --models vit=runs/vit --data tfds:mnist --limit 500 --only-correct --out compared
-"""
+    Examples:
+      mdm benchmark --models resnet vit --limit 100 --metrics insertion deletion energy
+      mdm benchmark --models resnet50=timm/resnet50.tv_in1k --data folder:photos --split val
+      mdm benchmark --methods mdm mdm:preset=paper rise:num_samples=1000 --reference mdm
+      mdm benchmark --models vit=runs/vit --data tfds:mnist --only-correct --out compared
+    """
 
     def run(self, terminal: Terminal) -> Result:
         """Compute what is missing, then write table.md, table.csv, and for each network a table, a
@@ -59,7 +58,7 @@ Examples:
         table = tables.build(results, self.reference)
         files = [self.out / "table.md", self.out / "table.csv"]
         for path, text in zip(files, (table_text.markdown(table), table_text.to_csv(table))):
-            write_whole(path, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+            write_text(path, text)
         for model in table.models:
             files += self._save_figures(results, table, model, judge)
         notes = (*table.notes, *table_text.missing(table))

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from mdm_jax.cli.options import Options
 from mdm_jax.cli.output_config import plain_config, write_config
 from mdm_jax.cli.progress_bar import ProgressBar
-from mdm_jax.storage.atomic import write_whole
+from mdm_jax.storage.atomic import write_text
 
 MIN_WIDTH = 200
 """characters of a table that is wider than the terminal, or goes to a file: long lines are better
@@ -39,8 +39,7 @@ class Result:
         return content if options is None else content | {"config": plain_config(options)}
 
     def save(self, path: Path, options: Options) -> None:
-        text = json.dumps(self.plain(options), indent=2)
-        write_whole(path, lambda file: file.write(text.encode()))
+        write_text(path, json.dumps(self.plain(options), indent=2))
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ class Terminal:
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, name in enumerate(rows[0]):
-        justify = "left" if i == 0 else "right"
-        table.add_column(name.replace("_", " "), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        justify: JustifyMethod = "left" if i == 0 else "right"
+        table.add_column(name.replace("_", " "), justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     return table

@@ -35,17 +35,18 @@ DigitNetwork = Literal["resnet", "densenet", "vit"]
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommand(MethodOptions):
-    HELP: ClassVar[str] = """Explain digits of the embedded test set with an embedded network.
+    """Explain digits of the embedded test set with an embedded network.
 
-The pixels that decide are known here: those of the digit. OUT holds a figure, an animation of a
-mask that is learned, and every row of the table.
+    The pixels that decide are known here: those of the digit. OUT holds a figure, an animation of a
+    mask that is learned, and every row of the table.
 
-Examples:
-  mdm demo
-  mdm demo --model vit
-  mdm demo --limit 32 --out figures
-  mdm demo --preset paper --json
-"""
+    Examples:
+      mdm demo
+      mdm demo --model vit
+      mdm demo --limit 32 --out figures
+      mdm demo --preset paper --json
+    """
+
     RENAMED: ClassVar[Mapping[str, str]] = {"--count": "--limit"}
 
     method: tyro.conf.Suppress[Literal["mdm"]] = "mdm"

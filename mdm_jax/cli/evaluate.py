@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -35,18 +35,18 @@ DATA_HELP = (
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand(ModelSpec, Options):
-    HELP: ClassVar[str] = """Score saved saliency maps with a network and labeled images.
+    """Score saved saliency maps with a network and labeled images.
 
-MAPS is a folder of mdm run, of mdm explain or of a benchmark's method, an .npy, or an .npz with
-saliency [n, h, w] in [0, 1] (and, where there are, ids, targets, attribution). Without ids the
-maps are of the data's images in order. A run says its network and data itself.
+    MAPS is a folder of mdm run, of mdm explain or of a benchmark's method, an .npy, or an .npz with
+    saliency [n, h, w] in [0, 1] (and, where there are, ids, targets, attribution). Without ids the
+    maps are of the data's images in order. A run says its network and data itself.
 
-Examples:
-  mdm evaluate maps.npz --data digits --metrics insertion deletion energy
-  mdm evaluate runs/photos --metrics insertion energy --out runs/photos
-  mdm evaluate mdm-explain --model resnet50 --data folder:photos --metrics insertion road
-  mdm evaluate mdm-benchmark/vit/mdm --model vit --data digits --metrics insertion:rise-224
-"""
+    Examples:
+      mdm evaluate maps.npz --data digits --metrics insertion deletion energy
+      mdm evaluate runs/photos --metrics insertion energy --out runs/photos
+      mdm evaluate mdm-explain --model resnet50 --data folder:photos --metrics insertion road
+      mdm evaluate mdm-benchmark/vit/mdm --model vit --data digits --metrics insertion:rise-224
+    """
 
     maps: Annotated[tyro.conf.Positional[Path | None], positional("MAPS")] = None
     """a folder of mdm run, of mdm explain or of a benchmark's method, an .npz or an .npy"""

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,18 +35,18 @@ MAX_STEM = 60
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainCommand(ModelSpec, MethodOptions):
-    HELP: ClassVar[str] = """Explain image files.
+    """Explain image files.
 
-OUT holds for each file and class an overlay, the learned masks, and an .npz with everything.
+    OUT holds for each file and class an overlay, the learned masks, and an .npz with everything.
 
-Examples:
-  mdm explain photo.jpg --model resnet50 --weights timm/resnet50.tv_in1k
-  mdm explain photo.jpg --model resnet50 --method rise:num_samples=1000
-  mdm explain photos/*.png --model vit_base_patch16_224 --top 3 --out maps
-  mdm explain scan.png --weights my_network/ --target 7 --config my_mdm.toml
-  mdm explain scan.png --model densenet121 --weights old_densenet121.safetensors
-  mdm explain digit.png --method 'mdm:fill=my_fills.py:checkerboard' --node my_nodes.py:margin
-"""
+    Examples:
+      mdm explain photo.jpg --model resnet50 --weights timm/resnet50.tv_in1k
+      mdm explain photo.jpg --model resnet50 --method rise:num_samples=1000
+      mdm explain photos/*.png --model vit_base_patch16_224 --top 3 --out maps
+      mdm explain scan.png --weights my_network/ --target 7 --config my_mdm.toml
+      mdm explain scan.png --model densenet121 --weights old_densenet121.safetensors
+      mdm explain digit.png --method 'mdm:fill=my_fills.py:checkerboard' --node my_nodes.py:margin
+    """
 
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], positional("FILE ...")] = ()
     """image files: JPEG, PNG, WebP, TIFF, GIF ..."""

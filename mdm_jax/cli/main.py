@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import warnings
@@ -61,11 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     warnings.showwarning = lambda message, *_, **__: print(f"mdm: {message}", file=sys.stderr)
+    options: set[str] = set()
     try:
-        code = _run(words)
+        code = _run(words, options)
         sys.stdout.flush()
     except InputError as error:
-        print(f"mdm: {error}", file=sys.stderr)
+        # The library names settings; whoever typed words needs the option.
+        hint = ""
+        if error.setting in options:
+            hint = f" (option --{error.setting.replace('_', '-')})"
+        print(f"mdm: {error}{hint}", file=sys.stderr)
         return UNUSABLE_INPUT
     except KeyboardInterrupt as interrupt:
         print(f"mdm: {str(interrupt) or 'interrupted'}", file=sys.stderr)
@@ -77,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], known: set[str]) -> int:
+    """Run the verb; `known` takes the names of its options."""
     if not words:
         print(_usage(), file=sys.stderr, end="")
         return UNUSABLE_INPUT
@@ -89,6 +96,7 @@ def _run(words: list[str]) -> int:
         return 0
     name, rest = _split(words)
     command = load_verb(name)
+    known.update(each.name for each in dataclasses.fields(command))
     # Imported here: rich and tyro need not be there for a list of verbs.
     from mdm_jax.cli.console import Terminal
     from mdm_jax.cli.parse import parse

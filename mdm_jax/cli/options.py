@@ -16,10 +16,8 @@ from mdm_jax.methods import MDM_SETTINGS, MethodSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of every verb, and what a verb says of itself."""
+    """Options of every verb. A verb's docstring is its help: a sentence, details and examples."""
 
-    HELP: ClassVar[str] = ""
-    """a sentence, then details and examples"""
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """old option -> option: the old one is accepted with a warning"""
     READS_CONFIG: ClassVar[bool] = False

@@ -10,7 +10,7 @@ from typing import Any
 from mdm_jax.cli.options import Options
 from mdm_jax.config_files import NONE, resolved
 from mdm_jax.images import printable
-from mdm_jax.storage.atomic import write_whole
+from mdm_jax.storage.atomic import write_text
 from mdm_jax.sweeps.export_preset import to_toml
 
 OF_THE_CALL = ("config", "json")
@@ -37,9 +37,8 @@ def write_config(options: Options, folder: Path) -> Path:
         elif each.name not in OF_THE_CALL and each.default is not None:
             settings[each.name] = NONE  # TOML has no word for it
     comments = [f"mdm {verb} --config of mdm_jax {metadata.version('mdm_jax')}"]
-    text = to_toml(settings, comments)
     path = folder / f"mdm-{verb}.toml"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, to_toml(settings, comments))
     return path
 
 

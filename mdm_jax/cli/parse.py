@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -26,7 +27,7 @@ def parse(verb: type[Verb], prog: str, words: Sequence[str]) -> Verb:
     words ask for help, or a value is of another type.
     """
     if "-h" in words or "--help" in words:
-        print(verb.HELP)  # above the options: tyro would join its lines
+        print(inspect.getdoc(verb), end="\n\n")  # above the options: tyro would join its lines
     words = _with_current_names(verb, words)
     options = _read_words(verb, prog, words, verb())
     file = options.config or getattr(options, "file", None)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -55,22 +55,21 @@ STOPPED = "stopped: the regions that were found are kept, and the same command g
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypesCommand(ModelSpec, Options):
-    HELP: ClassVar[
-        str
-    ] = """What the prototypes of a ProtoPNet or XProtoNet are, and how they decide.
+    """What the prototypes of a ProtoPNet or XProtoNet are, and how they decide.
 
-Each prototype is shown in the training image that it comes from and in those most like it; for
-test images, "this looks like that": similarity x weight = points, which add up to the logit. OUT
-holds a page that opens in any browser (index.html), a figure for each test image, prototypes.json,
-prototypes.parquet and every region as an array. The same command again computes only what is
-missing; more images, regions or nearest images cost only themselves.
+    Each prototype is shown in the training image that it comes from and in those most like it; for
+    test images, "this looks like that": similarity x weight = points, which add up to the logit.
 
-Examples:
-  mdm prototypes protopnet
-  mdm prototypes runs/birds --data folder:birds --images 40 --out runs/birds-prototypes
-  mdm prototypes runs/birds --regions mdm activation_map --nearest 0
-  mdm prototypes runs/xrays --data folder:xrays --preset paper --top 3
-"""
+    OUT holds a page that opens in any browser (index.html), a figure for each test image,
+    prototypes.json, prototypes.parquet and every region as an array. The same command again
+    computes only what is missing; more images, regions or nearest images cost only themselves.
+
+    Examples:
+      mdm prototypes protopnet
+      mdm prototypes runs/birds --data folder:birds --images 40 --out runs/birds-prototypes
+      mdm prototypes runs/birds --regions mdm activation_map --nearest 0
+      mdm prototypes runs/xrays --data folder:xrays --preset paper --top 3
+    """
 
     model: Annotated[tyro.conf.Positional[str | None], positional("MODEL")] = None
     """the network: folder of a training, hub id, or an embedded one by name (protopnet,
@@ -110,11 +109,14 @@ Examples:
 
         Raises InputError for a network without prototypes, images that are not there, or a folder
         that holds something else."""
-        self.check()
+        self._check_options()
         return _Search(self, terminal).run()
 
-    def check(self) -> None:
-        """Raises InputError for a number out of range."""
+    def _check_options(self) -> None:
+        """Raises InputError for a number out of range.
+
+        Not `check`, which a config file must pass before the words are known.
+        """
         if self.model is None:
             raise InputError("no network: give one, for example mdm prototypes protopnet")
         for name, least in (("images", 0), ("top", 1), ("nearest", 0), ("limit", 1)):

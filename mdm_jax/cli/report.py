@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -23,17 +23,18 @@ from mdm_jax.views.pages import ImageOrigin, ReportSummary, write_report
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand(Options):
-    HELP: ClassVar[str] = """A page of a run, or of several side by side on the same images.
+    """A page of a run, or of several side by side on the same images.
 
-It opens in any browser without a server. It shows every image with its map (overlay, masked, each
-mask on its own), sorts and filters, and draws distributions. OUT is a folder that can be moved or
-put on a web server; it loads nothing from elsewhere. An unfinished run is shown as far as it is.
+    It opens in any browser without a server. It shows every image with its map (overlay, masked,
+    each mask on its own), sorts and filters, and draws distributions. OUT is a folder that can be
+    moved or put on a web server; it loads nothing from elsewhere. An unfinished run is shown as far
+    as it is.
 
-Examples:
-  mdm report runs/photos
-  mdm report runs/mdm runs/grad_cam --out compared
-  mdm report runs/photos --data folder:elsewhere/photos --limit 500
-"""
+    Examples:
+      mdm report runs/photos
+      mdm report runs/mdm runs/grad_cam --out compared
+      mdm report runs/photos --data folder:elsewhere/photos --limit 500
+    """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], positional("RUN ...")] = ()
     """folders or URLs of runs"""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -39,21 +39,22 @@ those of MDM"""
 
 @dataclass(frozen=True, kw_only=True)
 class RunCommand(RunJob, Options):
-    HELP: ClassVar[str] = """Explain every image of a data set and keep everything.
+    """Explain every image of a data set and keep everything.
 
-The same command again goes on where it stopped. Any number of processes may share a run: on SLURM,
-Open MPI, Kubernetes and TPU pods the same command with --distributed, and anywhere else with
---shard 0/4, --shard 1/4 ... on each machine. OUT may be a folder or a bucket (gs://, s3://).
+    The same command again goes on where it stopped. Any number of processes may share a run: on
+    SLURM, Open MPI, Kubernetes and TPU pods the same command with --distributed, and anywhere else
+    with --shard 0/4, --shard 1/4 ... on each machine. OUT may be a folder or a bucket (gs://,
+    s3://).
 
-Examples:
-  mdm run --data folder:photos --model resnet50 --out runs/photos
-  mdm run --data folder:photos --split all --targets top3 --saliency --out runs/top3
-  mdm run --data digits --limit 2000 --out runs/digits
-  mdm run --data tfds:my_photos --method grad_cam --out gs://bucket/run --shard 0/4
-  mdm run --data folder:photos --model resnet50 --out runs/photos --dry-run
-  mdm run status runs/photos
-  mdm run verify runs/photos
-"""
+    Examples:
+      mdm run --data folder:photos --model resnet50 --out runs/photos
+      mdm run --data folder:photos --split all --targets top3 --saliency --out runs/top3
+      mdm run --data digits --limit 2000 --out runs/digits
+      mdm run --data tfds:my_photos --method grad_cam --out gs://bucket/run --shard 0/4
+      mdm run --data folder:photos --model resnet50 --out runs/photos --dry-run
+      mdm run status runs/photos
+      mdm run verify runs/photos
+    """
 
     preset: Annotated[PresetName, tyro.conf.arg(help=describe_presets(PRESETS))] = "fast"
     mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict, metadata=MDM_SETTINGS)
@@ -94,7 +95,8 @@ Examples:
         todo = loop.missing_chunks(job, store, share)
         facts = _facts(job, estimate(job, todo), committed, len(todo))
         rows = [{"what": what, "is": text} for what, text in facts.items()]
-        summary = "nothing was written; times are those of one batch, sizes before compression"
+        summary = "nothing was written (--dry-run); times are those of one batch, sizes before"
+        summary += " compression"
         return Result(rows, summary, [])
 
 
@@ -198,9 +200,10 @@ def _format_seconds(seconds: float) -> str:
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
 
 
-def format_bytes(count: int | float) -> str:
+def format_bytes(count: int) -> str:
+    size = float(count)
     for unit in ("bytes", "kB", "MB"):
-        if count < 999.5:  # more would be rounded to 1e+03
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
+        if size < 999.5:  # more would be rounded to 1e+03
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import tyro
 
@@ -23,11 +23,11 @@ from mdm_jax.storage.stored_format import FORMAT
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatusCommand(Options):
-    HELP: ClassVar[str] = """How far a run is: chunks, images by status, size, and who is at work.
+    """How far a run is: chunks, images by status, size, and who is at work.
 
-Examples:
-  mdm run status runs/photos
-"""
+    Examples:
+      mdm run status runs/photos
+    """
 
     place: Annotated[tyro.conf.Positional[str], positional("RUN")] = ""
     """folder or URL of the run"""
@@ -49,15 +49,15 @@ Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class RunVerifyCommand(Options):
-    HELP: ClassVar[str] = """Find chunks of a run that are missing, duplicate or corrupt.
+    """Find chunks of a run that are missing, duplicate or corrupt.
 
-They are computed again. Exits with code 3 if any stay.
+    They are computed again. Exits with code 3 if any stay.
 
-Examples:
-  mdm run verify runs/photos
-  mdm run verify runs/photos --check-only
-  mdm run verify runs/photos --data folder:elsewhere/photos
-"""
+    Examples:
+      mdm run verify runs/photos
+      mdm run verify runs/photos --check-only
+      mdm run verify runs/photos --data folder:elsewhere/photos
+    """
 
     place: Annotated[tyro.conf.Positional[str], positional("RUN")] = ""
     """folder or URL of the run"""

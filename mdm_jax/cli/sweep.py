@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,7 +24,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.evaluation.formatting import format_estimate
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import task
-from mdm_jax.storage.atomic import check_writable, write_whole
+from mdm_jax.storage.atomic import check_writable, write_text, write_whole
 from mdm_jax.sweeps import export_preset, tables
 from mdm_jax.sweeps.axes import varying
 from mdm_jax.sweeps.config import (
@@ -45,22 +45,22 @@ MAX_ROWS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class SweepCommand(SweepConfig, Options):
-    HELP: ClassVar[str] = """Try many settings of MDM on the same images and keep the best.
+    """Try many settings of MDM on the same images and keep the best.
 
-FILE is a TOML file with these options and [axes], the values of each setting, or [[points]]; count
-draws so many points at random. [quality] has the weight of each metric. tune_on is the share of
-the images that chooses the winner, which is then reported on the others. Settings that differ in
-numbers alone share one compiled program.
+    FILE is a TOML file with these options and [axes], the values of each setting, or [[points]];
+    count draws so many points at random. [quality] has the weight of each metric. tune_on is the
+    share of the images that chooses the winner, which is then reported on the others. Settings that
+    differ in numbers alone share one compiled program.
 
-OUT holds a table (table.md, .csv, .parquet), figures and winner.toml, for --config. The same
-command again goes on where it stopped, and more points cost only themselves.
+    OUT holds a table (table.md, .csv, .parquet), figures and winner.toml, for --config. The same
+    command again goes on where it stopped, and more points cost only themselves.
 
-Examples:
-  mdm sweep sweep.toml
-  mdm sweep sweep.toml --limit 32 --out runs/sweep
-  mdm sweep sweep.toml --count 64 --seed 1 --json
-  mdm explain photo.jpg --config mdm-sweep/winner.toml
-"""
+    Examples:
+      mdm sweep sweep.toml
+      mdm sweep sweep.toml --limit 32 --out runs/sweep
+      mdm sweep sweep.toml --count 64 --seed 1 --json
+      mdm explain photo.jpg --config mdm-sweep/winner.toml
+    """
 
     file: Annotated[tyro.conf.Positional[Path | None], positional("FILE")] = None
     """TOML file with the settings of SweepConfig; --config does the same"""
@@ -258,8 +258,8 @@ class _Finished:
             text += f" not choose\n\n{tables.markdown(held_out, quality, best)}"
         rows = tuned.table(quality)
         files = [out / f"table.{kind}" for kind in ("md", "csv", "parquet")]
-        write_whole(files[0], lambda file: file.write(text.encode()))
-        write_whole(files[1], lambda file: file.write(tables.csv(rows).encode()))
+        write_text(files[0], text)
+        write_text(files[1], tables.csv(rows))
         write_whole(files[2], lambda file: pq.write_table(rows, file))
         return files
 

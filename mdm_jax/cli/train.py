@@ -24,16 +24,16 @@ DATA_HELP = f"source of images, in place of the file's: {describe_kinds()}"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand(Options):
-    HELP: ClassVar[str] = """Train a classifier or a prototype network as a TOML file describes.
+    """Train a classifier or a prototype network as a TOML file describes.
 
-The same command again goes on where it stopped. OUT holds the weights, checkpoints, a line of
-metrics for each epoch, and train.json with every setting.
+    The same command again goes on where it stopped. OUT holds the weights, checkpoints, a line of
+    metrics for each epoch, and train.json with every setting.
 
-Examples:
-  mdm train digits.toml
-  mdm train digits.toml --out runs/seed1 --seed 1
-  mdm train photos.toml --data folder:photos --epochs 30
-"""
+    Examples:
+      mdm train digits.toml
+      mdm train digits.toml --out runs/seed1 --seed 1
+      mdm train photos.toml --data folder:photos --epochs 30
+    """
 
     READS_CONFIG: ClassVar[bool] = True
 

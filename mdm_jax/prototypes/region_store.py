@@ -51,10 +51,10 @@ seen, and when nothing is, the rest being blurred"""
 def check_folder(out: Path) -> None:
     """Raises InputError for a folder that holds something else than a prototype search."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{printable(out)} is a file: choose a folder")
+        raise InputError(f"{printable(out)} is a file: choose a folder", setting="out")
     # an empty folder may be made by whoever starts the search
     if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
-        raise InputError(f"{printable(out)} holds other files: choose a new folder")
+        raise InputError(f"{printable(out)} holds other files: choose a new folder", setting="out")
 
 
 class RegionStore:

@@ -19,8 +19,9 @@ def parse_share(text: str) -> Share:
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
     if not found or not int(found[1]) < int(found[2]):
         raise InputError(
-            f"--shard is {text!r}: give i/n with i from 0 to n - 1, such as 0/4 for the first of"
-            " four shares"
+            f"the shard is {text!r}: give i/n with i from 0 to n - 1, such as 0/4 for the first of"
+            " four shares",
+            setting="shard",
         )
     return int(found[1]), int(found[2])
 
@@ -30,11 +31,14 @@ def join_cluster(coordinator: str | None = None, share: Share | None = None) -> 
 
     With a `coordinator` (host:port) it is the `share` that is given. The processes meet once, learn
     their numbers, and part: from then on each works alone, so any of them may die and its share be
-    done later by the same command with `--shard`. Raises InputError where no cluster is found or
+    done later by the same call with that share. Raises InputError where no cluster is found or
     they do not meet."""
     process, count = share or (None, None)
     if coordinator is not None and share is None:
-        raise InputError("--coordinator needs --shard i/n: which of how many processes this is")
+        raise InputError(
+            "the coordinator needs a shard i/n: which of how many processes this is",
+            setting="shard",
+        )
     try:
         jax.distributed.initialize(
             coordinator, count, process, initialization_timeout=TIMEOUT_SECONDS
@@ -44,8 +48,8 @@ def join_cluster(coordinator: str | None = None, share: Share | None = None) -> 
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"the processes did not find each other ({reason}): --distributed works by itself on"
-            f" {CLUSTERS}; elsewhere add --coordinator HOST:PORT and --shard i/n, or give each"
-            " process --shard i/n alone"
+            f"the processes did not find each other ({reason}): they do so by themselves on"
+            f" {CLUSTERS}; elsewhere give a coordinator HOST:PORT and a shard i/n, or give each"
+            " process a shard i/n alone"
         ) from error
     return found

@@ -43,7 +43,8 @@ class SharedFolder(KeyValueFolder):
                     if any(held == share or held[1] != share[1] for held in self._held()):
                         raise InputError(
                             f"another run is at work in {self.name}: wait for it, or choose another"
-                            " folder with --out"
+                            " folder",
+                            setting="out",
                         )
                     lock = self._lock(f"share-{share[0]}-of-{share[1]}")
                     stack.enter_context(lock.acquire(timeout=0))

@@ -213,13 +213,15 @@ def prepare(
     names = predict.class_names if isinstance(predict, Classifier) else _names(source, classes)
     if targets.text == "label" and (class_numbers(tuple(source.class_names), names) < 0).all():
         raise InputError(
-            "the network has none of the classes of the data: leave --targets label out to use its"
-            " first choice"
+            "the network has none of the classes of the data: use its first choice, with the"
+            " targets prediction",
+            setting="targets",
         )
     if getattr(chosen.config, "smoothing", None) is not None and not config.saliency:
         raise InputError(
-            "maps drawn from stored mask vectors are not smoothed: keep the maps too, with"
-            " --saliency, or leave it out"
+            "maps drawn from stored mask vectors are not smoothed: keep the maps too, or leave"
+            " smoothing out",
+            setting="saliency",
         )
     settings = {
         "model": network_fingerprint(network),

@@ -45,7 +45,7 @@ def describe(store: Store) -> dict[str, Any]:
             raise InputError(
                 f"{store.name}/{DESCRIPTION} is gone: the same command again writes it anew"
             )
-        raise InputError(f"{store.name} holds no run: give the folder that `mdm run --out` wrote")
+        raise InputError(f"{store.name} holds no run: give the folder that `mdm run` wrote")
     if description["format"] not in range(1, FORMAT + 1):
         raise InputError(
             f"{store.name} is a run of format {description['format']}, and this version reads"

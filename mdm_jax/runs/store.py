@@ -41,7 +41,7 @@ from mdm_jax.storage.workspace import changed_settings
 DESCRIPTION = "run.json"
 BINDING = ("format", "layout", "settings")
 """the parts of run.json that must agree when a run goes on"""
-REMEDY = "choose another folder with --out, remove that one, or go back to the old settings"
+REMEDY = "choose another folder, remove that one, or go back to the old settings"
 FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/")
 METADATA_ERRORS = re.compile("NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|INVALID_ARGUMENT")
 """how TensorStore begins its errors about missing or damaged metadata"""
@@ -137,7 +137,8 @@ class Store(SharedFolder):
             occupied = any(self.keys(key) for key in (DESCRIPTION, "zarr.json", *FOLDERS))
         if occupied:
             raise InputError(
-                f"{self.name} holds other files, in a run's places: choose a new folder with --out"
+                f"{self.name} holds other files, in a run's places: choose a new folder",
+                setting="out",
             )
 
     def write_description(
@@ -198,7 +199,8 @@ class Store(SharedFolder):
     def other_settings(self, changed: list[str], remedy: str = REMEDY) -> InputError:
         """The error for a run that another description made."""
         return InputError(
-            f"{self.name} holds a run made with other settings ({', '.join(changed)}): {remedy}"
+            f"{self.name} holds a run made with other settings ({', '.join(changed)}): {remedy}",
+            setting="out",
         )
 
     def _try_description(self) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from mdm_jax.runs.reader import describe
 from mdm_jax.runs.records import Meta
 from mdm_jax.runs.store import FOLDERS, Store, fingerprint, record_key
 
-MOVED = "bring the old images and weights back, or give --data and --weights where they are now"
+MOVED = "bring the old images and weights back, or say where they are now"
 OWN_FILES = re.compile(r"records/\d+\.parquet|.*/c(/\d+)+")
 """of runs: those of another run may be removed"""
 

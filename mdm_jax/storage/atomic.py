@@ -31,9 +31,14 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise InputError(
-                f"cannot write {path} ({error.strerror}): choose another place with --out"
+                f"cannot write {path} ({error.strerror}): choose another place", setting="out"
             ) from error
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in UTF-8."""
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def check_writable(folder: Path) -> None:
@@ -59,7 +64,8 @@ def make_folder(folder: Path) -> None:
 def unwritable(folder: Path, error: OSError) -> InputError:
     """The sentence for a folder that cannot be written."""
     return InputError(
-        f"cannot write to {printable(folder)} ({error.strerror}): choose another folder with --out"
+        f"cannot write to {printable(folder)} ({error.strerror}): choose another folder",
+        setting="out",
     )
 
 

@@ -44,7 +44,8 @@ def open_workspace(folder: Path, work: str) -> Iterator[Path]:
     except filelock.Timeout:
         raise InputError(
             f"another {work} is at work in {printable(folder)}: wait for it, or choose another"
-            " folder with --out"
+            " folder",
+            setting="out",
         ) from None
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -75,7 +76,8 @@ def record_settings(
     if changed := changed_settings(before, now, defaults):
         raise InputError(
             f"{printable(folder)} holds {content} made with other settings ({', '.join(changed)}):"
-            " choose another folder with --out, remove that one, or go back to the old settings"
+            " choose another folder, remove that one, or go back to the old settings",
+            setting="out",
         )
 
 

@@ -99,7 +99,7 @@ def _usage(point: Point) -> list[str]:
     if point.node == "probability":
         return []
     if isinstance(point.node, str):
-        return [f"use it with --node {point.node}"]
+        return [f"use it with the node {point.node}"]
     return ["use it with the node of the sweep"]
 
 

@@ -51,7 +51,8 @@ class PointStore:
         if changed := workspace.changed_settings(config, describe_point(point), defaults):
             raise InputError(
                 f"{printable(path)} was made when these settings meant another config"
-                f" ({', '.join(changed)}): choose another folder with --out, or remove that file"
+                f" ({', '.join(changed)}): choose another folder, or remove that file",
+                setting="out",
             )
         return result
 
@@ -90,7 +91,8 @@ def _refuse_others(folder: Path) -> None:
     foreign = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
     if foreign and not (folder / DESCRIPTION).exists():
         raise InputError(
-            f"{printable(folder)} holds no sweep but {foreign[0]}: choose another folder with --out"
+            f"{printable(folder)} holds no sweep but {foreign[0]}: choose another folder",
+            setting="out",
         )
 
 

@@ -112,7 +112,8 @@ def begin_training(
     elif not written and (run.network.exists() or run.weights.exists() or run.checkpoints.exists()):
         raise InputError(
             f"{run.folder} holds a network that mdm train did not begin, or whose train.json is"
-            " gone: choose another folder"
+            " gone: choose another folder",
+            setting="out",
         )
     else:  # new, or ended before its first checkpoint, so that nothing is lost
         write_settings(run.settings, {"format": FORMAT} | record)
@@ -158,13 +159,15 @@ def _check_same(run: TrainingFolder, record: dict[str, Any], of_data: set[str]) 
     if changed := changed_settings(before, now, defaults, free={*FREE, *of_data}):
         raise InputError(
             f"{run.folder} holds a training with other settings ({', '.join(changed)}): choose"
-            " another folder with --out, or go back to the old settings to go on"
+            " another folder, or go back to the old settings to go on",
+            setting="out",
         )
     if changed_settings(before, now, defaults, free=FREE):
         raise InputError(
             f"the images or labels of {record['data']['source']} have changed since the training in"
             f" {run.folder} began: choose another folder, or bring the old ones back to"
-            " go on"
+            " go on",
+            setting="out",
         )
 
 

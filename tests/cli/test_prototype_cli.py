@@ -404,7 +404,12 @@ def test_what_cannot_be_is_said_in_one_sentence(place, done, tmp_path, capsys):
         (["--images", "-1"], {}, out, "--images is -1: give a whole number from 0"),
         (["--share", "1"], {}, out, "--share is 1.0: give a share"),
         (["--regions", "mmd"], {}, out, "unknown region 'mmd': did you mean 'mdm'?"),
-        (["--preset", "nix"], {}, out, "unknown preset 'nix': choose from best, fast, node, paper"),
+        (
+            ["--preset", "nix"],
+            {},
+            out,
+            "unknown --preset 'nix': choose from best, fast, node, paper",
+        ),
         (
             ["--regions", "occurrence_map"],
             {},

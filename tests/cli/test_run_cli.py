@@ -273,7 +273,7 @@ def test_status_and_json(asked, undisturbed, run_copy, tmp_path, said):
     for command in ("status", "verify"):
         refusal(
             said("run", command, tmp_path),
-            "holds no run: give the folder that `mdm run --out` wrote",
+            "holds no run: give the folder that `mdm run` wrote",
         )
 
 
@@ -333,7 +333,10 @@ BAD = {
         {"method": "gradiant", "config": None},
         "unknown method 'gradiant': did you mean 'gradient'?",
     ),
-    "config of MDM": ({"method": "gradient"}, "--config and --preset are MDM's own"),
+    "config of MDM": (
+        {"method": "gradient"},
+        "the preset and the settings of MDM are not for gradient",
+    ),
     "targets": ({"targets": "best"}, "targets are 'best': write prediction, label, top5"),
     "top": ({"targets": "top4"}, "targets are top4, but the network has 3 classes"),
     "class": ({"targets": "1,3"}, "targets are 1,3, but the network has 3 classes, 0 to 2"),
@@ -344,8 +347,8 @@ BAD = {
     "workers": ({"workers": -1}, "workers is -1: give the number of processes"),
     "micro batch": ({"micro_batch": 0}, "micro_batch is 0"),
     "seed": ({"seed": -1}, "the seed is -1"),
-    "shard": ({"shard": "2/2"}, "--shard is '2/2': give i/n"),
-    "coordinator": ({"coordinator": "host:1"}, "--coordinator needs --shard i/n"),
+    "shard": ({"shard": "2/2"}, "the shard is '2/2': give i/n"),
+    "coordinator": ({"coordinator": "host:1"}, "the coordinator needs a shard i/n"),
     "distributed": (
         {"distributed": True, "shard": "0/2"},
         "--distributed asks the cluster for the share",

@@ -77,6 +77,7 @@ def test_a_sweep_is_written_ranked_on_one_half_and_reported_on_the_other(
     result = json.loads(text)
     names = [
         "heatmap.png",
+        "mdm-sweep.toml",
         "parallel.png",
         "pareto.png",
         "table.csv",

@@ -345,7 +345,7 @@ def test_a_lock_of_another_owner_is_a_sentence(classifier, tmp_path, monkeypatch
     monkeypatch.setattr(filelock.FileLock, "acquire", fails)
     with pytest.raises(
         InputError,
-        match=r"cannot write to .* \(Permission denied\): choose another folder with --out",
+        match=r"cannot write to .* \(Permission denied\): choose another folder",
     ):
         run(classifier, plan(tmp_path))
 

@@ -570,9 +570,7 @@ def test_places_that_cannot_be(tmp_path, place, sentence):
 
 def test_no_run_there(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(
-            InputError, match="holds no run: give the folder that `mdm run --out` wrote"
-        ):
+        with pytest.raises(InputError, match="holds no run: give the folder that `mdm run` wrote"):
             open_run(place)
     assert not (tmp_path / "nowhere").exists()
     whole_run(tmp_path, [0])

@@ -110,7 +110,7 @@ def test_the_winner_is_a_file_that_config_takes(settings, base, tmp_path):
     one = point(settings, PRESETS[base], "logits")
     path = export_preset.save(one, tmp_path / "winner.toml", ['the "best"\nof all'])
     text = path.read_text()
-    assert text.startswith('# the "best"\n# of all\n# use it with --node logits\n')
+    assert text.startswith('# the "best"\n# of all\n# use it with the node logits\n')
     read = config_files.build(MDMConfig, tomllib.loads(text), base=PRESETS["fast"])
     assert export_preset._is_same(read, one.config)
     assert read.objective == one.config.objective

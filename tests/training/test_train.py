@@ -741,6 +741,7 @@ def test_command_line_overrides_and_other_settings_are_refused(settings, tmp_pat
         "holds a training with other settings (seed 3 -> 0, epochs 2 -> 1): choose another folder"
         in err
     )
+    assert "(option --out)" in err
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert main([*call, "--epochs", "2"]) == 0
     assert "had ended already" in capsys.readouterr().out

@@ -120,7 +120,8 @@ def write_page(
     except OSError as error:
         raise InputError(
             f"cannot write the page to {printable(out)} ({error.strerror}): make room or choose"
-            " another folder"
+            " another folder",
+            setting="out",
         ) from error
     return page
 

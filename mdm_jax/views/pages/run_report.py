@@ -38,6 +38,8 @@ once"""
 BLOCK = (16, 200)
 """fewest and most images in a block"""
 COLORS = ("inferno", "viridis", "cividis")
+OPTIONS_FILE = "mdm-report.toml"
+"""what `mdm report` writes beside the page, as every verb does"""
 GENERATOR = '<meta name="generator" content="mdm report">'
 """by which a folder is known as a report, which may be written anew"""
 FOLDERS = ("data", "images", "assets")
@@ -100,7 +102,8 @@ def write_report(
     except OSError as error:
         raise InputError(
             f"cannot write the report to {out} ({error.strerror}): make room or choose another"
-            " folder"
+            " folder",
+            setting="out",
         ) from error
     found = tuple({number.key: number.values for number in each} for each in numbers)
     there = tuple(int(frame.there.sum()) for frame in frames)
@@ -264,10 +267,13 @@ def _clear_folder(out: Path) -> None:
     page = out / "index.html"
     try:
         if out.exists() and not out.is_dir():
-            raise InputError(f"{out} is a file: choose a folder")
-        others = {each.name for each in out.iterdir()} - set(FOLDERS) if out.exists() else set()
+            raise InputError(f"{out} is a file: choose a folder", setting="out")
+        others = {each.name for each in out.iterdir()} if out.exists() else set()
+        others -= {*FOLDERS, OPTIONS_FILE}
         if others and not _is_report(page):
-            raise InputError(f"{out} holds other files: choose a new folder for the report")
+            raise InputError(
+                f"{out} holds other files: choose a new folder for the report", setting="out"
+            )
         page.unlink(missing_ok=True)  # no page while its data are incomplete
         for folder in FOLDERS:
             if (out / folder).exists():
@@ -275,7 +281,7 @@ def _clear_folder(out: Path) -> None:
             (out / folder).mkdir(parents=True)
     except OSError as error:
         raise InputError(
-            f"cannot write to {out} ({error.strerror}): choose another folder"
+            f"cannot write to {out} ({error.strerror}): choose another folder", setting="out"
         ) from error
 
 
