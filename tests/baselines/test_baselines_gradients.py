@@ -233,7 +233,7 @@ def test_numbers_may_be_swept(small):
     def spread(noise):
         config = SmoothGrad(num_samples=2, noise_level=noise)
         config.check()
-        return noisy(jnp.asarray(small[0]), config.noise, key=jax.random.key(0)).std()
+        return noisy(jnp.asarray(small[0]), config.noise_level, key=jax.random.key(0)).std()
 
     low, high = jax.vmap(spread)(jnp.asarray([0.1, 0.9]))
     assert high > low
