@@ -65,7 +65,9 @@ def find(names: str | Sequence[str], conditions: Mapping[str, Any]) -> Value:
     """The only value that has these properties."""
     values = select(names, conditions)
     if len(values) != 1:
-        raise TableError(f"{len(values)} values of {names} have {dict(conditions)}, not one")
+        raise TableError(
+            f"{len(values)} values of {names} have {dict(conditions)}, not one"
+        )
     return values[0]
 
 
@@ -153,7 +155,11 @@ def as_tuple(keys: str | Sequence[str]) -> tuple[str, ...]:
 
 def title(part: Any) -> str:
     """The head of a column; a metric without its protocol, which its file has."""
-    return str(part).partition(":")[0] if re.fullmatch(r"\w+:[\w+.-]+", str(part)) else str(part)
+    return (
+        str(part).partition(":")[0]
+        if re.fullmatch(r"\w+:[\w+.-]+", str(part))
+        else str(part)
+    )
 
 
 def source(*names: str) -> str:
@@ -185,7 +191,9 @@ def blocks() -> dict[str, str]:
     """Every block of the template, rendered."""
     template = environment().get_template(TEMPLATE.name)
     context = template.new_context()
-    return {name: "".join(block(context)).strip() for name, block in template.blocks.items()}
+    return {
+        name: "".join(block(context)).strip() for name, block in template.blocks.items()
+    }
 
 
 def render(page: str, tables: Mapping[str, str]) -> str:
@@ -205,7 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 where pages differ")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; 1 where pages differ"
+    )
     check = parser.parse_args(arguments).check
     tables = blocks()
     different = []
@@ -217,7 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not check:
                 path.write_text(new)
     for name in different:
-        print(f"{name} {'differs from its results: run `make tables`' if check else 'written'}")
+        print(
+            f"{name} {'differs from its results: run `make tables`' if check else 'written'}"
+        )
     return 1 if check and different else 0
 
 

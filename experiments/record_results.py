@@ -30,7 +30,9 @@ FIELDS = ("command", "commit", "date", "machine", "versions", "values")
 PACKAGES = ("mdm_jax", "jax", "flax", "optax", "numpy")
 
 
-def write(name: str, values: Iterable[Value], command: str | None = None, note: str = "") -> Path:
+def write(
+    name: str, values: Iterable[Value], command: str | None = None, note: str = ""
+) -> Path:
     """Write `results/NAME.json`; the command is by default that of this process."""
     content = {
         "command": command or command_line(),
@@ -44,7 +46,8 @@ def write(name: str, values: Iterable[Value], command: str | None = None, note: 
     path = RESULTS / f"{name}.json"
     path.write_text(to_json(content))
     print(
-        f"wrote {path.relative_to(ROOT)}; `make tables` brings it into the pages", file=sys.stderr
+        f"wrote {path.relative_to(ROOT)}; `make tables` brings it into the pages",
+        file=sys.stderr,
     )
     return path
 
@@ -68,7 +71,9 @@ def without_folder(option: str) -> str:
 
 def commit() -> str:
     """The commit of the working tree, with `-dirty` where files differ from it."""
-    return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    return git("rev-parse", "HEAD") + (
+        "-dirty" if git("status", "--porcelain", "-uno") else ""
+    )
 
 
 def git(*arguments: str) -> str:
@@ -91,7 +96,9 @@ def processor() -> str:
     """The processor's model where Linux tells it, else its architecture."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    models = [
+        line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+    ]
     return models[0] if models else platform.machine()
 
 
@@ -103,7 +110,9 @@ def versions() -> dict[str, str]:
 
 def finite(value: Value) -> dict[str, Any]:
     """A value as JSON has it: numpy's numbers become Python's, NaN becomes null."""
-    plain = {key: item.item() if hasattr(item, "item") else item for key, item in value.items()}
+    plain = {
+        key: item.item() if hasattr(item, "item") else item for key, item in value.items()
+    }
     return {
         key: None if isinstance(item, float) and not math.isfinite(item) else item
         for key, item in plain.items()

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from mdm_jax.types import Method as Method
     from mdm_jax.types import Status as Status
 
+# The public names, by the module that each comes from.
 _HOMES = {
     "baselines": (
         "Center",
@@ -101,7 +102,6 @@ _HOMES = {
     "training.config": ("TrainConfig",),
     "types": ("Explanation", "Method", "Status"),
 }
-"""the public names, by the module that each comes from"""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [

@@ -21,20 +21,22 @@ MAX_STEPS = 1_000_000
 SHARES = ("coarse_to_fine", "area_budget")
 
 
+# Names beside those of optax itself; `schedule_free` answers with the point at which it takes
+# gradients, not their average.
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "momentum": partial(optax.sgd, momentum=0.9),
     "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
     "schedule_free": optax.contrib.schedule_free_adamw,
 }
-"""names beside those of optax itself; `schedule_free` answers with the point at which it takes
-gradients, not their average"""
 
 
 def optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
     """An optimizer by name. Raises ValueError for another."""
     build = OPTIMIZERS.get(name) or getattr(optax, name, None)
     try:
-        is_optimizer = build is not None and isinstance(build(0.1), optax.GradientTransformation)
+        is_optimizer = build is not None and isinstance(
+            build(0.1), optax.GradientTransformation
+        )
     except Exception as error:  # optax holds much else
         raise ValueError from error
     if build is None or not is_optimizer:
@@ -66,7 +68,9 @@ OBJECTIVE_IN_FILE = in_file(
 OPTIMIZER_IN_FILE = in_file(
     str, "a name of optax such as adam, or momentum, nesterov or schedule_free", optimizer
 )
-SIZES_IN_FILE = in_file(tuple[int | tuple[int, int], ...] | None, "a list such as [4, 8, [8, 6]]")
+SIZES_IN_FILE = in_file(
+    tuple[int | tuple[int, int], ...] | None, "a list such as [4, 8, [8, 6]]"
+)
 WEIGHTS_IN_FILE = in_file(float | tuple[float, ...] | None, "a list of numbers, or one")
 
 
@@ -107,10 +111,14 @@ class MDMConfig:
     stack_weights: Any = field(default=None, metadata=WEIGHTS_IN_FILE)
     """weight of each size in the stacked mask, or one number p: cells a side to the power of p;
     None: all equal (leaf)"""
-    jitter: int = field(default=0, metadata=STATIC | in_file(int, "a whole number of pixels"))
+    jitter: int = field(
+        default=0, metadata=STATIC | in_file(int, "a whole number of pixels")
+    )
     """the masked image is shifted by up to so many pixels each way, anew at every step, before the
     network sees it"""
-    smoothing: Any = field(default=None, metadata=in_file(float | None, "a number of pixels"))
+    smoothing: Any = field(
+        default=None, metadata=in_file(float | None, "a number of pixels")
+    )
     """standard deviation in pixels of the Gaussian that smooths the saliency map at the end; None
     leaves it as it is (leaf)"""
     optimizer: Any = field(default=optax.adam, metadata=STATIC | OPTIMIZER_IN_FILE)
@@ -138,7 +146,9 @@ class MDMConfig:
                 f" {MAX_STEPS}"
             )
         if not 0 <= self.jitter <= MAX_STEPS:
-            raise InputError(f"jitter is {self.jitter}: give a whole number of pixels from 0")
+            raise InputError(
+                f"jitter is {self.jitter}: give a whole number of pixels from 0"
+            )
         for name in (
             "learning_rate",
             "tolerance",
@@ -159,7 +169,9 @@ class MDMConfig:
                 np.all(np.isfinite(leaf)) and np.all(np.asarray(leaf) >= 0)
                 for leaf in jax.tree.leaves(value)
             ):
-                raise InputError(f"{name} is {value}: give finite numbers that are not negative")
+                raise InputError(
+                    f"{name} is {value}: give finite numbers that are not negative"
+                )
             if name in SHARES and np.any(np.asarray(value) > 1):
                 raise InputError(f"{name} is {value}: give a share, from 0 to 1")
         harder = self.area_budget is not None or any(
@@ -179,10 +191,15 @@ class MDMConfig:
             and np.ndim(weights)
             and not np.sum(weights) > 0
         ):
-            raise InputError(f"stack_weights is {weights}: at least one weight must be above zero")
+            raise InputError(
+                f"stack_weights is {weights}: at least one weight must be above zero"
+            )
 
 
 PresetName = Literal["fast", "best", "paper"]
+
+# `fast`: one masked image per step and few, long steps. `best`: ten times as many, under three
+# fills in turn. `paper`: the closest reading of what is known of the paper.
 PRESETS: dict[str, MDMConfig] = {
     "fast": MDMConfig(),
     "best": MDMConfig(steps=150, learning_rate=0.3, fill=("blur", "mean", "noise")),
@@ -197,8 +214,6 @@ PRESETS: dict[str, MDMConfig] = {
         steps=100,
     ),
 }
-"""`fast`: one masked image per step and few, long steps. `best`: ten times as many, under three
-fills in turn. `paper`: the closest reading of what is known of the paper."""
 
 
 def preset(name: str) -> MDMConfig:

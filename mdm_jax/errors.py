@@ -53,5 +53,7 @@ def find_renamed(
     if name not in renamed:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     new = renamed[name]
-    warnings.warn(f"{module}.{name} is now {module}.{new}", DeprecationWarning, stacklevel=3)
+    warnings.warn(
+        f"{module}.{name} is now {module}.{new}", DeprecationWarning, stacklevel=3
+    )
     return namespace[new]

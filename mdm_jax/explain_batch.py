@@ -104,7 +104,8 @@ def _check_result(result: Explanation, images: Any) -> None:
     outcome."""
     if not np.isfinite(result.info.activation).any():
         raise NothingToExplain(
-            "the network's outputs are NaN or infinite for every image: check the weights", result
+            "the network's outputs are NaN or infinite for every image: check the weights",
+            result,
         )
     all_constant = np.all(result.info.status == Status.CONSTANT)
     # Images of one color each are like their fill, whatever the network.
@@ -142,8 +143,8 @@ def _explain_chunk(
         )
         if not isinstance(explanation, Explanation):
             raise InputError(
-                f"the method returns a {type(explanation).__name__}: let it return an Explanation, see"
-                " types.ExplainFunction"
+                f"the method returns a {type(explanation).__name__}: let it return an"
+                " Explanation, see types.ExplainFunction"
             )
         return explanation
 

@@ -124,7 +124,9 @@ def draw(fill: Fill, image: Image, *, key: Key[Array, ""]) -> Image:
 
 def _takes_turns(fill: Any) -> bool:
     """Whether it is several fills; a tuple of numbers is one color."""
-    is_color = isinstance(fill, tuple) and all(isinstance(each, float | int) for each in fill)
+    is_color = isinstance(fill, tuple) and all(
+        isinstance(each, float | int) for each in fill
+    )
     return isinstance(fill, tuple) and not is_color
 
 
@@ -158,6 +160,7 @@ def _noise(image: Image, *, key: Key[Array, ""], scale: Scalar) -> Image:
     return jnp.clip(noisy, 0.0, 1.0)
 
 
+# What fills are made of, by the id under which stored folders know it.
 FUNCTIONS = {
     "mean": _mean,
     "given": _given,
@@ -165,7 +168,6 @@ FUNCTIONS = {
     "noise": _noise,
     "mixture": _mixture,
 }
-"""what fills are made of, by the id under which stored folders know it"""
 
 RENAMED = {"given": "image", "neutral": "neutral_color"}
 

@@ -51,8 +51,9 @@ from mdm_jax.problem import Problem, activation, begin, blend, report
 from mdm_jax.types import STATIC, Explanation, Image, Mask, Node, Predict
 
 MAX_ROUNDS = 100
+
+# Forward evaluations: the region alone, and the remaining image.
 FORWARDS_PER_ROUND = 2
-"""forward evaluations: the region alone, and the remaining image"""
 
 
 @jax.tree_util.register_dataclass
@@ -92,7 +93,9 @@ class HDMConfig:
     def check(self) -> None:
         """Raises InputError for the first value that is not valid, of those that are not traced."""
         if not 1 <= self.rounds <= MAX_ROUNDS:
-            raise InputError(f"rounds is {self.rounds}: give a whole number from 1 to {MAX_ROUNDS}")
+            raise InputError(
+                f"rounds is {self.rounds}: give a whole number from 1 to {MAX_ROUNDS}"
+            )
         for name in ("benchmark_sizes", "auxiliary_sizes"):
             _check_sizes(name, getattr(self, name))
         _check_range("erasure", self.erasure, 1.0, np.inf, "1 or more")
@@ -110,7 +113,10 @@ class HDMConfig:
             start=self.start,
             coarse_to_fine=None,
             fill=self.fill,
-            objective=(objectives.consistency(self.distance), objectives.area(self.area_weight)),
+            objective=(
+                objectives.consistency(self.distance),
+                objectives.area(self.area_weight),
+            ),
             optimizer=optax.adam,
             learning_rate=self.learning_rate,
             steps=self.benchmark_steps,
@@ -120,7 +126,9 @@ class HDMConfig:
         """MDM with all masks."""
         return replace(self.benchmark(sizes), steps=self.auxiliary_steps)
 
-    def sizes(self, shape: masks.Size) -> tuple[tuple[masks.Size, ...], tuple[masks.Size, ...]]:
+    def sizes(
+        self, shape: masks.Size
+    ) -> tuple[tuple[masks.Size, ...], tuple[masks.Size, ...]]:
         """The sizes of the small and of the large masks, for an image of (height, width)."""
         usual = masks.resolve_sizes(None, shape)
         half = len(usual) // 2
@@ -133,10 +141,14 @@ def _check_sizes(name: str, sizes: Any) -> None:
     if sizes is None:
         return
     is_valid = (
-        isinstance(sizes, tuple) and sizes and all(type(size) is int and size > 0 for size in sizes)
+        isinstance(sizes, tuple)
+        and sizes
+        and all(type(size) is int and size > 0 for size in sizes)
     )
     if not is_valid:
-        raise InputError(f"{name} is {sizes!r}: give whole numbers above zero, such as (4, 8)")
+        raise InputError(
+            f"{name} is {sizes!r}: give whole numbers above zero, such as (4, 8)"
+        )
 
 
 def _check_range(name: str, value: Any, low: float, high: float, expected: str) -> None:
@@ -182,11 +194,15 @@ def explain(
     config.check()
     problem = begin(predict, image, target, node=node, key=key, fill=config.fill)
 
-    def search(remaining: tuple[Image, Array], number: Array) -> tuple[tuple[Image, Array], Region]:
+    def search(
+        remaining: tuple[Image, Array], number: Array
+    ) -> tuple[tuple[Image, Array], Region]:
         round_image, before = remaining
         round_key = jax.random.fold_in(problem.key, number)
         round_problem = problem._replace(image=round_image, key=round_key)
-        mask, state, vectors = dynamic_masks(predict, round_problem, node=node, config=config)
+        mask, state, vectors = dynamic_masks(
+            predict, round_problem, node=node, config=config
+        )
         region_alone = blend(mask[None], round_image, problem.background)[0]
         next_image = erase(round_image, mask, problem.background, config.erasure)
         both = jnp.stack([region_alone, next_image])

@@ -18,17 +18,21 @@ from jaxtyping import Array, Float, Float32
 from mdm_jax.errors import InputError
 from mdm_jax.types import Scalar
 
+# Pixels; smaller images hold nothing that a mask could select.
 MIN_SIDE = 8
-"""pixels; smaller images hold nothing that a mask could select"""
+
+# Larger files are refused before they are decoded (decompression bombs).
 MAX_PIXELS = 100_000_000
-"""larger files are refused before they are decoded (decompression bombs)"""
+
+# A longer strip is cut to its center before it is resized, or resizing it would need memory for
+# Pixels that the crop leaves out.
 MAX_ASPECT = 8
-"""a longer strip is cut to its center before it is resized, or resizing it would need memory for
-pixels that the crop leaves out"""
+
+# Formats that are programs, for which Pillow would start an interpreter.
 DRAWINGS = {"EPS", "WMF"}
-"""formats that are programs, for which Pillow would start an interpreter"""
+
+# Values may leave [0, 1] by this much, as after resizing and rounding.
 RANGE_SLACK = 1e-3
-"""values may leave [0, 1] by this much, as after resizing and rounding"""
 TOO_LARGE = f"over the limit of {MAX_PIXELS // 10**6} megapixels: shrink it first"
 
 RESAMPLING = {
@@ -37,10 +41,12 @@ RESAMPLING = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
     "lanczos": PIL.Image.Resampling.LANCZOS,
 }
+
+# timm's names: keep the aspect and crop the center, or squash the whole image.
 CROP_MODES = ("center", "squash")
-"""timm's names: keep the aspect and crop the center, or squash the whole image"""
+
+# Control characters, and what stands for bytes that are no UTF-8.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""control characters, and what stands for bytes that are no UTF-8"""
 
 # For the whole process, because `warnings.catch_warnings` is not safe where threads read. What is
 # too large is refused here.
@@ -62,7 +68,9 @@ def read(path: str | Path) -> PIL.Image.Image:
         if not path.exists():
             raise InputError(f"{name} does not exist: check the path")
         if path.is_dir():
-            raise InputError(f"{name} is a folder: give image files, for example {name}/*.jpg")
+            raise InputError(
+                f"{name} is a folder: give image files, for example {name}/*.jpg"
+            )
         if path.stat().st_size == 0:
             raise InputError(f"{name} is empty: it holds no image")
         return decode(path, name)
@@ -177,7 +185,11 @@ def fit(
 
 
 def placement(
-    original: tuple[int, int], size: tuple[int, int], *, crop: float = 1.0, mode: str = "center"
+    original: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    crop: float = 1.0,
+    mode: str = "center",
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """How `fit` brings an image of `original` (width, height) to a `size` of (height, width).
 
@@ -277,7 +289,9 @@ def check_image(image: Any, name: str) -> Float32[np.ndarray, "h w c"]:
     if not np.isfinite(low + high):
         raise InputError(f"{name} holds NaN or infinite values")
     if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
-        raise InputError(f"{name} has values from {low:.3g} to {high:.3g}: images lie in [0, 1]")
+        raise InputError(
+            f"{name} has values from {low:.3g} to {high:.3g}: images lie in [0, 1]"
+        )
     return image
 
 

@@ -18,18 +18,21 @@ from mdm_jax.types import Scalar
 Size = tuple[int, int]
 Vectors = tuple[Float[Array, "_h _w"], ...]
 
+# The matrices are tiny, and products in TF32 or bfloat16 would blur exact masks.
 HIGHEST = jax.lax.Precision.HIGHEST
-"""the matrices are tiny, and products in TF32 or bfloat16 would blur exact masks"""
 
 
+# Pixels of the short side, below which the default sizes are those of small images.
 SMALL_IMAGE = 112
-"""pixels of the short side, below which the default sizes are those of small images"""
 DEFAULT_CELLS_SMALL = (8, 16, 32)
+
+# Line up with the 16-pixel patches of a 224-pixel image.
 DEFAULT_CELLS = (7, 14, 28, 56)
-"""line up with the 16-pixel patches of a 224-pixel image"""
 
 
-def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -> tuple[Size, ...]:
+def resolve_sizes(
+    sizes: int | Sequence[int | Size] | None, image_shape: Size
+) -> tuple[Size, ...]:
     """Sizes as (height, width) pairs: an integer is a square, None the default of the image's size.
 
     By default coarse masks find the object, and fine ones its strokes, without which a map's peak
@@ -45,7 +48,9 @@ def resolve_sizes(sizes: int | Sequence[int | Size] | None, image_shape: Size) -
     sizes = (sizes,) if isinstance(sizes, int) else sizes
     pairs = tuple((s, s) if isinstance(s, int) else (int(s[0]), int(s[1])) for s in sizes)
     if not pairs:
-        raise InputError("sizes is empty: give at least one mask size, for example (7, 14, 28)")
+        raise InputError(
+            "sizes is empty: give at least one mask size, for example (7, 14, 28)"
+        )
     for h, w in pairs:
         if not (1 <= h <= height and 1 <= w <= width):
             raise InputError(
@@ -65,20 +70,24 @@ class Parametrization(NamedTuple):
     """parameters after an update, back in the feasible set"""
 
 
+# A sigmoid cannot start at exactly 0 or 1; values are moved this far inside, where the gradient
+# still flows.
 SIGMOID_MARGIN = 0.02
-"""a sigmoid cannot start at exactly 0 or 1; values are moved this far inside, where the gradient
-still flows"""
 
 PARAMETRIZATIONS = {
     "sigmoid": Parametrization(
         decode=jax.nn.sigmoid,
-        encode=lambda v: jax.scipy.special.logit(jnp.clip(v, SIGMOID_MARGIN, 1 - SIGMOID_MARGIN)),
+        encode=lambda v: jax.scipy.special.logit(
+            jnp.clip(v, SIGMOID_MARGIN, 1 - SIGMOID_MARGIN)
+        ),
         project=lambda parameters: parameters,
     ),
     "box": Parametrization(
         decode=lambda parameters: parameters,
         encode=lambda v: jnp.clip(v, 0.0, 1.0),
-        project=lambda parameters: jax.tree.map(optax.projections.projection_hypercube, parameters),
+        project=lambda parameters: jax.tree.map(
+            optax.projections.projection_hypercube, parameters
+        ),
     ),
 }
 
@@ -111,14 +120,17 @@ def project_to_area(parameters: Any, budget: Scalar, name: str, weights: Any = N
     largest_shift = greatest + DEPTH_OF_ZERO[name]
     _, shift = jax.lax.fori_loop(0, BISECTION_STEPS, bisect, (jnp.zeros(()), largest_shift))
     return jax.tree.map(
-        lambda leaf, shifted: jnp.where(area > budget, shifted, leaf), parameters, shift_by(shift)
+        lambda leaf, shifted: jnp.where(area > budget, shifted, leaf),
+        parameters,
+        shift_by(shift),
     )
 
 
+# Parameters this far below zero are a mask of zeros.
 DEPTH_OF_ZERO = {"sigmoid": 16.0, "box": 0.0}
-"""parameters this far below zero are a mask of zeros"""
+
+# Of a range of some tens: finer than float32 resolves a mask value.
 BISECTION_STEPS = 24
-"""of a range of some tens: finer than float32 resolves a mask value"""
 
 
 def parametrization(name: str) -> Parametrization:
@@ -128,8 +140,8 @@ def parametrization(name: str) -> Parametrization:
     return PARAMETRIZATIONS[name]
 
 
+# Names of a start; a baseline's name is resolved before, see `mdm.warm_start`.
 STARTS = ("ones", "half", "random")
-"""names of a start; a baseline's name is resolved before, see `mdm.warm_start`"""
 
 
 def start(
@@ -166,7 +178,9 @@ def render(vector: Float[Array, "_h _w"], shape: Size) -> Float[Array, "H W"]:
     M = R_H V R_W^T, half-pixel centers, edges held (torch's `align_corners=False`). Rows of R sum
     to one, so values stay within those of V, and the gradient is the exact transpose."""
     rows, columns = (bilinear_matrix(n, m) for n, m in zip(vector.shape, shape))
-    return jnp.matmul(jnp.matmul(rows, vector, precision=HIGHEST), columns.T, precision=HIGHEST)
+    return jnp.matmul(
+        jnp.matmul(rows, vector, precision=HIGHEST), columns.T, precision=HIGHEST
+    )
 
 
 @cache
@@ -216,6 +230,8 @@ def normalize(mask: Float[Array, "h w"]) -> Float[Array, "h w"]:
     """
     low, high = mask.min(), mask.max()
     constant = high - low <= 1e-6 * jnp.maximum(jnp.abs(high), jnp.abs(low))
-    stretched = jnp.where(constant, 0.0, (mask - low) / jnp.where(constant, 1.0, high - low))
+    stretched = jnp.where(
+        constant, 0.0, (mask - low) / jnp.where(constant, 1.0, high - low)
+    )
     # asked for itself, because XLA's min and max on CPU may pass over a NaN
     return jnp.where(jnp.isnan(mask).any(), jnp.nan, stretched)

@@ -35,9 +35,9 @@ from mdm_jax.objectives import View
 from mdm_jax.problem import FORWARDS, Problem, activation, begin, blend, report
 from mdm_jax.types import Explanation, Image, Node, Predict, Scalar, Trace
 
+# Folded into the keys of the start and of shifts: out of reach of the step numbers, which count
+# from 0.
 START = 2**31
-"""folded into the keys of the start and of shifts: out of reach of the step numbers, which count
-from 0"""
 
 
 class Cost(NamedTuple):
@@ -69,7 +69,9 @@ def explain(
     config = PRESETS["fast"] if config is None else config
     config.check()
     objectives.check_node(config.objective, node)
-    config, start_cost = warm_start(predict, image, target, node=node, key=key, config=config)
+    config, start_cost = warm_start(
+        predict, image, target, node=node, key=key, config=config
+    )
     problem = begin(predict, image, target, node=node, key=key, fill=config.fill)
     run = solver.run_until if config.until_converged else solver.run_fixed
     state, records = run(
@@ -79,7 +81,9 @@ def explain(
         key=problem.key,
         record=trace,
     )
-    return finish(predict, problem, state, records, node=node, config=config, start_cost=start_cost)
+    return finish(
+        predict, problem, state, records, node=node, config=config, start_cost=start_cost
+    )
 
 
 def warm_start(
@@ -116,7 +120,9 @@ def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...]:
     weights = config.stack_weights
     one_each = isinstance(weights, tuple | list) or np.ndim(weights)
     if one_each and len(weights) != len(sizes):
-        raise InputError(f"{len(weights)} stack_weights for {len(sizes)} sizes: give one each")
+        raise InputError(
+            f"{len(weights)} stack_weights for {len(sizes)} sizes: give one each"
+        )
     vectors = masks.start(config.start, sizes, key=jax.random.fold_in(problem.key, START))
     encode = masks.parametrization(config.parametrization).encode
     return tuple(map(encode, vectors))
@@ -219,7 +225,8 @@ def coarse_to_fine(steps: Scalar) -> optax.GradientTransformation:
         del parameters
         last = max(len(updates) - 1, 1)
         joined = tuple(
-            jnp.where(count >= steps * k / last, leaf, 0.0) for k, leaf in enumerate(updates)
+            jnp.where(count >= steps * k / last, leaf, 0.0)
+            for k, leaf in enumerate(updates)
         )
         return joined, count + 1
 
@@ -235,7 +242,9 @@ def area_projection(budget: Scalar, config: MDMConfig) -> optax.GradientTransfor
 
     def update(updates: Any, count: Array, parameters: Any = None) -> tuple[Any, Array]:
         moved = project(optax.apply_updates(parameters, updates))
-        weights = masks.resolve_weights(config.stack_weights, [leaf.shape for leaf in moved])
+        weights = masks.resolve_weights(
+            config.stack_weights, [leaf.shape for leaf in moved]
+        )
         bound = budget ** ((count + 1) / config.steps)
         projected = masks.project_to_area(moved, bound, config.parametrization, weights)
         return jax.tree.map(lambda new, old: new - old, projected, parameters), count + 1

@@ -40,8 +40,8 @@ METHODS: dict[str, Method] = {
 _BY_CONFIG_TYPE = {method.config_type: method for method in METHODS.values()}
 _BY_FUNCTION = {method.explain: method for method in METHODS.values()}
 
+# Any of the forms above.
 MethodLike = Any
-"""any of the forms above"""
 
 
 class ConfiguredMethod(NamedTuple):
@@ -268,9 +268,16 @@ def _annotated_config(function: Any) -> Any:
     """The dataclass that a function's `config` is annotated with; None where there is none."""
     try:
         annotation = get_type_hints(function).get("config")
-    except (NameError, TypeError):  # a name that only type checkers see, or a callable object
+    except (
+        NameError,
+        TypeError,
+    ):  # a name that only type checkers see, or a callable object
         return None
-    kinds = [each for each in (annotation, *get_args(annotation)) if dataclasses.is_dataclass(each)]
+    kinds = [
+        each
+        for each in (annotation, *get_args(annotation))
+        if dataclasses.is_dataclass(each)
+    ]
     return kinds[0] if kinds else None
 
 
@@ -282,10 +289,10 @@ def _node_parameter(function: Any) -> str | Node:
     return "probability" if node is None or node.default is node.empty else node.default
 
 
+# Settings of MDM may also stand outside of their table, as in a file that holds nothing else.
 MDM_SETTINGS = in_file(dict[str, Any], "a table [mdm] of settings such as steps = 50") | {
     "adopts": tuple(schema(MDMConfig))
 }
-"""settings of MDM may also stand outside of their table, as in a file that holds nothing else"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -120,6 +120,8 @@ class Entry:
         return out[self.name]
 
 
+# Those from `similarity` on are of prototype networks; `..._at` is a prototype at one position of
+# the map.
 NODES: dict[str, Node] = {
     "logit": logit,
     "probability": probability,
@@ -132,8 +134,6 @@ NODES: dict[str, Node] = {
     "similarity_at": Entry("similarity_maps"),
     "distance_at": Entry("distance_maps", jnp.argmin),
 }
-"""those from `similarity` on are of prototype networks; `..._at` is a prototype at one position of
-the map"""
 
 
 def targets_of(node: Any, outputs: Any) -> int | None:

@@ -21,9 +21,9 @@ from mdm_jax.errors import InputError, find_renamed, unknown, warn_renamed
 from mdm_jax.types import STATIC, Image, Mask, Scalar
 
 EPSILON = 1e-6
+
+# Of `relative_drop`: a range between image and fill counts as at least this part of the activation.
 LEAST_RANGE = 0.3
-"""of `relative_drop`: a range between image and fill counts as at least this part of the
-activation"""
 
 
 class View(NamedTuple):
@@ -95,7 +95,8 @@ def squared(view: View) -> Float[Array, ""]:
 def relative(view: View) -> Float[Array, ""]:
     """|g - a| / |a|, averaged over the node's elements: free of the node's unit."""
     return jnp.mean(
-        jnp.abs(view.activation - view.reference) / jnp.maximum(jnp.abs(view.reference), EPSILON)
+        jnp.abs(view.activation - view.reference)
+        / jnp.maximum(jnp.abs(view.reference), EPSILON)
     )
 
 
@@ -115,7 +116,9 @@ def relative_drop(view: View) -> Float[Array, ""]:
     0 where the activation does not drop. Where the network says nearly the same of the fill as of
     the image, as without training, a tiny change would else count as a large drop (`LEAST_RANGE`).
     """
-    drop = (view.reference - view.activation) * jnp.sign(view.reference - view.fill_activation)
+    drop = (view.reference - view.activation) * jnp.sign(
+        view.reference - view.fill_activation
+    )
     drop = jnp.maximum(drop, 0.0)
     return jnp.mean(drop / jnp.maximum(_range(view), LEAST_RANGE * jnp.abs(view.reference)))
 
@@ -272,10 +275,14 @@ def _from_name(name: str, weight: float) -> Term:
 def check(terms: Sequence[Term]) -> None:
     """Raises InputError for no terms, two of one name, or a weight below 0 or not finite."""
     if not terms:
-        raise InputError("the objective has no terms: give for example (consistency(), area(30.0))")
+        raise InputError(
+            "the objective has no terms: give for example (consistency(), area(30.0))"
+        )
     names = [each.name for each in terms]
     if len(set(names)) < len(names):
-        raise InputError(f"two objective terms are named alike in {names}: give each its own name")
+        raise InputError(
+            f"two objective terms are named alike in {names}: give each its own name"
+        )
     for each in terms:
         if isinstance(each.weight, jax.core.Tracer):
             continue

@@ -5,13 +5,13 @@ A term, a fill, a node, a metric or a method is one function in a file of yours 
 what each is called with), and its name goes on the command line, into a config file or into a call:
 
     mdm explain photo.png --node my_nodes.py:margin
-    mdm benchmark --methods mdm my_methods.py:inverse "mdm:fill=my_fills.py:checkerboard" --metrics
-      my_metrics.py:compactness
+    mdm benchmark --methods mdm my_methods.py:inverse --metrics my_metrics.py:compactness
 
 Files are found from the current folder, modules there and among what is installed. A file is read
 again when its text has changed; the same text gives the same objects, so nothing is compiled twice.
-What is computed with such a part carries the checksum of its file's text (`reference_checksums`), so that results
-of another text are never taken for its own. What the file imports in turn is not looked at."""
+What is computed with such a part carries the checksum of its file's text
+(`reference_checksums`), so that results of another text are never taken for its own. What the file
+imports in turn is not looked at."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Contract(NamedTuple):
     keywords: tuple[str, ...] = ()
 
 
+# By kind of part; see `objectives.View`, `types`, `metrics.Metric` and `methods.Method`.
 CONTRACTS = {
     "objective term": Contract("(view) -> number", 1),
     "fill": Contract("(image, *, key) -> image", 1, ("key",)),
@@ -57,7 +58,6 @@ CONTRACTS = {
         ("node", "key", "config", "trace"),
     ),
 }
-"""by kind of part; see `objectives.View`, `types`, `metrics.Metric` and `methods.Method`"""
 
 
 class Reference(NamedTuple):
@@ -187,7 +187,9 @@ def _run_file(path: Path, text: bytes) -> types.ModuleType:
     module = types.ModuleType(f"{path.stem}_{_checksum(str(path).encode() + text)}")
     module.__file__ = str(path)
     _let_import_from(path.parent)
-    sys.modules[module.__name__] = module  # where dataclasses and annotations look for names
+    sys.modules[module.__name__] = (
+        module  # where dataclasses and annotations look for names
+    )
     try:
         exec(compile(text, str(path), "exec"), module.__dict__)
     except BaseException:
@@ -202,7 +204,9 @@ def _load_module(place: str) -> tuple[types.ModuleType, str]:
     try:
         return importlib.import_module(place), ""
     except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
+        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(
+            f"{error.name}."
+        ):
             raise InputError(
                 f"there is no module {place!r} in {os.getcwd()} or among what is installed: write"
                 " FILE.py:NAME or MODULE:NAME"
@@ -236,10 +240,10 @@ def _line_of(error: BaseException, path: str | None) -> int | None:
     return lines[-1] if lines else None
 
 
+# Checksums of modules' texts when things of theirs were first asked for, by the things' identity: a
+# module that is edited stays as it was imported, until it is loaded again and its functions are
+# new.
 _CHECKSUMS: dict[int, tuple[Any, str]] = {}
-"""checksums of modules' texts when things of theirs were first asked for, by the things' identity:
-a module that is edited stays as it was imported, until it is loaded again and its functions are
-new"""
 
 
 def _first_read(thing: Any, module: types.ModuleType) -> str:

@@ -13,9 +13,9 @@ from mdm_jax import fills, nodes
 from mdm_jax.errors import InputError
 from mdm_jax.types import Image, Info, Mask, Node, Predict, Status
 
+# Forward evaluations that every method spends on its report: the image, the fill, and the image
+# through the map.
 FORWARDS = 3
-"""forward evaluations that every method spends on its report: the image, the fill, and the image
-through the map"""
 
 
 class Problem(NamedTuple):
@@ -94,21 +94,29 @@ def report(
     )
 
 
-def activation(node: str | Node, outputs: Any, target: Int[Array, ""]) -> Float[Array, "..."]:
+def activation(
+    node: str | Node, outputs: Any, target: Int[Array, ""]
+) -> Float[Array, "..."]:
     """The node's activation in float32, NaN where the network's own output is not finite.
 
     The outputs themselves are looked at, because XLA's softmax on CPU can turn NaN logits into
     ordinary numbers.
     """
     head = nodes.logits_of(outputs) if nodes.has_logits(outputs) else outputs
-    inexact = [leaf for leaf in jax.tree.leaves(head) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    inexact = [
+        leaf for leaf in jax.tree.leaves(head) if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
     finite: Any = True
     if inexact:
         finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in inexact]))
-    return jnp.where(finite, nodes.resolve(node)(outputs, target).astype(jnp.float32), jnp.nan)
+    return jnp.where(
+        finite, nodes.resolve(node)(outputs, target).astype(jnp.float32), jnp.nan
+    )
 
 
-def blend(masks: Float[Array, "v h w"], image: Image, background: Image) -> Float[Array, "v h w c"]:
+def blend(
+    masks: Float[Array, "v h w"], image: Image, background: Image
+) -> Float[Array, "v h w c"]:
     """Masked images, M * x + (1 - M) * b."""
     return masks[..., None] * image + (1.0 - masks[..., None]) * background
 

@@ -1,4 +1,4 @@
-"""Settings and values that once had other names, so that old files and folders are still understood.
+"""Settings and values that once had other names: old files and folders are still read.
 
 Whoever renames a setting or a value that people write, or that lies in stored folders, adds a row
 here: `SETTINGS` for the name of a setting, `VALUES` for what a setting may be."""
@@ -18,6 +18,7 @@ class Renamed(NamedTuple):
     """only in the config of this method; "" for all"""
 
 
+# Names of settings.
 SETTINGS: tuple[Renamed, ...] = (
     Renamed("parametrisation", "parametrization"),
     Renamed("normalisation", "normalization"),
@@ -27,8 +28,8 @@ SETTINGS: tuple[Renamed, ...] = (
     Renamed("kept", "keep_probability", "rise"),
     Renamed("noise", "noise_level", "smoothgrad"),
 )
-"""names of settings"""
 
+# Values by the setting that has them; "term" is a term of the objective, by its name.
 VALUES: dict[str, tuple[Renamed, ...]] = {
     "method": (Renamed("centre", "center"),),
     "start": (Renamed("centre", "center"),),
@@ -38,7 +39,6 @@ VALUES: dict[str, tuple[Renamed, ...]] = {
     "term": (),
     "optimizer": (),
 }
-"""values by the setting that has them; "term" is a term of the objective, by its name"""
 
 
 def setting_name(name: str, method: str = "") -> str:

@@ -20,10 +20,11 @@ from mdm_jax.execution.keys import step_keys
 from mdm_jax.types import Scalar, Status
 
 Tree = TypeVar("Tree")
+
+# `objective(parameters, key, step) -> (value, terms)`; steps count from 0.
 Objective = Callable[
     [PyTree, Key[Array, ""], Int[Array, ""]], tuple[Float[Array, ""], dict[str, Any]]
 ]
-"""`objective(parameters, key, step) -> (value, terms)`; steps count from 0"""
 
 
 class State(NamedTuple):
@@ -82,7 +83,9 @@ def make(
 
     def init(parameters: PyTree) -> State:
         shapes = jax.eval_shape(objective, parameters, jax.random.key(0), jnp.int32(0))
-        not_evaluated = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
+        not_evaluated = jax.tree.map(
+            lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes
+        )
         return State(
             parameters=parameters,
             optimizer=optimizer.init(parameters),
@@ -115,7 +118,9 @@ def make(
         improved = is_early | (value < enough)
         steps_without = jnp.where(improved, 0, state.steps_without_improvement + 1)
         status = jnp.where(
-            steps_without >= patience, jnp.int32(Status.CONVERGED), jnp.int32(Status.OUT_OF_STEPS)
+            steps_without >= patience,
+            jnp.int32(Status.CONVERGED),
+            jnp.int32(Status.OUT_OF_STEPS),
         )
         after = State(
             parameters=parameters,
@@ -127,7 +132,9 @@ def make(
             evaluations=state.evaluations + 1 + _line_search_evaluations(optimizer_state),
             status=status,
             last=record,
-            best=select((state.steps == 0) | (value < state.best.objective), record, state.best),
+            best=select(
+                (state.steps == 0) | (value < state.best.objective), record, state.best
+            ),
         )
         failed = state._replace(
             status=jnp.int32(Status.NOT_FINITE), evaluations=state.evaluations + 1
@@ -141,7 +148,12 @@ def make(
 
 
 def run_fixed(
-    solver: Solver, parameters: PyTree, *, steps: int, key: Key[Array, ""], record: bool = False
+    solver: Solver,
+    parameters: PyTree,
+    *,
+    steps: int,
+    key: Key[Array, ""],
+    record: bool = False,
 ) -> tuple[State, Record | None]:
     """Exactly `steps` steps by `lax.scan`.
 
@@ -156,7 +168,12 @@ def run_fixed(
 
 
 def run_until(
-    solver: Solver, parameters: PyTree, *, steps: int, key: Key[Array, ""], record: bool = False
+    solver: Solver,
+    parameters: PyTree,
+    *,
+    steps: int,
+    key: Key[Array, ""],
+    record: bool = False,
 ) -> tuple[State, Record | None]:
     """Until converged or not finite, at most `steps` steps; ends at the lowest objective met.
 
@@ -183,7 +200,9 @@ def run_until(
     return restore_best(state), records
 
 
-def should_continue(state: State, steps: int, *, until_converged: bool = True) -> Bool[Array, ""]:
+def should_continue(
+    state: State, steps: int, *, until_converged: bool = True
+) -> Bool[Array, ""]:
     """Whether a problem is neither out of steps nor failed nor, where that ends it, converged."""
     if until_converged:
         unfinished = state.status == Status.OUT_OF_STEPS

@@ -23,24 +23,25 @@ else:
 
 Image = Float[Array, "h w c"]
 Mask = Float[Array, "h w"]
+
+# A number, or an array of one, perhaps traced.
 Scalar = int | float | Float[Any, ""]
-"""a number, or an array of one, perhaps traced"""
 
+# The network: images [n, h, w, c] in [0, 1] to logits [n, classes], or `(logits, out)`, or any
+# pytree whose leaves are led by n.
 Predict = Callable[[Float[Array, "n h w c"]], Any]
-"""the network: images [n, h, w, c] in [0, 1] to logits [n, classes], or `(logits, out)`, or any
-pytree whose leaves are led by n"""
 
 
+# Metadata of a config's field that is structure: no leaf of the pytree, so a change of it compiles
+# anew.
 STATIC = {"static": True}
-"""metadata of a config's field that is structure: no leaf of the pytree, so a change of it compiles
-anew"""
 
 
 def is_concrete_number(leaf: Any) -> bool:
     """A number or array whose value is known now, not traced."""
-    return isinstance(leaf, int | float | np.generic | np.ndarray | jax.Array) and not isinstance(
-        leaf, jax.core.Tracer
-    )
+    return isinstance(
+        leaf, int | float | np.generic | np.ndarray | jax.Array
+    ) and not isinstance(leaf, jax.core.Tracer)
 
 
 @runtime_checkable

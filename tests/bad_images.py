@@ -71,7 +71,11 @@ def make_bad_images(folder: Path) -> dict[str, Expected]:
         (folder / name).mkdir(parents=True)
     bad, good = folder / "val" / "bad", folder / "val" / "good"
     scene = _scene()
-    for path in (folder / "train" / "bad" / "scene.png", good / "first.png", bad / "locked.png"):
+    for path in (
+        folder / "train" / "bad" / "scene.png",
+        good / "first.png",
+        bad / "locked.png",
+    ):
         scene.save(path)
     scene.save(good / "second.jpg", quality=95)
     (bad / "empty.png").write_bytes(b"")
@@ -85,10 +89,14 @@ def make_bad_images(folder: Path) -> dict[str, Expected]:
         scene,
         *(PIL.Image.new("RGB", SIZE, color) for color in ("black", "white", "black")),
     ]
-    frames[0].save(bad / "animated.gif", save_all=True, append_images=frames[1:], duration=50)
+    frames[0].save(
+        bad / "animated.gif", save_all=True, append_images=frames[1:], duration=50
+    )
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter, clockwise
-    scene.transpose(PIL.Image.Transpose.ROTATE_90).save(bad / "rotated.jpg", exif=exif, quality=95)
+    scene.transpose(PIL.Image.Transpose.ROTATE_90).save(
+        bad / "rotated.jpg", exif=exif, quality=95
+    )
     PIL.Image.new("RGB", (1, 1), RED).save(bad / "one_pixel.png")
     (bad / "huge.png").write_bytes(_huge(12_000))
     (bad / "locked.png").chmod(0)
@@ -98,7 +106,9 @@ def make_bad_images(folder: Path) -> dict[str, Expected]:
         "cmyk.jpg": Expected(tolerance=25),
         "empty.png": Expected("is empty"),
         "huge.png": Expected("over the limit of 100 megapixels"),
-        "locked.png": Expected(r"cannot be read \(permission denied\)", only_without_rights=True),
+        "locked.png": Expected(
+            r"cannot be read \(permission denied\)", only_without_rights=True
+        ),
         "one_pixel.png": Expected("is 1x1: an image needs at least 8 pixels a side"),
         "rotated.jpg": Expected(tolerance=25),
         "sixteen_bit.png": Expected(colors=level, tolerance=2),
@@ -162,7 +172,10 @@ def _huge(side: int) -> bytes:
         (b"IEND", b""),
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", binascii.crc32(kind + data))
+        struct.pack(">I", len(data))
+        + kind
+        + data
+        + struct.pack(">I", binascii.crc32(kind + data))
         for kind, data in chunks
     )
 

@@ -37,7 +37,11 @@ def pytest_collection_modifyitems(items):
     Makefile) end together."""
     counts = Counter(item.path.stem for item in items)
     items.sort(
-        key=lambda item: (item.path.stem not in LONG, -counts[item.path.stem], item.path.stem)
+        key=lambda item: (
+            item.path.stem not in LONG,
+            -counts[item.path.stem],
+            item.path.stem,
+        )
     )
 
 
@@ -72,7 +76,9 @@ def photos(tmp_path_factory):
         for name, color in COLORS.items():
             (folder / split / name).mkdir(parents=True)
             for i in range(count):
-                pixels = np.clip(rng.normal(color, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+                pixels = np.clip(rng.normal(color, 40, (16, 16, 3)), 0, 255).astype(
+                    np.uint8
+                )
                 PIL.Image.fromarray(pixels).save(folder / split / name / f"{i:02d}.png")
     return folder
 
@@ -114,7 +120,9 @@ def tiny():
     what it says."""
     network = ResNet(num_classes=3, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
     network.fc.kernel[...] *= 30.0
-    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,9 @@ class Network:
         conv1 = jax.nn.relu(_convolve(x, w["conv1/kernel"], 1) + w["conv1/bias"])
         conv2 = jax.nn.relu(_convolve(conv1, w["conv2/kernel"], 2) + w["conv2/bias"])
         logits = (
-            jnp.matmul(conv2.reshape(len(images), -1), w["head/kernel"], precision="highest")
+            jnp.matmul(
+                conv2.reshape(len(images), -1), w["head/kernel"], precision="highest"
+            )
             + w["head/bias"]
         )
         return logits, {"conv1": conv1, "conv2": conv2}

@@ -126,7 +126,12 @@ def run(
         kill_before_record(die_before_record)
     index, count = share or WHOLE_RUN
     return mdm_jax.run(
-        kinked_network, Drawn(), out, ASKED, share=(index, count), progress=Mortal(die_after_rows)
+        kinked_network,
+        Drawn(),
+        out,
+        ASKED,
+        share=(index, count),
+        progress=Mortal(die_after_rows),
     ).rows
 
 
@@ -134,7 +139,9 @@ def collectives(out: str) -> dict[str, Any]:
     """Runs on all devices as one team, as accelerators are, beside one on a single device; which
     collectives were compiled."""
     groups = compiled.device_groups()
-    mesh = jax.make_mesh((jax.device_count(),), (compiled.DEVICES,), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh(
+        (jax.device_count(),), (compiled.DEVICES,), axis_types=(AxisType.Auto,)
+    )
     compiled.device_groups = lambda: groups[:1]
     mdm_jax.run(smooth_network, Drawn(), Path(out) / "alone", ASKED)
     compiled.device_groups = lambda: [mesh]
@@ -149,7 +156,10 @@ def collectives(out: str) -> dict[str, Any]:
     pool = continuous_batching.SlotPool(program, 1)
     pool.fill(QueuedRow(i, ExplainRequest(*each)) for i, each in enumerate(zip(*ahead)))
     places = pool._at(range(program.devices))
-    quorum, questions = program.shard(np.ones(program.devices, np.int32)), program.shard(ahead)
+    quorum, questions = (
+        program.shard(np.ones(program.devices, np.int32)),
+        program.shard(ahead),
+    )
     recipe, arrays, key = program
     lowered = {
         "explain_rows": compiled.explain_rows.lower(recipe, arrays, key, questions),

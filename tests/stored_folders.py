@@ -24,7 +24,18 @@ EXPECTED = STORED / "expected.json"
 NETWORK = ["--weights", "networks/resnet"]
 RUN = ["run", "--data", "digits", "--limit", "6", "--chunk", "2", *NETWORK, "--out", "run"]
 RUN += ["--config", "momentum.toml"]
-RUN_OWN = ["run", "--data", "digits", "--limit", "2", "--chunk", "1", *NETWORK, "--out", "run_own"]
+RUN_OWN = [
+    "run",
+    "--data",
+    "digits",
+    "--limit",
+    "2",
+    "--chunk",
+    "1",
+    *NETWORK,
+    "--out",
+    "run_own",
+]
 RUN_OWN += ["--config", "own.toml", "--node", "parts.py:margin", "--saliency"]
 RUN_METHOD = ["run", "--data", "digits", "--limit", "4", "--chunk", "2", *NETWORK]
 RUN_METHOD += ["--out", "run_method", "--method", "integrated_gradients:steps=4"]
@@ -34,7 +45,16 @@ COMPARED = ["benchmark", "--models", "small=networks/resnet", "--data", "digits"
 COMPARED += ["--grid", "0", "--chunk", "2", "--micro-batch", "2", "--out", "benchmark"]
 BENCHMARK_BEGUN = [*COMPARED, "--limit", "2", "--methods", *METHODS]
 BENCHMARK = [*COMPARED, "--limit", "4", "--methods", *METHODS, "gradient"]
-SHOWN = ["prototypes", "networks/protopnet", "--limit", "10", "--nearest", "1", "--top", "2"]
+SHOWN = [
+    "prototypes",
+    "networks/protopnet",
+    "--limit",
+    "10",
+    "--nearest",
+    "1",
+    "--top",
+    "2",
+]
 SHOWN += ["--config", "node.toml", "--out", "regions", "--regions", "mdm", "activation_map"]
 REGIONS_BEGUN = [*SHOWN, "--images", "1"]
 REGIONS = [*SHOWN, "receptive_field", "--images", "2"]
@@ -42,7 +62,14 @@ SWEEP_BEGUN = ["sweep", "sweep_begun.toml", "--micro-batch", "2"]
 SWEEP = ["sweep", "sweep.toml", "--micro-batch", "2"]
 TRAIN = ["train", "train.toml"]
 TRAIN_PROTOTYPES = ["train", "train_prototypes.toml"]
-EXPLAIN = ["explain", "photos/one.png", "photos/two.png", *NETWORK, "--config", "momentum.toml"]
+EXPLAIN = [
+    "explain",
+    "photos/one.png",
+    "photos/two.png",
+    *NETWORK,
+    "--config",
+    "momentum.toml",
+]
 EXPLAIN += ["--out", "explained"]
 SCORED = ["--metrics", "average_drop", "sparseness", "--out", "scored"]
 EVALUATE = {
@@ -87,7 +114,11 @@ def parts():
 def run_python(share=(0, 1), **changed):
     """Do the run that a program made: network, optimizer and a term are functions of `parts.py`."""
     own = parts()
-    objective = (mdm_jax.consistency("share"), mdm_jax.area(5.0), mdm_jax.term(own.edges, 0.5))
+    objective = (
+        mdm_jax.consistency("share"),
+        mdm_jax.area(5.0),
+        mdm_jax.term(own.edges, 0.5),
+    )
     settings = {"sizes": (4,), "steps": 3, "fill": 0.25, "optimizer": own.momentum}
     config = mdm_jax.MDMConfig(objective=objective, **(settings | changed))
     asked = mdm_jax.RunConfig(config=config, node=own.margin, limit=4, chunk=2, seed=3)
@@ -112,7 +143,9 @@ def evaluated(kind: str) -> dict:
     """The metrics of a folder's maps, by name."""
     command, maps, *rest = EVALUATE[kind]
     if "*" in maps:
-        maps = str(sorted(each for each in Path().glob(maps) if (each / "method.json").exists())[1])
+        maps = str(
+            sorted(each for each in Path().glob(maps) if (each / "method.json").exists())[1]
+        )
     return {row["metric"]: row["value"] for row in said([command, maps, *rest])["rows"]}
 
 
@@ -122,7 +155,9 @@ def told(kind: str) -> dict:
         return told_run(kind)
     if kind.startswith("training"):
         return told_training(Path(kind))
-    return {"benchmark": told_benchmark, "sweep": told_sweep}.get(kind, lambda: told_maps(kind))()
+    return {"benchmark": told_benchmark, "sweep": told_sweep}.get(
+        kind, lambda: told_maps(kind)
+    )()
 
 
 def told_run(kind: str) -> dict:
@@ -141,9 +176,13 @@ def told_run(kind: str) -> dict:
 
 def told_training(folder: Path) -> dict:
     """A training's epochs, and the weights that it ended with."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
     free = ("images_per_second", "seconds")
-    epochs = [{name: value for name, value in line.items() if name not in free} for line in lines]
+    epochs = [
+        {name: value for name, value in line.items() if name not in free} for line in lines
+    ]
     found = {"epochs": epochs}
     if (folder / "model.safetensors").exists():
         stored = safetensors.numpy.load_file(folder / "model.safetensors")
@@ -156,7 +195,9 @@ def told_training(folder: Path) -> dict:
 def told_benchmark() -> dict:
     """What every method of a benchmark gave."""
     found = {}
-    for folder in sorted(each.parent for each in Path("benchmark/small").glob("*/method.json")):
+    for folder in sorted(
+        each.parent for each in Path("benchmark/small").glob("*/method.json")
+    ):
         files = [*sorted(folder.glob("maps-*.npz")), *sorted(folder.glob("scores/*.npz"))]
         for file in files:
             with np.load(file) as opened:
@@ -180,7 +221,9 @@ def told_sweep() -> dict:
     for file in sorted(Path("sweep/points").glob("*.parquet")):
         table = pq.read_table(file, partitioning=None)
         settings = json.loads(table.schema.metadata[b"mdm_jax"])["settings"]
-        found[json.dumps(settings, sort_keys=True)] = {"file": file.name} | table.to_pydict()
+        found[json.dumps(settings, sort_keys=True)] = {
+            "file": file.name
+        } | table.to_pydict()
     return found
 
 

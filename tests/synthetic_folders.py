@@ -60,7 +60,11 @@ def cub(root, images=12):
         tables["train_test_split"].append(f"{number} {int(number % 4 != 0)}")
         tables["bounding_boxes"].append(f"{number} {x:.1f} {y:.1f} {w:.1f} {h:.1f}")
         for part in range(1, len(PARTS) + 1):
-            place = f"{x + 2.5 * part} {y + 4.0 * part} 1" if (number + part) % 4 else "0.0 0.0 0"
+            place = (
+                f"{x + 2.5 * part} {y + 4.0 * part} 1"
+                if (number + part) % 4
+                else "0.0 0.0 0"
+            )
             tables["parts/part_locs"].append(f"{number} {part} {place}")
     tables["classes"] = [f"{number} {name}" for number, name in enumerate(BIRDS, 1)]
     tables["parts/parts"] = [f"{number} {name}" for number, name in enumerate(PARTS, 1)]
@@ -85,7 +89,20 @@ def chestxray14(root, side=64):
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         rows.append(
-            [file, findings, 0, int(file[:8]), "058Y", "M", "PA", 2682, 2749, 0.143, 0.143, ""]
+            [
+                file,
+                findings,
+                0,
+                int(file[:8]),
+                "058Y",
+                "M",
+                "PA",
+                2682,
+                2749,
+                0.143,
+                0.143,
+                "",
+            ]
         )
     header = (
         "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View"
@@ -102,7 +119,9 @@ def chestxray14(root, side=64):
         ["00000005_000.png", "Effusion", 512.0, 512.0, 256.0, 128.0, "", "", ""],
         ["00000005_000.png", "Effusion", 0.0, 512.0, 256.0, 128.0, "", "", ""],
     ]
-    _table(root / "BBox_List_2017.csv", "Image Index,Finding Label,Bbox [x,y,w,h],,,", boxes)
+    _table(
+        root / "BBox_List_2017.csv", "Image Index,Finding Label,Bbox [x,y,w,h],,,", boxes
+    )
     files = list(X_RAYS)
     (root / "train_val_list.txt").write_text("\n".join(files[:-3]))
     (root / "test_list.txt").write_text("\n".join(files[-3:]) + "\n")
@@ -126,7 +145,10 @@ def tiny_training(name, source, out):
     settings = config_files.read_toml(CONFIGS / name) | {"epochs": 1, "out": str(out)}
     settings["data"] |= {"source": source, "batch": 2, "workers": 0}
     settings["model"] |= {"size": [32, 32], "start_from": ""}
-    backbone = {"backbone": "resnet", "backbone_arguments": {"widths": [4, 8], "depths": [1, 1]}}
+    backbone = {
+        "backbone": "resnet",
+        "backbone_arguments": {"widths": [4, 8], "depths": [1, 1]},
+    }
     settings["model"]["arguments"] |= backbone | {"prototypes_per_class": 1, "width": 4}
     settings["prototypes"] |= {"warm": 0, "push_from": 1, "push_every": 1, "last_layer": 1}
     return config_files.build(TrainConfig, settings)

@@ -18,22 +18,35 @@ from mdm_jax.data.digits import Digits
 def edges(view):
     """Mask borders cost where the image is flat: mean |dM| exp(-|dx| / 0.1), over rows and
     columns."""
-    flat = [jnp.exp(-jnp.abs(jnp.diff(view.image.mean(-1), axis=axis)) / 0.1) for axis in (0, 1)]
-    return sum(jnp.mean(jnp.abs(jnp.diff(view.mask, axis=axis)) * flat[axis]) for axis in (0, 1))
+    flat = [
+        jnp.exp(-jnp.abs(jnp.diff(view.image.mean(-1), axis=axis)) / 0.1) for axis in (0, 1)
+    ]
+    return sum(
+        jnp.mean(jnp.abs(jnp.diff(view.mask, axis=axis)) * flat[axis]) for axis in (0, 1)
+    )
 
 
 def checkerboard(image, *, key):
     """Squares of 8 pixels, dark and bright: nothing that was masked looks like a plain
     background."""
     rows, columns = (jnp.arange(side) // 8 for side in image.shape[:2])
-    return jnp.broadcast_to(0.25 + 0.5 * ((rows[:, None] + columns) % 2)[..., None], image.shape)
+    return jnp.broadcast_to(
+        0.25 + 0.5 * ((rows[:, None] + columns) % 2)[..., None], image.shape
+    )
 
 
 if __name__ == "__main__":
     examples, network = [Digits("train")[i] for i in range(16)], load_model("resnet")
-    images, masks = np.stack([each.image for each in examples]), [each.mask for each in examples]
+    images, masks = (
+        np.stack([each.image for each in examples]),
+        [each.mask for each in examples],
+    )
     objective = (consistency(), area(), term(edges, 3.0))
-    for config in (MDMConfig(), MDMConfig(objective=objective), MDMConfig(fill=checkerboard)):
+    for config in (
+        MDMConfig(),
+        MDMConfig(objective=objective),
+        MDMConfig(fill=checkerboard),
+    ):
         found = explain(network, images, config=config)
         scores = evaluate(
             network,

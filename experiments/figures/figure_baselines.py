@@ -82,7 +82,12 @@ def main(config: Config) -> None:
         chosen = methods.configure(SETTINGS.get(name, name)).with_default_config()
         try:
             each = mdm_jax.explain(
-                network, images, method=name, config=chosen.config, key=config.seed, ids=numbers
+                network,
+                images,
+                method=name,
+                config=chosen.config,
+                key=config.seed,
+                ids=numbers,
             )
         except InputError as error:
             print(f"left out: {name} ({str(error).partition(':')[0]})")
@@ -116,14 +121,19 @@ def cost(found: Explanation) -> int:
 
 
 def draw(
-    config: Config, images, masks, found: dict[str, Explanation], scores: dict[str, np.ndarray]
+    config: Config,
+    images,
+    masks,
+    found: dict[str, Explanation],
+    scores: dict[str, np.ndarray],
 ) -> Figure:
     names, (n, bands) = list(found), (len(images), 2)
     columns = -(-len(names) // bands) + 1
     title = (
         f"MDM and {len(names) - len(OURS)} baselines ({config.model}). Under a name: network"
-        " evaluations in forward passes.\nUnder a map: insertion (higher is better) / deletion"
-        " (lower is better) on that image; the best of all in bold."
+        " evaluations in forward passes.\n"
+        "Under a map: insertion (higher is better) / deletion (lower is better) on that image;"
+        " the best of all in bold."
     )
     figure = look.begin(bands * (n * 0.98 + 0.55) + 0.5, title, dpi=120)
     best = np.stack(list(scores.values()))[:, :2]
@@ -132,15 +142,21 @@ def draw(
         grid = part.subplots(n, columns, squeeze=False)
         chosen = names[band * (columns - 1) : (band + 1) * (columns - 1)]
         for row, line in enumerate(grid):
-            look.show(line[0], images[row], mask=masks[row], above="image\n" if row == 0 else "")
+            look.show(
+                line[0], images[row], mask=masks[row], above="image\n" if row == 0 else ""
+            )
             for ax in line[1 + len(chosen) :]:
                 ax.axis("off")
             for ax, name in zip(line[1:], chosen):
                 insertion, deletion = scores[name][:2, row]
                 head = f"{NAMES.get(name, name)}\n{cost(found[name])}" if row == 0 else ""
-                look.heat(ax, images[row], found[name].saliency[row], masks[row], above=head)
+                look.heat(
+                    ax, images[row], found[name].saliency[row], masks[row], above=head
+                )
                 caption(
-                    ax, (insertion, deletion), (insertion >= best[0, row], deletion <= best[1, row])
+                    ax,
+                    (insertion, deletion),
+                    (insertion >= best[0, row], deletion <= best[1, row]),
                 )
                 if name in OURS:
                     ax.title.set_color(look.RED)

@@ -49,7 +49,11 @@ FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "SmoothGrad": (
         look.ORANGE,
         "^",
-        ("smoothgrad:num_samples=5", "smoothgrad:num_samples=15", "smoothgrad:num_samples=50"),
+        (
+            "smoothgrad:num_samples=5",
+            "smoothgrad:num_samples=15",
+            "smoothgrad:num_samples=50",
+        ),
     ),
     "integrated gradients": (
         look.BLUE,
@@ -115,7 +119,9 @@ def main(config: Config) -> None:
         scores = mdm_jax.evaluate(
             network, images, found.saliency, found.info.target, **truth, **how
         )
-        summary = {scores.metrics[name].name: value for name, value in scores.summary().items()}
+        summary = {
+            scores.metrics[name].name: value for name, value in scores.summary().items()
+        }
         cost = Cost(
             float(found.info.evaluations.mean()), float(found.info.forwards.mean())
         ).equivalent
@@ -127,7 +133,10 @@ def main(config: Config) -> None:
         print(f"{label:34s}{cost:14.0f}{cells}", flush=True)
     look.write(draw(config, points), config.out)
     if config.results:
-        write(config.results, [value for point in points for value in values_of(point, config)])
+        write(
+            config.results,
+            [value for point in points for value in values_of(point, config)],
+        )
 
 
 def values_of(point: Point, config: Config) -> list[Value]:
@@ -136,14 +145,18 @@ def values_of(point: Point, config: Config) -> list[Value]:
     values: list[Value] = [what | {"metric": "forward passes", "value": point.cost}]
     for name, summary in point.summary.items():
         low, high = summary.interval
-        values.append(what | {"metric": name, "value": summary.value, "low": low, "high": high})
+        values.append(
+            what | {"metric": name, "value": summary.value, "low": low, "high": high}
+        )
     return values
 
 
 def list_methods(config: Config) -> list[tuple[str, str, str, Any]]:
     """Label, family, method and config of everything that is measured."""
     fast = PRESETS["fast"]
-    steps = sorted({max(1, round(fast.steps * share)) for share in config.shares} | {fast.steps})
+    steps = sorted(
+        {max(1, round(fast.steps * share)) for share in config.shares} | {fast.steps}
+    )
     ours: list[tuple[str, MDMConfig]] = [
         (f"MDM, {n} steps", dataclasses.replace(fast, steps=n)) for n in steps
     ]
@@ -151,7 +164,8 @@ def list_methods(config: Config) -> list[tuple[str, str, str, Any]]:
         (label, "MDM", "mdm", settings) for label, settings in ours
     ]
     points += [
-        (f"MDM, preset {name}", f"preset {name}", "mdm", PRESETS[name]) for name in config.presets
+        (f"MDM, preset {name}", f"preset {name}", "mdm", PRESETS[name])
+        for name in config.presets
     ]
     for family, (_, _, written) in FAMILIES.items():
         for each in written:
@@ -163,8 +177,9 @@ def list_methods(config: Config) -> list[tuple[str, str, str, Any]]:
 def draw(config: Config, points: list[Point]) -> Figure:
     title = (
         f"Quality against network evaluations, {config.count} digits, {config.model}, with 95 %"
-        " intervals.\nEvaluations in forward passes an image; one with a gradient counts as three."
-        " Ringed: the default."
+        " intervals.\n"
+        "Evaluations in forward passes an image; one with a gradient counts as three. Ringed:"
+        " the default."
     )
     figure = look.begin(3.6, title)
     grid = figure.subplots(1, len(METRICS))
@@ -173,7 +188,12 @@ def draw(config: Config, points: list[Point]) -> Figure:
         look.plain(ax, f"{name} {ARROWS[better[name]]}")
         for family, (color, marker, _) in FAMILIES.items():
             line(
-                ax, [each for each in points if each.family == family], name, color, marker, family
+                ax,
+                [each for each in points if each.family == family],
+                name,
+                color,
+                marker,
+                family,
             )
         line(
             ax,
@@ -219,7 +239,12 @@ def draw(config: Config, points: list[Point]) -> Figure:
     order = [*first, *(label for label in names if label not in first)]
     handles = [names[label] for label in order]
     figure.legend(
-        handles, order, loc="outside lower center", ncols=5, fontsize=look.SMALL, frameon=False
+        handles,
+        order,
+        loc="outside lower center",
+        ncols=5,
+        fontsize=look.SMALL,
+        frameon=False,
     )
     return figure
 
@@ -240,7 +265,9 @@ def line(
         return
     points = sorted(points, key=lambda each: each.cost)
     values = np.asarray([each.summary[metric].value for each in points])
-    spans = np.abs(np.asarray([each.summary[metric].interval for each in points]).T - values)
+    spans = np.abs(
+        np.asarray([each.summary[metric].interval for each in points]).T - values
+    )
     costs = [each.cost for each in points]
     ax.errorbar(
         costs,

@@ -90,7 +90,11 @@ def show(
 
 
 def heat(
-    ax: Axes, image: np.ndarray, saliency: np.ndarray, mask: np.ndarray | None = None, **how: Any
+    ax: Axes,
+    image: np.ndarray,
+    saliency: np.ndarray,
+    mask: np.ndarray | None = None,
+    **how: Any,
 ) -> None:
     """A saliency map over its image in gray."""
     show(ax, overlay(image, saliency), mask=mask, **how)
@@ -113,7 +117,9 @@ def plain(ax: Axes, title: str = "") -> None:
 
 def begin(height: float, title: str, dpi: int = DPI) -> Figure:
     """An empty figure of the common width with its title."""
-    figure = Figure(figsize=(WIDTH, height), dpi=dpi, layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(WIDTH, height), dpi=dpi, layout="constrained", facecolor="white"
+    )
     figure.suptitle(title, fontsize=TITLE, color=INK, x=0.01, ha="left", parse_math=False)
     return figure
 

@@ -56,7 +56,12 @@ def main(config: Config) -> None:
     )
     image, key = jnp.asarray(example.image), jax.random.key(config.seed)
     found = mdm_jax.explain(
-        network, example.image[None], config=settings, key=key, ids=[config.number], trace=True
+        network,
+        example.image[None],
+        config=settings,
+        key=key,
+        ids=[config.number],
+        trace=True,
     )
     found = jax.tree.map(lambda leaf: leaf[0], found)
     vectors = states(found)
@@ -66,7 +71,10 @@ def main(config: Config) -> None:
     ]
     shape = (image.shape[0], image.shape[1])
     stacked = np.stack(
-        [mdm.stacked_mask(tuple(map(jnp.asarray, each)), shape, settings) for each in vectors]
+        [
+            mdm.stacked_mask(tuple(map(jnp.asarray, each)), shape, settings)
+            for each in vectors
+        ]
     )
     problem = begin(
         network,
@@ -80,7 +88,9 @@ def main(config: Config) -> None:
     kept = np.asarray(
         jax.vmap(lambda each: activation("probability", each, problem.target))(outputs)
     )
-    figure = draw(config, example, found, masks, stacked, np.asarray(problem.background), kept)
+    figure = draw(
+        config, example, found, masks, stacked, np.asarray(problem.background), kept
+    )
     steps, (before, after) = (
         len(stacked) - 1,
         (float(found.info.activation), float(found.info.activation_masked)),
@@ -110,14 +120,16 @@ def states(found: Explanation) -> list[tuple[np.ndarray, ...]]:
     """The mask vectors that each step began with, and those in the end."""
     steps = int(found.info.steps)
     assert found.trace is not None
-    return [tuple(each[step] for each in found.trace.mask_vectors) for step in range(steps)] + [
-        found.mask_vectors
-    ]
+    return [
+        tuple(each[step] for each in found.trace.mask_vectors) for step in range(steps)
+    ] + [found.mask_vectors]
 
 
 def draw(config, example, found: Explanation, masks, stacked, background, kept) -> Figure:
     steps, scales = len(stacked) - 1, len(found.mask_vectors)
-    chosen = sorted({round(steps * share) for share in np.linspace(0, 1, config.columns) ** 1.7})
+    chosen = sorted(
+        {round(steps * share) for share in np.linspace(0, 1, config.columns) ** 1.7}
+    )
     figure = look.begin(
         0.87 * (scales + 2) + 1.0,
         f"The method on one image: masks of {scales} scales learn what the"
@@ -129,17 +141,39 @@ def draw(config, example, found: Explanation, masks, stacked, background, kept) 
 
     whole, behind, result = left.subplots(3, 1)
     look.show(
-        whole, image, above="image", below=f"p(“{int(info.target)}”) = {float(info.activation):.2f}"
+        whole,
+        image,
+        above="image",
+        below=f"p(“{int(info.target)}”) = {float(info.activation):.2f}",
     )
-    look.show(behind, background, above="fill", below=f"p = {float(info.activation_fill):.2f}")
-    look.heat(result, image, found.saliency, example.mask, above="saliency", below="digit outlined")
+    look.show(
+        behind, background, above="fill", below=f"p = {float(info.activation_fill):.2f}"
+    )
+    look.heat(
+        result,
+        image,
+        found.saliency,
+        example.mask,
+        above="saliency",
+        below="digit outlined",
+    )
 
     grid = middle.subplots(scales + 2, len(chosen), squeeze=False)
     for column, step in enumerate(chosen):
-        name = "start" if step == 0 else f"after step {step}" if column == 1 else f"step {step}"
-        for row, (line, mask) in enumerate(zip(grid[:, column], [*masks[step], stacked[step]])):
+        name = (
+            "start"
+            if step == 0
+            else f"after step {step}"
+            if column == 1
+            else f"step {step}"
+        )
+        for row, (line, mask) in enumerate(
+            zip(grid[:, column], [*masks[step], stacked[step]])
+        ):
             look.show(line, mask, above=name if row == 0 else "")
-        seen = stacked[step][..., None] * image + (1 - stacked[step][..., None]) * background
+        seen = (
+            stacked[step][..., None] * image + (1 - stacked[step][..., None]) * background
+        )
         look.show(
             grid[-1, column],
             np.clip(seen, 0, 1),

@@ -76,11 +76,14 @@ def main(config: Config) -> None:
         ],
         axis=0,
     )
-    images, masks, labels, numbers = (each[correct] for each in (images, masks, labels, numbers))
+    images, masks, labels, numbers = (
+        each[correct] for each in (images, masks, labels, numbers)
+    )
     settings = PRESETS[config.preset]
     how = {"config": settings, "key": config.seed, "ids": numbers.tolist()}
     found = {
-        name: mdm_jax.explain(network, images, labels, **how) for name, network in networks.items()
+        name: mdm_jax.explain(network, images, labels, **how)
+        for name, network in networks.items()
     }
     own = {name: localization(each, masks, config) for name, each in found.items()}
     between = {
@@ -118,21 +121,29 @@ def values_of(own: Any, between: Any, seen: Any, count: int, config: Config) -> 
     return values
 
 
-def localization(found: Explanation, masks: np.ndarray, config: Config) -> dict[str, Measure]:
+def localization(
+    found: Explanation, masks: np.ndarray, config: Config
+) -> dict[str, Measure]:
     """How much a network's masks keep, and where."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * config.rim + 1,) * 2)
-    near = np.stack([cv2.dilate(mask.astype(np.uint8), kernel) for mask in masks]).astype(bool)
+    near = np.stack([cv2.dilate(mask.astype(np.uint8), kernel) for mask in masks]).astype(
+        bool
+    )
     saliency, whole = found.saliency, found.saliency.sum(axis=(1, 2))
     peak = saliency.reshape(len(saliency), -1).argmax(axis=1)
     return {
         "area kept": estimate(mean, found.info.kept_area),
-        "saliency on the digit": estimate(mean, (saliency * masks).sum(axis=(1, 2)) / whole),
+        "saliency on the digit": estimate(
+            mean, (saliency * masks).sum(axis=(1, 2)) / whole
+        ),
         "on its rim": estimate(mean, (saliency * (near & ~masks)).sum(axis=(1, 2)) / whole),
         "elsewhere": estimate(mean, (saliency * ~near).sum(axis=(1, 2)) / whole),
         "peak on the digit": estimate(
             mean, masks.reshape(len(masks), -1)[np.arange(len(masks)), peak].astype(float)
         ),
-        "probability kept": estimate(mean, found.info.activation_masked / found.info.activation),
+        "probability kept": estimate(
+            mean, found.info.activation_masked / found.info.activation
+        ),
     }
 
 
@@ -161,7 +172,9 @@ def exchange_masks(
         ]
     )
     for theirs, explanation in found.items():
-        mask = stacked_masks(explanation.mask_vectors, images.shape[1:3], settings)[..., None]
+        mask = stacked_masks(explanation.mask_vectors, images.shape[1:3], settings)[
+            ..., None
+        ]
         seen = mask * images + (1 - mask) * behind
         for ours, network in networks.items():
             before, after = (
@@ -231,7 +244,9 @@ def draw(config: Config, images, masks, labels, found, own, between, seen) -> Fi
         look.row_name(line[0], f"“{labels[row]}”")
         for ax, (name, each) in zip(line[1:], found.items()):
             on = float((each.saliency[row] * masks[row]).sum() / each.saliency[row].sum())
-            below = f"area {100 * each.info.kept_area[row]:.0f} %\non digit {100 * on:.0f} %"
+            below = (
+                f"area {100 * each.info.kept_area[row]:.0f} %\non digit {100 * on:.0f} %"
+            )
             look.heat(
                 ax,
                 images[row],
@@ -250,7 +265,9 @@ def draw(config: Config, images, masks, labels, found, own, between, seen) -> Fi
         "peak on the digit",
     )
     intervals(
-        top, {NETWORKS[name]: [own[name][each] for each in quantities] for name in own}, quantities
+        top,
+        {NETWORKS[name]: [own[name][each] for each in quantities] for name in own},
+        quantities,
     )
     add_title(top, "where the saliency lies (95 % intervals)")
     look.plain(middle)
@@ -261,7 +278,10 @@ def draw(config: Config, images, masks, labels, found, own, between, seen) -> Fi
     }
     intervals(
         middle,
-        {style: [values[kind] for values in between.values()] for style, kind in kinds.items()},
+        {
+            style: [values[kind] for values in between.values()]
+            for style, kind in kinds.items()
+        },
         pairs,
     )
     add_title(middle, "how alike the maps of two networks are")
@@ -269,7 +289,9 @@ def draw(config: Config, images, masks, labels, found, own, between, seen) -> Fi
     return figure
 
 
-def intervals(ax: Axes, series: dict[tuple[str, str, str], list[Measure]], names: Any) -> None:
+def intervals(
+    ax: Axes, series: dict[tuple[str, str, str], list[Measure]], names: Any
+) -> None:
     """Values with their intervals, a row a quantity, the series beside each other."""
     step = 0.2
     for place, ((name, color, marker), measures) in enumerate(series.items()):

@@ -79,9 +79,15 @@ def main(config: Config) -> None:
     recorded: list[Value] = []
     for name, found in networks.items():
         (own, before), (_, after) = found.kept.items()
-        print(f"{NAMES[name]}, {len(found.labels)} prototypes, {config.share:.0%} of the image")
+        print(
+            f"{NAMES[name]}, {len(found.labels)} prototypes, {config.share:.0%} of the image"
+        )
         for number, what in enumerate(LEFT[: before.shape[1]]):
-            values = (before[:, number], after[:, number], after[:, number] - before[:, number])
+            values = (
+                before[:, number],
+                after[:, number],
+                after[:, number] - before[:, number],
+            )
             measures = [estimate(mean, value) for value in values]
             for region, (value, (low, high)) in zip(
                 (own.replace("_", " "), "MDM", "MDM more by"), measures
@@ -90,7 +96,9 @@ def main(config: Config) -> None:
                 count = {"prototypes": len(found.labels)}
                 recorded.append(it | {"value": value, "low": low, "high": high} | count)
             first, second, more = (format_measure(measure) for measure in measures)
-            print(f"  {what}: {own.replace('_', ' ')} keeps {first}, MDM {second}, more by {more}")
+            print(
+                f"  {what}: {own.replace('_', ' ')} keeps {first}, MDM {second}, more by {more}"
+            )
     look.write(draw(config, networks), config.out)
     if config.results:
         write(config.results, recorded)
@@ -116,7 +124,8 @@ def search(name: str, config: Config) -> Found:
     gray = np.asarray(neutral_color(network, images.shape[-1]))
     region = jax.jit(jax.vmap(lambda saliency: top_share(saliency, config.share)))
     whole, nothing = (
-        similar(network, each, numbers) for each in (images, np.broadcast_to(gray, images.shape))
+        similar(network, each, numbers)
+        for each in (images, np.broadcast_to(gray, images.shape))
     )
     kept = {}
     for way, each in found.items():
@@ -128,7 +137,9 @@ def search(name: str, config: Config) -> Found:
     return Found(labels, images, {way: each.saliency for way, each in found.items()}, kept)
 
 
-def similar(network: Any, images: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def similar(
+    network: Any, images: np.ndarray, numbers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Similarity and distance of prototype `numbers[i]` in image i."""
     seen = prototypes.activations(network, np.asarray(images, np.float32))
     rows = np.arange(len(numbers))
@@ -142,7 +153,8 @@ def format_measure(measure: tuple[float, Interval]) -> str:
 
 def format_shares(shares: np.ndarray, between: str) -> str:
     return between.join(
-        f"{what} {100 * share:.0f} %".replace("-", MINUS) for what, share in zip(LEFT, shares)
+        f"{what} {100 * share:.0f} %".replace("-", MINUS)
+        for what, share in zip(LEFT, shares)
     )
 
 
@@ -155,7 +167,9 @@ def draw(config: Config, networks: dict[str, Found]) -> Figure:
     figure = look.begin(len(networks) * 3.7 + 0.5, title, dpi=150)
     for part, (name, found) in zip(look.parts(figure, len(networks), 1), networks.items()):
         own, ours = found.kept
-        before, after = (format_shares(kept.mean(axis=0), " and ") for kept in found.kept.values())
+        before, after = (
+            format_shares(kept.mean(axis=0), " and ") for kept in found.kept.values()
+        )
         head = (
             f"{NAMES[name]}, mean of {len(found.labels)} prototypes. Before: {before}. After:"
             f" {after}."
@@ -168,10 +182,13 @@ def draw(config: Config, networks: dict[str, Found]) -> Figure:
             for ax, way, color in zip(grid[1:, column], (own, ours), (BEFORE, AFTER)):
                 saliency = found.maps[way][i]
                 below = format_shares(found.kept[way][i], "\n")
-                look.show(ax, dim_outside(found.images[i], saliency, config.share), below=below)
+                look.show(
+                    ax, dim_outside(found.images[i], saliency, config.share), below=below
+                )
                 draw_outline(ax, saliency, config.share, color, saliency.shape)
         for ax, text in zip(
-            grid[:, 0], ("training\nimage", f"before:\n{own.replace('_', ' ')}", "after:\nMDM")
+            grid[:, 0],
+            ("training\nimage", f"before:\n{own.replace('_', ' ')}", "after:\nMDM"),
         ):
             look.row_name(ax, text)
     return figure

@@ -35,7 +35,9 @@ class Config:
 
 
 def main(config: Config) -> None:
-    demo = DemoCommand(preset=config.preset, limit=config.count, seed=config.seed, out=config.out)
+    demo = DemoCommand(
+        preset=config.preset, limit=config.count, seed=config.seed, out=config.out
+    )
     result = demo.run(Terminal(as_json=False))
     first = np.mean([row["energy"] for row in result.rows[:16]])
     print(f"first 16 digits: mean energy {first:.3f}")

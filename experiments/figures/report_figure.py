@@ -45,7 +45,12 @@ def draw(config: Config) -> str:
             main(["run", "--data", "digits", *options])
         main(["report", *runs.values(), "--out", str(report)])
         window = ",".join(map(str, config.size))
-        browser_options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        browser_options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+        ]
         # The page draws after it has loaded: wait for that, in the browser's own time.
         browser_options.append("--virtual-time-budget=6000")
         address = (report / "index.html").resolve().as_uri()

@@ -35,7 +35,13 @@ from mdm_jax.evaluation.statistics import difference, verdict
 from mdm_jax.sweeps import Sweep
 from mdm_jax.sweeps.points import label
 
-METRICS = ("insertion:rise-28", "deletion:rise-28", "energy:mask", "pointing:exact", "pxap:wsol")
+METRICS = (
+    "insertion:rise-28",
+    "deletion:rise-28",
+    "energy:mask",
+    "pointing:exact",
+    "pxap:wsol",
+)
 QUALITY = {"insertion": 1.0, "deletion": -1.0, "energy": 1.0}
 """what the first half is ranked by"""
 MARKS = {"better": "+", "worse": "-", "tied": "=", "": ""}
@@ -60,12 +66,19 @@ CHOICES: dict[str, list[Settings]] = {
         {"steps": 60, "learning_rate": 0.5, "fill": ["blur", "mean"], "jitter": 2},
         {"steps": 60, "learning_rate": 0.5, "fill": ["blur", "mean", "noise"]},
         {"steps": 150, "learning_rate": 0.3, "fill": ["blur", "mean", "noise"]},
-        {"steps": 150, "learning_rate": 0.3, "fill": ["blur", "mean", "noise"], "jitter": 2},
+        {
+            "steps": 150,
+            "learning_rate": 0.3,
+            "fill": ["blur", "mean", "noise"],
+            "jitter": 2,
+        },
         {"steps": 300, "learning_rate": 0.2, "fill": ["blur", "mean", "noise"]},
     ],
     "schedule": one_setting("schedule", "independent"),
     "sizes": one_setting("sizes", [8, 16], [16, 32], [4, 8, 16, 32], [8, 16, 32, 64]),
-    "parametrization": [{"parametrization": "box", "learning_rate": rate} for rate in (0.05, 0.15)],
+    "parametrization": [
+        {"parametrization": "box", "learning_rate": rate} for rate in (0.05, 0.15)
+    ],
     "start": one_setting("start", "ones", "half", 0.7, "grad_cam"),
     "coarse to fine": one_setting("coarse_to_fine", "none", 0.0, 0.25, 0.5),
     "distance": [
@@ -88,7 +101,8 @@ CHOICES: dict[str, list[Settings]] = {
     ],
     "smoothness": one_setting("objective.total_variation", 0.3, 1.0, 3.0),
     "removal": [
-        {"objective.removal": weight, "steps": 7, "learning_rate": 1.0} for weight in (0.3, 1.0)
+        {"objective.removal": weight, "steps": 7, "learning_rate": 1.0}
+        for weight in (0.3, 1.0)
     ],
     "fill": [
         *({"fill": name} for name in ("blur", "mean", "gray")),

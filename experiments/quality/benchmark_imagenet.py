@@ -52,7 +52,9 @@ class ImageNet(Config):
         if self.annotated is not None:
             check_writable(self.out)
             write_image_folder(self.annotated, self.out / "data", self.split)
-            config = dataclasses.replace(self, annotated=None, data=f"folder:{self.out / 'data'}")
+            config = dataclasses.replace(
+                self, annotated=None, data=f"folder:{self.out / 'data'}"
+            )
         return super(ImageNet, config).run(terminal)
 
 

@@ -15,7 +15,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.quality.benchmark_networks import FAITHFULNESS, SIMPLICITY, Config, main, parse
+from experiments.quality.benchmark_networks import (
+    FAITHFULNESS,
+    SIMPLICITY,
+    Config,
+    main,
+    parse,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

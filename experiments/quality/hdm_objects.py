@@ -79,9 +79,15 @@ class Objects(Config):
         config = self
         if self.annotated is not None:
             check_writable(self.out)
-            write_image_folder(self.annotated, self.out / "data", "val", has_several_objects)
+            write_image_folder(
+                self.annotated, self.out / "data", "val", has_several_objects
+            )
             config = dataclasses.replace(
-                self, annotated=None, data=f"folder:{self.out / 'data'}", split="val", limit=None
+                self,
+                annotated=None,
+                data=f"folder:{self.out / 'data'}",
+                split="val",
+                limit=None,
             )
         result = super(Objects, config).run(terminal)
         if self.figure is not None:
@@ -95,7 +101,8 @@ def has_several_objects(file: Path, boxes: list[list[float]]) -> bool:
     with PIL.Image.open(file) as image:
         return (
             len(boxes) > 1
-            and box_mask(np.asarray(boxes), (image.height, image.width)).mean() <= MAX_FRACTION
+            and box_mask(np.asarray(boxes), (image.height, image.width)).mean()
+            <= MAX_FRACTION
         )
 
 
@@ -109,9 +116,13 @@ def draw(model: str, count: int, config: HDMConfig) -> Figure:
         np.asarray([each.label for each in examples]),
     )
     mdm, hdm = (explain(classifier, images, labels, method=name) for name in ("mdm", "hdm"))
-    cost = {name: int(found.info.evaluations[0]) for name, found in (("MDM", mdm), ("HDM", hdm))}
+    cost = {
+        name: int(found.info.evaluations[0]) for name, found in (("MDM", mdm), ("HDM", hdm))
+    }
     figure = Figure(
-        figsize=(1.5 * (config.rounds + 3), 1.6 * count + 0.3), dpi=150, layout="constrained"
+        figsize=(1.5 * (config.rounds + 3), 1.6 * count + 0.3),
+        dpi=150,
+        layout="constrained",
     )
     axes = figure.subplots(count, config.rounds + 3, squeeze=False)
     of_a_round = len(hdm.mask_vectors) // config.rounds
@@ -120,7 +131,8 @@ def draw(model: str, count: int, config: HDMConfig) -> Figure:
         panels = [("image", images[row]), (f"MDM ({cost['MDM']})", mdm.saliency[row])]
         for r in range(config.rounds):
             vectors = tuple(
-                each[row] for each in hdm.mask_vectors[r * of_a_round : (r + 1) * of_a_round]
+                each[row]
+                for each in hdm.mask_vectors[r * of_a_round : (r + 1) * of_a_round]
             )
             weight = float(hdm.info.terms[f"weight_{r + 1}"][row])
             panels.append(
@@ -134,7 +146,9 @@ def draw(model: str, count: int, config: HDMConfig) -> Figure:
             ax.imshow(
                 panel
                 if column == 0
-                else explanation_figures.overlay(images[row], panel / max(float(panel.max()), 1e-6))
+                else explanation_figures.overlay(
+                    images[row], panel / max(float(panel.max()), 1e-6)
+                )
             )
             for each, shown in zip(objects, which_found(panel, objects) if column else ()):
                 ax.contour(

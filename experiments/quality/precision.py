@@ -56,7 +56,14 @@ class Config:
 def main(config: Config) -> None:
     alike = jax.jit(jax.vmap(spearman))
     table = Table(
-        "network", "images", "median", "5 %", "change of p", "with noise: median", "5 %", box=None
+        "network",
+        "images",
+        "median",
+        "5 %",
+        "change of p",
+        "with noise: median",
+        "5 %",
+        box=None,
     )
     recorded = []
     for written in config.models:
@@ -67,10 +74,13 @@ def main(config: Config) -> None:
         )
         if config.only_weights:
             half = dataclasses.replace(
-                full, network=jax.tree.map(lambda leaf: leaf.astype(np.float32), half.network)
+                full,
+                network=jax.tree.map(lambda leaf: leaf.astype(np.float32), half.network),
             )
         images, numbers = load_images(config, full)
-        settings = dataclasses.replace(mdm_jax.PRESETS[config.preset], smoothing=config.smoothing)
+        settings = dataclasses.replace(
+            mdm_jax.PRESETS[config.preset], smoothing=config.smoothing
+        )
         how: dict[str, Any] = {"config": settings, "key": config.seed, "ids": numbers}
         exact = mdm_jax.explain(full, images, **how)
         rough = mdm_jax.explain(half, images, exact.info.target, **how)
@@ -79,8 +89,12 @@ def main(config: Config) -> None:
             .uniform(-0.5 / 255, 0.5 / 255, images.shape)
             .astype(np.float32)
         )
-        noisy = mdm_jax.explain(full, np.clip(images + noise, 0, 1), exact.info.target, **how)
-        same, other = (np.asarray(alike(exact.saliency, each.saliency)) for each in (rough, noisy))
+        noisy = mdm_jax.explain(
+            full, np.clip(images + noise, 0, 1), exact.info.target, **how
+        )
+        same, other = (
+            np.asarray(alike(exact.saliency, each.saliency)) for each in (rough, noisy)
+        )
         change = np.abs(exact.info.activation - rough.info.activation).max()
         values = {
             "median": np.median(same),
@@ -89,7 +103,9 @@ def main(config: Config) -> None:
             "with noise: median": np.median(other),
             "with noise: 5 %": np.percentile(other, 5),
         }
-        table.add_row(name, str(len(images)), *(f"{value:.3f}" for value in values.values()))
+        table.add_row(
+            name, str(len(images)), *(f"{value:.3f}" for value in values.values())
+        )
         for quantity, value in values.items():
             what = {"network": name, "quantity": quantity, "images": len(images)}
             recorded.append(what | {"value": value})
@@ -99,7 +115,9 @@ def main(config: Config) -> None:
         write(config.results, recorded)
 
 
-def load_images(config: Config, network: mdm_jax.Classifier) -> tuple[np.ndarray, list[int]]:
+def load_images(
+    config: Config, network: mdm_jax.Classifier
+) -> tuple[np.ndarray, list[int]]:
     """Images and their numbers, spread evenly over the test digits or the folder."""
     if config.photos is None:
         source = Digits("test")
@@ -107,7 +125,9 @@ def load_images(config: Config, network: mdm_jax.Classifier) -> tuple[np.ndarray
         return np.stack([source[number].image for number in numbers]), numbers
     files = sorted(file for file in config.photos.iterdir() if file.is_file())
     numbers = evenly_spaced(len(files), config.count)
-    return np.stack([network.preprocess(read(files[number])) for number in numbers]), numbers
+    return np.stack(
+        [network.preprocess(read(files[number])) for number in numbers]
+    ), numbers
 
 
 if __name__ == "__main__":

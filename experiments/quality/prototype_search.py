@@ -77,7 +77,10 @@ def main(config: Config) -> int:
     classifier, console = load_model(weights=config.model), Console(width=200)
     framed, prototypes = choose_pairs(config, classifier)
     images = np.stack([each.image for each in framed])
-    names = config.regions or (*regions.applicable_regions(classifier, images.shape[1:]), "center")
+    names = config.regions or (
+        *regions.applicable_regions(classifier, images.shape[1:]),
+        "center",
+    )
     with console.status("...") as status:
         compared = compare_regions(
             classifier,
@@ -87,18 +90,24 @@ def main(config: Config) -> int:
             annotations=PairAnnotations(
                 masks=[each.mask for each in framed],
                 parts=[each.parts for each in framed],
-                part_names=getattr(open_source(config.data, config.split), "part_names", None),
+                part_names=getattr(
+                    open_source(config.data, config.split), "part_names", None
+                ),
             ),
             checks=config.checks,
             key=config.seed,
             ids=[f"{each.id}/{prototype}" for each, prototype in zip(framed, prototypes)],
             name=config.model.name,
-            on_progress=lambda what, done: status.update(f"{what}: {done} of {len(images)}"),
+            on_progress=lambda what, done: status.update(
+                f"{what}: {done} of {len(images)}"
+            ),
         )
     config.out.mkdir(parents=True, exist_ok=True)
     table = compared.table()
     (config.out / "table.md").write_text(table_text.markdown(table))
-    (config.out / "table.csv").write_text(table_text.to_csv(compared.table(metrics=list(METRICS))))
+    (config.out / "table.csv").write_text(
+        table_text.to_csv(compared.table(metrics=list(METRICS)))
+    )
     draw_worst(compared, images).savefig(config.out / "worst.png", dpi=120)
     report(console, compared, table)
     network = config.model.name.replace("-", "_")
@@ -126,7 +135,9 @@ def values_of(table: tables.Table, network: str) -> list[Value]:
     ]
 
 
-def choose_pairs(config: Config, classifier: Any) -> tuple[list[PreparedExample], np.ndarray]:
+def choose_pairs(
+    config: Config, classifier: Any
+) -> tuple[list[PreparedExample], np.ndarray]:
     """The images of the pairs and their prototypes."""
     if config.pairs == "source":
         found = record.read(config.model)
@@ -142,7 +153,10 @@ def choose_pairs(config: Config, classifier: Any) -> tuple[list[PreparedExample]
             [each.prototype for each in pushed]
         )
     source = open_source(config.data, config.split)
-    items = [config.skip + item for item in evenly_spaced(len(source) - config.skip, config.limit)]
+    items = [
+        config.skip + item
+        for item in evenly_spaced(len(source) - config.skip, config.limit)
+    ]
     framed = _prepare(source, items, classifier)
     seen = search.activations(classifier, np.stack([each.image for each in framed]))
     return framed, search.strongest(seen, search.prototype_classes(classifier))[:, 0]
@@ -165,7 +179,9 @@ def report(console: Console, compared: Comparison, table: tables.Table) -> None:
     for line in table.notes:
         console.print(line)
     methods = [row.method for row in table.rows]
-    console.print(f"{'':34s}" + "".join(f"{method:>28s}" for method in methods), highlight=False)
+    console.print(
+        f"{'':34s}" + "".join(f"{method:>28s}" for method in methods), highlight=False
+    )
     for name in table.metrics:
         cells = []
         for row in table.rows:
@@ -173,9 +189,13 @@ def report(console: Console, compared: Comparison, table: tables.Table) -> None:
             mark = {"better": "+", "worse": "-", "tied": "="}.get(cell.verdict, " ")
             estimate = format_estimate(cell.summary.value, cell.summary.interval)
             cells.append(f"{estimate}{mark}")
-        console.print(f"{name:34s}" + "".join(f"{cell:>28s}" for cell in cells), highlight=False)
+        console.print(
+            f"{name:34s}" + "".join(f"{cell:>28s}" for cell in cells), highlight=False
+        )
     seconds = "".join(f"{compared.seconds[method]:28.1f}" for method in methods)
-    console.print(f"{f'seconds for {len(compared.ids)} regions':34s}{seconds}", highlight=False)
+    console.print(
+        f"{f'seconds for {len(compared.ids)} regions':34s}{seconds}", highlight=False
+    )
 
 
 def draw_worst(compared: Comparison, images: np.ndarray) -> Figure:
@@ -190,18 +210,27 @@ def draw_worst(compared: Comparison, images: np.ndarray) -> Figure:
     grid = figure.subplots(len(rows), len(names) + 1, squeeze=False)
     for line, i in zip(grid, rows):
         for axes, name in zip(line, [None, *names]):
-            axes.imshow(images[i].clip(0, 1), cmap="gray" if images.shape[-1] == 1 else None)
+            axes.imshow(
+                images[i].clip(0, 1), cmap="gray" if images.shape[-1] == 1 else None
+            )
             axes.set(xticks=[], yticks=[])
             if name is None:
                 axes.set_title(f"prototype {compared.prototypes[i]}", fontsize=7)
                 continue
-            region = np.asarray(boxes.top_share(compared.explanations[name].saliency[i], 0.05))
-            axes.imshow(np.where(region, np.nan, 1.0), cmap="gray", alpha=0.65, vmin=0, vmax=1)
+            region = np.asarray(
+                boxes.top_share(compared.explanations[name].saliency[i], 0.05)
+            )
+            axes.imshow(
+                np.where(region, np.nan, 1.0), cmap="gray", alpha=0.65, vmin=0, vmax=1
+            )
             axes.set_title(
-                f"{name} {compared.scores(name).per_image('retention:gray')[i]:.2f}", fontsize=7
+                f"{name} {compared.scores(name).per_image('retention:gray')[i]:.2f}",
+                fontsize=7,
             )
     return figure
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))))
+    sys.exit(
+        main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+    )

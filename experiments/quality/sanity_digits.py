@@ -50,12 +50,19 @@ class Config:
 def main(config: Config) -> int:
     classifier, source = load_model(config.model), Digits("test")
     examples = [source[i] for i in range(config.count)]
-    images, ids = np.stack([each.image for each in examples]), [each.id for each in examples]
+    images, ids = (
+        np.stack([each.image for each in examples]),
+        [each.id for each in examples],
+    )
     columns, parts, recorded = [], [], []
     for text in config.methods:
         chosen = methods.configure(text).with_default_config()
-        stages = cascade(classifier, images, method=chosen.name, config=chosen.config, ids=ids)
-        alike = {stage.part: float(np.mean(stage.similarity["spearman"])) for stage in stages}
+        stages = cascade(
+            classifier, images, method=chosen.name, config=chosen.config, ids=ids
+        )
+        alike = {
+            stage.part: float(np.mean(stage.similarity["spearman"])) for stage in stages
+        }
         columns.append([f"{value:.3f}" for value in alike.values()])
         for part, value in alike.items():
             what = {"quantity": "randomized down to", "part": part, "method": text}
@@ -91,4 +98,6 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))))
+    sys.exit(
+        main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+    )

@@ -109,7 +109,9 @@ def run_in_this_process(
     classifier = mdm_jax.load_model(network)
     for how, place, processes in todo:
         source = First(Digits("test"), images, how.pop("reverse", False))
-        mdm_jax.run(classifier, source, place, mdm_jax.RunConfig(**how), share=(index, processes))
+        mdm_jax.run(
+            classifier, source, place, mdm_jax.RunConfig(**how), share=(index, processes)
+        )
 
 
 def read_masks(place: Path) -> dict[str, np.ndarray]:
@@ -141,7 +143,9 @@ def run_settings(network: str, images: int, folder: Path) -> list[Path]:
         }
         running = []
         for index in range(processes):
-            text = json.dumps({"network": network, "images": images, "index": index, "todo": todo})
+            text = json.dumps(
+                {"network": network, "images": images, "index": index, "todo": todo}
+            )
             process = subprocess.Popen(
                 [sys.executable, __file__, "--work"],
                 env=os.environ | flags,
@@ -161,7 +165,12 @@ def main(config: Config) -> None:
     console, recorded = Console(width=120), []
     for network in config.networks:
         table = Table(box=None, title=f"{network}, {config.images} digits")
-        for column in ("run", "largest difference", f"images beyond {TOLERANCE:g}", "same bits"):
+        for column in (
+            "run",
+            "largest difference",
+            f"images beyond {TOLERANCE:g}",
+            "same bits",
+        ):
             table.add_column(column, justify="left" if column == "run" else "right")
         with tempfile.TemporaryDirectory() as folder:
             places = run_settings(network, config.images, Path(folder))
@@ -169,12 +178,16 @@ def main(config: Config) -> None:
             for setting, place in zip(SETTINGS, places):
                 found = read_masks(place)
                 assert found.keys() == first.keys()
-                differences = np.asarray([np.abs(found[id] - first[id]).max() for id in first])
+                differences = np.asarray(
+                    [np.abs(found[id] - first[id]).max() for id in first]
+                )
                 beyond = f"{(differences > TOLERANCE).sum()}"
                 what = {"network": network, "run": setting.label, "images": len(first)}
                 largest, count = differences.max(), (differences > TOLERANCE).sum()
                 recorded.append(what | {"quantity": "largest difference", "value": largest})
-                recorded.append(what | {"quantity": f"images beyond {TOLERANCE:g}", "value": count})
+                recorded.append(
+                    what | {"quantity": f"images beyond {TOLERANCE:g}", "value": count}
+                )
                 table.add_row(
                     setting.label,
                     f"{differences.max():.1e}",

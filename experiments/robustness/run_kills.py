@@ -79,7 +79,9 @@ class Runs:
         command += ["--chunk", str(self.config.chunk), "--out", str(self.place / name)]
         if self.config.processes > 1:
             command += ["--shard", f"{share}/{self.config.processes}"]
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(self.place / "compiled")}
+        environment = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": str(self.place / "compiled")
+        }
         before = self.committed(name, share)
         with (self.place / "output.txt").open("a") as output:
             popen = subprocess.Popen(
@@ -92,10 +94,14 @@ class Runs:
 
     def committed(self, name: str, share: int) -> int:
         """Rows of a share whose record file is in place."""
-        chunks = [int(path.stem) for path in (self.place / name / "records").glob("[0-9]*.parquet")]
+        chunks = [
+            int(path.stem)
+            for path in (self.place / name / "records").glob("[0-9]*.parquet")
+        ]
         mine = [chunk for chunk in chunks if chunk % self.config.processes == share]
         return sum(
-            min(self.config.chunk, self.config.limit - chunk * self.config.chunk) for chunk in mine
+            min(self.config.chunk, self.config.limit - chunk * self.config.chunk)
+            for chunk in mine
         )
 
     def files(self, name: str) -> dict[str, bytes]:
@@ -105,7 +111,9 @@ class Runs:
             for path in (self.place / name).rglob("*")
             if path.is_file()
         }
-        return {key: path.read_bytes() for key, path in paths.items() if STORES.fullmatch(key)}
+        return {
+            key: path.read_bytes() for key, path in paths.items() if STORES.fullmatch(key)
+        }
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,9 @@ def run_undisturbed(runs: Runs) -> tuple[float, float]:
     compiled before."""
     for name, limit in (("warm", runs.config.processes), ("whole", None)):
         start, first = time.monotonic(), 0.0
-        processes = [runs.start(name, share, limit) for share in range(runs.config.processes)]
+        processes = [
+            runs.start(name, share, limit) for share in range(runs.config.processes)
+        ]
         while not all(process.ended() for process in processes):
             if not first and any(process.read_counts()[1] for process in processes):
                 first = time.monotonic() - start
@@ -222,11 +232,14 @@ class Moments(NamedTuple):
 def run_with_kills(runs: Runs, name: str, moments: Moments, most: int) -> list[Kill]:
     """A run from beginning to end, with at most so many kills."""
     running = {
-        share: (time.monotonic(), runs.start(name, share)) for share in range(runs.config.processes)
+        share: (time.monotonic(), runs.start(name, share))
+        for share in range(runs.config.processes)
     }
     kills: list[Kill] = []
     while running:
-        share = sorted(running)[len(kills) % len(running)]  # in turn, so that none ends early
+        share = sorted(running)[
+            len(kills) % len(running)
+        ]  # in turn, so that none ends early
         born, process = running[share]
         if len(kills) < most and moments.comes(process):
             process.popen.send_signal(signal.SIGKILL)
@@ -293,7 +306,9 @@ def main(config: Config) -> None:
             "before anything was computed": early,
             "files equal byte by byte": min(each.same for each in comparisons),
             "files compared": comparisons[0].files,
-            "files that an undisturbed run has not": max(each.others for each in comparisons),
+            "files that an undisturbed run has not": max(
+                each.others for each in comparisons
+            ),
             "runs with every row once": sum(each.complete for each in comparisons),
             "faults found by verify": sum(each.faults for each in comparisons),
             "lost at most, computed": computed,

@@ -68,19 +68,25 @@ def random_network(name: str, config: Config, dtype: str) -> Any:
         {"remat": True} if config.remat and name.startswith(("vit", "deit")) else {}
     )
 
-    blank = build_shapes(name, num_classes=1000, size=(config.side, config.side), **arguments)
+    blank = build_shapes(
+        name, num_classes=1000, size=(config.side, config.side), **arguments
+    )
     rng, arrays = np.random.default_rng(0), {}
     for entry, (path, leaf) in weights.places(blank).items():
         shape = weights.torch_shape(leaf.shape, path[-1])
         noise = rng.standard_normal(shape, np.float32)
-        positive = entry.endswith("running_var") or (entry.endswith("weight") and len(shape) == 1)
+        positive = entry.endswith("running_var") or (
+            entry.endswith("weight") and len(shape) == 1
+        )
         arrays[entry] = (
             1 + 0.1 * np.abs(noise) if positive else noise / math.sqrt(math.prod(shape[1:]))
         )
     network = weights.fill(blank, arrays)
     network = fold_batch_norms(network) if config.fold else network
     network = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), network)
-    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 def forward(network: Any, images: jax.Array) -> jax.Array:
@@ -89,9 +95,9 @@ def forward(network: Any, images: jax.Array) -> jax.Array:
 
 def evaluation(network: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Value and input gradient: the evaluation that MDM makes at each step."""
-    return jax.value_and_grad(lambda images: jax.nn.softmax(forward(network, images))[:, 17].sum())(
-        images
-    )
+    return jax.value_and_grad(
+        lambda images: jax.nn.softmax(forward(network, images))[:, 17].sum()
+    )(images)
 
 
 def measure(name: str, dtype: str, config: Config) -> dict[str, float]:
@@ -102,7 +108,8 @@ def measure(name: str, dtype: str, config: Config) -> dict[str, float]:
         jax.random.key(0), (config.batch, config.side, config.side, 3), jnp.dtype(dtype)
     )
     compiled = {
-        f.__name__: jax.jit(f).lower(network, images).compile() for f in (forward, evaluation)
+        f.__name__: jax.jit(f).lower(network, images).compile()
+        for f in (forward, evaluation)
     }
     runs = alternate(
         {key: partial(f, network, images) for key, f in compiled.items()}, config.repeats
@@ -129,7 +136,9 @@ def main(config: Config) -> None:
     )
     for column in columns:
         table.add_column(
-            column, justify="left" if column in ("network", "dtype") else "right", no_wrap=True
+            column,
+            justify="left" if column in ("network", "dtype") else "right",
+            no_wrap=True,
         )
     recorded = []
     for name in config.networks:

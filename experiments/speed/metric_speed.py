@@ -98,7 +98,9 @@ def theirs(
                 removed = np.zeros(saliency.size, bool)
                 removed[chosen[: percentage * saliency.size // 100]] = True
                 scores.append(
-                    float(probability(impute(image, removed.reshape(saliency.shape)), target))
+                    float(
+                        probability(impute(image, removed.reshape(saliency.shape)), target)
+                    )
                 )
             means.append(np.mean(scores))
         return float(means[1] - means[0]) / 2
@@ -106,9 +108,9 @@ def theirs(
         delta = np.zeros((11, 11))
         delta[5, 5] = 1
         kernel = scipy.ndimage.gaussian_filter(delta, 5)[..., None]
-        now = (scipy.ndimage.convolve(image - neutral, kernel, mode="constant") + neutral).astype(
-            np.float32
-        )
+        now = (
+            scipy.ndimage.convolve(image - neutral, kernel, mode="constant") + neutral
+        ).astype(np.float32)
         finish = image
     else:
         now, finish = image.copy(), np.broadcast_to(neutral, image.shape)
@@ -141,7 +143,9 @@ def impute(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
         right[known] += weight * image[y[known], x[known]]
     matrix[np.arange(len(rows)), np.arange(len(rows))] = total
     filled = image.copy()
-    filled[rows, columns] = scipy.sparse.linalg.spsolve(scipy.sparse.csc_matrix(matrix), right)
+    filled[rows, columns] = scipy.sparse.linalg.spsolve(
+        scipy.sparse.csc_matrix(matrix), right
+    )
     return filled
 
 
@@ -193,12 +197,14 @@ def main(config: Config) -> None:
     predict, rng = load_model(config.network), np.random.default_rng(0)
     neutral = np.asarray(fills.neutral_color(predict, 3))
     noise = rng.normal(size=(2, config.images, config.side, config.side, 3))
-    images = np.clip(0.5 + scipy.ndimage.gaussian_filter(noise[0], (0, 3, 3, 0)) * 3, 0, 1).astype(
-        np.float32
-    )
+    images = np.clip(
+        0.5 + scipy.ndimage.gaussian_filter(noise[0], (0, 3, 3, 0)) * 3, 0, 1
+    ).astype(np.float32)
     saliency = scipy.ndimage.gaussian_filter(noise[1, ..., 0], (0, 4, 4)).astype(np.float32)
     targets = np.asarray(jax.jit(lambda images: predict(images)[0].argmax(-1))(images))
-    probability = jax.jit(lambda image, target: jax.nn.softmax(predict(image[None])[0][0])[target])
+    probability = jax.jit(
+        lambda image, target: jax.nn.softmax(predict(image[None])[0][0])[target]
+    )
     probability(images[0], int(targets[0]))  # compiled
 
     title = (
@@ -206,8 +212,17 @@ def main(config: Config) -> None:
         f" {jax.devices()[0].device_kind}, seconds"
     )
     table = Table(title=title)
-    for column in ("metric", "ours", "ours, one by one", "others", "others / ours", "difference"):
-        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    for column in (
+        "metric",
+        "ours",
+        "ours, one by one",
+        "others",
+        "others / ours",
+        "difference",
+    ):
+        table.add_column(
+            column, justify="left" if column == "metric" else "right", no_wrap=True
+        )
     total, recorded = np.zeros(3), []
     batch = Batch(images, saliency, targets)
     for metric in ("insertion", "deletion", "road"):
@@ -224,8 +239,12 @@ def main(config: Config) -> None:
         row = [f"{value:.2f}" for value in (together, alone, other)]
         table.add_row(metric, *row, f"{other / together:.1f}", f"{difference:.1e}")
         recorded += seconds_of(metric, (together, alone, other))
-        recorded.append({"metric": metric, "quantity": "difference", "value": float(difference)})
-    table.add_row("all", *[f"{value:.2f}" for value in total], f"{total[2] / total[0]:.1f}", "")
+        recorded.append(
+            {"metric": metric, "quantity": "difference", "value": float(difference)}
+        )
+    table.add_row(
+        "all", *[f"{value:.2f}" for value in total], f"{total[2] / total[0]:.1f}", ""
+    )
     recorded += seconds_of("all", tuple(total))
     Console(width=120).print(table)
     if config.results:
@@ -241,7 +260,9 @@ def seconds_of(metric: str, seconds: tuple[float, ...]) -> list[Value]:
         "others": other,
         "others / ours": other / together,
     }
-    return [{"metric": metric, "quantity": q, "value": value} for q, value in quantities.items()]
+    return [
+        {"metric": metric, "quantity": q, "value": value} for q, value in quantities.items()
+    ]
 
 
 if __name__ == "__main__":

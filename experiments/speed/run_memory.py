@@ -109,7 +109,9 @@ def main(config: Config) -> None:
         )
         found = json.loads(done.stdout.splitlines()[-1])
         fewest = fewest or found["peak"]
-        arrays, sizes = ([max(column[:3]), max(column[3:])] for column in zip(*found["alive"]))
+        arrays, sizes = (
+            [max(column[:3]), max(column[3:])] for column in zip(*found["alive"])
+        )
         table.add_row(
             str(count),
             f"{found['peak'] / 1e6:.1f}",

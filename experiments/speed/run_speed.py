@@ -59,9 +59,13 @@ class Starvation:
     """name of the file in experiments/results that is written; none when empty"""
 
     def run(self, console: Console) -> None:
-        asked = RunConfig(config=MDMConfig(steps=self.steps), limit=self.limit, chunk=self.chunk)
+        asked = RunConfig(
+            config=MDMConfig(steps=self.steps), limit=self.limit, chunk=self.chunk
+        )
         job = prepare(
-            load_model(self.model, weights=self.weights), open_source(self.data, "test"), asked
+            load_model(self.model, weights=self.weights),
+            open_source(self.data, "test"),
+            asked,
         )
         before = bare_seconds(job)
         ended = run_in_temporary_folder(job)
@@ -80,7 +84,9 @@ class Starvation:
                 "seconds an image, bare program": bare,
                 "share": bare * ended.rows / ended.timing.running,
             }
-            write(self.results, [{"quantity": q, "value": v} for q, v in quantities.items()])
+            write(
+                self.results, [{"quantity": q, "value": v} for q, v in quantities.items()]
+            )
 
 
 def bare_seconds(job: RunPlan, repeats: int = 12) -> float:
@@ -140,7 +146,9 @@ class SlotGain:
 
     def run(self, console: Console) -> None:
         source, classifier = Digits("test"), load_model()
-        images = np.stack([source[i].image for i in evenly_spaced(len(source), self.digits)])
+        images = np.stack(
+            [source[i].image for i in evenly_spaced(len(source), self.digits)]
+        )
         columns = (
             "objective",
             "steps",
@@ -159,7 +167,8 @@ class SlotGain:
                 nonlocal objective, steps
                 records = open_run(folder).records
                 objective, steps = (
-                    float(np.mean(records[name].to_numpy())) for name in ("objective", "steps")
+                    float(np.mean(records[name].to_numpy()))
+                    for name in ("objective", "steps")
                 )
 
             slots = self.speed(classifier, source, case.config, slots=True, look=look)
@@ -167,16 +176,27 @@ class SlotGain:
             batches = self.speed(classifier, source, case.config, slots=False)
             fixed_config = dataclasses.replace(case.config, until_converged=False)
             explanation = explain(
-                classifier, images, config=fixed_config, trace=True, micro_batch=self.micro_batch
+                classifier,
+                images,
+                config=fixed_config,
+                trace=True,
+                micro_batch=self.micro_batch,
             )
             assert explanation.trace is not None
             means = np.asarray(explanation.trace.objective).mean(axis=0)
             enough = np.flatnonzero(means <= wanted)
             number = int(enough[0]) + 1 if len(enough) else len(means)
             fixed = self.speed(
-                classifier, source, dataclasses.replace(fixed_config, steps=number), slots=False
+                classifier,
+                source,
+                dataclasses.replace(fixed_config, steps=number),
+                slots=False,
             )
-            found = f"{wanted:.4f}", f"{reached:.1f}", f"{number}" if len(enough) else f">{number}"
+            found = (
+                f"{wanted:.4f}",
+                f"{reached:.1f}",
+                f"{number}" if len(enough) else f">{number}",
+            )
             rates = (slots, batches, fixed, slots / fixed, slots / batches)
             table.add_row(case.name, *found, *(f"{rate:.2f}" for rate in rates))
             values = (wanted, reached, number if len(enough) else None, *rates)
@@ -212,5 +232,7 @@ class SlotGain:
 
 
 if __name__ == "__main__":
-    chosen = tyro.extras.subcommand_cli_from_dict({"starvation": Starvation, "slots": SlotGain})
+    chosen = tyro.extras.subcommand_cli_from_dict(
+        {"starvation": Starvation, "slots": SlotGain}
+    )
     chosen.run(Console())

@@ -77,8 +77,19 @@ def benchmark_command(settings: dict[str, Any], config: Config, out: Path) -> li
     """One setting as a command line."""
     written = export_preset.to_settings(point(settings, PRESETS["fast"], "probability"))
     asked = {"learning_rate": written["learning_rate"], "objective": written["objective"]}
-    method = "mdm:" + export_preset.to_toml(asked).strip().replace(" ", "").replace("\n", ",")
-    command = [sys.executable, "-m", "mdm_jax", "benchmark", "--data", "digits", "--grid", "0"]
+    method = "mdm:" + export_preset.to_toml(asked).strip().replace(" ", "").replace(
+        "\n", ","
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "mdm_jax",
+        "benchmark",
+        "--data",
+        "digits",
+        "--grid",
+        "0",
+    ]
     command += ["--limit", str(config.images), "--methods", method]
     return [*command, "--metrics", *config.metrics, "--out", str(out)]
 
@@ -143,7 +154,9 @@ def main(config: Config) -> None:
         ]
         compiled = json.loads((place / "compiled.json").read_text())
     wall, processor = (float(np.mean(each)) * len(points) for each in zip(*alone))
-    table = Table(title=f"{len(points)} settings, {config.images} digits; {len(alone)} runs timed")
+    table = Table(
+        title=f"{len(points)} settings, {config.images} digits; {len(alone)} runs timed"
+    )
     for column in ("", "wall s", "processor s"):
         table.add_column(column, justify="right" if column else "left")
     rows = {f"run {number}": each for number, each in enumerate(alone, 1)}

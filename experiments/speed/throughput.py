@@ -67,10 +67,14 @@ def build(config: Config) -> Callable[..., Any]:
     if config.network == "digits":
         return load_model()
     network = ResNet(num_classes=10, rngs=nnx.Rngs(0), **NETWORKS[config.network])
-    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
-def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
+def alternate(
+    functions: dict[str, Callable[[], Any]], repeats: int
+) -> dict[str, np.ndarray]:
     """Seconds of each function, taken in turn so that a drift of the machine meets all of them
     alike."""
     for function in functions.values():
@@ -84,7 +88,9 @@ def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str
     return {name: np.asarray(values) for name, values in seconds.items()}
 
 
-def step_against_gradient(network: Any, images: jax.Array, repeats: int) -> dict[str, float]:
+def step_against_gradient(
+    network: Any, images: jax.Array, repeats: int
+) -> dict[str, float]:
     """(a) Seconds of a bare gradient and of an MDM step on the same batch, alone and in a scan of
     5; median ratios."""
     config, key, inner = PRESETS["fast"], jax.random.key(0), 5
@@ -92,7 +98,9 @@ def step_against_gradient(network: Any, images: jax.Array, repeats: int) -> dict
     @jax.jit
     def start(network: Any, images: jax.Array) -> Any:
         def one(image: jax.Array) -> Any:
-            problem = mdm.begin(network, image, None, node="probability", key=key, fill=config.fill)
+            problem = mdm.begin(
+                network, image, None, node="probability", key=key, fill=config.fill
+            )
             made = mdm.make_solver(network, problem, node="probability", config=config)
             return problem, made.init(mdm.first_parameters(problem, config))
 
@@ -100,9 +108,9 @@ def step_against_gradient(network: Any, images: jax.Array, repeats: int) -> dict
 
     def mdm_step(network: Any, problems: Any, states: Any) -> Any:
         def one(problem: mdm.Problem, state: solver.State) -> solver.State:
-            return mdm.make_solver(network, problem, node="probability", config=config).step(
-                state, key
-            )[0]
+            return mdm.make_solver(
+                network, problem, node="probability", config=config
+            ).step(state, key)[0]
 
         return jax.vmap(one)(problems, states)
 
@@ -138,7 +146,8 @@ def step_against_gradient(network: Any, images: jax.Array, repeats: int) -> dict
         repeats,
     )
     per_call = {
-        name: float(np.median(s)) / (inner if "scan" in name else 1) for name, s in seconds.items()
+        name: float(np.median(s)) / (inner if "scan" in name else 1)
+        for name, s in seconds.items()
     }
     return per_call | {
         "step / gradient": float(np.median(seconds["step"] / seconds["gradient"])),
@@ -170,7 +179,12 @@ def batching(
             [np.abs(a - b).max(axis=(1, 2)) for a, b in zip(vectors, reference)], axis=0
         )
         rows.append(
-            (size, len(images) / timing.total, first.compiling, float(np.mean(change > 1e-4)))
+            (
+                size,
+                len(images) / timing.total,
+                first.compiling,
+                float(np.mean(change > 1e-4)),
+            )
         )
     return rows
 
@@ -178,7 +192,9 @@ def batching(
 def peak_memory() -> float:
     """Peak bytes in use: of the device where it tells, else of this process."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return stats.get(
+        "peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
 
 
 def main(config: Config) -> None:
@@ -198,19 +214,25 @@ def main(config: Config) -> None:
             network, images[:number], micro_batch=min(config.batch, config.counts[0])
         )
         memory.append((number, peak_memory()))
-    costs = step_against_gradient(network, jnp.asarray(images[: config.batch]), config.repeats)
+    costs = step_against_gradient(
+        network, jnp.asarray(images[: config.batch]), config.repeats
+    )
     speeds = batching(network, images, config.micro_batches)
 
     console.print(
         f"\n{device.device_kind}, jax {jax.__version__}, {config.network}, {config.side} px, batch"
         f" {config.batch}"
     )
-    console.print(f"one image's gradient keeps {residual_bytes(network, shape) / 1e6:.1f} MB")
+    console.print(
+        f"one image's gradient keeps {residual_bytes(network, shape) / 1e6:.1f} MB"
+    )
     table = Table("quantity", "value", box=None)
     for name, value in costs.items():
         table.add_row(
             f"(a) {name}",
-            f"{value:.3f}" if "/" in name else f"{1e3 * value / config.batch:.2f} ms an image",
+            f"{value:.3f}"
+            if "/" in name
+            else f"{1e3 * value / config.batch:.2f} ms an image",
         )
     for size, speed, compiling, changed in speeds:
         ratio = speed / speeds[0][1]

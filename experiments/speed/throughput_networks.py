@@ -93,7 +93,12 @@ class Config:
             else (("resnet50", "densenet121", "vit_base_patch16_224"), 224, "bfloat16", 64)
         )
         names, side, dtype, size = usual
-        return self.networks or names, self.side or side, self.dtype or dtype, self.batch or size
+        return (
+            self.networks or names,
+            self.side or side,
+            self.dtype or dtype,
+            self.batch or size,
+        )
 
 
 def build(name: str, side: int, dtype: str) -> Any:
@@ -115,7 +120,11 @@ def peak_of(device: Any, dtype: str) -> float | None:
     if dtype != "bfloat16" or device.platform == "cpu":
         return None
     return next(
-        (peak for part, peak in PEAKS.items() if part.casefold() in device.device_kind.casefold()),
+        (
+            peak
+            for part, peak in PEAKS.items()
+            if part.casefold() in device.device_kind.casefold()
+        ),
         None,
     )
 
@@ -160,7 +169,9 @@ def measure(name: str, config: Config) -> tuple[dict[str, str], dict[str, float]
     _, side, dtype, size = config.filled()
     device = jax.local_devices()[0]
     network, _ = as_network(build(name, side, dtype), (side, side, 3))
-    images = np.random.default_rng(0).uniform(size=(4 * size, side, side, 3)).astype(np.float32)
+    images = (
+        np.random.default_rng(0).uniform(size=(4 * size, side, side, 3)).astype(np.float32)
+    )
     costs = step_against_gradient(network, jnp.asarray(images[:size]), config.repeats)
     alone, _ = speed(network, images[: config.one_by_one], 1)
     together, evaluations = speed(network, images, size)

@@ -29,7 +29,9 @@ from mdm_jax.data.digits import CLASS_NAMES, Digits
 from mdm_jax.models import weights
 from mdm_jax.models.resnet import ResNet
 
-PACKAGE_WEIGHTS = Path(__file__).parents[2] / "mdm_jax" / "models" / "embedded" / "digits_resnet"
+PACKAGE_WEIGHTS = (
+    Path(__file__).parents[2] / "mdm_jax" / "models" / "embedded" / "digits_resnet"
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def main(config: Config) -> None:
     images, labels = arrays("train", config.items)
     test_images, test_labels = arrays("test", 1000)
     steps = config.epochs * (config.items // config.batch)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, steps // 10, steps)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, steps // 10, steps
+    )
     model = ResNet(rngs=nnx.Rngs(config.seed))
     optimizer = nnx.Optimizer(
         model, optax.adamw(schedule, weight_decay=config.weight_decay), wrt=nnx.Param
@@ -105,7 +109,9 @@ def main(config: Config) -> None:
     for epoch in range(config.epochs):
         order = rng.permutation(config.items)[: config.items // config.batch * config.batch]
         losses = [
-            train_step(model, optimizer, normalize(images[chosen]), jnp.asarray(labels[chosen]))
+            train_step(
+                model, optimizer, normalize(images[chosen]), jnp.asarray(labels[chosen])
+            )
             for chosen in track(order.reshape(-1, config.batch), f"epoch {epoch + 1}")
         ]
         score = accuracy(model, test_images, test_labels)

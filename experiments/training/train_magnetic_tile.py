@@ -31,7 +31,11 @@ REDUCED: dict[str, Settings] = {
         "epochs": 30,
         "model": {
             "architecture": "resnet",
-            "arguments": {"widths": [16, 32, 64, 128], "depths": [1, 1, 1, 1], "stem": "strided"},
+            "arguments": {
+                "widths": [16, 32, 64, 128],
+                "depths": [1, 1, 1, 1],
+                "stem": "strided",
+            },
         },
         "optimizer": {"learning_rate": 1e-3},
     },
@@ -39,7 +43,12 @@ REDUCED: dict[str, Settings] = {
         "epochs": 30,
         "model": {
             "architecture": "densenet",
-            "arguments": {"growth": 24, "initial": 48, "blocks": [2, 2, 3, 3], "stem": "imagenet"},
+            "arguments": {
+                "growth": 24,
+                "initial": 48,
+                "blocks": [2, 2, 3, 3],
+                "stem": "imagenet",
+            },
         },
         "optimizer": {"learning_rate": 1e-3},
     },
@@ -67,7 +76,13 @@ FULL: dict[str, Settings] = {
         "epochs": 200,
         "model": {
             "architecture": "vit",
-            "arguments": {"patch": 16, "width": 192, "depth": 6, "heads": 6, "stem": "conv"},
+            "arguments": {
+                "patch": 16,
+                "width": 192,
+                "depth": 6,
+                "heads": 6,
+                "stem": "conv",
+            },
         },
         "optimizer": {"learning_rate": 1e-3},
     },
@@ -80,10 +95,16 @@ class MagneticTile(Config):
 
 
 def main(config: MagneticTile) -> int:
-    return train_all(config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 160 px")
+    return train_all(
+        config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 160 px"
+    )
 
 
 if __name__ == "__main__":
     sys.exit(
-        main(tyro.cli(MagneticTile, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+        main(
+            tyro.cli(
+                MagneticTile, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+            )
+        )
     )

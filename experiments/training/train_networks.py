@@ -72,7 +72,9 @@ def train_all(
             write(config.results, recorded)
     except (InputError, Stopped, KeyboardInterrupt) as error:
         print(
-            f"error: {error}" if isinstance(error, InputError) else str(error) or "interrupted",
+            f"error: {error}"
+            if isinstance(error, InputError)
+            else str(error) or "interrupted",
             file=sys.stderr,
         )
         return 2 if isinstance(error, InputError) else 130
@@ -92,7 +94,14 @@ def _train_networks(
         if name not in networks:
             raise unknown("network", name, networks)
     table = Table(title=title)
-    for column in ("network", "parameters", "epochs", "accuracy", "best epoch's", "seconds"):
+    for column in (
+        "network",
+        "parameters",
+        "epochs",
+        "accuracy",
+        "best epoch's",
+        "seconds",
+    ):
         table.add_column(column, justify="left" if column == "network" else "right")
     for name in chosen:
         settings = _merge(common, networks[name])

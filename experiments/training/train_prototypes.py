@@ -81,7 +81,9 @@ def main(config: Config) -> int:
             table.add_row(name, f"{prototypes:.0f}", *shown, f"{seconds:.0f}")
     except (InputError, Stopped, KeyboardInterrupt) as error:
         print(
-            f"error: {error}" if isinstance(error, InputError) else str(error) or "interrupted",
+            f"error: {error}"
+            if isinstance(error, InputError)
+            else str(error) or "interrupted",
             file=sys.stderr,
         )
         return 2 if isinstance(error, InputError) else 130
@@ -116,4 +118,6 @@ def _train_network(config: Config, name: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))))
+    sys.exit(
+        main(tyro.cli(Config, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+    )

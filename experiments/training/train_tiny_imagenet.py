@@ -23,7 +23,11 @@ from experiments.training.train_networks import Config, Settings, train_all
 COMMON: Settings = {
     "checkpoint_every": 500,
     "data": {"train": "train", "evaluate": "val", "batch": 64},
-    "model": {"size": [64, 64], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    "model": {
+        "size": [64, 64],
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    },
     "optimizer": {"weight_decay": 0.05, "clip": 1.0, "label_smoothing": 0.1},
     "augment": {"crop": 0.5, "flip": True, "color": 0.2},
 }
@@ -32,7 +36,11 @@ REDUCED: dict[str, Settings] = {
         "epochs": 8,
         "model": {
             "architecture": "resnet",
-            "arguments": {"widths": [24, 48, 96, 192], "depths": [1, 1, 1, 1], "stem": "strided"},
+            "arguments": {
+                "widths": [24, 48, 96, 192],
+                "depths": [1, 1, 1, 1],
+                "stem": "strided",
+            },
         },
         "optimizer": {"learning_rate": 4e-3},
     },
@@ -40,7 +48,12 @@ REDUCED: dict[str, Settings] = {
         "epochs": 6,
         "model": {
             "architecture": "densenet",
-            "arguments": {"growth": 24, "initial": 48, "blocks": [3, 4, 3], "stem": "imagenet"},
+            "arguments": {
+                "growth": 24,
+                "initial": 48,
+                "blocks": [3, 4, 3],
+                "stem": "imagenet",
+            },
         },
         "optimizer": {"learning_rate": 4e-3},
     },
@@ -81,10 +94,16 @@ class TinyImageNet(Config):
 
 
 def main(config: TinyImageNet) -> int:
-    return train_all(config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 64 px")
+    return train_all(
+        config, COMMON, FULL if config.full else REDUCED, f"{config.data}, 64 px"
+    )
 
 
 if __name__ == "__main__":
     sys.exit(
-        main(tyro.cli(TinyImageNet, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+        main(
+            tyro.cli(
+                TinyImageNet, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+            )
+        )
     )

@@ -9,12 +9,16 @@ from importlib import import_module
 
 from mdm_jax.baselines.center import Center as Center
 from mdm_jax.baselines.chefer import Chefer as Chefer
-from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation as ExtremalPerturbation
+from mdm_jax.baselines.extremal_perturbation import (
+    ExtremalPerturbation as ExtremalPerturbation,
+)
 from mdm_jax.baselines.grad_cam import GradCAM as GradCAM
 from mdm_jax.baselines.grad_cam_pp import GradCAMPlusPlus as GradCAMPlusPlus
 from mdm_jax.baselines.gradient import Gradient as Gradient
 from mdm_jax.baselines.input_x_gradient import InputXGradient as InputXGradient
-from mdm_jax.baselines.integrated_gradients import IntegratedGradients as IntegratedGradients
+from mdm_jax.baselines.integrated_gradients import (
+    IntegratedGradients as IntegratedGradients,
+)
 from mdm_jax.baselines.layer_cam import LayerCAM as LayerCAM
 from mdm_jax.baselines.meaningful_perturbation import (
     MeaningfulPerturbation as MeaningfulPerturbation,
@@ -28,6 +32,7 @@ from mdm_jax.baselines.smoothgrad import SmoothGrad as SmoothGrad
 from mdm_jax.baselines.sobel import Sobel as Sobel
 from mdm_jax.types import Method
 
+# Names of the methods, which are those of their files: a new one is a file and a name here.
 NAMES = (
     "gradient",
     "input_x_gradient",
@@ -47,7 +52,6 @@ NAMES = (
     "meaningful_perturbation",
     "extremal_perturbation",
 )
-"""names of the methods, which are those of their files: a new one is a file and a name here"""
 BASELINES: tuple[Method, ...] = tuple(
     import_module(f"mdm_jax.baselines.{name}").METHOD for name in NAMES
 )

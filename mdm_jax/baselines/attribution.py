@@ -15,14 +15,14 @@ from mdm_jax.errors import find_renamed, unknown
 from mdm_jax.problem import Problem, report
 from mdm_jax.types import Explanation, Node, Predict, Status
 
+# How attributions [h, w, c] become a map [h, w]: the sum over channels, its positive part, the sum
+# of magnitudes, or the largest magnitude.
 REDUCTIONS: dict[str, Callable[[Array], Array]] = {
     "signed": lambda attribution: attribution.sum(axis=-1),
     "positive": lambda attribution: jnp.maximum(attribution.sum(axis=-1), 0.0),
     "absolute": lambda attribution: jnp.abs(attribution).sum(axis=-1),
     "maximum": lambda attribution: jnp.abs(attribution).max(axis=-1),
 }
-"""how attributions [h, w, c] become a map [h, w]: the sum over channels, its positive part, the sum
-of magnitudes, or the largest magnitude"""
 
 
 @jax.tree_util.register_dataclass

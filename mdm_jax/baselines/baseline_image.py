@@ -14,7 +14,9 @@ from mdm_jax.types import Image, Predict
 ZERO = "zero"
 
 
-def draw_baseline(predict: Predict, image: Image, baseline: Any, *, key: Key[Array, ""]) -> Image:
+def draw_baseline(
+    predict: Predict, image: Image, baseline: Any, *, key: Key[Array, ""]
+) -> Image:
     """The baseline x' [h, w, c] in [0, 1] of one image.
 
     "zero" is the color that the network sees as zero (`fills.neutral_color`): what other libraries

@@ -19,8 +19,10 @@ from mdm_jax.execution import intermediates
 from mdm_jax.problem import activation, begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
-Combine = Callable[[Float[Array, "gh gw c"], Float[Array, "gh gw c"]], Float[Array, "gh gw"]]
-"""from a layer's activations and their gradients to a map"""
+# From a layer's activations and their gradients to a map.
+Combine = Callable[
+    [Float[Array, "gh gw c"], Float[Array, "gh gw c"]], Float[Array, "gh gw"]
+]
 
 
 @jax.tree_util.register_dataclass

@@ -49,7 +49,9 @@ def explain(
     def score(outputs: Any) -> Array:
         return activation(node, outputs, problem.target).sum()
 
-    attention, gradients = intermediates.value_and_gradient(program, image, "attention", score)
+    attention, gradients = intermediates.value_and_gradient(
+        program, image, "attention", score
+    )
     relevance = propagate(attention, gradients)
     return make_explanation(
         predict, problem, class_row(relevance, image)[..., None], node=node, evaluations=1

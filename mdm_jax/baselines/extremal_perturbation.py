@@ -23,8 +23,8 @@ from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, report
 from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict, Status, Trace
 
+# Keep the score high through the mask; or low through the rest; or both, by their difference.
 VARIANTS = ("preserve", "delete", "dual")
-"""keep the score high through the mask; or low through the rest; or both, by their difference"""
 
 
 @jax.tree_util.register_dataclass
@@ -112,7 +112,9 @@ def explain(
     problem = begin(predict, image, target, node=node, key=key, fill=pyramid[0])
     scale = scale_of(image)
     smooth = smoother(
-        (image.shape[0], image.shape[1]), cell=config.cell * scale, sigma=config.sigma * scale
+        (image.shape[0], image.shape[1]),
+        cell=config.cell * scale,
+        sigma=config.sigma * scale,
     )
     last, records = ascend(
         predict, problem, pyramid, smooth, node=node, config=config, record=trace
@@ -154,7 +156,9 @@ def ascend(
     def objective(
         parameters: Float[Array, "areas _h _w"], step: Array
     ) -> tuple[Array, tuple[Array, Array]]:
-        return energy(parameters, step, predict, problem, pyramid, smooth, node=node, config=config)
+        return energy(
+            parameters, step, predict, problem, pyramid, smooth, node=node, config=config
+        )
 
     gradient_of = canonical(jax.value_and_grad(objective, has_aux=True))
 
@@ -163,7 +167,9 @@ def ascend(
         # torch's momentum with dampening: the first direction is the whole gradient
         mixed = config.momentum * carried.direction + (1.0 - config.momentum) * gradient
         direction = jnp.where(step == 0, gradient, mixed)
-        parameters = jnp.clip(carried.parameters + config.learning_rate * direction, 0.0, 1.0)
+        parameters = jnp.clip(
+            carried.parameters + config.learning_rate * direction, 0.0, 1.0
+        )
         after = Ascent(parameters, direction, inner, value, reward)
         if not record:
             return after, None
@@ -202,7 +208,9 @@ def energy(
     outputs = predict(perturbed)
     scores = jax.vmap(lambda each: activation(node, each, problem.target).sum())(outputs)
     reward = (jnp.repeat(jnp.asarray(signs), len(config.areas)) * scores).sum()
-    error = jnp.stack([area_error(mask, area) for mask, area in zip(wide, config.areas)]).sum()
+    error = jnp.stack(
+        [area_error(mask, area) for mask, area in zip(wide, config.areas)]
+    ).sum()
     return reward - config.area_weight * config.growth**step * error, (inner, reward)
 
 
@@ -233,7 +241,9 @@ def blur_pyramid(
     for fraction in np.linspace(1.0, 0.0, config.levels):
         sigma = fraction * config.max_blur * scale_of(image)
         rows, columns = (_blur_matrix(n, sigma) for n in image.shape[:2])
-        blurred = jnp.einsum("yh,hwc,xw->yxc", rows, centered, columns, precision=masks.HIGHEST)
+        blurred = jnp.einsum(
+            "yh,hwc,xw->yxc", rows, centered, columns, precision=masks.HIGHEST
+        )
         levels.append(neutral + blurred)
     return jnp.stack(levels)
 

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax.baselines.cam import CAMConfig, weigh_gradients
 from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
+# Keeps the denominator from zero, as in pytorch-grad-cam.
 EPSILON = 1e-6
-"""keeps the denominator from zero, as in pytorch-grad-cam"""
 
 
 @jax.tree_util.register_dataclass

@@ -52,7 +52,9 @@ class IntegratedGradients:
         chunked.check_count("steps", self.steps, least=2 if self.rule == "trapezoid" else 1)
         chunked.check_count("chunk", self.chunk)
         if not self.baselines:
-            raise InputError("baseline is an empty tuple: give at least one, for example 'zero'")
+            raise InputError(
+                "baseline is an empty tuple: give at least one, for example 'zero'"
+            )
         for each in self.baselines:
             check_baseline(each)
         check_reduction(self.reduction)
@@ -79,7 +81,9 @@ def explain(
     total = jnp.zeros_like(image)
     for baseline, own in zip(starts, chunked.keys(problem.key, len(starts))):
         start = draw_baseline(predict, image, baseline, key=own)
-        total += integrate(predict, start, image, problem.target, node=node, **_options(config))
+        total += integrate(
+            predict, start, image, problem.target, node=node, **_options(config)
+        )
     evaluations = config.steps * len(starts)
     return make_explanation(
         predict,
@@ -109,7 +113,9 @@ def integrate(
         x = start + point * (image - start)
         return weight * input_gradient(predict, x, target, node=node)
 
-    points, weights = (jnp.asarray(values, image.dtype) for values in quadrature(rule, steps))
+    points, weights = (
+        jnp.asarray(values, image.dtype) for values in quadrature(rule, steps)
+    )
     return (image - start) * chunked.sum_over(weighted_gradient, (points, weights), chunk)
 
 

@@ -22,11 +22,12 @@ from mdm_jax.images import gaussian_blur
 from mdm_jax.problem import Problem, activation, begin, blend, report
 from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict, Trace
 
+# Pixels of the short side that every length below is meant for; they are scaled in proportion for
+# other images.
 REFERENCE_SIDE = 224
-"""pixels of the short side that every length below is meant for; they are scaled in proportion for
-other images"""
+
+# Pixels: the circles that are tried as a start.
 RADII = tuple(range(0, 175, 5))
-"""pixels: the circles that are tried as a start"""
 STARTS = ("circle", "ones")
 
 
@@ -70,10 +71,18 @@ class MeaningfulPerturbation:
             raise unknown("start", self.start, STARTS)
         for name in ("steps", "cells"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give a whole number from 1")
+                raise InputError(
+                    f"{name} is {getattr(self, name)}: give a whole number from 1"
+                )
         if self.jitter < 0:
             raise InputError(f"jitter is {self.jitter}: give 0 or more pixels")
-        for name in ("learning_rate", "smoothness_power", "mask_blur", "fill_blur", "threshold"):
+        for name in (
+            "learning_rate",
+            "smoothness_power",
+            "mask_blur",
+            "fill_blur",
+            "threshold",
+        ):
             check_above_zero(name, getattr(self, name))
 
 
@@ -107,18 +116,28 @@ def explain(
         del step
         shifted = _shift(image, key, jitter)
         background = _shift(problem.background, key, jitter)
-        batched = predict(blend(render_mask(mask, image, config)[None], shifted, background))
+        batched = predict(
+            blend(render_mask(mask, image, config)[None], shifted, background)
+        )
         outputs = jax.tree.map(lambda leaf: leaf[0], batched)
         terms = {
             "score": activation(node, outputs, problem.target).sum(),
             "area": jnp.abs(1.0 - mask).sum(),
             "smoothness": total_variation(mask, config.smoothness_power),
         }
-        weights = {"score": 1.0, "area": config.area_weight, "smoothness": config.smoothness_weight}
-        return sum((weights[name] * term for name, term in terms.items()), jnp.zeros(())), terms
+        weights = {
+            "score": 1.0,
+            "area": config.area_weight,
+            "smoothness": config.smoothness_weight,
+        }
+        return sum(
+            (weights[name] * term for name, term in terms.items()), jnp.zeros(())
+        ), terms
 
     descent = solver.make(
-        objective, optax.adam(config.learning_rate), project=lambda mask: jnp.clip(mask, 0.0, 1.0)
+        objective,
+        optax.adam(config.learning_rate),
+        project=lambda mask: jnp.clip(mask, 0.0, 1.0),
     )
     state, records = solver.run_fixed(
         descent, mask, steps=config.steps, key=problem.key, record=trace
@@ -171,7 +190,8 @@ def first_mask(
     enough = remaining < config.threshold
     chosen = jnp.where(enough.any(), jnp.argmax(enough), len(RADII) - 1)
     rows, columns = (
-        ((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(cells, image.shape[:2])
+        ((np.arange(n) + 0.5) * side / n).astype(int)
+        for n, side in zip(cells, image.shape[:2])
     )
     return jnp.asarray(circles[:, rows][:, :, columns])[chosen], len(RADII)
 
@@ -180,7 +200,9 @@ def _circles(size: tuple[int, int], scale: float) -> Float[np.ndarray, "n h w"]:
     """Circles around the center, of every radius, blurred by 10 pixels (at 224)."""
     y, x = (np.arange(side) - side // 2 for side in size)
     distance = np.hypot(y[:, None], x[None, :])
-    drawn = np.stack([distance <= radius * scale for radius in RADII], axis=-1).astype(np.float32)
+    drawn = np.stack([distance <= radius * scale for radius in RADII], axis=-1).astype(
+        np.float32
+    )
     with jax.ensure_compile_time_eval():
         blurred = gaussian_blur(jnp.asarray(drawn), 10.0 * scale)
     return np.moveaxis(np.asarray(blurred), -1, 0)
@@ -206,7 +228,9 @@ def total_variation(mask: Float[Array, "_h _w"], power: Any) -> Float[Array, ""]
     right = jnp.pad(jnp.diff(mask, axis=1), ((0, 0), (0, 1)))
     square = down**2 + right**2
     # the inner `where` keeps the gradient of a power of zero from becoming NaN
-    return jnp.where(square > 0, jnp.where(square > 0, square, 1.0) ** (power / 2), 0.0).sum()
+    return jnp.where(
+        square > 0, jnp.where(square > 0, square, 1.0) ** (power / 2), 0.0
+    ).sum()
 
 
 def _shift(image: Image, key: Key[Array, ""], jitter: int) -> Image:

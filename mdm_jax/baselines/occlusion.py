@@ -18,8 +18,9 @@ from mdm_jax.problem import activation, begin
 from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
 
 Pair = tuple[int, int]
+
+# Pixels of the short side below which an image counts as small.
 SMALL = 112
-"""pixels of the short side below which an image counts as small"""
 
 
 @jax.tree_util.register_dataclass
@@ -135,19 +136,22 @@ def positions(shape: Pair, window: Pair, stride: Pair) -> Int[np.ndarray, "n 2"]
     """The upper left corners of the windows; the last one of a row or column may reach over the
     border, as in captum."""
     down, right = (
-        np.arange(-(-(size - w) // step) + 1) * step for size, w, step in zip(shape, window, stride)
+        np.arange(-(-(size - w) // step) + 1) * step
+        for size, w, step in zip(shape, window, stride)
     )
     return (
-        np.stack(np.meshgrid(down, right, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int32)
+        np.stack(np.meshgrid(down, right, indexing="ij"), axis=-1)
+        .reshape(-1, 2)
+        .astype(np.int32)
     )
 
 
 def covered(corner: Int[Array, "2"], window: Pair, shape: Pair) -> Bool[Array, "h w"]:
     """Which pixels lie in the window at `corner`."""
     rows, columns = (jnp.arange(size) - at for size, at in zip(shape, corner))
-    return ((rows >= 0) & (rows < window[0]))[:, None] & ((columns >= 0) & (columns < window[1]))[
-        None, :
-    ]
+    return ((rows >= 0) & (rows < window[0]))[:, None] & (
+        (columns >= 0) & (columns < window[1])
+    )[None, :]
 
 
 def _pair(value: int | tuple[int, ...]) -> Pair:

@@ -95,7 +95,9 @@ def explain(
     if config.normalization == "expected":
         attribution = summed / (config.num_samples * config.keep_probability)
     else:
-        attribution = jnp.where(coverage > 0, summed / jnp.where(coverage > 0, coverage, 1.0), 0.0)
+        attribution = jnp.where(
+            coverage > 0, summed / jnp.where(coverage > 0, coverage, 1.0), 0.0
+        )
     return make_explanation(
         predict,
         problem,
@@ -128,7 +130,9 @@ def cut(grid: Float[Array, "s s"], shift: Int[Array, "2"], shape: tuple[int, int
         matrix = jnp.asarray(upsampling(cells, pixels))
         slices.append(jax.lax.dynamic_slice_in_dim(matrix, start, side))
     rows, columns = slices
-    return jnp.matmul(jnp.matmul(rows, grid, precision=HIGHEST), columns.T, precision=HIGHEST)
+    return jnp.matmul(
+        jnp.matmul(rows, grid, precision=HIGHEST), columns.T, precision=HIGHEST
+    )
 
 
 @cache

@@ -15,14 +15,22 @@ from mdm_jax.baselines.cam import resize_to_image
 from mdm_jax.errors import InputError, find_renamed, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.problem import begin
-from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict, is_concrete_number
+from mdm_jax.types import (
+    STATIC,
+    Explanation,
+    Image,
+    Method,
+    Node,
+    Predict,
+    is_concrete_number,
+)
 
+# How the attention of the heads [heads, t, t] becomes one [t, t].
 FUSIONS: dict[str, Callable[[Array], Array]] = {
     "mean": lambda attention: attention.mean(axis=0),
     "max": lambda attention: attention.max(axis=0),
     "min": lambda attention: attention.min(axis=0),
 }
-"""how the attention of the heads [heads, t, t] becomes one [t, t]"""
 
 
 @jax.tree_util.register_dataclass

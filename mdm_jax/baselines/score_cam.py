@@ -19,6 +19,8 @@ from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, blend
 from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
 
+# How the weights are found and the maps added; in all of them x_k = H_k * x + (1 - H_k) * neutral
+# color.
 VARIANTS = {
     "paper": (
         "weights g(x_k) - g(x_b), the increase of confidence over the image of the neutral color;"
@@ -27,8 +29,6 @@ VARIANTS = {
     "original": "weights g(x_k), maps resized first and added as they are: the authors' repository",
     "pytorch-grad-cam": "weights softmax over the channels of the logit at x_k, maps added small",
 }
-"""how the weights are found and the maps added; in all of them x_k = H_k * x + (1 - H_k) * neutral
-color"""
 
 
 @jax.tree_util.register_dataclass
@@ -79,14 +79,18 @@ def explain(
     maps = jnp.moveaxis(intermediates.as_map(value, image.shape[:2], layer), -1, 0)
     as_library = config.variant == "pytorch-grad-cam"
     score_node = "logit" if as_library else node
-    scores, varies = channel_scores(predict, problem, maps, node=score_node, chunk=config.chunk)
+    scores, varies = channel_scores(
+        predict, problem, maps, node=score_node, chunk=config.chunk
+    )
     if as_library:
         weights = jax.nn.softmax(scores)
     else:
         offset = problem.fill_activation.sum() if config.variant == "paper" else 0.0
         weights = jnp.where(varies, scores - offset, 0.0)
     cam = jnp.tensordot(weights, maps, axes=1, precision=jax.lax.Precision.HIGHEST)
-    if config.variant == "original":  # resizing is linear: only the place of the relu differs
+    if (
+        config.variant == "original"
+    ):  # resizing is linear: only the place of the relu differs
         attribution = jnp.maximum(resize_to_image(cam, image), 0.0)
     else:
         attribution = resize_to_image(jnp.maximum(cam, 0.0), image)
@@ -112,7 +116,9 @@ def channel_scores(
     def one(channel: Float[Array, "gh gw"]) -> tuple[Array, Array]:
         fine = resize_to_image(channel, image)
         low, high = fine.min(), fine.max()
-        seen = jnp.where(high > low, (fine - low) / jnp.where(high > low, high - low, 1.0), 0.0)
+        seen = jnp.where(
+            high > low, (fine - low) / jnp.where(high > low, high - low, 1.0), 0.0
+        )
         batched = predict(blend(seen[None], image, background))
         outputs = jax.tree.map(lambda leaf: leaf[0], batched)
         return activation(node, outputs, target).sum(), high > low

@@ -38,7 +38,9 @@ class Smoother(NamedTuple):
     weights: Float[np.ndarray, "_k _h _l _w"]
     """the kernel from each of k x l parameters in reach to every pixel"""
 
-    def render(self, parameters: Float[Array, "_h _w"], coldness: Any) -> Float[Array, "_oh _ow"]:
+    def render(
+        self, parameters: Float[Array, "_h _w"], coldness: Any
+    ) -> Float[Array, "_oh _ow"]:
         """The mask with its margin, within [0, 1]."""
         rows, columns = self.gathers
         near = jnp.matmul(rows, parameters, precision=HIGHEST)
@@ -47,7 +49,9 @@ class Smoother(NamedTuple):
         near = near.reshape(k, len(rows) // k, k, len(columns) // k)
         near = _repeat(_repeat(near, 1, self.step), 3, self.step)
         values = self.weights * near[:, :height, :, :width]
-        soft_maximum = (values * jax.nn.softmax(coldness * values, axis=(0, 2))).sum(axis=(0, 2))
+        soft_maximum = (values * jax.nn.softmax(coldness * values, axis=(0, 2))).sum(
+            axis=(0, 2)
+        )
         return jnp.clip(soft_maximum, 0.0, 1.0)
 
     def crop(self, mask: Float[Array, "_oh _ow"]) -> Float[Array, "_h _w"]:
@@ -85,7 +89,9 @@ def smoother(size: tuple[int, int], *, cell: float | int, sigma: float | int) ->
     along = [_distances(out, step, reach, padding, sigma) for out in outer]
     distance = np.hypot(along[0][:, :, None, None], along[1][None, None, :, :])
     weights = np.exp(-2.0 * np.maximum(distance / sigma - 0.5, 0.0) ** 2).astype(np.float32)
-    return Smoother(size, (cells[0], cells[1]), step, margin, (gathers[0], gathers[1]), weights)
+    return Smoother(
+        size, (cells[0], cells[1]), step, margin, (gathers[0], gathers[1]), weights
+    )
 
 
 def _gather(cells: int, middle: int, reach: int, padding: int) -> Float[np.ndarray, "_r n"]:

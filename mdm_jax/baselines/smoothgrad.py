@@ -68,7 +68,11 @@ def explain(
         return noisy(image, config.noise_level, key=sample)
 
     inputs = chunked.keys(problem.key, config.num_samples)
-    options: dict[str, Any] = {"node": node, "squared": config.squared, "chunk": config.chunk}
+    options: dict[str, Any] = {
+        "node": node,
+        "squared": config.squared,
+        "chunk": config.chunk,
+    }
     attribution = mean_gradient(predict, draw, inputs, problem.target, **options)
     return make_explanation(
         predict,

@@ -15,8 +15,8 @@ from mdm_jax.baselines.attribution import NoSettings, make_explanation
 from mdm_jax.problem import begin
 from mdm_jax.types import Explanation, Image, Mask, Method, Node, Predict
 
+# Weights of red, green and blue in gray (ITU-R BT.601).
 LUMA = (0.299, 0.587, 0.114)
-"""weights of red, green and blue in gray (ITU-R BT.601)"""
 
 
 @jax.tree_util.register_dataclass

@@ -24,8 +24,8 @@ from mdm_jax.storage import arrays
 from mdm_jax.storage.atomic import write_text
 from mdm_jax.views import benchmark_figures, explanation_figures
 
+# Images; a PNG holds no more rows than 2^16 pixels.
 MAX_GRID = 100
-"""images; a PNG holds no more rows than 2^16 pixels"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,9 @@ class BenchmarkCommand(BenchmarkConfig, Options):
         )
         table = tables.build(results, self.reference)
         files = [self.out / "table.md", self.out / "table.csv"]
-        for path, text in zip(files, (table_text.markdown(table), table_text.to_csv(table))):
+        for path, text in zip(
+            files, (table_text.markdown(table), table_text.to_csv(table))
+        ):
             write_text(path, text)
         for model in table.models:
             files += self._save_figures(results, table, model, judge)
@@ -124,7 +126,9 @@ def model_loaders(
             )
         # A label that is no architecture leaves it to the weights to say theirs.
         name = label if _is_architecture(label) or not place else None
-        loaders[label] = partial(load_model, name, weights=place or None, image_size=image_size)
+        loaders[label] = partial(
+            load_model, name, weights=place or None, image_size=image_size
+        )
     if not loaders:
         raise InputError("no models: give one or more, such as resnet vit")
     return loaders

@@ -17,9 +17,9 @@ from mdm_jax.cli.output_config import plain_config, write_config
 from mdm_jax.cli.progress_bar import ProgressBar
 from mdm_jax.storage.atomic import write_text
 
+# Characters of a table that is wider than the terminal, or goes to a file: long lines are better
+# than columns cut short.
 MIN_WIDTH = 200
-"""characters of a table that is wider than the terminal, or goes to a file: long lines are better
-than columns cut short"""
 
 
 @dataclass(frozen=True)

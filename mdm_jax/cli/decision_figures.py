@@ -13,7 +13,9 @@ from mdm_jax.views import explanation_figures, prototype_figures
 from mdm_jax.views.pages import prototype_page
 
 
-def write_figures(survey: Survey, out: Path, share: float, progress: Progress) -> list[Path]:
+def write_figures(
+    survey: Survey, out: Path, share: float, progress: Progress
+) -> list[Path]:
     """Draw each decision, with the regions of the first way of finding them; the files."""
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
@@ -35,7 +37,9 @@ def write_figures(survey: Survey, out: Path, share: float, progress: Progress) -
     return files
 
 
-def draw(survey: Survey, decision: Decision, store: RegionStore, *, share: float, how: str) -> Any:
+def draw(
+    survey: Survey, decision: Decision, store: RegionStore, *, share: float, how: str
+) -> Any:
     """The figure of one decision."""
     names = survey.classifier.class_names
     looks = []

@@ -28,8 +28,8 @@ from mdm_jax.storage.atomic import check_writable
 from mdm_jax.types import Explanation
 from mdm_jax.views import explanation_figures
 
+# Digits in the figure, however many the table has.
 FIGURE_DIGITS = 16
-"""digits in the figure, however many the table has"""
 DigitNetwork = Literal["resnet", "densenet", "vit"]
 
 
@@ -92,7 +92,9 @@ class DemoCommand(MethodOptions):
             f" {right} of {self.limit} predictions right, {describe_time(timing, self.limit)}"
         )
         names = ("demo.png", "learning.gif", "results.json")
-        result = Result(rows, summary, [str(self.out / name) for name in names], out=self.out)
+        result = Result(
+            rows, summary, [str(self.out / name) for name in names], out=self.out
+        )
         self.out.mkdir(parents=True, exist_ok=True)
         sheet = explanation_figures.demo_sheet(
             examples[:FIGURE_DIGITS], explanation, predictions, energies.tolist()

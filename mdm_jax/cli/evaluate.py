@@ -73,7 +73,9 @@ class EvaluateCommand(ModelSpec, Options):
     def run(self, terminal: Terminal) -> Result:
         """Score the maps; a table, and every image's statistics as an .npz."""
         if self.maps is None:
-            raise InputError("no maps: give a folder or a file, for example mdm evaluate maps.npz")
+            raise InputError(
+                "no maps: give a folder or a file, for example mdm evaluate maps.npz"
+            )
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}: give a whole number from 1")
         request = _run_request(self.maps)
@@ -138,9 +140,17 @@ class EvaluateCommand(ModelSpec, Options):
         spec = DataSpec()
         if self.data is None:
             names = ("data", "split", "limit")
-            spec = replace(spec, **{name: request[name] for name in names if name in request})
-        given: dict[str, Any] = {"data": self.data, "split": self.split, "limit": self.limit}
-        return replace(spec, **{name: value for name, value in given.items() if value is not None})
+            spec = replace(
+                spec, **{name: request[name] for name in names if name in request}
+            )
+        given: dict[str, Any] = {
+            "data": self.data,
+            "split": self.split,
+            "limit": self.limit,
+        }
+        return replace(
+            spec, **{name: value for name, value in given.items() if value is not None}
+        )
 
 
 def _run_request(maps: Path) -> dict[str, Any]:

@@ -26,11 +26,12 @@ from mdm_jax.storage.atomic import check_writable, write_whole
 from mdm_jax.types import Explanation
 from mdm_jax.views import explanation_figures
 
+# Pixels; the short side of an overlay is the photograph's own, up to this.
 MAX_OVERLAY_SIDE = 768
-"""pixels; the short side of an overlay is the photograph's own, up to this"""
 MIN_OVERLAY_SIDE = 256
+
+# Characters of a file's name in the names of its results, which file systems bound.
 MAX_STEM = 60
-"""characters of a file's name in the names of its results, which file systems bound"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,9 @@ class ExplainCommand(ModelSpec, MethodOptions):
     def run(self, terminal: Terminal) -> Result:
         """Explain each file and class, and write an overlay, the masks and an .npz for it."""
         if not self.files:
-            raise InputError("no image files: give one or more, for example mdm explain photo.jpg")
+            raise InputError(
+                "no image files: give one or more, for example mdm explain photo.jpg"
+            )
         method = self.resolve()
         node = method.default_node if self.node is None else self.node
         # What is wrong with the node or a file is said before a network is loaded.
@@ -121,7 +124,9 @@ class ExplainCommand(ModelSpec, MethodOptions):
         if self.target is None:
             return _Problems(list(range(count)), None)
         if self.target < 0:
-            raise InputError(f"--target {self.target} is out of range: give a whole number from 0")
+            raise InputError(
+                f"--target {self.target} is out of range: give a whole number from 0"
+            )
         return _Problems(list(range(count)), np.full(count, self.target))
 
     def _class_problems(self, classifier: Classifier, inputs: np.ndarray) -> _Problems:

@@ -22,7 +22,9 @@ def activations(explanation: Explanation, i: int) -> tuple[float | None, float |
     return at_target(info.activation), at_target(info.activation_masked)
 
 
-def columns(explanation: Explanation, i: int, timing: Timing, **more: float) -> dict[str, Any]:
+def columns(
+    explanation: Explanation, i: int, timing: Timing, **more: float
+) -> dict[str, Any]:
     """Explanation `i` as a row of a table, with `more` after its area."""
     info = explanation.info
     before, after = activations(explanation, i)

@@ -23,22 +23,26 @@ class Verb(NamedTuple):
     """the class of its options, whose `run(terminal)` is its body"""
 
 
+# By its words; only the one that is asked for is imported.
 VERBS = {
     "demo": Verb("explain test digits with an embedded network", "demo", "DemoCommand"),
     "explain": Verb("explain image files", "explain", "ExplainCommand"),
     "evaluate": Verb("score saved maps on labeled images", "evaluate", "EvaluateCommand"),
-    "benchmark": Verb("compare methods on networks and images", "benchmark", "BenchmarkCommand"),
+    "benchmark": Verb(
+        "compare methods on networks and images", "benchmark", "BenchmarkCommand"
+    ),
     "train": Verb("train a classifier as a TOML file says", "train", "TrainCommand"),
     "run": Verb("explain a whole data set, resumably", "run", "RunCommand"),
     "run status": Verb("say how far a run is", "run_status", "RunStatusCommand"),
-    "run verify": Verb("find and repair damaged parts of a run", "run_status", "RunVerifyCommand"),
+    "run verify": Verb(
+        "find and repair damaged parts of a run", "run_status", "RunVerifyCommand"
+    ),
     "report": Verb("write a web page of one run or several", "report", "ReportCommand"),
     "prototypes": Verb(
         "show a network's prototypes and decisions", "prototypes", "PrototypesCommand"
     ),
     "sweep": Verb("try many settings of MDM, keep the best", "sweep", "SweepCommand"),
 }
-"""by its words; only the one that is asked for is imported"""
 
 USAGE = """usage: mdm VERB [OPTIONS]
 
@@ -61,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupted.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    warnings.showwarning = lambda message, *_, **__: print(f"mdm: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"mdm: {message}", file=sys.stderr
+    )
     options: set[str] = set()
     try:
         code = _run(words, options)

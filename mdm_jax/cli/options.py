@@ -53,7 +53,9 @@ class MethodOptions(MethodSpec, Options):
     """Options of every verb that explains with one method."""
 
     preset: Annotated[PresetName, tyro.conf.arg(help=describe_presets(PRESETS))] = "fast"
-    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict, metadata=MDM_SETTINGS)
+    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(
+        default_factory=dict, metadata=MDM_SETTINGS
+    )
     """settings of MDM from the file of --config, which replace the preset's"""
     node: str | None = None
     """what is explained: probability, logit, log_odds, sigmoid (multi-label), logits (all classes),

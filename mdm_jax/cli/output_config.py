@@ -13,8 +13,8 @@ from mdm_jax.images import printable
 from mdm_jax.storage.atomic import write_text
 from mdm_jax.sweeps.export_preset import to_toml
 
+# Options that say how the others are given and shown.
 OF_THE_CALL = ("config", "json")
-"""options that say how the others are given and shown"""
 
 
 def plain_config(options: Options) -> dict[str, Any]:

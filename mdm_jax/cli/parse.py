@@ -11,7 +11,11 @@ from itertools import pairwise
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 from mdm_jax.cli.options import Options
 from mdm_jax.config_files import build, read_toml
@@ -27,7 +31,9 @@ def parse(verb: type[Verb], prog: str, words: Sequence[str]) -> Verb:
     words ask for help, or a value is of another type.
     """
     if "-h" in words or "--help" in words:
-        print(inspect.getdoc(verb), end="\n\n")  # above the options: tyro would join its lines
+        print(
+            inspect.getdoc(verb), end="\n\n"
+        )  # above the options: tyro would join its lines
     words = _with_current_names(verb, words)
     options = _read_words(verb, prog, words, verb())
     file = options.config or getattr(options, "file", None)

@@ -23,10 +23,11 @@ from rich.progress import (
 
 from mdm_jax.cli.signals import interrupts
 
+# Between two updates of a bar: work that advances a thousand times a second must not wait.
 REDRAW_SECONDS = 0.2
-"""between two updates of a bar: work that advances a thousand times a second must not wait"""
+
+# Over which the rates of a run are averaged.
 RATE_SECONDS = 30.0
-"""over which the rates of a run are averaged"""
 Bar = TypeVar("Bar", bound="ProgressBar")
 
 

@@ -42,15 +42,25 @@ from mdm_jax.training.prototypes import record
 from mdm_jax.training.prototypes.record import PushRecord
 from mdm_jax.views.pages import prototype_page
 
+# Regions that take the settings of MDM.
 MDM_REGIONS = ("mdm", "mdm_frozen")
-"""regions that take the settings of MDM"""
+
+# Regions in the order in which they are shown; others that are given come after.
 REGION_ORDER = (
-    *("mdm", "activation_map", "occurrence_map", "receptive_field", "grad_cam", "mdm_frozen"),
+    *(
+        "mdm",
+        "activation_map",
+        "occurrence_map",
+        "receptive_field",
+        "grad_cam",
+        "mdm_frozen",
+    ),
 )
-"""regions in the order in which they are shown; others that are given come after"""
 NODE_PRESETS: dict[str, MDMConfig] = {"node": regions.NODE_MDM, **PRESETS}
 NodePresetName = Literal["node", "fast", "best", "paper"]
-STOPPED = "stopped: the regions that were found are kept, and the same command goes on from there"
+STOPPED = (
+    "stopped: the regions that were found are kept, and the same command goes on from there"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +104,12 @@ class PrototypesCommand(ModelSpec, Options):
     network when not given. Figures take the first"""
     share: float = 0.1
     """share of an image that lies within the outline of a region"""
-    preset: Annotated[NodePresetName, tyro.conf.arg(help=describe_presets(NODE_PRESETS))] = "node"
-    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict, metadata=MDM_SETTINGS)
+    preset: Annotated[
+        NodePresetName, tyro.conf.arg(help=describe_presets(NODE_PRESETS))
+    ] = "node"
+    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(
+        default_factory=dict, metadata=MDM_SETTINGS
+    )
     """settings of MDM from the file of --config, which replace the preset's"""
     seed: int = 0
     """seed of everything random"""
@@ -149,7 +163,9 @@ class _Search:
             _check_cropping(self.record, self.data)
         train_split = self.record.split if self.record else "train"
         self.splits = {TRAIN: options.train_split or train_split, TEST: options.split}
-        sources = {part: open_source(self.data, split) for part, split in self.splits.items()}
+        sources = {
+            part: open_source(self.data, split) for part, split in self.splits.items()
+        }
         self.image_sets = ImageSets(sources, self.classifier)
 
     def run(self) -> Result:
@@ -179,7 +195,9 @@ class _Search:
         )
         summary += "".join(f"\n  {note}" for note in survey.notes)
         rows = [_row(each, survey) for each in survey.decisions]
-        return Result(rows, summary, [printable(file) for file in [page, *files]], out=options.out)
+        return Result(
+            rows, summary, [printable(file) for file in [page, *files]], out=options.out
+        )
 
     def _survey(self, out: Path, settings: dict[str, Any]) -> tuple[Survey, int]:
         """Everything that is found, and how many regions were found just now."""
@@ -219,7 +237,9 @@ class _Search:
             raise KeyboardInterrupt(STOPPED) from None
         # Several steps may say the same of one image.
         said = tuple(dict.fromkeys([*notes, *unread, *missed]))
-        return Survey(self.classifier, self.image_sets, prototypes, decisions, stores, said), count
+        return Survey(
+            self.classifier, self.image_sets, prototypes, decisions, stores, said
+        ), count
 
     def _config(self, region: str) -> MDMConfig | None:
         return self.mdm if region in MDM_REGIONS else None
@@ -237,14 +257,18 @@ class _Search:
         """What makes the search what it is: another is refused in its folder."""
         settings = {"network": network_fingerprint(self.classifier), "data": self.data}
         for part, split in self.splits.items():
-            settings[part] = {"split": split} | source_fingerprint(self.image_sets.sources[part])
+            settings[part] = {"split": split} | source_fingerprint(
+                self.image_sets.sources[part]
+            )
         return settings
 
     def _shown_settings(self) -> dict[str, Any]:
         """What the page says of the search."""
         count = len(self.image_sets.sources[TRAIN])
         searched = min(self.options.limit or count, count)
-        chosen = [f"{name} {getattr(self.mdm, name)}" for name in ("steps", "sizes", "fill")]
+        chosen = [
+            f"{name} {getattr(self.mdm, name)}" for name in ("steps", "sizes", "fill")
+        ]
         return {
             "network": self.classifier.name,
             "data": self.data,
@@ -263,7 +287,9 @@ def _region_names(given: tuple[str, ...], classifier: Classifier) -> tuple[str, 
     for name in given:
         regions.resolve(name)
         if name in regions.REGIONS and name not in suitable:
-            raise InputError(f"this network has no {name}: choose from {', '.join(suitable)}")
+            raise InputError(
+                f"this network has no {name}: choose from {', '.join(suitable)}"
+            )
     if len(set(given)) < len(given):
         raise InputError("a region is given twice in --regions: give each once")
     return given or tuple(name for name in REGION_ORDER if name in suitable)

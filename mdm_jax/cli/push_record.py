@@ -25,7 +25,11 @@ def record_folder(model: str) -> Path:
 
 
 def check_record(
-    record: PushRecord, image_sets: ImageSets, classifier: Classifier, data: str, progress: Progress
+    record: PushRecord,
+    image_sets: ImageSets,
+    classifier: Classifier,
+    data: str,
+    progress: Progress,
 ) -> None:
     """Raises InputError where the record is of another network, or the images that it names are not
     in the data."""
@@ -37,7 +41,9 @@ def check_record(
                 f"prototype {each.prototype} is from item {each.item}, {data} has {len(source)}"
                 f" items: {HINT}"
             )
-    id_of = lru_cache(None)(partial(_id_of, source))  # several prototypes may be of one image
+    id_of = lru_cache(None)(
+        partial(_id_of, source)
+    )  # several prototypes may be of one image
     name = "checking the training images of the prototypes"
     with task(progress, name, len(record.pushed)) as advance:
         for each in record.pushed:

@@ -65,7 +65,9 @@ class ReportCommand(Options):
         summary += "".join(f"\n  {note}" for note in written.notes)
         return Result(rows, summary, [images.printable(written.page)], out=self.out)
 
-    def _image_origin(self, run: Run, sources: dict[tuple[str, str], Source]) -> ImageOrigin:
+    def _image_origin(
+        self, run: Run, sources: dict[tuple[str, str], Source]
+    ) -> ImageOrigin:
         """Where the images of a run are; a source that several runs share is opened once."""
         request: Mapping[str, Any] = run.description.get("request") or {}
         data = self.data or request.get("data")

@@ -29,12 +29,12 @@ from mdm_jax.runs.loop import RunSummary
 from mdm_jax.runs.plan import RunPlan, prepare
 from mdm_jax.runs.store import open_store
 
+# Options that make a run what it is, as run.json keeps them to open it again; `settings` are those
+# of MDM.
 RECORDED = (
     *("data", "split", "limit", "model", "weights", "image_size", "dtype"),
     *("method", "preset", "targets", "node", "seed", "saliency", "chunk"),
 )
-"""options that make a run what it is, as run.json keeps them to open it again; `settings` are
-those of MDM"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,9 @@ class RunCommand(RunJob, Options):
     """
 
     preset: Annotated[PresetName, tyro.conf.arg(help=describe_presets(PRESETS))] = "fast"
-    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict, metadata=MDM_SETTINGS)
+    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(
+        default_factory=dict, metadata=MDM_SETTINGS
+    )
     """settings of MDM from the file of --config, which replace the preset's"""
     shard: str | None = None
     """i/n: do the i-th of n shares, i from 0"""
@@ -95,7 +97,9 @@ class RunCommand(RunJob, Options):
         todo = loop.missing_chunks(job, store, share)
         facts = _facts(job, estimate(job, todo), committed, len(todo))
         rows = [{"what": what, "is": text} for what, text in facts.items()]
-        summary = "nothing was written (--dry-run); times are those of one batch, sizes before"
+        summary = (
+            "nothing was written (--dry-run); times are those of one batch, sizes before"
+        )
         summary += " compression"
         return Result(rows, summary, [])
 

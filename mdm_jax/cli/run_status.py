@@ -12,7 +12,14 @@ import tyro
 
 from mdm_jax.cli.console import Result, Terminal
 from mdm_jax.cli.options import Options, positional
-from mdm_jax.cli.run import RECORDED, count_rows, format_bytes, job_of_request, open_job, watch
+from mdm_jax.cli.run import (
+    RECORDED,
+    count_rows,
+    format_bytes,
+    job_of_request,
+    open_job,
+    watch,
+)
 from mdm_jax.errors import InputError
 from mdm_jax.runs import loop, verify
 from mdm_jax.runs.plan import RunPlan
@@ -42,7 +49,9 @@ class RunStatusCommand(Options):
         for index, count in status.running:
             summary += f"\n  at work: share {index} of {count}"
         if status.format < FORMAT:
-            summary += f"\n  an older version began it (format {status.format}, now {FORMAT}):"
+            summary += (
+                f"\n  an older version began it (format {status.format}, now {FORMAT}):"
+            )
             summary += " it is read and gone on with as it is"
         return Result(count_rows(status.statuses), summary, [])
 
@@ -76,10 +85,15 @@ class RunVerifyCommand(Options):
         store = _open(self.place)
         start = time.perf_counter()
         faults = verify.check(store)
-        rows = [{"what": fault.what, "file": fault.key, "why": fault.sentence} for fault in faults]
+        rows = [
+            {"what": fault.what, "file": fault.key, "why": fault.sentence}
+            for fault in faults
+        ]
         if not faults:
             return Result(rows, "everything is as it was written", [])
-        summary = f"{_count_faults(len(faults))} found in {time.perf_counter() - start:.1f} s"
+        summary = (
+            f"{_count_faults(len(faults))} found in {time.perf_counter() - start:.1f} s"
+        )
         if self.check_only:
             return Result(rows, summary, [], 3)
         request = describe(store).get("request")
@@ -106,7 +120,9 @@ class RunVerifyCommand(Options):
         moved = {"data": self.data, "weights": self.weights}
         places = {name: place for name, place in moved.items() if place}
         try:
-            return open_job(job_of_request({**request, **places}, micro_batch=self.micro_batch))
+            return open_job(
+                job_of_request({**request, **places}, micro_batch=self.micro_batch)
+            )
         except InputError as error:
             raise InputError(
                 f"the run cannot be opened again ({error}): give --data and --weights where they"
@@ -116,7 +132,9 @@ class RunVerifyCommand(Options):
 
 def _open(place: str) -> Store:
     if not place:
-        raise InputError("no run: give its folder or URL, for example mdm run status mdm-run")
+        raise InputError(
+            "no run: give its folder or URL, for example mdm run status mdm-run"
+        )
     return open_store(place)
 
 

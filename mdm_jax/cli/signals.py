@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# Signals that ask a process to end: Ctrl-C, the system, a terminal that is closed (not everywhere).
 ASKING = ("SIGINT", "SIGTERM", "SIGHUP")
-"""signals that ask a process to end: Ctrl-C, the system, a terminal that is closed (not
-everywhere)"""
+
+# Seconds in which a process that is asked twice may end by itself.
 GRACE = 1.5
-"""seconds in which a process that is asked twice may end by itself"""
 INTERRUPTED = 130
 
 
@@ -57,7 +57,10 @@ def _heard_at_once(second: str) -> Iterator[None]:
         return
     receiving, sending = os.pipe()
     os.set_blocking(sending, False)
-    before, ended = signal.set_wakeup_fd(sending, warn_on_full_buffer=False), threading.Event()
+    before, ended = (
+        signal.set_wakeup_fd(sending, warn_on_full_buffer=False),
+        threading.Event(),
+    )
 
     def listen() -> None:
         heard = 0

@@ -39,8 +39,8 @@ from mdm_jax.sweeps.quality import Quality, formula
 from mdm_jax.sweeps.result import Sweep
 from mdm_jax.views import explanation_figures, sweep_figures
 
+# Best points in the table on the screen; the files hold all.
 MAX_ROWS = 10
-"""best points in the table on the screen; the files hold all"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,9 @@ class SweepCommand(SweepConfig, Options):
     file: Annotated[tyro.conf.Positional[Path | None], positional("FILE")] = None
     """TOML file with the settings of SweepConfig; --config does the same"""
     base: Annotated[str, tyro.conf.arg(help=describe_presets(PRESETS))] = "fast"
-    axes: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict, metadata=AXES_IN_FILE)
+    axes: tyro.conf.Suppress[Mapping[str, Any]] = field(
+        default_factory=dict, metadata=AXES_IN_FILE
+    )
     points: tyro.conf.Suppress[tuple[Mapping[str, Any], ...]] = field(
         default=(), metadata=POINTS_IN_FILE
     )
@@ -76,7 +78,9 @@ class SweepCommand(SweepConfig, Options):
     def run(self, terminal: Terminal) -> Result:
         """Sweep, then write the tables, the figures and the winner; the best points as rows."""
         if self.file is None and self.config is None:
-            raise InputError("no settings: give a TOML file, for example mdm sweep sweep.toml")
+            raise InputError(
+                "no settings: give a TOML file, for example mdm sweep sweep.toml"
+            )
         points, metrics = self.resolve()
         out = Path(self.out)
         check_writable(out)
@@ -88,7 +92,10 @@ class SweepCommand(SweepConfig, Options):
         if self.targets == "label":
             targets = label_targets(source, classifier, examples)
         masks = [each.mask for each in examples]
-        with task(terminal.progress, "sweeping", len(points)) as advance, _says_what_is_kept(out):
+        with (
+            task(terminal.progress, "sweeping", len(points)) as advance,
+            _says_what_is_kept(out),
+        ):
             result = sweep(
                 classifier,
                 np.stack([each.image for each in examples]),
@@ -114,8 +121,12 @@ class SweepCommand(SweepConfig, Options):
             quality,
         )
         files = finished.save(out)
-        summary = finished.describe() + "".join(f"\n  skipped: {reason}" for reason in skipped)
-        return Result(finished.rows(), summary, [images.printable(each) for each in files], out=out)
+        summary = finished.describe() + "".join(
+            f"\n  skipped: {reason}" for reason in skipped
+        )
+        return Result(
+            finished.rows(), summary, [images.printable(each) for each in files], out=out
+        )
 
 
 @contextmanager
@@ -135,7 +146,9 @@ def choosing_images(count: int, share: float) -> list[int]:
 
     Raises InputError for so few images that one side has none.
     """
-    chosen = [i for i in range(count) if math.floor((i + 1) * share) > math.floor(i * share)]
+    chosen = [
+        i for i in range(count) if math.floor((i + 1) * share) > math.floor(i * share)
+    ]
     if share < 1 and not 0 < len(chosen) < count:
         raise InputError(
             f"tune_on is {share}, and there are {count} images: give more images, or choose on all"
@@ -158,7 +171,9 @@ def _read_examples(
             skipped.append(each.reason)
     if not examples:
         why = f": {skipped[0]}" if skipped else ""
-        raise InputError(f"{source.name} gives no image that can be used{why}: check the data")
+        raise InputError(
+            f"{source.name} gives no image that can be used{why}: check the data"
+        )
     return examples, skipped
 
 
@@ -178,7 +193,8 @@ class _Finished:
         files = self._save_tables(out)
         if not len(self.ranked):
             why = next(
-                filter(None, self.whole.notes), "no metric has a better side: write [quality]"
+                filter(None, self.whole.notes),
+                "no metric has a better side: write [quality]",
             )
             raise InputError(
                 f"no point could be ranked, so there is no winner ({why}); {out / 'table.csv'} has"
@@ -195,7 +211,9 @@ class _Finished:
             files.append(out / f"{name}.png")
         best_of = f"the best of {len(self.whole.entries)} settings by {self.formula}"
         winner = self.whole.entries[int(self.ranked[0])]
-        files.append(export_preset.save(winner, out / "winner.toml", [best_of, self.verdict]))
+        files.append(
+            export_preset.save(winner, out / "winner.toml", [best_of, self.verdict])
+        )
         return files
 
     @property
@@ -211,7 +229,9 @@ class _Finished:
         """The winner's quality, on the images that chose it and on the others."""
         winner = int(self.ranked[0])
         settings = self.tuned.entries[winner].label
-        chosen_on = f"{_estimate(self.tuned, self.quality, winner)} on the {len(self.tuned.ids)}"
+        chosen_on = (
+            f"{_estimate(self.tuned, self.quality, winner)} on the {len(self.tuned.ids)}"
+        )
         text = f"{settings}: {chosen_on} images that chose it"
         if self.held_out is not None:
             estimate = _estimate(self.held_out, self.quality, winner)
@@ -253,8 +273,12 @@ class _Finished:
         text = f"## Every point, on {len(tuned.ids)} images\n\n"
         text += tables.markdown(tuned, quality, [*ranked, *unranked])
         if held_out is not None and ranked:
-            best: Sequence[int] = list(dict.fromkeys([ranked[0], *tuned.pareto(quality).tolist()]))
-            text += f"\n## The winner and the front, on the {len(held_out.ids)} images that did"
+            best: Sequence[int] = list(
+                dict.fromkeys([ranked[0], *tuned.pareto(quality).tolist()])
+            )
+            text += (
+                f"\n## The winner and the front, on the {len(held_out.ids)} images that did"
+            )
             text += f" not choose\n\n{tables.markdown(held_out, quality, best)}"
         rows = tuned.table(quality)
         files = [out / f"table.{kind}" for kind in ("md", "csv", "parquet")]

@@ -63,7 +63,9 @@ class TrainCommand(Options):
         """The file's settings, with options in their place."""
         file = self.file or self.config
         if file is None:
-            raise InputError("no settings: give a TOML file, for example mdm train digits.toml")
+            raise InputError(
+                "no settings: give a TOML file, for example mdm train digits.toml"
+            )
         options = {
             "out": None if self.out is None else str(self.out),
             "epochs": self.epochs,
@@ -74,7 +76,9 @@ class TrainCommand(Options):
 
 
 def _summary(trained: TrainingResult, config: TrainConfig) -> str:
-    accuracy = f"{trained.metrics[-1]['eval_accuracy']:.3f}" if trained.metrics else "not known"
+    accuracy = (
+        f"{trained.metrics[-1]['eval_accuracy']:.3f}" if trained.metrics else "not known"
+    )
     summary = f"{config.data.evaluate} accuracy {accuracy} after {config.epochs} epochs"
     if trained.was_done:
         summary = f"this training had ended already, nothing was done: {summary}"

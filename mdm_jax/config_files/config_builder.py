@@ -54,7 +54,9 @@ def _build(cls: type, settings: Mapping[str, Any], base: Any, context: _Context)
     for name in settings:
         if name not in known:
             raise _unknown_setting(cls, name, context)
-    tables = {name for name, setting in known.items() if dataclasses.is_dataclass(setting.type)}
+    tables = {
+        name for name, setting in known.items() if dataclasses.is_dataclass(setting.type)
+    }
     plain = {name: value for name, value in settings.items() if name not in tables}
     values = _read_values(cls, plain, context)
     for name in tables & settings.keys():
@@ -104,7 +106,9 @@ def _unknown_setting(cls: type, name: str, context: _Context) -> InputError:
     near = difflib.get_close_matches(name, choices, n=1) or _in_other_table(cls, name)
     hint = f"did you mean {near[0]!r}? " if near else ""
     full = repr(context.prefix + name)
-    return InputError(f"unknown {context.kind} {full}: {hint}choose from {', '.join(choices)}")
+    return InputError(
+        f"unknown {context.kind} {full}: {hint}choose from {', '.join(choices)}"
+    )
 
 
 def _in_other_table(cls: type, name: str) -> list[str]:
@@ -112,12 +116,18 @@ def _in_other_table(cls: type, name: str) -> list[str]:
     found = []
     for table, setting in schema(cls).items():
         kind: Any = setting.type
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and name in schema(kind):
+        if (
+            isinstance(kind, type)
+            and dataclasses.is_dataclass(kind)
+            and name in schema(kind)
+        ):
             found.append(f"{table}.{name}")
     return found
 
 
-def _read_values(cls: type, settings: Mapping[str, Any], context: _Context) -> dict[str, Any]:
+def _read_values(
+    cls: type, settings: Mapping[str, Any], context: _Context
+) -> dict[str, Any]:
     """The fields' values. Raises InputError for one of another type."""
     known = schema(cls)
     written = {}

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from mdm_jax.errors import unknown
 
+# How a file writes None, which TOML does not have.
 NONE = "none"
-"""how a file writes None, which TOML does not have"""
 
 
 _NONE_TYPE = type(None)
@@ -107,6 +107,7 @@ def leaf_types(kind: Any) -> list[Any]:
     return [leaf for each in arguments for leaf in leaf_types(each)]
 
 
+# How each type is written in TOML.
 _EXAMPLES = {
     int: "a whole number",
     float: "a number",
@@ -118,7 +119,6 @@ _EXAMPLES = {
     tuple[int, ...]: "a list of whole numbers, such as [4, 8]",
     tuple[str, ...]: 'a list of names, such as ["insertion", "energy"]',
 }
-"""how each type is written in TOML"""
 
 
 def _example(kind: Any) -> str:

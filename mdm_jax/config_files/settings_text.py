@@ -14,11 +14,13 @@ import numpy as np
 from mdm_jax.config_files.config_builder import Config, build
 from mdm_jax.errors import InputError
 
+# No setting of a method is as large: whole numbers of compiled programs end here.
 MAX_NUMBER = 2**31
-"""no setting of a method is as large: whole numbers of compiled programs end here"""
 
 
-def load(cls: type[Config], path: Path | str, overrides: Mapping[str, Any] | None = None) -> Config:
+def load(
+    cls: type[Config], path: Path | str, overrides: Mapping[str, Any] | None = None
+) -> Config:
     """The config that a TOML file describes, with `overrides` in place of the file's settings.
 
     Overrides are named as in `merge`. Raises InputError that begins with the file's name.
@@ -93,7 +95,9 @@ def resolved(config: Any) -> Any:
     """A config as plain values that JSON and TOML can hold: functions by their names, and an
     objective as a table of weights."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        values = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
+        values = {
+            each.name: getattr(config, each.name) for each in dataclasses.fields(config)
+        }
         return {name: resolved(value) for name, value in values.items()}
     if isinstance(config, Mapping):
         return {str(name): resolved(value) for name, value in config.items()}
@@ -112,4 +116,8 @@ def resolved(config: Any) -> Any:
 
 def _is_weighted(value: Any) -> bool:
     """Whether a value is a term of an objective."""
-    return dataclasses.is_dataclass(value) and hasattr(value, "name") and hasattr(value, "weight")
+    return (
+        dataclasses.is_dataclass(value)
+        and hasattr(value, "name")
+        and hasattr(value, "weight")
+    )

@@ -15,12 +15,14 @@ from jaxtyping import Float64
 
 from mdm_jax.errors import InputError
 
+# A crop is stretched by up to this factor.
 ASPECT = 4 / 3
-"""a crop is stretched by up to this factor"""
+
+# Pixels; a crop is enlarged to the short side of its photograph, up to this.
 LARGEST = 512
-"""pixels; a crop is enlarged to the short side of its photograph, up to this"""
+
+# In this order: the factors are drawn for it.
 COLOR = (PIL.ImageEnhance.Brightness, PIL.ImageEnhance.Contrast, PIL.ImageEnhance.Color)
-"""in this order: the factors are drawn for it"""
 Warp = Callable[[tuple[int, int], float, float, float], Float64[np.ndarray, "4 2"]]
 
 

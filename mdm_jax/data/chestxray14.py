@@ -21,6 +21,7 @@ from mdm_jax.data.annotations import clip_boxes
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
 
+# In the order of the publication; the first eight are those that have boxes.
 FINDINGS = (
     "Atelectasis",
     "Cardiomegaly",
@@ -37,18 +38,21 @@ FINDINGS = (
     "Pleural_Thickening",
     "Hernia",
 )
-"""in the order of the publication; the first eight are those that have boxes"""
 NOTHING = "No Finding"
+
+# How BBox_List_2017.csv writes findings that the other table writes otherwise.
 ALIASES = {"Infiltrate": "Infiltration"}
-"""how BBox_List_2017.csv writes findings that the other table writes otherwise"""
+
+# The header of BBox_List_2017.csv is `Image Index,Finding Label,Bbox [x,y,w,h],,,`, so its brackets
+# fall into four columns.
 CORNERS = ("Bbox [x", "y", "w", "h]")
-"""the header of BBox_List_2017.csv is `Image Index,Finding Label,Bbox [x,y,w,h],,,`, so its
-brackets fall into four columns"""
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
+
+# The split of images with boxes: one item for each image and finding that has some.
 BOXED = "boxes"
-"""the split of images with boxes: one item for each image and finding that has some"""
+
+# Pixels of a published image, in which boxes are measured; those of a smaller copy shrink.
 SIDE = 1024
-"""pixels of a published image, in which boxes are measured; those of a smaller copy shrink"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ def open_chestxray14(path: str, split: str) -> ChestXray14:
             f"{path} is not a folder: give the folder that holds Data_Entry_2017.csv, as"
             " chestxray14:PATH"
         )
-    used = split if split == ALL else find_split(split, (*LISTS, BOXED), f"chestxray14:{path}")
+    used = (
+        split if split == ALL else find_split(split, (*LISTS, BOXED), f"chestxray14:{path}")
+    )
     try:
         places, findings, boxes = _places(root), _findings(root), _boxes(root)
         listed = _read_list(root / LISTS[used]) if used in LISTS else sorted(findings)
@@ -228,7 +234,9 @@ def _boxes(root: Path) -> dict[str, dict[int, np.ndarray]]:
 def _number(finding: str, path: Path, row: int) -> int:
     name = ALIASES.get(finding, finding)
     if name not in FINDINGS:
-        raise unknown(f"finding in row {row} of {images.printable(path)}", finding, FINDINGS)
+        raise unknown(
+            f"finding in row {row} of {images.printable(path)}", finding, FINDINGS
+        )
     return FINDINGS.index(name)
 
 
@@ -239,6 +247,8 @@ def _only_finding(hot: Float32[np.ndarray, " classes"]) -> int:
 def _read_list(path: Path) -> list[str]:
     """The names in a list, one a line, in its order."""
     if not path.is_file():
-        raise InputError(f"{images.printable(path)} is missing: it is published beside the images")
+        raise InputError(
+            f"{images.printable(path)} is missing: it is published beside the images"
+        )
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line.strip() for line in lines if line.strip()]

@@ -21,8 +21,8 @@ from mdm_jax.data.source import (
 )
 from mdm_jax.errors import InputError
 
+# Enters checksums of sources, so it stays.
 CHANGE = "cropped"
-"""enters checksums of sources, so it stays"""
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,13 @@ class CroppedMultiLabelFiles(CroppedFiles, CroppedMultiLabel):
     """Of a source that offers both."""
 
 
+# By whether the source has files, and several labels.
 _CLASSES: dict[tuple[bool, bool], type[Cropped]] = {
     (False, False): Cropped,
     (True, False): CroppedFiles,
     (False, True): CroppedMultiLabel,
     (True, True): CroppedMultiLabelFiles,
 }
-"""by whether the source has files, and several labels"""
 
 
 def cropped(source: Source) -> Cropped:

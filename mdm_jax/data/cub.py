@@ -19,8 +19,8 @@ from mdm_jax.data.folder import Folder
 from mdm_jax.data.source import ALL, find_split
 from mdm_jax.errors import InputError
 
+# By the number in train_test_split.txt.
 SPLITS = ("test", "train")
-"""by the number in train_test_split.txt"""
 COMPLETE = "give the whole folder CUB_200_2011 as it is published"
 
 
@@ -120,7 +120,9 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{images.printable(path)} is not UTF-8 text: {COMPLETE}") from error
+        raise InputError(
+            f"{images.printable(path)} is not UTF-8 text: {COMPLETE}"
+        ) from error
     numbered = enumerate(text.splitlines(), start=1)
     return [(row, line.strip()) for row, line in numbered if line.strip()]
 
@@ -133,7 +135,9 @@ def _image_table(
     rows = {int(number): row for row, number in enumerate(table[:, 0])}
     lacking = [number for number in files if number not in rows]
     if lacking:
-        raise InputError(f"{images.printable(path)} says nothing of image {lacking[0]}: {COMPLETE}")
+        raise InputError(
+            f"{images.printable(path)} says nothing of image {lacking[0]}: {COMPLETE}"
+        )
     return table[[rows[number] for number in files], 1:]
 
 

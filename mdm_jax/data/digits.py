@@ -27,11 +27,13 @@ from mdm_jax.errors import InputError, unknown
 SPLITS = ("train", "test")
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
 MOST_OBJECTS = 3
+
+# Pixels between two digits' boxes at least.
 GAP = 2
-"""pixels between two digits' boxes at least"""
 TRIES = 2_000
+
+# Factors between which a scan of 8x8 pixels is enlarged.
 ENLARGEMENT = (2.5, 4.0)
-"""factors between which a scan of 8x8 pixels is enlarged"""
 
 Box = tuple[int, int, int, int]
 
@@ -97,7 +99,9 @@ class Digits:
         kind = self.name.replace(":", "-")  # ids become names of files
         id = f"{kind}/{self.split}/{index:05d}"
         label = int(labels[chosen])
-        return Example(id, image.astype(np.float32), label, mask, np.asarray(boxes, np.float32))
+        return Example(
+            id, image.astype(np.float32), label, mask, np.asarray(boxes, np.float32)
+        )
 
 
 def open_digits(place: str, split: str) -> Digits:

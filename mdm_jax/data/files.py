@@ -56,7 +56,9 @@ def open_files(path: str, split: str = ALL) -> Files:
     try:
         files = folder_listing.files(root)
     except OSError as error:
-        raise InputError(f"cannot list {path} ({error.strerror}): check the permissions") from error
+        raise InputError(
+            f"cannot list {path} ({error.strerror}): check the permissions"
+        ) from error
     if not files:
         suffixes = ", ".join(sorted(folder_listing.SUFFIXES))
         raise InputError(f"{path} holds no image files ({suffixes}): give another folder")

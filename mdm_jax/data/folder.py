@@ -48,7 +48,9 @@ class Folder:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         file = self.files[index]
-        return ImageItem(images.printable(file), images.read(self.root / file), self.labels[index])
+        return ImageItem(
+            images.printable(file), images.read(self.root / file), self.labels[index]
+        )
 
     def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
         """As `read_image`, and the item's boxes. Raises InputError for one that is empty."""
@@ -64,7 +66,9 @@ class Folder:
             drawn = images.read(self.root / self.masks[file])
             mask = mask_from_image(drawn, item.image, item.id)
         parts = self.parts.get(file)
-        return Example(item.id, images.to_array(item.image), item.label, mask, boxes, parts=parts)
+        return Example(
+            item.id, images.to_array(item.image), item.label, mask, boxes, parts=parts
+        )
 
 
 def open_folder(path: str, split: str) -> Folder:
@@ -97,7 +101,9 @@ def open_folder(path: str, split: str) -> Folder:
             masks=folder_listing.masks(root, files),
         )
     except OSError as error:
-        raise InputError(f"cannot list {path} ({error.strerror}): check the permissions") from error
+        raise InputError(
+            f"cannot list {path} ({error.strerror}): check the permissions"
+        ) from error
 
 
 def _names(labels: Sequence[str], given: Mapping[str, str]) -> tuple[str, ...]:

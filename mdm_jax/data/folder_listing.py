@@ -18,11 +18,24 @@ from mdm_jax import images
 from mdm_jax.data.source import HELD_OUT
 from mdm_jax.errors import InputError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+}
+
+# Folders of these names are splits, of other names classes.
 SPLITS = ("train", *HELD_OUT)
-"""folders of these names are splits, of other names classes"""
+
+# Where nothing says which images are held out, one in so many is, by a hash of its path.
 HELD_OUT_SHARE = 10
-"""where nothing says which images are held out, one in so many is, by a hash of its path"""
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
 
@@ -72,8 +85,12 @@ def class_names(root: Path) -> dict[str, str]:
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{images.printable(path)} is not readable JSON ({error})") from error
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise InputError(
+            f"{images.printable(path)} is not readable JSON ({error})"
+        ) from error
+    if not isinstance(names, dict) or not all(
+        isinstance(name, str) for name in names.values()
+    ):
         raise InputError(
             f'{images.printable(path)} must give each class a name, as {{"n02279972": "monarch"}}'
         )
@@ -88,7 +105,9 @@ def boxes(root: Path, files: Sequence[str]) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     # A table may name files with images/ before them or without.
-    wanted = {_without_images(file): file for file in files} | {file: file for file in files}
+    wanted = {_without_images(file): file for file in files} | {
+        file: file for file in files
+    }
     found: dict[str, list[list[float]]] = {}
     for number, row in rows(path, ("file", *CORNERS)):
         try:

@@ -21,12 +21,14 @@ from mdm_jax.data.source import HasFiles, Source, read_image
 from mdm_jax.errors import InputError
 from mdm_jax.images import check_image, printable
 
+# Items read ahead, 19 MB of 224x224 images; processes hold half as many again.
 AHEAD = 32
-"""items read ahead, 19 MB of 224x224 images; processes hold half as many again"""
+
+# More would wait for each other; at most half of the processors, which have maps to compute.
 MOST_THREADS = 4
-"""more would wait for each other; at most half of the processors, which have maps to compute"""
+
+# Characters of an error's message.
 LONGEST = 500
-"""characters of an error's message"""
 DIED = (
     "a process that reads images died, perhaps of too little memory, or because a script starts it"
     ' outside of `if __name__ == "__main__":` - use fewer workers, or 0 for threads (the same'
@@ -66,7 +68,9 @@ def read_items(
     with a reason. Raises InputError for a number of workers out of range, a process that died, and
     a source that cannot be sent to processes."""
     if workers < 0:
-        raise InputError(f"workers is {workers}: give the number of processes, or 0 for threads")
+        raise InputError(
+            f"workers is {workers}: give the number of processes, or 0 for threads"
+        )
     numbers = np.asarray(items, np.int64).reshape(-1, 2)
     # To send items from a process one by one would be slow.
     group = max(1, AHEAD // (4 * workers)) if workers else 1

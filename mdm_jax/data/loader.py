@@ -20,11 +20,11 @@ from mdm_jax.data.prefetch import read_ahead
 from mdm_jax.data.source import UNKNOWN, MultiLabel, Source, read_image
 from mdm_jax.errors import InputError
 
+# Brings an 8-bit RGB image to the network's size: float32 [h, w, c] in [0, 1].
 Fit = Callable[[PIL.Image.Image], np.ndarray]
-"""brings an 8-bit RGB image to the network's size: float32 [h, w, c] in [0, 1]"""
 
+# Training batches are endless; grain cannot count more of them.
 EPOCHS = 2**31
-"""training batches are endless; grain cannot count more of them"""
 DIED = (
     "a process that loads images died, perhaps of too little memory: lower data.workers (the same"
     " command goes on from the last checkpoint)"
@@ -68,7 +68,9 @@ class LoaderConfig:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: give a number from 0 to 2^32 - 1")
         if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit is {self.limit}: give at least 1 item, or leave it out")
+            raise InputError(
+                f"limit is {self.limit}: give at least 1 item, or leave it out"
+            )
 
 
 def batches_per_epoch(source: Source, loading: LoaderConfig) -> int:
@@ -195,4 +197,6 @@ def _read(batches: grain.MapDataset, loading: LoaderConfig) -> Iterator[Batch]:
     # Processes read with one thread each: PIL already keeps a core busy.
     threads = 1 if loading.workers else min(16, os.cpu_count() or 1)
     buffer = threads + 1  # in batches: grain's 500 fill the memory
-    return read_ahead(batches, threads=threads, buffer=buffer, workers=loading.workers, died=DIED)
+    return read_ahead(
+        batches, threads=threads, buffer=buffer, workers=loading.workers, died=DIED
+    )

@@ -36,7 +36,9 @@ class PreparedExample(NamedTuple):
         """A checksum of the pixels and of the truth: whether a stored map is of this image."""
         contents = []
         for array in (self.image, self.mask, self.boxes):
-            contents.append(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+            contents.append(
+                b"-" if array is None else np.ascontiguousarray(array).tobytes()
+            )
         return zlib.crc32(b"".join(contents))
 
 
@@ -110,7 +112,9 @@ def fit_boxes(
 
 
 def fit_points(
-    points: Float[np.ndarray, "k 2"], original: tuple[int, int], preprocessing: Preprocessing
+    points: Float[np.ndarray, "k 2"],
+    original: tuple[int, int],
+    preprocessing: Preprocessing,
 ) -> Float[np.ndarray, "k 2"]:
     """Points (x, y) of an image of `original` (width, height) in the network's frame.
 

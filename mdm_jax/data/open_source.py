@@ -1,4 +1,4 @@
-"""A source by its name, such as `folder:PATH`. A new kind of source is a new file and a row here."""
+"""A source by its name, such as `folder:PATH`; a new kind is a new file and a row here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ KINDS = {
     "files": SourceKind("files:PATH", "mdm_jax.data.files:open_files"),
     "tfds": SourceKind("tfds:NAME[:SPLIT]", "mdm_jax.data.tfds:open_tfds"),
     "cub": SourceKind("cub:PATH", "mdm_jax.data.cub:open_cub"),
-    "chestxray14": SourceKind("chestxray14:PATH", "mdm_jax.data.chestxray14:open_chestxray14"),
+    "chestxray14": SourceKind(
+        "chestxray14:PATH", "mdm_jax.data.chestxray14:open_chestxray14"
+    ),
     "cropped": SourceKind(
         "cropped:SOURCE, any of these cut to its boxes",
         "mdm_jax.data.open_source:open_cropped",

@@ -44,13 +44,17 @@ def read_ahead(
     iterator = iter(dataset)
     end = ExitStack()  # ends once, whoever asks first
     end.callback(partial(_close_processes, iterator) if workers else iterator.close)
-    reading = _until_closed(_from_processes(iterator, died) if workers else iterator, end.close)
+    reading = _until_closed(
+        _from_processes(iterator, died) if workers else iterator, end.close
+    )
     # Also at the end of the program, before modules are torn down.
     weakref.finalize(reading, end.close)
     return reading
 
 
-def _until_closed(elements: Iterable[Any], close: Callable[[], None]) -> Generator[Any, None, None]:
+def _until_closed(
+    elements: Iterable[Any], close: Callable[[], None]
+) -> Generator[Any, None, None]:
     try:
         yield from elements
     finally:
@@ -60,7 +64,9 @@ def _until_closed(elements: Iterable[Any], close: Callable[[], None]) -> Generat
 def _from_processes(iterator: grain.DatasetIterator, died: str) -> Iterator[Any]:
     """The elements; one of the processes that died is an InputError."""
     try:
-        with _ctrl_c_blocked():  # the first element starts the processes, which inherit that
+        with (
+            _ctrl_c_blocked()
+        ):  # the first element starts the processes, which inherit that
             first = next(iterator, None)
         if first is not None:
             first = _copy(first)  # in place, so that nothing here keeps the shared memory

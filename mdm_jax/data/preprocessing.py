@@ -14,10 +14,11 @@ from jaxtyping import Float32
 from mdm_jax import images
 from mdm_jax.errors import InputError, unknown
 
+# Pixels; an input of more would not fit into any memory.
 MAX_SIDE = 8192
-"""pixels; an input of more would not fit into any memory"""
+
+# Of the training images' channels, in [0, 1].
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""of the training images' channels, in [0, 1]"""
 
 
 @dataclass(frozen=True)

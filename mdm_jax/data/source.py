@@ -16,12 +16,14 @@ from jaxtyping import Bool, Float32
 from mdm_jax import images
 from mdm_jax.errors import InputError, unknown
 
+# Names of the split that is not trained on: one stands for another where a source has only that.
 HELD_OUT = ("val", "validation", "valid", "test")
-"""names of the split that is not trained on: one stands for another where a source has only that"""
+
+# The split of every item, where a source has files or records.
 ALL = "all"
-"""the split of every item, where a source has files or records"""
+
+# The label of an item whose class nobody knows.
 UNKNOWN = -1
-"""the label of an item whose class nobody knows"""
 
 
 class Example(NamedTuple):
@@ -78,7 +80,9 @@ class HasImages(Protocol):
 class HasBoxes(Protocol):
     """A source that reads an image with its boxes but without its mask, which is quicker."""
 
-    def read_boxes(self, index: int, /) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]: ...
+    def read_boxes(
+        self, index: int, /
+    ) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]: ...
 
 
 @runtime_checkable
@@ -148,7 +152,11 @@ def _contents(source: Source) -> object:
     if not isinstance(source, HasFiles):
         return source.name, len(source)
     if isinstance(source, MultiLabel):
-        return source.files, source.labels, hashlib.sha256(source.multi_hot.tobytes()).hexdigest()
+        return (
+            source.files,
+            source.labels,
+            hashlib.sha256(source.multi_hot.tobytes()).hexdigest(),
+        )
     return list(zip(source.files, source.labels))
 
 

@@ -22,8 +22,8 @@ from mdm_jax.data.annotations import clip_boxes, mask_from_image
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
 
+# NAME[:SPLIT]; a version is part of the name.
 SOURCE = re.compile(r"(?P<name>[\w/.-]+(:\d+\.\d+\.\d+)?)(:(?P<split>\D.*))?")
-"""NAME[:SPLIT]; a version is part of the name"""
 MASKS = ("mask", "segmentation_mask")
 
 
@@ -125,7 +125,9 @@ def open_tfds(text: str, split: str) -> TfdsSource:
         count = len(records)
     except Exception as error:  # malformed sub-splits and missing files give many types
         reason = str(error).strip().split("\n")[0]
-        raise InputError(f"cannot read the split {chosen} of tfds:{name} ({reason})") from error
+        raise InputError(
+            f"cannot read the split {chosen} of tfds:{name} ({reason})"
+        ) from error
     if count == 0:
         raise InputError(f"the split {chosen} of tfds:{name} has no items: choose another")
     source = TfdsSource(f"tfds:{text}", chosen, records, class_names)
@@ -149,7 +151,9 @@ def _find_builder(name: str) -> Any:
     """The builder of what lies on disk.
 
     The code of stock data sets, which often needs TensorFlow, is never run."""
-    data_dir = os.path.expanduser(os.environ.get("TFDS_DATA_DIR", tfds.core.constants.DATA_DIR))
+    data_dir = os.path.expanduser(
+        os.environ.get("TFDS_DATA_DIR", tfds.core.constants.DATA_DIR)
+    )
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:

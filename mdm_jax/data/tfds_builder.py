@@ -101,7 +101,9 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             "file": tfds.features.Text(),
         }
         if any(source.boxes for source in sources):
-            features["objects"] = tfds.features.Sequence({"bbox": tfds.features.BBoxFeature()})
+            features["objects"] = tfds.features.Sequence(
+                {"bbox": tfds.features.BBoxFeature()}
+            )
         if any(source.masks for source in sources):
             features["mask"] = tfds.features.Image(shape=(None, None, 1))
             features["has_mask"] = np.bool_
@@ -112,7 +114,9 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+    def _split_generators(
+        self, dl_manager: Any
+    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         return {split: self._generate_examples(split) for split in self.sources}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -133,7 +137,9 @@ class _FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
                 record["objects"] = [{"bbox": box} for box in boxes]
             if "mask" in self.info.features:
                 mask = source.masks.get(file)
-                record["mask"] = NO_MASK if mask is None else (source.root / mask).read_bytes()
+                record["mask"] = (
+                    NO_MASK if mask is None else (source.root / mask).read_bytes()
+                )
                 record["has_mask"] = mask is not None
             yield index, record
 

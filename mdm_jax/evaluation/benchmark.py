@@ -92,8 +92,12 @@ def run(
         workspace.record_settings(out, "benchmark.json", record, "a benchmark")
         for name, classifier in classifiers.items():
             folder = out / arrays.file_name(name)
-            workspace.record_settings(folder, "model.json", network_fingerprint(classifier), "maps")
-            images[name], note = find_images(config, classifier, source, folder, progress, name)
+            workspace.record_settings(
+                folder, "model.json", network_fingerprint(classifier), "maps"
+            )
+            images[name], note = find_images(
+                config, classifier, source, folder, progress, name
+            )
             notes.append(f"{name}: {note}")
             for method in methods:
                 method_run = MethodRun(
@@ -105,11 +109,15 @@ def run(
                     f"{name}: {method.label}",
                 )
                 _record_method(method, method_run)
-                entries.append(_make_entry(name, method.label, method_run, metrics, progress))
+                entries.append(
+                    _make_entry(name, method.label, method_run, metrics, progress)
+                )
     return Results(tuple(entries), metrics, tuple(notes), images, config)
 
 
-def stored_maps(results: Results, model: str, method: str, ids: Sequence[str]) -> np.ndarray | None:
+def stored_maps(
+    results: Results, model: str, method: str, ids: Sequence[str]
+) -> np.ndarray | None:
     """Stored saliency maps [n, h, w] of some images; None where the method has none of one."""
     store = _open_store(results.config.out / arrays.file_name(model), method)
     stored = store.columns("ids", "saliency")
@@ -134,11 +142,17 @@ def _record_method(method: ConfiguredMethod, run: MethodRun) -> None:
         "outside": plugins.reference_checksums(method.name, node, config),
     }
     defaults = part_names.defaults_of(config, "config.")
-    workspace.record_settings(run.store.folder, "method.json", record, "maps", defaults=defaults)
+    workspace.record_settings(
+        run.store.folder, "method.json", record, "maps", defaults=defaults
+    )
 
 
 def _make_entry(
-    model: str, label: str, run: MethodRun, metrics: Mapping[str, Metric], progress: Progress
+    model: str,
+    label: str,
+    run: MethodRun,
+    metrics: Mapping[str, Metric],
+    progress: Progress,
 ) -> Entry:
     """One method: its missing maps, then the missing scores; then what is stored of its images."""
     reason = explain_missing(run, progress)

@@ -16,8 +16,17 @@ from mdm_jax.metrics import Metric, find_all
 
 Targets = Literal["prediction", "label"]
 TARGETS = get_args(Targets)
-DEFAULT_METRICS = ("insertion", "deletion", "average_drop", "increase", "energy", "pointing")
-METHODS_IN_FILE = in_file(tuple[str, ...], 'a list such as ["mdm", "rise:num_samples=1000"]')
+DEFAULT_METRICS = (
+    "insertion",
+    "deletion",
+    "average_drop",
+    "increase",
+    "energy",
+    "pointing",
+)
+METHODS_IN_FILE = in_file(
+    tuple[str, ...], 'a list such as ["mdm", "rise:num_samples=1000"]'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +38,9 @@ class BenchmarkConfig(DataSpec):
     the network"""
     image_size: int | None = None
     """side of the networks' input in pixels, in place of their configs'"""
-    methods: tuple[MethodLike, ...] = field(default=("mdm", "gradient"), metadata=METHODS_IN_FILE)
+    methods: tuple[MethodLike, ...] = field(
+        default=("mdm", "gradient"), metadata=METHODS_IN_FILE
+    )
     """what is compared, with settings where they differ from the defaults, such as mdm
     mdm:preset=paper rise:num_samples=1000; a function of yours as my_methods.py:inverse"""
     metrics: tuple[str, ...] = DEFAULT_METRICS

@@ -24,8 +24,8 @@ from mdm_jax.progress import Progress, task
 from mdm_jax.storage import arrays, workspace
 from mdm_jax.storage.arrays import Columns
 
+# Images that cannot be read are named, up to so many.
 REASONS = 3
-"""images that cannot be read are named, up to so many"""
 
 
 class BenchmarkImage(NamedTuple):
@@ -86,7 +86,8 @@ def find_images(
         if stored:
             # images of earlier runs stay, whose maps are still in the folder
             columns = {
-                column: np.concatenate([stored[column], columns[column]]) for column in columns
+                column: np.concatenate([stored[column], columns[column]])
+                for column in columns
             }
         arrays.write_arrays(path, columns)
         stored = columns
@@ -131,7 +132,9 @@ def _places(stored: Columns) -> dict[str, int]:
     return {id: row for row, id in enumerate(stored["ids"].tolist())} if stored else {}
 
 
-def _choose_used(config: BenchmarkConfig, images: Sequence[BenchmarkImage]) -> list[BenchmarkImage]:
+def _choose_used(
+    config: BenchmarkConfig, images: Sequence[BenchmarkImage]
+) -> list[BenchmarkImage]:
     used = list(images)
     if config.only_correct:
         used = [image for image in used if image.label == image.prediction]

@@ -25,6 +25,7 @@ from mdm_jax.storage.arrays import Columns
 from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Explanation
 
+# Fields of Info that are stored beside the maps.
 DIAGNOSTICS = (
     "target",
     "activation",
@@ -37,7 +38,6 @@ DIAGNOSTICS = (
     "evaluations",
     "forwards",
 )
-"""fields of Info that are stored beside the maps"""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ def measure_missing(
                     notes[name] = str(error)
                     continue
                 scores[name] = _append_scores(scores[name], chunk, measured)
-                run.store.write_scores(name, scores[name] | {"protocol": np.asarray(metric.id)})
+                run.store.write_scores(
+                    name, scores[name] | {"protocol": np.asarray(metric.id)}
+                )
                 done += len(rows)
                 advance(done)
     return notes
@@ -171,7 +173,9 @@ def _measure(run: MethodRun, metric: Metric, scene: Scene) -> Measured:
     )
 
 
-def _make_scene(images: Sequence[BenchmarkImage], maps: Columns, rows: Sequence[int]) -> Scene:
+def _make_scene(
+    images: Sequence[BenchmarkImage], maps: Columns, rows: Sequence[int]
+) -> Scene:
     saliency = maps["saliency"][rows]
     return Scene(
         np.stack([image.example.image for image in images]),

@@ -10,7 +10,13 @@ from jaxtyping import Array, Key
 
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.measure import check_needs, first_choices, make_explainer, measure
-from mdm_jax.evaluation.scene import Scene, check_maps, check_saliency, check_truth, rename_masks
+from mdm_jax.evaluation.scene import (
+    Scene,
+    check_maps,
+    check_saliency,
+    check_truth,
+    rename_masks,
+)
 from mdm_jax.evaluation.statistics import Scores
 from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.network import as_network
@@ -92,7 +98,9 @@ def evaluate(
     true_masks, true_boxes = check_truth(object_masks, boxes, n, shape[:2])
     # only where asked for: the network runs once more for it
     if (targets < 0).any():
-        targets = np.where(targets < 0, first_choices(network, images, micro_batch), targets)
+        targets = np.where(
+            targets < 0, first_choices(network, images, micro_batch), targets
+        )
     scene = Scene(images, saliency, attribution, targets, true_masks, true_boxes, numbers)
     explainer = None if method is None else make_explainer(method, node, config)
     # all are checked before the first one runs, which may take long

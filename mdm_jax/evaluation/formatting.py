@@ -11,10 +11,11 @@ from tabulate import tabulate
 from mdm_jax.evaluation.statistics import Interval
 from mdm_jax.metrics import Metric
 
+# Which side of a metric is better.
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
-"""which side of a metric is better"""
+
+# The verdict on a method against the reference.
 MARKS = {"better": "▲", "worse": "▼", "tied": "≈", "": ""}
-"""the verdict on a method against the reference"""
 
 
 def format_number(value: float) -> str:

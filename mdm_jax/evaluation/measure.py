@@ -23,8 +23,8 @@ from mdm_jax.methods import MethodLike
 from mdm_jax.metrics import Metric, Sample
 from mdm_jax.types import ExplainFunction, Node, Predict
 
+# Images measured at a time; a metric shows the network many versions of each.
 ON_CPU, ON_ACCELERATOR = 8, 32
-"""images measured at a time; a metric shows the network many versions of each"""
 
 
 class Explainer(NamedTuple):
@@ -38,7 +38,9 @@ class Explainer(NamedTuple):
 def make_explainer(method: MethodLike, node: str | Node | None, config: Any) -> Explainer:
     """A method with its node and config, as `mdm_jax.explain` would use them."""
     chosen = methods.configure(method, config)
-    return Explainer(chosen.explain, chosen.default_node if node is None else node, chosen.config)
+    return Explainer(
+        chosen.explain, chosen.default_node if node is None else node, chosen.config
+    )
 
 
 def check_needs(metric: Metric, scene: Scene, explainer: Explainer | None) -> None:
@@ -75,7 +77,9 @@ def measure(
     if len(rows) < len(scene.targets):
         scene = scene.rows(rows)
     if metric.needs == "boxes":
-        statistics = np.stack([_measure_on_host(metric, scene, i) for i in range(len(rows))])
+        statistics = np.stack(
+            [_measure_on_host(metric, scene, i) for i in range(len(rows))]
+        )
         return Measured(statistics, rows)
     if metric.needs == "explain":
         check_needs(metric, scene, explainer)
@@ -83,10 +87,21 @@ def measure(
         explainer = None  # not used, and so no part of the program
     program = _make_program(metric, network, key, explainer)
     # without masks, empty ones: the program has one signature
-    masks = np.stack(scene.masks) if metric.needs == "mask" else np.zeros((len(rows), 0), bool)
-    batch = (scene.images, scene.saliency, scene.attribution, scene.targets, masks, scene.numbers)
+    masks = (
+        np.stack(scene.masks) if metric.needs == "mask" else np.zeros((len(rows), 0), bool)
+    )
+    batch = (
+        scene.images,
+        scene.saliency,
+        scene.attribution,
+        scene.targets,
+        masks,
+        scene.numbers,
+    )
     size = min(micro_batch or _default_size(metric), len(rows))
-    statistics = run_in_micro_batches(program, batch, size, on_progress or (lambda done: None))
+    statistics = run_in_micro_batches(
+        program, batch, size, on_progress or (lambda done: None)
+    )
     return Measured(np.asarray(statistics), rows)
 
 
@@ -157,7 +172,12 @@ def _measure_chunk(
         more["explain"] = explain
 
     def one(
-        image: Array, saliency: Array, attribution: Array, target: Array, mask: Array, number: Array
+        image: Array,
+        saliency: Array,
+        attribution: Array,
+        target: Array,
+        mask: Array,
+        number: Array,
     ) -> Any:
         # boxes differ in number from image to image, so `vmap` has none
         sample = Sample(
@@ -168,7 +188,9 @@ def _measure_chunk(
     return jax.vmap(one)(*batch)
 
 
-def first_choices(network: Predict, images: Any, micro_batch: int | None = None) -> np.ndarray:
+def first_choices(
+    network: Predict, images: Any, micro_batch: int | None = None
+) -> np.ndarray:
     """The class that the network gives each image first."""
     arrays, rest = split(network)
     program = partial(_choices, arrays, rest)

@@ -30,12 +30,14 @@ from mdm_jax.runs.store import DESCRIPTION
 from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Status
 
+# Statuses of the rows of a run whose maps are worth scoring.
 EXPLAINED = [status.name for status in Status if status != Status.NOT_FINITE]
-"""statuses of the rows of a run whose maps are worth scoring"""
+
+# What `mdm evaluate` writes, perhaps beside the maps.
 SCORES = "scores.npz"
-"""what `mdm evaluate` writes, perhaps beside the maps"""
+
+# Images that cannot be read are named in an error, up to so many.
 REASONS = 3
-"""images that cannot be read are named in an error, up to so many"""
 
 
 class SavedMaps(NamedTuple):
@@ -79,7 +81,9 @@ def _read_run(path: Path) -> SavedMaps:
     explained = run.records.filter(is_explained)
     saliency = run.saliency_of(explained["row"].to_pylist())
     if not len(saliency):
-        raise InputError(f"{printable(path)} holds no maps yet: let mdm run finish a chunk first")
+        raise InputError(
+            f"{printable(path)} holds no maps yet: let mdm run finish a chunk first"
+        )
     targets, ids = explained["target"].to_numpy(), explained["id"].to_pylist()
     return SavedMaps(saliency, None, targets, tuple(ids))
 
@@ -88,7 +92,9 @@ def _read_folder(path: Path) -> SavedMaps:
     """A method's folder of a benchmark, or files of `mdm explain`."""
     name, store = printable(path), MapStore(path)
     if store.chunks():
-        return _check_columns(store.columns("ids", "saliency", "attribution", "target"), name)
+        return _check_columns(
+            store.columns("ids", "saliency", "attribution", "target"), name
+        )
     files = [file for file in sorted(path.glob("*.npz")) if file.name != SCORES]
     if not files:
         raise InputError(
@@ -118,7 +124,9 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _join_explained(parts: Sequence[dict[str, np.ndarray]], files: Sequence[Path]) -> SavedMaps:
+def _join_explained(
+    parts: Sequence[dict[str, np.ndarray]], files: Sequence[Path]
+) -> SavedMaps:
     """The maps of files of `mdm explain`, one each."""
     for part, file in zip(parts, files):
         if "saliency" not in part or part["saliency"].ndim != 2:
@@ -167,13 +175,19 @@ def _check_columns(columns: dict[str, np.ndarray], name: str) -> SavedMaps:
             continue
         count = len(np.atleast_1d(array))
         if count != len(saliency):
-            raise InputError(f"{name} holds {count} {what} for {len(saliency)} maps: give one each")
+            raise InputError(
+                f"{name} holds {count} {what} for {len(saliency)} maps: give one each"
+            )
     texts = None if ids is None else tuple(map(str, ids.tolist()))
     return SavedMaps(saliency, attribution, targets, texts)
 
 
 def match_images(
-    maps: SavedMaps, source: Source, preprocessing: Preprocessing, limit: int | None, path: Path
+    maps: SavedMaps,
+    source: Source,
+    preprocessing: Preprocessing,
+    limit: int | None,
+    path: Path,
 ) -> tuple[list[PreparedExample], list[str]]:
     """The image of each map as the network sees it, and why items could not be read.
 
@@ -206,7 +220,11 @@ def match_images(
 
 
 def _match_in_order(
-    maps: SavedMaps, source: Source, preprocessing: Preprocessing, limit: int | None, path: Path
+    maps: SavedMaps,
+    source: Source,
+    preprocessing: Preprocessing,
+    limit: int | None,
+    path: Path,
 ) -> list[PreparedExample]:
     indices = evenly_spaced(len(source), limit)
     if len(maps.saliency) != len(indices):
@@ -234,7 +252,11 @@ def _choose_indices(ids: Sequence[str], source: Source, limit: int | None) -> Se
     indices = evenly_spaced(len(source), limit)
     if isinstance(source, HasFiles):  # files are known by name without reading them
         wanted = {*ids, *map(_stem, ids)}
-        return [i for i in indices if source.files[i] in wanted or _stem(source.files[i]) in wanted]
+        return [
+            i
+            for i in indices
+            if source.files[i] in wanted or _stem(source.files[i]) in wanted
+        ]
     if limit is None:
         # maps may be of a benchmark with a limit, which takes evenly spaced items
         return list(dict.fromkeys([*evenly_spaced(len(source), len(ids)), *indices]))

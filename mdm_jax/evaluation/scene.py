@@ -58,12 +58,16 @@ def check_maps(maps: Any, shape: tuple[int, int, int], name: str) -> np.ndarray:
             " (a map without channels, of the size of the network's input)"
         )
     # bfloat16 is a floating type of JAX, not of NumPy
-    if not (jnp.issubdtype(maps.dtype, jnp.floating) or jnp.issubdtype(maps.dtype, jnp.integer)):
+    if not (
+        jnp.issubdtype(maps.dtype, jnp.floating) or jnp.issubdtype(maps.dtype, jnp.integer)
+    ):
         raise InputError(f"{name} is {maps.dtype}: give floats")
     finite = np.isfinite(maps).all(axis=(1, 2))
     if not finite.all():
         first = int(np.flatnonzero(~finite)[0])
-        raise InputError(f"the {name} map {first} holds NaN or infinite values: leave it out")
+        raise InputError(
+            f"the {name} map {first} holds NaN or infinite values: leave it out"
+        )
     return maps.astype(np.float32)
 
 
@@ -103,11 +107,15 @@ def check_masks(masks: Any, n: int, shape: tuple[int, int]) -> list[Any]:
     shape, or an empty mask."""
     count = _count(masks)
     if count != n:
-        raise InputError(f"{count} masks for {n} images: give one each, None for an image without")
+        raise InputError(
+            f"{count} masks for {n} images: give one each, None for an image without"
+        )
     try:
         checked = [None if each is None else np.asarray(each) for each in masks]
     except ValueError:
-        raise InputError(f"a mask has rows of different lengths: give bool {shape}") from None
+        raise InputError(
+            f"a mask has rows of different lengths: give bool {shape}"
+        ) from None
     for i, mask in enumerate(checked):
         if mask is None:
             continue
@@ -116,7 +124,9 @@ def check_masks(masks: Any, n: int, shape: tuple[int, int]) -> list[Any]:
                 f"mask {i} has shape {mask.shape} and type {mask.dtype}: give bool {shape}"
             )
         if not mask.any():
-            raise InputError(f"mask {i} is empty: give None for an image whose object is not known")
+            raise InputError(
+                f"mask {i} is empty: give None for an image whose object is not known"
+            )
     return checked
 
 
@@ -171,6 +181,8 @@ def rename_masks(object_masks: Any, masks: Any) -> Any:
     if masks is None:
         return object_masks
     if object_masks is not None:
-        raise InputError("both object_masks and its old name masks are given: give object_masks")
+        raise InputError(
+            "both object_masks and its old name masks are given: give object_masks"
+        )
     warnings.warn("masks= is now object_masks=", DeprecationWarning, stacklevel=3)
     return masks

@@ -22,8 +22,9 @@ from mdm_jax.metrics.metric import Metric, mean
 
 RESAMPLES = 2000
 LEVEL = 0.95
+
+# Statistics [m, ...] -> number.
 Reduce = Callable[[Any], float]
-"""statistics [m, ...] -> number"""
 
 
 class Interval(NamedTuple):
@@ -33,8 +34,8 @@ class Interval(NamedTuple):
     high: float
 
 
+# The interval of no image, or of one: one image says nothing about the spread over images.
 UNKNOWN = Interval(math.nan, math.nan)
-"""the interval of no image, or of one: one image says nothing about the spread over images"""
 
 
 class Summary(NamedTuple):
@@ -112,7 +113,9 @@ class Scores:
             seed=seed,
         )
         without_truth = len(self.ids) - len(rows)
-        return Summary(value, bounds, len(rows), without_truth, metric.protocol, metric.better)
+        return Summary(
+            value, bounds, len(rows), without_truth, metric.protocol, metric.better
+        )
 
     def paired_difference(
         self, other: Scores, metric: str, *, resamples: int = RESAMPLES, seed: int = 0
@@ -170,7 +173,12 @@ def estimate(
 
 
 def difference(
-    metric: Metric, ours: Measured, theirs: Measured, *, resamples: int = RESAMPLES, seed: int = 0
+    metric: Metric,
+    ours: Measured,
+    theirs: Measured,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Difference:
     """Ours minus theirs over the images that both were measured on, paired.
 

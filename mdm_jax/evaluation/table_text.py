@@ -19,13 +19,16 @@ from mdm_jax.evaluation.formatting import (
 from mdm_jax.evaluation.tables import Cell, Row, Table
 
 COST_HEADS = ("evaluations", "forwards", "s / image")
+
+# Why images have no explanation, by the name of the status.
 FAILURES = {
     "NOT_FINITE": "outputs or gradients were not finite for {} images: check the weights",
     "CONSTANT": (
         "for {} images the activation was the same as on the fill alone, so their maps say nothing"
     ),
 }
-"""why images have no explanation, by the name of the status"""
+
+# Of the CSV.
 COLUMNS = (
     "model",
     "method",
@@ -47,7 +50,6 @@ COLUMNS = (
     "seconds",
     "note",
 )
-"""of the CSV"""
 
 
 def markdown(table: Table) -> str:

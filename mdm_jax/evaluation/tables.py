@@ -97,9 +97,13 @@ def of_entries(
     return Table(tuple(rows), metrics, tuple(notes), reference)
 
 
-def _rows(entries: Sequence[Entry], metrics: Mapping[str, Metric], reference: str) -> list[Row]:
+def _rows(
+    entries: Sequence[Entry], metrics: Mapping[str, Metric], reference: str
+) -> list[Row]:
     """The rows of one network."""
-    summaries = [{} if entry.scores is None else entry.scores.summary() for entry in entries]
+    summaries = [
+        {} if entry.scores is None else entry.scores.summary() for entry in entries
+    ]
     standard = next((entry for entry in entries if entry.method == reference), None)
     best = {name: _find_best(metric, summaries) for name, metric in metrics.items()}
     rows = []
@@ -110,7 +114,9 @@ def _rows(entries: Sequence[Entry], metrics: Mapping[str, Metric], reference: st
             apart = _compare(metric, entry, None if entry is standard else standard)
             rank = _rank(metric, entries, i, best[name])
             cells[name] = Cell(summary, apart.value, apart.interval, apart.verdict, rank)
-        rows.append(Row(entry.model, entry.method, entry.cost, cells, entry.notes, entry.failures))
+        rows.append(
+            Row(entry.model, entry.method, entry.cost, cells, entry.notes, entry.failures)
+        )
     return rows
 
 

@@ -19,9 +19,9 @@ from mdm_jax.errors import InputError
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.execution.keys import step_keys
 
+# Samples at a time: enough to keep a device busy once images are batched too; on CPU, larger chunks
+# overflow the caches.
 CHUNK = 16
-"""samples at a time: enough to keep a device busy once images are batched too; on CPU, larger
-chunks overflow the caches"""
 MAX_SAMPLES = 1_000_000
 
 Tree = TypeVar("Tree")
@@ -80,7 +80,9 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raises InputError unless `value` is a whole number from `least` to `MAX_SAMPLES`."""
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not (is_whole and least <= value <= MAX_SAMPLES):
-        raise InputError(f"{name} is {value!r}: give a whole number from {least} to {MAX_SAMPLES}")
+        raise InputError(
+            f"{name} is {value!r}: give a whole number from {least} to {MAX_SAMPLES}"
+        )
 
 
 def check_above_zero(name: str, value: Any, below: float = np.inf) -> None:

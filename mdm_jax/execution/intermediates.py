@@ -25,12 +25,15 @@ from mdm_jax.execution.interpreter import evaluate
 from mdm_jax.execution.network import Traced
 from mdm_jax.types import Image, Predict
 
+# The entry of `out` with the tokens that enter a Transformer's last attention (as
+# pytorch-grad-cam's `blocks[-1].norm1`); after it the patches' tokens no longer reach the logits,
+# so a CAM must use this entry.
 LAST_NORM = "norm1"
-"""the entry of `out` with the tokens that enter a Transformer's last attention (as
-pytorch-grad-cam's `blocks[-1].norm1`); after it the patches' tokens no longer reach the logits, so
-a CAM must use this entry"""
+
+# Class, distillation and register tokens before those of the patches, at most.
 MAX_EXTRA_TOKENS = 16
-"""class, distillation and register tokens before those of the patches, at most"""
+
+# Primitives that hand on the same numbers in another form.
 VIEWS = frozenset(
     {
         "transpose",
@@ -42,7 +45,6 @@ VIEWS = frozenset(
         "copy",
     }
 )
-"""primitives that hand on the same numbers in another form"""
 
 
 class TracedNetwork(NamedTuple):
@@ -154,7 +156,10 @@ def values(program: TracedNetwork, image: Image, name: str) -> Any:
 
 
 def value_and_gradient(
-    program: TracedNetwork, image: Image, name: str, score: Callable[[Any], Float[Array, ""]]
+    program: TracedNetwork,
+    image: Image,
+    name: str,
+    score: Callable[[Any], Float[Array, ""]],
 ) -> tuple[Any, Any]:
     """The intermediate `name` of one image and d score / d out[name], without the batch axis.
 
@@ -242,7 +247,9 @@ def with_attention(predict: Predict, shape: tuple[int, ...]) -> Predict:
     if not isinstance(predict, Traced):
         attending: Predict = partial(predict, **{"attention": True})
         try:
-            if _has_attention(jax.eval_shape(lambda image: attending(image[None]), example)):
+            if _has_attention(
+                jax.eval_shape(lambda image: attending(image[None]), example)
+            ):
                 return attending
         except TypeError:  # it takes no such argument
             pass
@@ -262,7 +269,9 @@ def _one_image(predict: Predict, shape: tuple[int, ...]) -> tuple[Any, Any]:
             leaves = evaluate(predict.program.jaxpr, predict.constants, [images])
             return jax.tree.unflatten(predict.program.outputs, leaves)
 
-    return jax.make_jaxpr(lambda image: call(image[None]), return_shape=True)(_abstract(shape))
+    return jax.make_jaxpr(lambda image: call(image[None]), return_shape=True)(
+        _abstract(shape)
+    )
 
 
 def _abstract(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
@@ -300,7 +309,11 @@ def _source(program: TracedNetwork, entry: Any) -> list[tuple[Any, list[Any]]] |
         views: list[Any] = []
         while not _is_literal(leaf) and leaf not in program.upstream:
             equation = program.made_by.get(leaf)
-            if equation is None or equation.primitive.name not in VIEWS or not _same_size(equation):
+            if (
+                equation is None
+                or equation.primitive.name not in VIEWS
+                or not _same_size(equation)
+            ):
                 return None
             views.insert(0, equation)
             leaf = equation.invars[0]

@@ -14,11 +14,12 @@ from mdm_jax.errors import InputError
 from mdm_jax.execution.network import ImageShape, residual_bytes
 from mdm_jax.types import Predict
 
+# Images solved at a time on an accelerator when memory allows; more gain little once the device is
+# busy.
 MAX_MICRO_BATCH = 64
-"""images solved at a time on an accelerator when memory allows; more gain little once the device is
-busy"""
+
+# How the message of XLA's error begins.
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
-"""how the message of XLA's error begins"""
 
 Tree = TypeVar("Tree")
 
@@ -63,7 +64,9 @@ def _halve(size: int, error: Exception) -> int:
         ) from error
     size //= 2
     warnings.warn(
-        f"out of memory: going on with {size} images at a time", RuntimeWarning, stacklevel=4
+        f"out of memory: going on with {size} images at a time",
+        RuntimeWarning,
+        stacklevel=4,
     )
     return size
 

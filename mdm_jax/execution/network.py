@@ -99,9 +99,13 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
         ) from error
     _check_outputs(outputs)
     if closed is not None:
-        program = Program(predict, str(closed.jaxpr), jax.tree.structure(outputs), closed.jaxpr)
+        program = Program(
+            predict, str(closed.jaxpr), jax.tree.structure(outputs), closed.jaxpr
+        )
         predict = Traced([jnp.asarray(constant) for constant in closed.consts], program)
-    one_image = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), outputs)
+    one_image = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), outputs
+    )
     return predict, one_image
 
 
@@ -123,7 +127,9 @@ def _check_outputs(outputs: Any) -> None:
 def _trace(predict: Predict, example: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
     """The jaxpr of a function, closed-over arrays as constants, and the shapes of its outputs."""
     # a new function each time: JAX remembers traces by function and would return old weights
-    closed, outputs = jax.make_jaxpr(lambda images: predict(images), return_shape=True)(example)
+    closed, outputs = jax.make_jaxpr(lambda images: predict(images), return_shape=True)(
+        example
+    )
     # traced twice: what an inner `jit` closes over is a constant only once it is inlined
     inline = jax.make_jaxpr(lambda images: evaluate(closed.jaxpr, closed.consts, [images]))
     return inline(example), outputs
@@ -142,8 +148,8 @@ class Rest:
     leaves: tuple[Any, ...]
 
 
+# Stands in the rest where an array was taken out.
 _ARRAY = object()
-"""stands in the rest where an array was taken out"""
 
 
 def split(tree: PyTree) -> tuple[list[Any], Rest]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
+# Prefix of the events in which JAX reports its time for tracing, lowering and compiling.
 COMPILE_EVENTS = "/jax/core/compile/"
-"""prefix of the events in which JAX reports its time for tracing, lowering and compiling"""
 
 
 @dataclass

@@ -12,6 +12,7 @@ from mdm_jax.metrics.metric import Metric as Metric
 from mdm_jax.metrics.metric import Sample as Sample
 from mdm_jax.metrics.metric import load_metric
 
+# The files that have metrics, in the order of lists; a new metric is a file and a name here.
 FILES = (
     "curves",
     "confidence",
@@ -23,13 +24,13 @@ FILES = (
     "complexity",
     "sanity",
 )
-"""the files that have metrics, in the order of lists; a new metric is a file and a name here"""
+
+# Every metric by its id, `name:protocol`; the default protocol of a name comes first.
 METRICS: dict[str, Metric] = {
     metric.id: metric
     for name in FILES
     for metric in import_module(f"mdm_jax.metrics.{name}").METRICS
 }
-"""every metric by its id, `name:protocol`; the default protocol of a name comes first"""
 
 
 def find(text: str) -> Metric:
@@ -57,7 +58,9 @@ def find_all(metrics: str | Metric | Sequence[str | Metric]) -> dict[str, Metric
     """
     listed = (metrics,) if isinstance(metrics, str | Metric) else metrics
     if not listed:
-        raise InputError("there are no metrics: give one or more, such as insertion deletion")
+        raise InputError(
+            "there are no metrics: give one or more, such as insertion deletion"
+        )
     metrics_by_id = {}
     for each in listed:
         metric = find(each) if isinstance(each, str) else each

@@ -46,7 +46,10 @@ def gain(full: Scalar, masked: Scalar) -> Scalar:
 
 
 def confidences(
-    predict: Predict, image: Float[AnyArray, "h w c"], kept: Float[AnyArray, "h w"], target: Any
+    predict: Predict,
+    image: Float[AnyArray, "h w c"],
+    kept: Float[AnyArray, "h w"],
+    target: Any,
 ) -> Any:
     """(Y, O): the probability of the class on the image, and on the image through the map."""
     pair = jnp.stack([jnp.asarray(image), apply_map(predict, image, kept)])
@@ -142,12 +145,18 @@ def _adcc(
     key: Key[Array, ""],
     explain: Callable[..., Float[Array, "h w"]],
 ) -> Scalar:
-    return adcc(predict, sample.image, sample.saliency, sample.target, explain=explain, key=key)
+    return adcc(
+        predict, sample.image, sample.saliency, sample.target, explain=explain, key=key
+    )
 
 
 def _row(name: str, protocol: str, better: str, statistic: Any, text: str) -> Metric:
     half = protocol == "scorecam-50"
-    factor = "the map, of which the more salient half of the pixels is kept" if half else "the map"
+    factor = (
+        "the map, of which the more salient half of the pixels is kept"
+        if half
+        else "the map"
+    )
     description = f"{text} when the image is multiplied by {factor}."
     measure = partial(_measure, statistic=statistic, half=half)
     return Metric(name, protocol, measure, better, description=description)

@@ -64,7 +64,9 @@ def insertion_curve(
         raise unknown("start", start, STARTS)
     neutral = fills.neutral_color(predict, image.shape[-1])
     begin = rise_blur(image, neutral) if start == "blur" else neutral
-    return curve(predict, begin, image, saliency, target, steps=steps, node=node, chunk=chunk)
+    return curve(
+        predict, begin, image, saliency, target, steps=steps, node=node, chunk=chunk
+    )
 
 
 def deletion_curve(
@@ -79,7 +81,9 @@ def deletion_curve(
 ) -> Float[Array, " scores"]:
     """p_0 .. p_K as pixels turn into the network's zero, the most salient first."""
     neutral = fills.neutral_color(predict, image.shape[-1])
-    return curve(predict, image, neutral, saliency, target, steps=steps, node=node, chunk=chunk)
+    return curve(
+        predict, image, neutral, saliency, target, steps=steps, node=node, chunk=chunk
+    )
 
 
 def curve(
@@ -128,7 +132,9 @@ def rise_blur(
     neutral.
     """
     rows, columns = (_zero_padded(n) for n in image.shape[:2])
-    blurred = jnp.einsum("yh,hwc,xw->yxc", rows, image - neutral, columns, precision=HIGHEST)
+    blurred = jnp.einsum(
+        "yh,hwc,xw->yxc", rows, image - neutral, columns, precision=HIGHEST
+    )
     return blurred + neutral
 
 
@@ -154,7 +160,9 @@ def _zero_padded(n: int) -> np.ndarray:
     kernel = rise_kernel()
     offset = np.arange(n)[None, :] - np.arange(n)[:, None] + len(kernel) // 2
     inside = (offset >= 0) & (offset < len(kernel))
-    return np.where(inside, kernel[np.clip(offset, 0, len(kernel) - 1)], 0.0).astype(np.float32)
+    return np.where(inside, kernel[np.clip(offset, 0, len(kernel) - 1)], 0.0).astype(
+        np.float32
+    )
 
 
 def _insertion(

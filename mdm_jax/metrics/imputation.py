@@ -30,16 +30,18 @@ from mdm_jax.types import AnyArray
 
 Field = Float[Array, "h w k"]
 
+# Of the residual, in the preconditioner's norm and relative to the image's; pixels are then right
+# to about 1e-4.
 TOLERANCE = 2e-6
-"""of the residual, in the preconditioner's norm and relative to the image's; pixels are then right
-to about 1e-4"""
-MAX_STEPS = 200
-"""ten times what was ever needed; a system that is not solved by then gives NaN"""
-ON_CPU = 9
-"""masks solved at a time"""
 
+# Ten times what was ever needed; a system that is not solved by then gives NaN.
+MAX_STEPS = 200
+
+# Masks solved at a time.
+ON_CPU = 9
+
+# Rows down, columns right and weight of half of the neighbors; the others are opposite.
 NEIGHBORS = ((0, 1, 1 / 6), (1, 0, 1 / 6), (1, 1, 1 / 12), (1, -1, 1 / 12))
-"""rows down, columns right and weight of half of the neighbors; the others are opposite"""
 
 
 def impute(
@@ -74,7 +76,9 @@ def solve(
     """What `impute` returns, all masks at once, and the number of conjugate gradient steps."""
     height, width, channels = image.shape
     masks = len(removed)
-    unknown = jnp.repeat(jnp.moveaxis(removed, 0, -1), channels, axis=-1).astype(jnp.float32)
+    unknown = jnp.repeat(jnp.moveaxis(removed, 0, -1), channels, axis=-1).astype(
+        jnp.float32
+    )
     known = jnp.tile(image, (1, 1, masks)) * (1 - unknown)
     precondition = multilevel(unknown)
 
@@ -115,7 +119,10 @@ def laplacian(x: Field) -> Field:
     total = jnp.zeros_like(x)
     for down, right, weight in NEIGHBORS:
         left, over = max(0, -right), max(0, right)
-        first, second = x[: height - down, left : width - over], x[down:, over : width - left]
+        first, second = (
+            x[: height - down, left : width - over],
+            x[down:, over : width - left],
+        )
         flow = weight * (first - second)
         total += jnp.pad(flow, ((0, down), (left, over), (0, 0))) - jnp.pad(
             flow, ((down, 0), (over, left), (0, 0))

@@ -13,13 +13,16 @@ from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.metrics.perturbed import unless_nan
 from mdm_jax.types import AnyArray, Scalar
 
+# Pixels that TorchRay forgives, whatever the image's size.
 TOLERANCE = 15
-"""pixels that TorchRay forgives, whatever the image's size"""
+
+# Pixels that a box may stand out of its image: what rounding leaves.
 BOX_SLACK = 0.01
-"""pixels that a box may stand out of its image: what rounding leaves"""
 
 
-def energy_pointing(saliency: Float[Array, "h w"], mask: Bool[Array, "h w"]) -> Float[Array, ""]:
+def energy_pointing(
+    saliency: Float[Array, "h w"], mask: Bool[Array, "h w"]
+) -> Float[Array, ""]:
     """Fraction of the map's energy inside the object, sum(S * mask) / sum(S), in [0, 1].
 
     0 for an all-zero map. Energy-based pointing game of Score-CAM (arXiv 1910.01279), with the
@@ -27,12 +30,17 @@ def energy_pointing(saliency: Float[Array, "h w"], mask: Bool[Array, "h w"]) -> 
     A map with a NaN gives NaN.
     """
     total = saliency.sum()
-    energy = jnp.where(total > 0, (saliency * mask).sum() / jnp.where(total > 0, total, 1.0), 0.0)
+    energy = jnp.where(
+        total > 0, (saliency * mask).sum() / jnp.where(total > 0, total, 1.0), 0.0
+    )
     return unless_nan(saliency, energy)
 
 
 def pointing(
-    saliency: Float[Array, "h w"], mask: Bool[Array, "h w"], *, tolerance: Scalar = TOLERANCE
+    saliency: Float[Array, "h w"],
+    mask: Bool[Array, "h w"],
+    *,
+    tolerance: Scalar = TOLERANCE,
 ) -> Float[Array, ""]:
     """Whether the map's maximum p hits the object: 1 if min_{q in object} |p - q| < tolerance.
 
@@ -43,7 +51,9 @@ def pointing(
     """
     height, width = saliency.shape
     row, column = jnp.divmod(jnp.argmax(saliency), width)
-    squared = (jnp.arange(height)[:, None] - row) ** 2 + (jnp.arange(width)[None, :] - column) ** 2
+    squared = (jnp.arange(height)[:, None] - row) ** 2 + (
+        jnp.arange(width)[None, :] - column
+    ) ** 2
     accepted = (squared < tolerance**2) | (squared == 0)
     return unless_nan(saliency, (mask & accepted).any().astype(jnp.float32))
 
@@ -60,7 +70,9 @@ def class_mean(hits: Float[AnyArray, " n"], classes: Integer[AnyArray, " n"]) ->
     return float((np.bincount(numbers, hits) / counts).mean())
 
 
-def box_mask(boxes: Num[AnyArray, "k 4"], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+def box_mask(
+    boxes: Num[AnyArray, "k 4"], shape: tuple[int, int]
+) -> Bool[np.ndarray, "h w"]:
     """The pixels whose centers lie in any of the boxes, in an image of (height, width).
 
     Boxes are (x0, y0, x1, y1) with exclusive ends.
@@ -116,7 +128,11 @@ def _check_boxes(boxes: np.ndarray, shape: tuple[int, int]) -> None:
             raise InputError(f"{name} is not finite")
         if x1 <= x0 or y1 <= y0:
             raise InputError(f"{name} is empty: x1 must exceed x0, and y1 must exceed y0")
-        if min(x0, y0) < -BOX_SLACK or x1 > shape[1] + BOX_SLACK or y1 > shape[0] + BOX_SLACK:
+        if (
+            min(x0, y0) < -BOX_SLACK
+            or x1 > shape[1] + BOX_SLACK
+            or y1 > shape[0] + BOX_SLACK
+        ):
             raise InputError(
                 f"{name} lies outside its image of {shape[1]}x{shape[0]}: give pixels of that image"
             )

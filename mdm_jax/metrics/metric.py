@@ -90,9 +90,14 @@ def load_metric(text: str) -> Metric:
     if isinstance(thing, Metric):
         return replace(thing, protocol=f"{thing.protocol}-{checksum}")
     function = plugins.check_function(thing, text, "metric")
-    needs, better = getattr(function, "needs", "network"), getattr(function, "better", "none")
+    needs, better = (
+        getattr(function, "needs", "network"),
+        getattr(function, "better", "none"),
+    )
     for what, value, choices in (("needs", needs, NEEDS), ("better", better, BETTER)):
         if value not in choices:
             raise unknown(f"value of {text}.{what}", value, choices)
     described = (inspect.getdoc(function) or f"{name} of {place}.").split("\n")[0]
-    return Metric(name, f"{place}-{checksum}", function, better, needs, description=described)
+    return Metric(
+        name, f"{place}-{checksum}", function, better, needs, description=described
+    )

@@ -12,14 +12,16 @@ from mdm_jax.metrics.localization import box_mask
 from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.types import AnyArray
 
+# Salient pixels per pixel of an object: a map at the scale of blobs covers about twice the strokes
+# that it is right about, as the box of a digit does; 1 asks for maps that are fine to the pixel.
 FACTOR = 2.0
-"""salient pixels per pixel of an object: a map at the scale of blobs covers about twice the strokes
-that it is right about, as the box of a digit does; 1 asks for maps that are fine to the pixel"""
+
+# Largest fraction of the image that counts as salient: a map without preference then covers at most
+# a third of any object.
 MAX_FRACTION = 1 / 3
-"""largest fraction of the image that counts as salient: a map without preference then covers at
-most a third of any object"""
+
+# Fraction of an object's pixels that makes it found.
 HALF = 0.5
-"""fraction of an object's pixels that makes it found"""
 
 
 def object_masks(
@@ -48,7 +50,10 @@ def most_salient(saliency: Float[AnyArray, "h w"], count: int) -> Float[np.ndarr
 
 
 def objects_found(
-    saliency: Float[AnyArray, "h w"], objects: Bool[AnyArray, "k h w"], *, factor: float = FACTOR
+    saliency: Float[AnyArray, "h w"],
+    objects: Bool[AnyArray, "k h w"],
+    *,
+    factor: float = FACTOR,
 ) -> Float[np.ndarray, "2"]:
     """How many objects the map shows, and of how many: [found, k].
 
@@ -73,7 +78,10 @@ def objects_found(
 
 
 def which_found(
-    saliency: Float[AnyArray, "h w"], objects: Bool[AnyArray, "k h w"], *, factor: float = FACTOR
+    saliency: Float[AnyArray, "h w"],
+    objects: Bool[AnyArray, "k h w"],
+    *,
+    factor: float = FACTOR,
 ) -> Bool[np.ndarray, " k"]:
     """Whether each object is found, as `objects_found` says, of a map without NaN."""
     object_pixels = int(np.any(objects, axis=0).sum())

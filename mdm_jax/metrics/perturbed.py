@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Int
 from mdm_jax import problem
 from mdm_jax.types import AnyArray, Node, Predict
 
+# Numbers in the altered copies that are evaluated at a time where no `chunk` is given: on CPU 21
+# copies of 64x64x3, beyond which the caches overflow and each takes twice as long, and 1 of
+# 224x224x3; on an accelerator 341 and 27.
 VALUES_ON_CPU, VALUES_ON_ACCELERATOR = 2**18, 2**22
-"""numbers in the altered copies that are evaluated at a time where no `chunk` is given: on CPU 21
-copies of 64x64x3, beyond which the caches overflow and each takes twice as long, and 1 of
-224x224x3; on an accelerator 341 and 27"""
 
 
 def score(
@@ -50,6 +50,8 @@ def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
     return (ordinal - 1).astype(jnp.int32).reshape(saliency.shape)
 
 
-def unless_nan(map_: Float[AnyArray, "h w"], value: Float[Array, "..."]) -> Float[Array, "..."]:
+def unless_nan(
+    map_: Float[AnyArray, "h w"], value: Float[Array, "..."]
+) -> Float[Array, "..."]:
     """The value, or NaN where the map is not finite, which sorting and comparing would hide."""
     return jnp.where(jnp.isfinite(map_).all(), value, jnp.nan)

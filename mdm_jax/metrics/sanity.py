@@ -30,8 +30,9 @@ from mdm_jax.types import AnyArray
 
 MODES = ("cascading", "independent")
 ORIGINAL = "original"
+
+# Maps of an image that `spread` compares.
 SEEDS = 3
-"""maps of an image that `spread` compares"""
 
 
 class Stage(NamedTuple):
@@ -44,21 +45,25 @@ class Stage(NamedTuple):
     """to the original maps, by name of `SIMILARITIES`"""
 
 
-def _pairs(compare: Callable[[Array, Array], Array], field: int) -> Callable[[Any, Any], Array]:
+def _pairs(
+    compare: Callable[[Array, Array], Array], field: int
+) -> Callable[[Any, Any], Array]:
     return lambda a, b: compare(a[field], b[field])
 
 
+# Of two pairs (saliency, attribution): ranks of the saliency, ranks of the absolute attribution,
+# structure and edge directions of the saliency.
 SIMILARITIES: dict[str, Callable[[Any, Any], Array]] = {
     "spearman": _pairs(spearman, 0),
     "spearman_absolute": lambda a, b: spearman(jnp.abs(a[1]), jnp.abs(b[1])),
     "ssim": _pairs(ssim, 0),
     "hog": _pairs(hog_spearman, 0),
 }
-"""of two pairs (saliency, attribution): ranks of the saliency, ranks of the absolute attribution,
-structure and edge directions of the saliency"""
 
 
-def parts(network: Any, shape: tuple[int, int, int], depth: int = 2) -> dict[str, list[str]]:
+def parts(
+    network: Any, shape: tuple[int, int, int], depth: int = 2
+) -> dict[str, list[str]]:
     """The parts of a network and the names of their weights, from the logits down to the image.
 
     A part is all weights whose names share their first `depth` words, such as "layer4.0" or "fc".
@@ -68,7 +73,9 @@ def parts(network: Any, shape: tuple[int, int, int], depth: int = 2) -> dict[str
     names = [name for name, _ in named_weights(network)]
     leaves, tree = jax.tree.flatten(network)
     images = jnp.zeros((1, *shape))
-    program = jax.make_jaxpr(lambda leaves: jax.tree.unflatten(tree, leaves)(images))(leaves).jaxpr
+    program = jax.make_jaxpr(lambda leaves: jax.tree.unflatten(tree, leaves)(images))(
+        leaves
+    ).jaxpr
     first_use: dict[Any, int] = {}
     for number, equation in enumerate(program.eqns):
         for variable in equation.invars:
@@ -118,10 +125,14 @@ def randomize(
         )
     if shape is None:
         if not isinstance(classifier, Classifier):
-            raise InputError("a module does not tell its images: give their shape (h, w, c)")
+            raise InputError(
+                "a module does not tell its images: give their shape (h, w, c)"
+            )
         shape = (*classifier.preprocessing.size, classifier.preprocessing.channels)
     drawn = dict(
-        named_weights(reinitialize(network, seed) if twin is None else copy_weights(network, twin))
+        named_weights(
+            reinitialize(network, seed) if twin is None else copy_weights(network, twin)
+        )
     )
     weights = dict(named_weights(network))
     for part, names in parts(network, shape, depth).items():
@@ -156,9 +167,13 @@ def cascade(
     original = explain_batch.explain(classifier, images, targets, **options)
     stages = [_stage(ORIGINAL, original, original)]
     shape = tuple(np.shape(images)[1:])
-    networks = randomize(classifier, seed=seed, mode=mode, depth=depth, twin=twin, shape=shape)
+    networks = randomize(
+        classifier, seed=seed, mode=mode, depth=depth, twin=twin, shape=shape
+    )
     for part, changed in networks:
-        explanation = explain_batch.explain(changed, images, original.info.target, **options)
+        explanation = explain_batch.explain(
+            changed, images, original.info.target, **options
+        )
         stages.append(_stage(part, original, explanation))
     return stages
 
@@ -195,7 +210,9 @@ def spread(
     return jax.vmap(spearman)(maps[first], maps[second]).mean()
 
 
-def _spread(predict: Any, sample: Sample, *, key: Any, explain: Callable[..., Array]) -> Array:
+def _spread(
+    predict: Any, sample: Sample, *, key: Any, explain: Callable[..., Array]
+) -> Array:
     return spread(explain, jnp.asarray(sample.image), sample.target, key=key)
 
 

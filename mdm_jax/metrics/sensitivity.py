@@ -24,18 +24,22 @@ from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.metrics.perturbed import chunk_for, score, unless_nan
 from mdm_jax.types import AnyArray, Node, Predict, Scalar
 
+# Random sets of every size.
 SUBSETS = 100
-"""random sets of every size"""
 SIZES = 10
+
+# Fraction of the pixels in the largest set.
 LARGEST = 0.8
-"""fraction of the pixels in the largest set"""
 SAMPLES = 10
+
+# Of the noise of infidelity, in units of the image's range [0, 1].
 DEVIATION = 0.003
-"""of the noise of infidelity, in units of the image's range [0, 1]"""
+
+# Of the noise of max-sensitivity, in the same units.
 RADIUS = 0.02
-"""of the noise of max-sensitivity, in the same units"""
+
+# Variation of less than this, relative to the size, is rounding.
 FLAT = 1e-6
-"""variation of less than this, relative to the size, is rounding"""
 
 
 def sensitivity_n(
@@ -64,7 +68,12 @@ def sensitivity_n(
     """
     height, width, channels = image.shape
     counts = np.asarray(set_sizes(height * width) if sizes is None else sizes)
-    if subsets < 2 or counts.size == 0 or counts.min() < 1 or counts.max() >= height * width:
+    if (
+        subsets < 2
+        or counts.size == 0
+        or counts.min() < 1
+        or counts.max() >= height * width
+    ):
         raise InputError(
             f"sizes are {counts.tolist()} and subsets {subsets}: give sizes from 1 to below the"
             f" {height * width} pixels, and at least 2 subsets of each"
@@ -86,10 +95,15 @@ def sensitivity_n(
         total = jnp.where(inside, centered, 0.0).sum()
         return total, score(predict, altered, target, node=node)
 
-    chosen = jnp.repeat(jnp.arange(subsets), counts.size), jnp.tile(jnp.asarray(counts), subsets)
+    chosen = (
+        jnp.repeat(jnp.arange(subsets), counts.size),
+        jnp.tile(jnp.asarray(counts), subsets),
+    )
     sums, scores = map_over(evaluate_set, chosen, chunk_for(image.shape, chunk))
     full = score(predict, image, target, node=node)
-    sums, drops = (values.reshape(subsets, counts.size).T for values in (sums, full - scores))
+    sums, drops = (
+        values.reshape(subsets, counts.size).T for values in (sums, full - scores)
+    )
     r = jax.vmap(lambda a, b: _correlation(a, b, jnp.abs(full)))(sums, drops)
     return unless_nan(attribution, r.mean())
 
@@ -129,7 +143,9 @@ def infidelity(
     )
     drops = score(predict, image, target, node=node) - scores
     power = (expected**2).sum()
-    best = jnp.where(power > 0, (expected * drops).sum() / jnp.where(power > 0, power, 1.0), 1.0)
+    best = jnp.where(
+        power > 0, (expected * drops).sum() / jnp.where(power > 0, power, 1.0), 1.0
+    )
     return ((jnp.where(scaled, best, 1.0) * expected - drops) ** 2).mean()
 
 
@@ -150,8 +166,12 @@ def max_sensitivity(
     map [h, w]; its key is the same for all, so that only the image's change is measured.
     """
     noise_key, key = jax.random.split(key)
-    noise = jax.random.uniform(noise_key, (samples, *image.shape), minval=-radius, maxval=radius)
-    return largest_change(image, noise, lambda each: explain(each, target, key), chunk=chunk)
+    noise = jax.random.uniform(
+        noise_key, (samples, *image.shape), minval=-radius, maxval=radius
+    )
+    return largest_change(
+        image, noise, lambda each: explain(each, target, key), chunk=chunk
+    )
 
 
 def largest_change(
@@ -167,7 +187,9 @@ def largest_change(
     all.
     """
     at_once = chunk or (1 if jax.default_backend() == "cpu" else len(noise) + 1)
-    moved = jnp.asarray(image) + jnp.concatenate([jnp.zeros((1, *image.shape)), jnp.asarray(noise)])
+    moved = jnp.asarray(image) + jnp.concatenate(
+        [jnp.zeros((1, *image.shape)), jnp.asarray(noise)]
+    )
     maps = map_over(explain, moved, at_once)
     first, *_ = maps
     norm = jnp.sqrt((first**2).sum())
@@ -191,7 +213,9 @@ def _correlation(
     return jnp.where(flat, 0.0, r)
 
 
-def _sensitivity_n(predict: Predict, sample: Sample, *, key: Key[Array, ""]) -> Float[Array, ""]:
+def _sensitivity_n(
+    predict: Predict, sample: Sample, *, key: Key[Array, ""]
+) -> Float[Array, ""]:
     return sensitivity_n(predict, sample.image, sample.attribution, sample.target, key=key)
 
 

@@ -11,11 +11,13 @@ from jaxtyping import Array, Float
 from mdm_jax.errors import InputError
 
 HIGHEST = jax.lax.Precision.HIGHEST
+
+# SSIM's Gaussian window, in pixels.
 WINDOW, SIGMA = 11, 1.5
-"""SSIM's Gaussian window, in pixels"""
+
+# HOG: pixels a cell's side, cells a block's side, and bins for the directions from 0 to 180
+# degrees.
 CELL, BLOCK, ORIENTATIONS = 16, 3, 9
-"""HOG: pixels a cell's side, cells a block's side, and bins for the directions from 0 to 180
-degrees"""
 
 
 def ranks(values: Float[Array, "..."]) -> Float[Array, " n"]:

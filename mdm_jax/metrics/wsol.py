@@ -18,13 +18,15 @@ from mdm_jax.errors import InputError
 from mdm_jax.metrics.metric import Metric, Sample
 from mdm_jax.types import AnyArray
 
+# Pixels a side that maps, masks and boxes are resized to.
 SIDE = 224
-"""pixels a side that maps, masks and boxes are resized to"""
+
+# Shares of the map's maximum.
 THRESHOLDS = np.arange(0, 1, 0.001)
-"""shares of the map's maximum"""
 IOUS = (0.3, 0.5, 0.7)
+
+# Bins of PxAP: [0, 0.001), ..., [0.999, 1), and 1 itself.
 BINS = len(THRESHOLDS) + 1
-"""bins of PxAP: [0, 0.001), ..., [0.999, 1), and 1 itself"""
 
 
 def box_hits(
@@ -120,7 +122,9 @@ def pixel_histograms(
     truth = mask[rows][:, columns]
     counted = jnp.ones_like(truth) if ignore is None else truth | ~ignore[rows][:, columns]
     flat = jnp.where(truth, 0, BINS) + number
-    histograms = jnp.zeros(2 * BINS).at[flat.ravel()].add(counted.ravel().astype(jnp.float32))
+    histograms = (
+        jnp.zeros(2 * BINS).at[flat.ravel()].add(counted.ravel().astype(jnp.float32))
+    )
     return histograms.reshape(2, BINS)
 
 

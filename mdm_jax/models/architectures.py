@@ -26,13 +26,14 @@ CLASSIFIERS: dict[str, Family] = _resolve_all(
         "vit": "mdm_jax.models.vit:FAMILY",
     }
 )
+
+# Built on a backbone, which their argument `backbone` names and `backbone_arguments` describes.
 PROTOTYPES: dict[str, Any] = _resolve_all(
     {
         "protopnet": "mdm_jax.models.protopnet:ProtoPNet",
         "xprotonet": "mdm_jax.models.xprotonet:XProtoNet",
     }
 )
-"""built on a backbone, which their argument `backbone` names and `backbone_arguments` describes"""
 FAMILIES = (*CLASSIFIERS, *PROTOTYPES)
 
 
@@ -44,8 +45,8 @@ def _standard() -> dict[str, tuple[str, Variant]]:
     return standard
 
 
+# Published networks: family and variant.
 STANDARD = _standard()
-"""published networks: family and variant"""
 
 
 def is_known(name: str) -> bool:
@@ -147,7 +148,9 @@ def build(
         if described.has_position_embeddings:
             own["size"] = tuple(size)
         network: Callable[..., nnx.Module] = described.network
-        return network(num_classes=num_classes, channels=channels, rngs=rngs, **own | arguments)
+        return network(
+            num_classes=num_classes, channels=channels, rngs=rngs, **own | arguments
+        )
     backbone = arguments.pop("backbone", "resnet")
     if resolve(backbone)[0] not in CLASSIFIERS:
         raise InputError(
@@ -155,5 +158,7 @@ def build(
         )
     below = arguments.pop("backbone_arguments", None) or {}
     # The backbone draws its weights first: a seed stands for this order.
-    features = build(backbone, num_classes=0, channels=channels, size=size, rngs=rngs, **below)
+    features = build(
+        backbone, num_classes=0, channels=channels, size=size, rngs=rngs, **below
+    )
     return PROTOTYPES[family](features, num_classes=num_classes, rngs=rngs, **arguments)

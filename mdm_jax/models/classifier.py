@@ -45,7 +45,7 @@ class Classifier:
             raise InputError(
                 f"images are {images.dtype}: give floats in [0, 1], for 8-bit images images / 255"
             )
-        # Normalized in float32 or wider, and narrowed then: bfloat16 holds a pixel's value to 1/256.
+        # Normalized in float32 or wider and narrowed then: bfloat16 holds a pixel to 1/256.
         exact = jnp.promote_types(images.dtype, jnp.float32)
         mean = jnp.asarray(self.preprocessing.mean, exact)
         std = jnp.asarray(self.preprocessing.std, exact)

@@ -152,7 +152,9 @@ class DenseNet(nnx.Module):
 
     def __call__(self, images: Float[Array, "n h w c"]) -> Outputs:
         out = self.features(images)
-        features = out["features"] = jnp.mean(out[f"block{self.features.count}"], axis=(1, 2))
+        features = out["features"] = jnp.mean(
+            out[f"block{self.features.count}"], axis=(1, 2)
+        )
         return self.classifier(features), out
 
 

@@ -1,4 +1,4 @@
-"""Where weights come from: a folder, a file, a training, or a repository on the Hugging Face hub."""
+"""Where weights come from: a folder, a file, a training, or a repository of the hub."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def find_weights(place: str | Path) -> StoredWeights:
 def _in_folder(folder: Path) -> StoredWeights:
     shown = printable(folder)
     # A training's folder may be named by the checkpoints in it.
-    is_inside = folder.name == "checkpoints" and not (folder / "model.safetensors").is_file()
+    is_inside = (
+        folder.name == "checkpoints" and not (folder / "model.safetensors").is_file()
+    )
     run = folder.parent if is_inside else folder
     file, config = run / "model.safetensors", run / "config.json"
     if file.is_file():
@@ -73,7 +75,9 @@ def _in_folder(folder: Path) -> StoredWeights:
         from mdm_jax.storage import checkpoints  # orbax takes a second to import
 
         arrays = checkpoints.restore_model(run / "checkpoints")
-    elif pickles := sorted(each.name for each in folder.iterdir() if each.suffix in PICKLES):
+    elif pickles := sorted(
+        each.name for each in folder.iterdir() if each.suffix in PICKLES
+    ):
         raise InputError(
             f"{shown} holds {pickles[0]}, a pickle, which can run code when opened: convert it to"
             " model.safetensors first"
@@ -85,7 +89,9 @@ def _in_folder(folder: Path) -> StoredWeights:
             f"{printable(config)} does not exist: weights in a folder need a config.json beside"
             " them"
         )
-    return StoredWeights(arrays, _read_config(config), run.resolve().name, printable(config))
+    return StoredWeights(
+        arrays, _read_config(config), run.resolve().name, printable(config)
+    )
 
 
 def _on_hub(repository: str, revision: str | None) -> StoredWeights:

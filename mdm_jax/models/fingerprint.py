@@ -21,7 +21,9 @@ def network_fingerprint(network: Any) -> dict[str, Any]:
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(network):
         # Dropout holds a key, which numpy cannot take as it is.
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
+        ):
             leaf = jax.random.key_data(leaf)
         digest.update(np.ascontiguousarray(leaf).tobytes())
     identity: dict[str, Any] = {"weights": digest.hexdigest()[:16]}

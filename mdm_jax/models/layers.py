@@ -12,11 +12,13 @@ from jaxtyping import Array, Float, Shaped
 
 from mdm_jax.errors import InputError
 
+# Logits and every named intermediate of a network.
 Outputs = tuple[Float[Array, "n classes"], dict[str, Any]]
-"""Logits and every named intermediate of a network."""
 
 
-def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs) -> nnx.Conv:
+def conv(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs
+) -> nnx.Conv:
     """Bias-free convolution."""
     return nnx.Conv(
         inputs,
@@ -36,7 +38,13 @@ def pointwise(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -
     Its bias begins at zero."""
     fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
     return nnx.Conv(
-        inputs, outputs, (1, 1), padding="VALID", use_bias=bias, kernel_init=fan_out, rngs=rngs
+        inputs,
+        outputs,
+        (1, 1),
+        padding="VALID",
+        use_bias=bias,
+        kernel_init=fan_out,
+        rngs=rngs,
     )
 
 

@@ -72,7 +72,9 @@ def _from_weights(stored: StoredWeights, name: str | None) -> ModelConfig:
     arrays = timm_names(stored.arrays)
     # The names as they are stored: they tell whether the weights are torchvision's own.
     preprocessing = _published(name, arrays, stored.arrays)
-    return ModelConfig(name, {}, preprocessing, _class_names({}, _count_classes(name, arrays)))
+    return ModelConfig(
+        name, {}, preprocessing, _class_names({}, _count_classes(name, arrays))
+    )
 
 
 def _from_json(stored: StoredWeights, config: Mapping[str, Any]) -> ModelConfig:
@@ -131,7 +133,9 @@ def _published(
     layer = CLASSIFIERS[resolve(name)[0]].first_layer
     first = _entry(name, arrays, layer)
     if first.ndim != 4:
-        raise InputError(f"{layer}.weight is of no convolution: it is another network than {name}")
+        raise InputError(
+            f"{layer}.weight is of no convolution: it is another network than {name}"
+        )
     if first.shape[1] != 3:
         raise InputError(
             f"the weights take {first.shape[1]} channels: a config.json must tell how they are"
@@ -155,7 +159,9 @@ def _entry(name: str, arrays: Mapping[str, np.ndarray], layer: str) -> np.ndarra
     """The weight of a layer that the network has."""
     entry = f"{layer}.weight"
     if entry not in arrays:
-        raise InputError(f"the weights lack {entry}: they are of another network than {name}")
+        raise InputError(
+            f"the weights lack {entry}: they are of another network than {name}"
+        )
     return arrays[entry]
 
 

@@ -27,11 +27,12 @@ from mdm_jax.models.vit import ViT
 from mdm_jax.models.weights import fill
 
 _FOLDER = Path(str(resources.files("mdm_jax.models"))) / "embedded"
+
+# Folders of the networks that come with the package, trained on `Digits`.
 EMBEDDED = {
     family: _FOLDER / f"digits_{family}"
     for family in ("resnet", "densenet", "vit", "protopnet", "xprotonet")
 }
-"""folders of the networks that come with the package, trained on `Digits`"""
 WEIGHT_FILES = {".safetensors", *PICKLES}
 
 
@@ -87,7 +88,9 @@ def load_model(
     return classifier
 
 
-def _blank_network(config: ModelConfig, stored: StoredWeights, *, remat: bool) -> nnx.Module:
+def _blank_network(
+    config: ModelConfig, stored: StoredWeights, *, remat: bool
+) -> nnx.Module:
     """The network of a config, of shapes only. Raises InputError for impossible arguments."""
     family, _ = resolve(config.architecture)
     arguments = config.arguments
@@ -116,11 +119,15 @@ def _for_inference(network: nnx.Module, fold: bool, dtype: str) -> Any:
     if dtype != "float32":
         network = jax.tree.map(lambda leaf: leaf.astype(DTYPES[dtype]), network)
     # Dropout and batch norms ask for these flags; a network that has neither has none to set.
-    view = nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    view = nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
     return jax.device_put(view)
 
 
-def _locate(name: str | Path | None, place: str | Path | None) -> tuple[str | None, str | Path]:
+def _locate(
+    name: str | Path | None, place: str | Path | None
+) -> tuple[str | None, str | Path]:
     """The network's architecture, where it was given, and the place of its weights."""
     if name is None:
         return None, EMBEDDED["resnet"] if place is None else place

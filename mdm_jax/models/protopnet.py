@@ -30,10 +30,12 @@ from mdm_jax.models.prototype_layers import (
 )
 
 EPSILON = 1e-4
+
+# Similarity at distance zero, 9.21.
 LARGEST = math.log(1.0 / EPSILON)
-"""similarity at distance zero, 9.21"""
+
+# Weight of a prototype in the other classes' logits at the start.
 OTHER_CLASS = -0.5
-"""weight of a prototype in the other classes' logits at the start"""
 
 
 class ProtoPNet(nnx.Module):
@@ -71,7 +73,9 @@ class ProtoPNet(nnx.Module):
         self.prototypes = nnx.Param(
             jax.random.uniform(rngs.params(), (len(self.prototype_classes), width))
         )
-        self.last_layer = last_layer(self.prototype_classes, num_classes, OTHER_CLASS, rngs=rngs)
+        self.last_layer = last_layer(
+            self.prototype_classes, num_classes, OTHER_CLASS, rngs=rngs
+        )
 
     @property
     def feature_layer(self) -> str:
@@ -102,7 +106,7 @@ class ProtoPNet(nnx.Module):
 def squared_distances(
     patches: Float[Array, "n gh gw d"], prototypes: Float[Array, "m d"]
 ) -> Float[Array, "n gh gw m"]:
-    """|z - p|^2 = relu(|z|^2 - 2 z.p + |p|^2): a 1x1 convolution with the prototypes, in float32."""
+    """|z - p|^2 = relu(|z|^2 - 2 z.p + |p|^2), by a 1x1 convolution in float32."""
     z, p = patches.astype(jnp.float32), prototypes.astype(jnp.float32)
     # At full precision wherever it runs: the three terms nearly cancel where a patch is close to
     # its prototype.

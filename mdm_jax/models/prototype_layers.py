@@ -69,13 +69,20 @@ def add_on_layers(kind: str, inputs: int, width: int, *, rngs: nnx.Rngs) -> Any:
     if kind not in ADD_ONS:
         raise unknown("add_on", kind, ADD_ONS)
     if type(width) is not int or width < 1:
-        raise InputError(f"width is {width}: give the number of channels of a prototype, from 1")
+        raise InputError(
+            f"width is {width}: give the number of channels of a prototype, from 1"
+        )
     if kind == "regular":
-        return nnx.List([pointwise(inputs, width, rngs=rngs), pointwise(width, width, rngs=rngs)])
+        return nnx.List(
+            [pointwise(inputs, width, rngs=rngs), pointwise(width, width, rngs=rngs)]
+        )
     layers: list[nnx.Conv] = []
     while inputs > width or not layers:
         outputs = max(width, inputs // 2)
-        layers += [pointwise(inputs, outputs, rngs=rngs), pointwise(outputs, outputs, rngs=rngs)]
+        layers += [
+            pointwise(inputs, outputs, rngs=rngs),
+            pointwise(outputs, outputs, rngs=rngs),
+        ]
         inputs = outputs
     return nnx.List(layers)
 

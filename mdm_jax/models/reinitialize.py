@@ -52,11 +52,14 @@ def copy_weights(network: Any, twin: Any) -> Any:
     wanted, given = weight_shapes(network), weight_shapes(twin)
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
-            raise InputError(f"the fresh network is of another architecture: {name} differs")
+            raise InputError(
+                f"the fresh network is of another architecture: {name} differs"
+            )
     weights = dict(named_weights(twin))
     # In the order of the network's leaves: its twin may have built them in another one.
     copied = [
-        jax.numpy.asarray(weights[name]).astype(leaf.dtype) for name, leaf in named_weights(network)
+        jax.numpy.asarray(weights[name]).astype(leaf.dtype)
+        for name, leaf in named_weights(network)
     ]
     return jax.tree.unflatten(jax.tree.structure(network), copied)
 

@@ -13,9 +13,9 @@ from jaxtyping import Array
 from mdm_jax.errors import unknown
 from mdm_jax.models.layers import conv
 
+# Kernel, stride and whether a max-pool follows; `imagenet` is for photographs, the others are for
+# Images of some 32 to 160 pixels.
 STEMS = {"imagenet": (7, 2, True), "strided": (3, 2, False), "small": (3, 1, False)}
-"""Kernel, stride and whether a max-pool follows; `imagenet` is for photographs, the others are for
-images of some 32 to 160 pixels"""
 
 
 def named_stem(name: str) -> tuple[int, int, bool]:
@@ -33,10 +33,14 @@ def stem_name(convolution: nnx.Conv, pools: bool) -> str:
     for name, stem in STEMS.items():
         if stem == (kernel[0], stride, pools):
             return name
-    raise ValueError(f"no stem has a kernel of {kernel}, stride {stride} and pooling {pools}")
+    raise ValueError(
+        f"no stem has a kernel of {kernel}, stride {stride} and pooling {pools}"
+    )
 
 
-def first_conv(inputs: int, outputs: int, kernel: int, stride: int, *, rngs: nnx.Rngs) -> nnx.Conv:
+def first_conv(
+    inputs: int, outputs: int, kernel: int, stride: int, *, rngs: nnx.Rngs
+) -> nnx.Conv:
     """The convolution that reads the image; with stride 2 its input gradient is a fast one."""
     layer = conv(inputs, outputs, kernel, stride, rngs=rngs)
     if stride == 2:
@@ -44,7 +48,9 @@ def first_conv(inputs: int, outputs: int, kernel: int, stride: int, *, rngs: nnx
     return layer
 
 
-def _halving_conv(x: Array, kernel: Array, strides: Any, padding: Any, **options: Any) -> Array:
+def _halving_conv(
+    x: Array, kernel: Array, strides: Any, padding: Any, **options: Any
+) -> Array:
     """The signature that `nnx.Conv` calls; strides are (2, 2) and the padding is symmetric."""
     return _halving(x, kernel, padding[0][0], options["precision"])
 

@@ -21,8 +21,9 @@ Module = TypeVar("Module", bound=nnx.Module)
 Arrays = dict[str, np.ndarray]
 
 HEADS = {"fc", "classifier", "head", "head_dist"}
+
+# What a prototype network has for its classes.
 PER_CLASS = {"prototypes", "last_layer", "occurrence"}
-"""what a prototype network has for its classes"""
 BACKBONE = "backbone."
 
 
@@ -44,12 +45,18 @@ def initialize_from(module: Module, place: str | Path) -> Module:
             given[name] = array
     network, prefix = (module, "") if backbone is None else (backbone, BACKBONE)
     entry = f"{prefix}pos_embed"
-    if isinstance(network, ViT) and entry in given and given[entry].shape != own[entry].shape:
+    if (
+        isinstance(network, ViT)
+        and entry in given
+        and given[entry].shape != own[entry].shape
+    ):
         given[entry] = _fit_grid(network, given[entry])
     return weights.load(lambda: module, given)
 
 
-def _into_backbone(own: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
+def _into_backbone(
+    own: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
+) -> Arrays:
     """The weights of a plain classifier, without its head, as those of the backbone."""
     merged = {name: array for name, array in own.items() if not name.startswith(BACKBONE)}
     for name, array in given.items():

@@ -22,8 +22,9 @@ from mdm_jax.models.layers import Identity, Outputs, conv, norm, number_of_class
 Tokens = Float[Array, "n t d"]
 Attentions = Float[Array, "n heads t t"]
 STEMS = ("patch", "conv")
+
+# Pixels a side, where nothing else is said: right for images of 64 pixels.
 PATCH = 8
-"""pixels a side, where nothing else is said: right for images of 64 pixels"""
 
 
 class Attention(nnx.Module):
@@ -36,9 +37,14 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Tokens) -> tuple[Tokens, Attentions]:
         n, t, width = x.shape
-        q, k, v = jnp.moveaxis(self.qkv(x).reshape(n, t, 3, self.heads, width // self.heads), 2, 0)
+        q, k, v = jnp.moveaxis(
+            self.qkv(x).reshape(n, t, 3, self.heads, width // self.heads), 2, 0
+        )
         scores = jnp.einsum(
-            "nqhd,nkhd->nhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+            "nqhd,nkhd->nhqk",
+            q * q.shape[-1] ** -0.5,
+            k,
+            preferred_element_type=jnp.float32,
         )
         attention = jax.nn.softmax(scores, axis=-1)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", attention.astype(x.dtype), v)
@@ -144,7 +150,9 @@ class ViT(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if width % heads:
-            raise InputError(f"width {width} is no multiple of {heads} heads: change one of them")
+            raise InputError(
+                f"width {width} is no multiple of {heads} heads: change one of them"
+            )
         if distilled and not num_classes:
             raise InputError(
                 "a distilled Transformer has two heads, so it cannot go without: leave out"
@@ -186,7 +194,9 @@ class ViT(nnx.Module):
             "channels": first.in_features,
         }
 
-    def __call__(self, images: Float[Array, "n h w c"], *, attention: bool = False) -> Outputs:
+    def __call__(
+        self, images: Float[Array, "n h w c"], *, attention: bool = False
+    ) -> Outputs:
         x = self._embed(images)
         out: dict[str, Any] = {"tokens": x}
         attentions = []
@@ -246,7 +256,9 @@ def interpolate(
 
 
 def _linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs)
+    return nnx.Linear(
+        inputs, outputs, kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs
+    )
 
 
 def _norm(width: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -259,8 +271,11 @@ _SIZES = {
     "base": {"width": 768, "depth": 12, "heads": 12},
     "large": {"width": 1024, "depth": 24, "heads": 16},
 }
+
+# What torchvision's own Transformers were evaluated with (its ViT-L/16 alone: crop 0.926).
 TORCHVISION: dict[str, Any] = {"crop": 0.875, "interpolation": "bilinear", **IMAGENET}
-"""What torchvision's own Transformers were evaluated with (its ViT-L/16 alone: crop 0.926)."""
+
+# ViTs that AugReg's authors fine-tuned on ImageNet-1k at 224 pixels.
 AUGREG = (
     "vit_tiny_patch16_224",
     "vit_small_patch16_224",
@@ -269,7 +284,6 @@ AUGREG = (
     "vit_base_patch32_224",
     "vit_large_patch16_224",
 )
-"""ViTs that AugReg's authors fine-tuned on ImageNet-1k at 224 pixels"""
 
 
 def _variants() -> dict[str, Variant]:

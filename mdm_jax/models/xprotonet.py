@@ -39,8 +39,9 @@ from mdm_jax.models.prototype_layers import (
 
 OCCURRENCES = {"abs": jnp.abs, "sigmoid": jax.nn.sigmoid}
 POOLS = {"sum": jnp.sum, "mean": jnp.mean}
+
+# Shortest feature whose direction counts; a prototype that occurs nowhere has similarity 0.
 EPSILON = 1e-6
-"""shortest feature whose direction counts; a prototype that occurs nowhere has similarity 0"""
 
 
 class XProtoNet(nnx.Module):
@@ -87,15 +88,24 @@ class XProtoNet(nnx.Module):
         self.num_classes, self.add_on_kind = num_classes, add_on
         self.backbone = backbone
         self.add_on = add_on_layers(add_on, backbone.width, width, rngs=rngs)
-        count, inputs, half = len(self.prototype_classes), backbone.width, max(1, width // 2)
-        first, second = pointwise(inputs, width, rngs=rngs), pointwise(width, half, rngs=rngs)
+        count, inputs, half = (
+            len(self.prototype_classes),
+            backbone.width,
+            max(1, width // 2),
+        )
+        first, second = (
+            pointwise(inputs, width, rngs=rngs),
+            pointwise(width, half, rngs=rngs),
+        )
         third = pointwise(half, count, bias=False, rngs=rngs)
         self.occurrence = nnx.List([first, second, third])
         # In random directions: the uniform values that others begin with all point the same way
         # (their mean cosine is 3/4), and a network trained from there finds every prototype in an
         # empty image and tells classes by what excludes them.
         self.prototypes = nnx.Param(jax.random.normal(rngs.params(), (count, width)))
-        self.last_layer = last_layer(self.prototype_classes, num_classes, other_weight, rngs=rngs)
+        self.last_layer = last_layer(
+            self.prototype_classes, num_classes, other_weight, rngs=rngs
+        )
 
     @property
     def feature_layer(self) -> str:
@@ -133,7 +143,9 @@ def pooled_features(
     patches: Float[Array, "n gh gw d"], maps: Float[Array, "n gh gw m"], pool: str = "mean"
 ) -> Float[Array, "n m d"]:
     """f_p = mean_u M_p(u) F(u), or the sum over the positions, in float32."""
-    weighed = jnp.einsum("nhwm,nhwd->nmd", maps, patches, preferred_element_type=jnp.float32)
+    weighed = jnp.einsum(
+        "nhwm,nhwd->nmd", maps, patches, preferred_element_type=jnp.float32
+    )
     return weighed if pool == "sum" else weighed / (patches.shape[1] * patches.shape[2])
 
 
@@ -143,7 +155,9 @@ def cosine_similarity(
     """f.p / (|f| |p|) of each prototype with its own pooled feature.
 
     0, with a gradient of 0, where f or p vanishes."""
-    return jnp.sum(_direction(pooled) * _direction(prototypes.astype(pooled.dtype)), axis=-1)
+    return jnp.sum(
+        _direction(pooled) * _direction(prototypes.astype(pooled.dtype)), axis=-1
+    )
 
 
 def _direction(x: Float[Array, "... d"]) -> Float[Array, "... d"]:

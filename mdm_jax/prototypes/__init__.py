@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mdm_jax.prototypes.search import activations as activations
     from mdm_jax.prototypes.search import find_regions as find_regions
 
+# Public names and the files they come from; a file is imported when its name is first used.
 FILES = {
     "PairAnnotations": "comparison",
     "REGIONS": "regions",
@@ -22,15 +23,14 @@ FILES = {
     "explain_decision": "reasoning",
     "find_regions": "search",
 }
-"""public names and the files they come from; a file is imported when its name is first used"""
 
+# Older names, still accepted with a warning.
 RENAMED = {
     "applicable": "applicable_regions",
     "compare": "compare_regions",
     "find": "find_regions",
     "reason": "explain_decision",
 }
-"""older names, still accepted with a warning"""
 
 __all__ = [
     "REGIONS",

@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 
 from mdm_jax.types import AnyArray, Scalar
 
+# ProtoPNet's: its box surrounds all that lies at or above this percentile of the upsampled
+# activation map.
 PERCENTILE = 95.0
-"""ProtoPNet's: its box surrounds all that lies at or above this percentile of the upsampled
-activation map"""
 
 
 def ranks(saliency: Float[AnyArray, "h w"]) -> Int[Array, "h w"]:
@@ -91,7 +91,9 @@ def box_area(box: Integer[AnyArray, "4"], shape: tuple[int, int]) -> Float[Array
 
 def components(mask: Bool[AnyArray, "h w"]) -> Integer[np.ndarray, "h w"]:
     """The connected pieces of a mask on the host, 1 for the largest, 0 outside; corners connect."""
-    count, labels = cv2.connectedComponents(np.asarray(mask).astype(np.uint8), connectivity=8)
+    count, labels = cv2.connectedComponents(
+        np.asarray(mask).astype(np.uint8), connectivity=8
+    )
     sizes = np.bincount(labels.ravel(), minlength=count)
     renamed = np.zeros(count, int)
     # label 0 is the outside and keeps its number

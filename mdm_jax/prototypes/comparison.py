@@ -31,8 +31,10 @@ from mdm_jax.prototypes.metrics import METRICS, Evidence, informative_pairs
 from mdm_jax.prototypes.search import PairOptions, SearchOptions
 from mdm_jax.types import Explanation, Node
 
+# What regions are found anew under: noise on the image, permuted prototypes, a fresh backbone.
 CHECKS = ("noise", *perturbations.CHANGES)
-"""what regions are found anew under: noise on the image, permuted prototypes, a fresh backbone"""
+
+# What a table shows unless it is asked for all.
 TABLE_METRICS = (
     "retention:gray",
     "removal:gray",
@@ -52,7 +54,6 @@ TABLE_METRICS = (
     "purity:box-32",
     "consistency:box-72",
 )
-"""what a table shows unless it is asked for all"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ class Comparison:
                 measured[name] = result
         return Scores(self.ids, {name: METRICS[name] for name in measured}, measured)
 
-    def table(self, *, reference: str | None = None, metrics: Sequence[str] | None = None) -> Table:
+    def table(
+        self, *, reference: str | None = None, metrics: Sequence[str] | None = None
+    ) -> Table:
         """The table of `metrics`, by default `TABLE_METRICS`, as far as they apply.
 
         By default the other regions are compared with MDM. `evaluation.table_text.markdown` and
@@ -103,8 +106,12 @@ class Comparison:
             if name not in METRICS:
                 raise unknown("measure", name, METRICS)
         entries = [self._entry(region, names) for region in self.explanations]
-        present = {name for entry in entries if entry.scores for name in entry.scores.measured}
-        columns: dict[str, Metric] = {name: METRICS[name] for name in names if name in present}
+        present = {
+            name for entry in entries if entry.scores for name in entry.scores.measured
+        }
+        columns: dict[str, Metric] = {
+            name: METRICS[name] for name in names if name in present
+        }
         return of_entries(entries, columns, self._notes(), reference)
 
     def _entry(self, region: str, names: Sequence[str]) -> Entry:
@@ -125,7 +132,9 @@ class Comparison:
 
     def _notes(self) -> tuple[str, ...]:
         pairs, different = len(self.ids), len(np.unique(self.prototypes))
-        note = f"{pairs} pairs of an image and a prototype, {different} different prototypes"
+        note = (
+            f"{pairs} pairs of an image and a prototype, {different} different prototypes"
+        )
         # the pairs that count are the same for every region
         first = next(iter(self.evidence.values()))
         left_out = pairs - int(informative_pairs(first.curves).sum())
@@ -200,8 +209,12 @@ def compare_regions(
 def compare(classifier: Any, images: Any, prototypes: Any, **options: Any) -> Comparison:
     """The older form of `compare_regions`, with masks, parts and part_names as arguments."""
     known = {field.name for field in fields(PairAnnotations)}
-    annotations = PairAnnotations(**{name: options.pop(name) for name in known & options.keys()})
-    return compare_regions(classifier, images, prototypes, annotations=annotations, **options)
+    annotations = PairAnnotations(
+        **{name: options.pop(name) for name in known & options.keys()}
+    )
+    return compare_regions(
+        classifier, images, prototypes, annotations=annotations, **options
+    )
 
 
 def possible_checks(classifier: Any) -> tuple[str, ...]:
@@ -247,7 +260,9 @@ class _Pairs(NamedTuple):
             )
         return found[region], timing.running
 
-    def measure_curves(self, classifier: Any, images: Any, saliency: Any, *, what: str) -> Curves:
+    def measure_curves(
+        self, classifier: Any, images: Any, saliency: Any, *, what: str
+    ) -> Curves:
         """The curves of one region's maps."""
         return curves_of(
             classifier,

@@ -31,15 +31,34 @@ from mdm_jax.prototypes.boxes import pixel_count, ranks
 from mdm_jax.prototypes.search import PairOptions
 from mdm_jax.types import AnyArray, Predict
 
+# Fractions of the image at which regions are compared.
 AREAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""fractions of the image at which regions are compared"""
-FINER_AREAS = (0.005, 0.015, 0.03, 0.04, 0.06, 0.08, 0.12, 0.15, 0.25, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
-"""further fractions that are kept, so that the least area is found to within a fourth of itself
-between 3 % and 50 %"""
+
+# Further fractions that are kept, so that the least area is found to within a fourth of itself
+# between 3 % and 50 %.
+FINER_AREAS = (
+    0.005,
+    0.015,
+    0.03,
+    0.04,
+    0.06,
+    0.08,
+    0.12,
+    0.15,
+    0.25,
+    0.3,
+    0.4,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+)
+
+# All fractions that are kept: 0 is the fill alone and 1 the clean image.
 RUNGS = (0.0, *sorted({*AREAS, *FINER_AREAS}), 1.0)
-"""all fractions that are kept: 0 is the fill alone and 1 the clean image"""
+
+# What stands where pixels are gone: names of `mdm_jax.fills.FILLS`.
 FILLS = ("gray", "blur")
-"""what stands where pixels are gone: names of `mdm_jax.fills.FILLS`"""
 NODES = ("similarity", "distance")
 
 
@@ -93,7 +112,9 @@ def curves(
         outputs = predict(jnp.where(visible[..., None], image, backgrounds[fill])[None])
         # a node sees one image, without the batch axis
         outputs = jax.tree.map(lambda leaf: leaf[0], outputs)
-        return Response(*(activation(node, outputs, jnp.asarray(prototype)) for node in NODES))
+        return Response(
+            *(activation(node, outputs, jnp.asarray(prototype)) for node in NODES)
+        )
 
     which = (
         jnp.repeat(jnp.arange(len(fills)), len(shares)),

@@ -13,8 +13,8 @@ from mdm_jax.data.source import UNKNOWN, Source, read_image
 from mdm_jax.errors import InputError
 from mdm_jax.models.classifier import Classifier
 
+# The two parts of an album, whatever the splits are called.
 TRAIN, TEST = "train", "test"
-"""the two parts of an album, whatever the splits are called"""
 
 
 class ImageRef(NamedTuple):
@@ -71,7 +71,9 @@ class ImageSets:
         image = self.preprocessing.fit(given.image)
         if given.labels is None and given.label == UNKNOWN:
             return PreparedImage(given.id, image, None)
-        labels = [given.label] if given.labels is None else np.flatnonzero(given.labels).tolist()
+        labels = (
+            [given.label] if given.labels is None else np.flatnonzero(given.labels).tolist()
+        )
         # a class that the network does not know is -1 and left out below
         numbers = (class_number(self._numbers[item.part], label) for label in labels)
         return PreparedImage(

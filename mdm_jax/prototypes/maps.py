@@ -24,9 +24,9 @@ from mdm_jax.masks import HIGHEST, Size, bilinear_matrix
 from mdm_jax.problem import begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
+# Parameter a of the cubic kernel: that of OpenCV's INTER_CUBIC, which ProtoPNet uses; Pillow and
+# JAX take -0.5.
 CUBIC_SHARPNESS = -0.75
-"""parameter a of the cubic kernel: that of OpenCV's INTER_CUBIC, which ProtoPNet uses; Pillow and
-JAX take -0.5"""
 
 
 @cache
@@ -68,11 +68,17 @@ class MapConfig:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
 
 
-def upsample(grid: Float[Array, "gh gw"], size: Size, kind: str = "cubic") -> Float[Array, "h w"]:
+def upsample(
+    grid: Float[Array, "gh gw"], size: Size, kind: str = "cubic"
+) -> Float[Array, "h w"]:
     """A map of the feature grid at a size (height, width), R_h G R_w^T."""
     # full precision: on a TPU the default would round maps to bfloat16
-    rows, columns = (INTERPOLATIONS[kind](cells, pixels) for cells, pixels in zip(grid.shape, size))
-    return jnp.matmul(jnp.matmul(rows, grid, precision=HIGHEST), columns.T, precision=HIGHEST)
+    rows, columns = (
+        INTERPOLATIONS[kind](cells, pixels) for cells, pixels in zip(grid.shape, size)
+    )
+    return jnp.matmul(
+        jnp.matmul(rows, grid, precision=HIGHEST), columns.T, precision=HIGHEST
+    )
 
 
 def read_map(predict: Predict, image: Image, name: str) -> Float[Array, "gh gw m"]:
@@ -105,7 +111,9 @@ def _explain_map(
     problem = begin(predict, image, target, **begun)
     grid = read_map(predict, image, name)[..., problem.target]
     whole = upsample(grid, (image.shape[0], image.shape[1]), config.interpolation or usual)
-    return make_explanation(predict, problem, whole[..., None], node=begun["node"], forwards=1)
+    return make_explanation(
+        predict, problem, whole[..., None], node=begun["node"], forwards=1
+    )
 
 
 def activation_map(

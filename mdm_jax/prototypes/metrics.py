@@ -38,12 +38,14 @@ from mdm_jax.prototypes.curves import (
 )
 from mdm_jax.prototypes.perturbations import overlap
 
+# A node that the fill changes by less, relative to its size, is constant.
 CONSTANT_BELOW = 1e-6
-"""a node that the fill changes by less, relative to its size, is constant"""
+
+# Shares of the image at which regions are laid over the object.
 OVERLAP_SHARES = (0.05, 0.2)
-"""shares of the image at which regions are laid over the object"""
+
+# Of the node that the least area keeps.
 LEAST_AREA_SHARE = 0.9
-"""of the node that the least area keeps"""
 
 
 class Evidence(NamedTuple):
@@ -222,8 +224,9 @@ def _metrics_of_fill(number: int, fill: str) -> list[Metric]:
         ("similarity", "of the similarity"),
         ("distance", "of the way from the fill's distance to the image's"),
     ):
+        what_is_measured = f"keeps 90 % {what}, on {fill}"
         description = (
-            f"Least share of the image, by the region's order, that keeps 90 % {what}, on {fill}."
+            f"Least share of the image, by the region's order, that {what_is_measured}."
         )
         found.append(
             Metric(
@@ -238,7 +241,11 @@ def _metrics_of_fill(number: int, fill: str) -> list[Metric]:
 
 
 _all_metrics = [
-    *(metric for number, fill in enumerate(FILLS) for metric in _metrics_of_fill(number, fill)),
+    *(
+        metric
+        for number, fill in enumerate(FILLS)
+        for metric in _metrics_of_fill(number, fill)
+    ),
     *(
         Metric(
             "object_overlap",
@@ -315,5 +322,6 @@ _all_metrics = [
         ),
     ),
 ]
+
+# Every measure by its id, `name:protocol`.
 METRICS: dict[str, Metric] = {metric.id: metric for metric in _all_metrics}
-"""every measure by its id, `name:protocol`"""

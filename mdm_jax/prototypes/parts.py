@@ -26,14 +26,16 @@ from mdm_jax.errors import InputError
 from mdm_jax.prototypes.boxes import ranks
 from mdm_jax.types import AnyArray
 
+# Side of the box for purity, as a fraction of the image's: 32 pixels of 224, "otherwise the bigger
+# the patch, the higher the purity" (PIP-Net, Nauta et al. 2023).
 PURITY_SIDE = 32 / 224
-"""side of the box for purity, as a fraction of the image's: 32 pixels of 224, "otherwise the bigger
-the patch, the higher the purity" (PIP-Net, Nauta et al. 2023)"""
+
+# Side of the box for consistency (Huang et al., "Evaluation and improvement of interpretability
+# ...", 2212.05946).
 CONSISTENCY_SIDE = 72 / 224
-"""side of the box for consistency (Huang et al., "Evaluation and improvement of interpretability
-...", 2212.05946)"""
+
+# Share of the images with a part from which a prototype is consistent.
 CONSISTENCY_SHARE = 0.8
-"""share of the images with a part from which a prototype is consistent"""
 
 
 def peak(saliency: Float[AnyArray, "h w"]) -> Float[Array, "2"]:
@@ -54,7 +56,9 @@ def near_peak(
     return (jnp.abs(jnp.asarray(parts) - peak(saliency)) <= reach).all(axis=-1)
 
 
-def merge_sides(found: Bool[AnyArray, "n p"], names: Sequence[str]) -> Bool[np.ndarray, "n q"]:
+def merge_sides(
+    found: Bool[AnyArray, "n p"], names: Sequence[str]
+) -> Bool[np.ndarray, "n q"]:
     """What holds of "left X" or of "right X" for each X; other parts as they are.
 
     In the order of the names."""
@@ -76,7 +80,9 @@ def check_parts(parts: Sequence[Any], names: Sequence[str] | None) -> None:
                 " same p parts for each pair, NaN for one that is not seen"
             )
     if names and shapes and len(names) != shapes[0][0]:
-        raise InputError(f"{len(names)} part names for {shapes[0][0]} parts: give one for each")
+        raise InputError(
+            f"{len(names)} part names for {shapes[0][0]} parts: give one for each"
+        )
 
 
 def statistics(
@@ -113,7 +119,9 @@ def _sum_by_prototype(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each prototype that occurs: its images [j], parts near [j, p] and parts seen [j, p]."""
     if not len(rows):
-        raise InputError("no pairs: purity and consistency need at least one image with parts")
+        raise InputError(
+            "no pairs: purity and consistency need at least one image with parts"
+        )
     count = (rows.shape[1] - 1) // 2
     _, numbers = np.unique(rows[:, 0], return_inverse=True)
     # sums over pairs of a prototype as a product with its 0/1 row

@@ -23,10 +23,11 @@ from mdm_jax.models.xprotonet import XProtoNet
 from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.types import AnyArray, Image, Scalar
 
+# Of the noise on the normalized image (Huang et al., 2212.05946).
 NOISE_DEVIATION, NOISE_LIMIT = 0.2, 0.25
-"""of the noise on the normalized image (Huang et al., 2212.05946)"""
+
+# Share of the image whose regions are compared.
 REGION_SHARE = 0.1
-"""share of the image whose regions are compared"""
 CHANGES = ("prototypes", "backbone")
 
 
@@ -53,7 +54,9 @@ def add_noise_to_images(
     numbers = id_numbers(range(len(images)) if ids is None else ids)
     keys = jax.vmap(lambda number: jax.random.fold_in(as_key(key), number))(numbers)
     return np.asarray(
-        jax.vmap(lambda image, key: add_noise(image, std, key=key))(jnp.asarray(images), keys)
+        jax.vmap(lambda image, key: add_noise(image, std, key=key))(
+            jnp.asarray(images), keys
+        )
     )
 
 
@@ -64,7 +67,9 @@ def overlap(
 ) -> Float[Array, ""]:
     """Intersection over union, in [0, 1], of the regions of equal area that two maps give."""
     first, second = top_share(a, share), top_share(b, share)
-    return ((first & second).sum() / jnp.maximum((first | second).sum(), 1)).astype(jnp.float32)
+    return ((first & second).sum() / jnp.maximum((first | second).sum(), 1)).astype(
+        jnp.float32
+    )
 
 
 def check_change(classifier: Any, what: str) -> None:
@@ -76,7 +81,9 @@ def check_change(classifier: Any, what: str) -> None:
             f"the {what} of a {type(classifier).__name__} cannot be changed: give a Classifier, see"
             " load_model"
         )
-    if not any(name.partition(".")[0] == what for name, _ in named_weights(classifier.network)):
+    if not any(
+        name.partition(".")[0] == what for name, _ in named_weights(classifier.network)
+    ):
         raise InputError(
             f"{classifier.name} has no weights under the name {what!r}: ours have prototypes and"
             " backbone.*"
@@ -97,7 +104,9 @@ def change_weights(classifier: Classifier, what: str, *, seed: int = 1) -> Class
     check_change(classifier, what)
     weights = named_weights(classifier.network)
     drawn = (
-        dict(named_weights(reinitialize(classifier.network, seed))) if what == "backbone" else {}
+        dict(named_weights(reinitialize(classifier.network, seed)))
+        if what == "backbone"
+        else {}
     )
 
     def anew(name: str, leaf: Any) -> Any:

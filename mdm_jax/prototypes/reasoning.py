@@ -17,8 +17,8 @@ from mdm_jax.errors import InputError
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.prototypes.search import activations
 
+# By which a sum may differ from the logit, as a share of what is added up.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
-"""by which a sum may differ from the logit, as a share of what is added up"""
 
 
 class Reasoning(NamedTuple):
@@ -112,7 +112,9 @@ def explain_decisions(
             f" {len(firsts)} images"
         )
     found = []
-    for first, target, logits, similarities in zip(firsts, chosen, seen.logits, seen.similarities):
+    for first, target, logits, similarities in zip(
+        firsts, chosen, seen.logits, seen.similarities
+    ):
         c = int(first if target < 0 else target)
         one = Reasoning(c, int(first), logits, similarities, kernel[:, c], float(bias[c]))
         _check_sum(one, classifier)
@@ -161,7 +163,9 @@ def _check_sum(one: Reasoning, classifier: Classifier) -> None:
     # rounding grows with what is added up, not with the sum
     size = 1.0 + float(np.abs(one.contributions).sum(dtype=np.float64))
     if not np.isfinite(one.logits).all():
-        raise InputError(f"the outputs of {classifier.name} are NaN or infinite: check the weights")
+        raise InputError(
+            f"the outputs of {classifier.name} are NaN or infinite: check the weights"
+        )
     if abs(added - one.logit) > TOLERANCE[classifier.dtype] * size:
         raise InputError(
             f"the prototypes of {classifier.name} add up to {added:.4g}, its logit is"

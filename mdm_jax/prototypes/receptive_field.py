@@ -36,8 +36,8 @@ from mdm_jax.problem import Problem, begin, report
 from mdm_jax.prototypes.maps import read_map
 from mdm_jax.types import AnyArray, Explanation, Image, Node, Predict, Status
 
+# Whose positions are looked at.
 MAPS = "similarity_maps"
-"""whose positions are looked at"""
 
 
 class ReceptiveFields(NamedTuple):
@@ -142,6 +142,8 @@ def _inline_remat(*arguments: Any, jaxpr: Any, **_: Any) -> list[Any]:
     return evaluate(jaxpr, (), arguments, NAN_KEEPING_RULES)
 
 
+# Operations that must not lose a NaN: XLA's maximum on CPU, and so a ReLU, may
+# (`xla_cpu_enable_fast_min_max`); a choice by x > 0 does, and XLA makes one of x * (x > 0).
 NAN_KEEPING_RULES: dict[Any, Callable[..., Any]] = {
     **{
         primitive: _keep_nan(primitive)
@@ -152,8 +154,6 @@ NAN_KEEPING_RULES: dict[Any, Callable[..., Any]] = {
     custom_vjp_call_p: _inline,
     remat_p: _inline_remat,
 }
-"""operations that must not lose a NaN: XLA's maximum on CPU, and so a ReLU, may
-(`xla_cpu_enable_fast_min_max`); a choice by x > 0 does, and XLA makes one of x * (x > 0)"""
 
 
 def _spans(seen: Array) -> Int[Array, "g 2"]:
@@ -172,7 +172,9 @@ def best_position(
     """Row and column of the grid where prototype j is most similar, argmax_z s_j(z).
 
     Of equals the first in reading order."""
-    row, column = jnp.divmod(jnp.argmax(similarities[..., prototype]), similarities.shape[1])
+    row, column = jnp.divmod(
+        jnp.argmax(similarities[..., prototype]), similarities.shape[1]
+    )
     return row, column
 
 

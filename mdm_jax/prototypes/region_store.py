@@ -32,6 +32,9 @@ from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Explanation
 
 SETTINGS = "settings.json"
+
+# Diagnostics that are kept of every pair, beside `SIMILARITIES` and `box` (x0, y0, x1, y1), that
+# around all above the map's 95th percentile.
 DIAGNOSTICS = (
     "activation",
     "activation_masked",
@@ -41,11 +44,10 @@ DIAGNOSTICS = (
     "evaluations",
     "forwards",
 )
-"""diagnostics that are kept of every pair, beside `SIMILARITIES` and `box` (x0, y0, x1, y1), that
-around all above the map's 95th percentile"""
+
+# Similarity of the whole image, whatever node the region is of; when only its strongest tenth is
+# seen, and when nothing is, the rest being blurred.
 SIMILARITIES = ("similarity", "retained", "blurred")
-"""similarity of the whole image, whatever node the region is of; when only its strongest tenth is
-seen, and when nothing is, the rest being blurred"""
 
 
 def check_folder(out: Path) -> None:
@@ -54,7 +56,9 @@ def check_folder(out: Path) -> None:
         raise InputError(f"{printable(out)} is a file: choose a folder", setting="out")
     # an empty folder may be made by whoever starts the search
     if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
-        raise InputError(f"{printable(out)} holds other files: choose a new folder", setting="out")
+        raise InputError(
+            f"{printable(out)} holds other files: choose a new folder", setting="out"
+        )
 
 
 class RegionStore:

@@ -37,23 +37,25 @@ from mdm_jax.prototypes.maps import MapConfig, read_map
 from mdm_jax.prototypes.receptive_field import FieldConfig, best_position
 from mdm_jax.types import Explanation, Image, Method, Node, Predict
 
+# What a region explains by default: the prototype's similarity, after the maximum over positions.
 NODE = "similarity"
-"""what a region explains by default: the prototype's similarity, after the maximum over
-positions"""
+
+# What MDM keeps by default. The log similarity hides most of the way: from the fill's distance to
+# 0.1 it moves by 2.4, and on the last 0.1 by 6.8, so that masks which keep the similarity are
+# large, and flat where nothing changes it.
 MDM_NODE = "distance"
-"""what MDM keeps by default. The log similarity hides most of the way: from the fill's distance to
-0.1 it moves by 2.4, and on the last 0.1 by 6.8, so that masks which keep the similarity are large,
-and flat where nothing changes it"""
+
+# The node of one position that goes with a node after the maximum.
 FROZEN = {"similarity": "similarity_at", "distance": "distance_at"}
-"""the node of one position that goes with a node after the maximum"""
+
+# MDM at a prototype's node: the share of the way between image and fill, since every prototype has
+# its own range; chosen on training digits (30001 to 30096) of both networks.
 NODE_MDM = MDMConfig(
     objective=(consistency("share"), area(10.0)),
     coarse_to_fine=None,
     steps=40,
     learning_rate=0.3,
 )
-"""MDM at a prototype's node: the share of the way between image and fill, since every prototype has
-its own range; chosen on training digits (30001 to 30096) of both networks"""
 
 
 def node_mdm(
@@ -134,7 +136,9 @@ def node_grad_cam(
 
     `search.find_regions` names the backbone's last map. Of a distance Grad-CAM shows what makes it
     larger: explain the similarity."""
-    return grad_cam.explain(predict, image, target, node=node, key=key, config=config, trace=trace)
+    return grad_cam.explain(
+        predict, image, target, node=node, key=key, config=config, trace=trace
+    )
 
 
 REGIONS: dict[str, Method] = {
@@ -149,6 +153,8 @@ REGIONS: dict[str, Method] = {
         Method("mdm_frozen", node_mdm_frozen, MDMConfig, "distance"),
     )
 }
+
+# What the network must return in `out` for a region, beside its similarities.
 NEEDS = {
     "activation_map": "similarity_maps",
     "cell": "similarity_maps",
@@ -156,7 +162,6 @@ NEEDS = {
     "mdm_frozen": "similarity_maps",
     "occurrence_map": "occurrence_maps",
 }
-"""what the network must return in `out` for a region, beside its similarities"""
 
 
 def resolve(region: str) -> Method:

@@ -18,8 +18,8 @@ from mdm_jax.images import check_batch
 from mdm_jax.prototypes import regions as named
 from mdm_jax.types import Explanation, Node
 
+# Images that `activations` shows the network at a time.
 TOGETHER = 32
-"""images that `activations` shows the network at a time"""
 
 
 class PairOptions(TypedDict, total=False):
@@ -82,7 +82,9 @@ def find_regions(
     check_node(node, classifier, shape)
     found: dict[str, Explanation] = {}
     for name in names:
-        config = configs[name] if name in configs else named.config_for(name, classifier, shape)
+        config = (
+            configs[name] if name in configs else named.config_for(name, classifier, shape)
+        )
         found[name] = explain_pairs(
             classifier,
             images,
@@ -116,7 +118,9 @@ def resolve_regions(
     return names
 
 
-def resolve_configs(configs: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
+def resolve_configs(
+    configs: Mapping[str, Any] | None, names: Sequence[str]
+) -> dict[str, Any]:
     """The configs by region.
 
     Raises InputError for a region that is not among `names`, and for a config of another one."""
@@ -131,7 +135,9 @@ def resolve_configs(configs: Mapping[str, Any] | None, names: Sequence[str]) -> 
     return dict(configs or {})
 
 
-def check_node(node: str | Node | None, classifier: Any, shape: tuple[int, int, int]) -> None:
+def check_node(
+    node: str | Node | None, classifier: Any, shape: tuple[int, int, int]
+) -> None:
     """Raises InputError for a node whose targets are not prototypes.
 
     The number of a prototype would be taken for a class or a place of a map. A function that does
@@ -142,14 +148,18 @@ def check_node(node: str | Node | None, classifier: Any, shape: tuple[int, int, 
     _, outputs = as_network(classifier, shape)
     count = getattr(nodes.resolve(node), "count", None)
     m = named.prototype_outputs(classifier, shape)["similarities"].shape[-1]
-    if (count is None and isinstance(node, str)) or (count is not None and count(outputs) != m):
+    if (count is None and isinstance(node, str)) or (
+        count is not None and count(outputs) != m
+    ):
         raise InputError(
             f"the targets of the node {node!r} are not the {m} prototypes: take similarity,"
             " distance, normalized_similarity, or a function (outputs, prototype) -> activation"
         )
 
 
-def explain_pairs(classifier: Any, images: Any, prototypes: Any, **options: Any) -> Explanation:
+def explain_pairs(
+    classifier: Any, images: Any, prototypes: Any, **options: Any
+) -> Explanation:
     """`mdm_jax.explain` of pairs, where constant nodes are a status and not an error."""
     try:
         return explain_batch.explain(classifier, images, prototypes, **options)
@@ -208,7 +218,9 @@ def prototype_classes(classifier: Any) -> tuple[int, ...] | None:
     return None if classes is None else tuple(int(each) for each in classes)
 
 
-def resolve_prototypes(prototypes: Any, classifier: Any, images: Any) -> Int[np.ndarray, " n"]:
+def resolve_prototypes(
+    prototypes: Any, classifier: Any, images: Any
+) -> Int[np.ndarray, " n"]:
     """Numbers of prototypes [n], one for each image.
 
     Raises InputError for another length, and for a number that does not exist."""

@@ -37,14 +37,17 @@ from mdm_jax.storage import arrays
 from mdm_jax.training.prototypes import projection
 from mdm_jax.training.prototypes.record import PushedPrototype, PushRecord
 
+# Pairs in a file: what is lost at most when a search is stopped.
 PAIRS_PER_FILE = 64
-"""pairs in a file: what is lost at most when a search is stopped"""
+
+# Share of an image by which every way of finding regions is judged.
 RETAINED_AREA = 0.1
-"""share of an image by which every way of finding regions is judged"""
+
+# Pairs are filled up to a multiple of this.
 BATCH_MULTIPLE = 16
-"""pairs are filled up to a multiple of this"""
+
+# Images that are held at a time.
 IMAGES_AT_ONCE = 32
-"""images that are held at a time"""
 
 
 class Prototype(NamedTuple):
@@ -212,7 +215,10 @@ def _nearest(
     request = np.asarray([count, min(limit or len(source), len(source))])
     if path.exists():
         columns = arrays.read_arrays(path)
-        if np.array_equal(columns.pop("asked"), request) and str(columns.pop("made", "")) == made:
+        if (
+            np.array_equal(columns.pop("asked"), request)
+            and str(columns.pop("made", "")) == made
+        ):
             return projection.Nearest(**columns, skipped=())
     with task(progress, "searching the training images", int(request[1])) as done:
         found = projection.find_nearest(
@@ -250,7 +256,9 @@ def survey_decisions(
             for (item, seen), reasoning in zip(part, reasons):
                 total = round_sum(reasoning, rows)
                 found.append(
-                    Decision(item, seen.id, seen.classes, reasoning, total, seen.multi_label)
+                    Decision(
+                        item, seen.id, seen.classes, reasoning, total, seen.multi_label
+                    )
                 )
             done(stop)
     return tuple(found), notes
@@ -301,7 +309,9 @@ def search_regions(
                     micro_batch=micro_batch,
                     on_progress=partial(_advance, done, finished),
                 )[name]
-                similarities = measure_similarities(classifier, stacked, found.saliency, numbers)
+                similarities = measure_similarities(
+                    classifier, stacked, found.saliency, numbers
+                )
                 kept[name].add(part, found, similarities)
                 finished += len(part)
     return finished, list(dict.fromkeys(notes))

@@ -30,7 +30,9 @@ class Spec(NamedTuple):
     dtype: str
 
 
-def specs(sizes: Sequence[tuple[int, int]], saliency: tuple[int, int] | None) -> dict[str, Spec]:
+def specs(
+    sizes: Sequence[tuple[int, int]], saliency: tuple[int, int] | None
+) -> dict[str, Spec]:
     """The arrays of a run by name: mask vectors of each size, in order, and saliency maps.
 
     `saliency` is their size, None where they are not kept."""
@@ -51,9 +53,12 @@ def metadata(specs: Mapping[str, Spec], layout: Layout) -> dict[str, bytes]:
     """Every zarr.json by its key."""
     # Zarr itself keeps no order of arrays; `read_specs` finds it in the root's attributes.
     entries = {
-        name: {"shape": list(spec.shape), "dtype": spec.dtype} for name, spec in specs.items()
+        name: {"shape": list(spec.shape), "dtype": spec.dtype}
+        for name, spec in specs.items()
     }
-    files = {"zarr.json": _json(zarr_format=3, node_type="group", attributes={"arrays": entries})}
+    files = {
+        "zarr.json": _json(zarr_format=3, node_type="group", attributes={"arrays": entries})
+    }
     if any(name.startswith(f"{MASKS}/") for name in specs):
         files[f"{MASKS}/zarr.json"] = _json(zarr_format=3, node_type="group", attributes={})
     for name, spec in specs.items():
@@ -66,7 +71,9 @@ def read_specs(root: bytes) -> dict[str, Spec]:
 
     Raises ValueError, TypeError or KeyError for a damaged file."""
     found = json.loads(root)["attributes"]["arrays"]
-    return {name: Spec(tuple(entry["shape"]), entry["dtype"]) for name, entry in found.items()}
+    return {
+        name: Spec(tuple(entry["shape"]), entry["dtype"]) for name, entry in found.items()
+    }
 
 
 def _array(spec: Spec, layout: Layout) -> bytes:
@@ -113,7 +120,9 @@ def open_array(kv: ts.KvStore, name: str) -> ts.TensorStore:
 
     Raises ValueError where its metadata are missing or damaged."""
     place = (kv / f"{name}/").spec().to_json()
-    return ts.open({"driver": "zarr3", "kvstore": place}, context=context(), open=True).result()
+    return ts.open(
+        {"driver": "zarr3", "kvstore": place}, context=context(), open=True
+    ).result()
 
 
 def chunk_key(name: str, axes: int, chunk: int) -> str:

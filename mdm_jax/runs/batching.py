@@ -20,13 +20,15 @@ from mdm_jax.errors import InputError
 from mdm_jax.execution.micro_batches import OUT_OF_MEMORY
 from mdm_jax.runs.compiled import DeviceProgram, ExplainRequest, ExplainResult
 
+# Between two looks at whether something is computed: a thread that waits inside JAX would not hear
+# Ctrl-C.
 POLL_SECONDS = 0.002
-"""between two looks at whether something is computed: a thread that waits inside JAX would not hear
-Ctrl-C"""
+
+# Rows that wait to be taken: a folder of unreadable images must not be read to its end at once.
 MAX_FINISHED = 1024
-"""rows that wait to be taken: a folder of unreadable images must not be read to its end at once"""
+
+# Batches handed to the devices at a time: one is computed while the next lies ready.
 MAX_IN_FLIGHT = 2
-"""batches handed to the devices at a time: one is computed while the next lies ready"""
 
 
 class QueuedRow(NamedTuple):
@@ -38,8 +40,8 @@ class QueuedRow(NamedTuple):
     request: ExplainRequest | None
 
 
+# A row and its result, NumPy arrays.
 FinishedRow = tuple[QueuedRow, ExplainResult | None]
-"""a row and its result, NumPy arrays"""
 
 
 @runtime_checkable

@@ -13,10 +13,11 @@ from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.store import ChunkData
 from mdm_jax.types import Status
 
+# Statuses of rows without a result, beside those of `Status`.
 UNREADABLE, NO_TARGET = "UNREADABLE", "NO_TARGET"
-"""statuses of rows without a result, beside those of `Status`"""
+
+# Statuses of rows that explain nothing through a fault of the image, the data or the network.
 FAILED = (UNREADABLE, NO_TARGET, Status.NOT_FINITE.name)
-"""statuses of rows that explain nothing through a fault of the image, the data or the network"""
 REASONS = {
     Status.NOT_FINITE: "the network gave NaN or infinite values",
     Status.CONSTANT: (
@@ -24,8 +25,9 @@ REASONS = {
     ),
 }
 FLOATS = ("activation", "activation_masked", "activation_fill", "kept_area", "objective")
+
+# Fields of `Info` that a record holds.
 INTEGERS = ("target", "steps", "evaluations", "forwards")
-"""fields of `Info` that a record holds"""
 
 
 class RowInfo(NamedTuple):
@@ -63,7 +65,9 @@ class ChunkBuilder:
 
     def add(self, info: RowInfo, result: ExplainResult | None) -> None:
         """Add a row and its result, None where there is none."""
-        record = {name: value for name, value in info._asdict().items() if value is not None}
+        record = {
+            name: value for name, value in info._asdict().items() if value is not None
+        }
         if result is not None:
             record |= _record_of(result)
             maps = [] if result.saliency is None else [result.saliency]

@@ -24,8 +24,8 @@ from mdm_jax import nodes
 from mdm_jax.execution.network import ImageShape, Rest, join, split
 from mdm_jax.types import AnyArray, ExplainFunction, Explanation, Image, Info, Node, Predict
 
+# The mesh axis over which a batch is split.
 DEVICES = "devices"
-"""the mesh axis over which a batch is split"""
 SHARDED, REPLICATED = PartitionSpec(DEVICES), PartitionSpec()
 
 
@@ -133,7 +133,8 @@ def build_program(
     """The program of a device group; nothing is compiled."""
     # Plain numbers become arrays, so that another learning rate compiles nothing anew.
     numeric = jax.tree.map(
-        lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, parts.config
+        lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf,
+        parts.config,
     )
     arrays, rest = split(parts._replace(config=numeric))
     arrays, key = jax.device_put((arrays, key), NamedSharding(mesh, REPLICATED))
@@ -151,7 +152,9 @@ def explain_rows(
     ) -> ExplainResult:
         return jax.vmap(partial(explain_row, spec, spec.parts(arrays), key))(requests)
 
-    return spec.over_devices(on_device, REPLICATED, REPLICATED, SHARDED)(arrays, key, requests)
+    return spec.over_devices(on_device, REPLICATED, REPLICATED, SHARDED)(
+        arrays, key, requests
+    )
 
 
 def explain_row(
@@ -161,7 +164,12 @@ def explain_row(
     choice = choose_target(parts.network, request, spec.ranks)
     own = jax.random.fold_in(key, request.number)
     explanation = spec.solve(
-        parts.network, request.image, choice.target, node=parts.node, key=own, config=parts.config
+        parts.network,
+        request.image,
+        choice.target,
+        node=parts.node,
+        key=own,
+        config=parts.config,
     )
     return make_result(spec, explanation, choice)
 
@@ -176,7 +184,8 @@ def fingerprint(program: DeviceProgram, shape: ImageShape) -> str:
         jax.ShapeDtypeStruct((), np.uint32),
     )
     shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (program.arrays, program.key)
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        (program.arrays, program.key),
     )
     closed = jax.make_jaxpr(
         lambda arrays, key, request: explain_row(
@@ -208,12 +217,16 @@ def choose_target(network: Predict, request: ExplainRequest, ranks: int) -> Targ
     order = jax.lax.top_k(logits, ranks)[1].astype(jnp.int32)
     # -1 asks for the first choice, -2 for the second, and so on.
     target = jnp.where(
-        request.target < 0, order[jnp.clip(-1 - request.target, 0, ranks - 1)], request.target
+        request.target < 0,
+        order[jnp.clip(-1 - request.target, 0, ranks - 1)],
+        request.target,
     )
     return TargetChoice(target, order[0], jax.nn.softmax(logits)[order[0]])
 
 
-def make_result(spec: ProgramSpec, explanation: Explanation, choice: TargetChoice) -> ExplainResult:
+def make_result(
+    spec: ProgramSpec, explanation: Explanation, choice: TargetChoice
+) -> ExplainResult:
     """What is kept of an explanation."""
     # The forward evaluation of `choose_target` is counted.
     info = explanation.info._replace(forwards=explanation.info.forwards + 1)
@@ -223,7 +236,9 @@ def make_result(spec: ProgramSpec, explanation: Explanation, choice: TargetChoic
     )
 
 
-def result_shapes(program: DeviceProgram, image: Image | jax.ShapeDtypeStruct) -> ExplainResult:
+def result_shapes(
+    program: DeviceProgram, image: Image | jax.ShapeDtypeStruct
+) -> ExplainResult:
     """The shapes of one result, from the shape of one image; nothing is compiled."""
     n = program.devices
     request = ExplainRequest(
@@ -234,4 +249,6 @@ def result_shapes(program: DeviceProgram, image: Image | jax.ShapeDtypeStruct) -
     batch = jax.eval_shape(
         partial(explain_rows, program.spec), program.arrays, program.key, request
     )
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch
+    )

@@ -102,6 +102,8 @@ class RunJob(ModelSpec, DataSpec, MethodSpec):
     def run_config(self) -> RunConfig:
         """How the images are explained, checked."""
         shared = {each.name for each in fields(RunConfig)} - {"method", "config"}
-        config = RunConfig(method=self.resolve(), **{name: getattr(self, name) for name in shared})
+        config = RunConfig(
+            method=self.resolve(), **{name: getattr(self, name) for name in shared}
+        )
         config.resolve()
         return config

@@ -44,9 +44,9 @@ from mdm_jax.runs.compiled import (
     make_result,
 )
 
+# An eighth of the slots is refilled at a time: with fewer, more calls are made; with more, problems
+# that are over wait longer.
 REFILL_DIVISOR = 8
-"""an eighth of the slots is refilled at a time: with fewer, more calls are made; with more,
-problems that are over wait longer"""
 NO_SLOT = -1
 
 
@@ -144,7 +144,9 @@ class SlotPool:
         finished: list[FinishedRow] = []
         program = self.program
         for part in self._split_refills(slots):
-            results = fetch(leave(program.spec, program.arrays, self.slots, self._on_devices(part)))
+            results = fetch(
+                leave(program.spec, program.arrays, self.slots, self._on_devices(part))
+            )
             for i, slot in enumerate(part):
                 if slot != NO_SLOT and (row := self.rows[slot]) is not None:
                     finished.append((row, take_result(results, i)))
@@ -197,7 +199,9 @@ def _start_slots(
         started, start_cost = mdm.warm_start(
             parts.network, request.image, choice.target, config=config, **how
         )
-        problem = begin(parts.network, request.image, choice.target, fill=config.fill, **how)
+        problem = begin(
+            parts.network, request.image, choice.target, fill=config.fill, **how
+        )
         method = mdm.make_solver(parts.network, problem, node=parts.node, config=started)
         return Slot(
             problem,
@@ -228,7 +232,9 @@ def enter(
         requests: ExplainRequest,
     ) -> Slot:
         fresh = _start_slots(spec, arrays, key, requests)
-        return jax.tree.map(lambda old, new: old.at[numbers].set(new, mode="drop"), slots, fresh)
+        return jax.tree.map(
+            lambda old, new: old.at[numbers].set(new, mode="drop"), slots, fresh
+        )
 
     specs = (REPLICATED, REPLICATED, SHARDED, SHARDED, SHARDED)
     return spec.over_devices(on_device, *specs)(arrays, key, slots, numbers, requests)
@@ -274,12 +280,16 @@ def leave(
 ) -> ExplainResult:
     """The results of the problems in some slots, in their order."""
 
-    def on_device(arrays: list[Array], slots: Slot, numbers: Int[Array, " n"]) -> ExplainResult:
+    def on_device(
+        arrays: list[Array], slots: Slot, numbers: Int[Array, " n"]
+    ) -> ExplainResult:
         parts = spec.parts(arrays)
         config = _config_of(parts)
 
         def one(slot: Slot) -> ExplainResult:
-            state = solver.restore_best(slot.state) if config.until_converged else slot.state
+            state = (
+                solver.restore_best(slot.state) if config.until_converged else slot.state
+            )
             explanation = mdm.finish(
                 parts.network,
                 slot.problem,
@@ -290,9 +300,13 @@ def leave(
             )
             return make_result(spec, explanation, slot.choice)
 
-        return jax.vmap(one)(jax.tree.map(lambda leaf: leaf.at[numbers].get(mode="clip"), slots))
+        return jax.vmap(one)(
+            jax.tree.map(lambda leaf: leaf.at[numbers].get(mode="clip"), slots)
+        )
 
-    return spec.over_devices(on_device, REPLICATED, SHARDED, SHARDED)(arrays, slots, numbers)
+    return spec.over_devices(on_device, REPLICATED, SHARDED, SHARDED)(
+        arrays, slots, numbers
+    )
 
 
 def _empty_slots(program: DeviceProgram, requests: ExplainRequest, size: int) -> Slot:
@@ -306,7 +320,9 @@ def _empty_slots(program: DeviceProgram, requests: ExplainRequest, size: int) ->
 
     slots = jax.tree.map(
         blank,
-        jax.eval_shape(partial(_start_slots, program.spec), program.arrays, program.key, requests),
+        jax.eval_shape(
+            partial(_start_slots, program.spec), program.arrays, program.key, requests
+        ),
     )
     never = jnp.full_like(slots.state.steps, jnp.iinfo(jnp.int32).max)
     return program.shard(slots._replace(state=slots.state._replace(steps=never)))

@@ -10,8 +10,9 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs.locks import Share
 
 CLUSTERS = "SLURM, Open MPI, Kubernetes and TPU pods"
+
+# Seconds that the processes wait for each other at the start.
 TIMEOUT_SECONDS = 300
-"""seconds that the processes wait for each other at the start"""
 
 
 def parse_share(text: str) -> Share:

@@ -16,8 +16,8 @@ from mdm_jax.runs.batching import QueuedRow, fetch, stack_requests
 from mdm_jax.runs.compiled import ExplainRequest
 from mdm_jax.runs.plan import RunPlan
 
+# Of a row's record, and of a record file without rows, about.
 RECORD_BYTES, FILE_BYTES = 60, 5500
-"""of a row's record, and of a record file without rows, about"""
 
 
 class Estimate(NamedTuple):
@@ -52,7 +52,9 @@ def estimate(plan: RunPlan, chunks: Sequence[int]) -> Estimate:
     with closing(plan.items(chunks[:1])) as items:
         image = next((read.image for read in items if read.image is not None), None)
     if image is None:
-        raise InputError(f"none of the first {layout.chunk} images could be read: check the data")
+        raise InputError(
+            f"none of the first {layout.chunk} images could be read: check the data"
+        )
     row = QueuedRow(0, ExplainRequest(image, np.int32(-1), id_numbers([0])[0]))
 
     def time_batch() -> float:

@@ -21,8 +21,10 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.runs import arrays
 
+# What TensorStore raises where a place fails.
 FAILURES = (OSError, ValueError, RuntimeError, NotImplementedError)
-"""what TensorStore raises where a place fails"""
+
+# By the operating system's number.
 REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
@@ -30,13 +32,13 @@ REMEDIES = {
     errno.EACCES: "make it writable",
     errno.EPERM: "make it writable",
 }
-"""by the operating system's number"""
 
 
+# Files of TensorStore while it writes.
 LOCKED = r"((run|(.+/)?zarr)\.json|(mask_vectors|saliency)/.+|records/\.?\d{5,}\.parquet)\.__lock"
-"""files of TensorStore while it writes"""
+
+# Records before they are renamed.
 UNNAMED = r"records/\.\d{5,}\.parquet"
-"""records before they are renamed"""
 PARTIAL = re.compile(f"{LOCKED}|{UNNAMED}")
 
 

@@ -21,10 +21,11 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.runs.key_value_store import KeyValueFolder, is_partial
 
+# (index, count): which of how many processes that share a run.
 Share = tuple[int, int]
-"""(index, count): which of how many processes that share a run"""
+
+# That a process waits for another's brief work.
 EXCLUSIVE_SECONDS = 60
-"""that a process waits for another's brief work"""
 
 
 @dataclass

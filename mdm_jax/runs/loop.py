@@ -35,10 +35,11 @@ from mdm_jax.runs.locks import Share
 from mdm_jax.runs.plan import RunPlan, prepare
 from mdm_jax.runs.store import Store, open_store
 
+# The share of a process that does everything.
 WHOLE_RUN: Share = (0, 1)
-"""the share of a process that does everything"""
+
+# Reasons that a summary tells.
 MAX_REASONS = 5
-"""reasons that a summary tells"""
 NO_LABEL = "it has no label, or more than one"
 
 
@@ -159,7 +160,11 @@ class _Loop:
         self.progress.begin("explaining", total, self.before)
         pool = self.plan.pool()
         writing: Future[None] | None = None
-        with stopwatch() as timing, closing(self._queue(todo)) as rows, ExitStack() as ending:
+        with (
+            stopwatch() as timing,
+            closing(self._queue(todo)) as rows,
+            ExitStack() as ending,
+        ):
             ending.callback(self.progress.end)
             # Whatever happens: the lock must not be given back while a chunk is written.
             ending.callback(lambda: _wait(writing))
@@ -189,7 +194,11 @@ class _Loop:
         return sum(len(self.plan.layout.rows_of(chunk)) for chunk in chunks)
 
     def _fill_chunk(
-        self, pool: Pool, rows: Iterator[QueuedRow], chunk: int, writing: Future[None] | None
+        self,
+        pool: Pool,
+        rows: Iterator[QueuedRow],
+        chunk: int,
+        writing: Future[None] | None,
     ) -> ChunkBuilder:
         """The chunk with all its rows; what the devices do meanwhile is of the next ones."""
         builder = ChunkBuilder(self.plan, chunk)
@@ -243,7 +252,9 @@ class _Loop:
         self.progress.advance(done, evaluations=float(self.evaluations))
         if record["status"] in FAILED and len(self.reasons) < MAX_REASONS:
             reason = record["reason"]
-            self.reasons.append(reason if record["id"] in reason else f"{record['id']}: {reason}")
+            self.reasons.append(
+                reason if record["id"] in reason else f"{record['id']}: {reason}"
+            )
 
     def _stopped(self, done: int, todo: int) -> Stopped:
         return Stopped(
@@ -265,5 +276,6 @@ def _raise_failure(writing: Future[None] | None) -> None:
 def _count_statuses(builder: ChunkBuilder) -> str:
     counted = Counter(record["status"] for record in builder.records.values())
     return ", ".join(
-        f"{count} {status.lower().replace('_', ' ')}" for status, count in sorted(counted.items())
+        f"{count} {status.lower().replace('_', ' ')}"
+        for status, count in sorted(counted.items())
     )

@@ -41,8 +41,17 @@ from mdm_jax.storage import part_names
 from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.types import ExplainFunction
 
-RECORDED_PACKAGES = ("mdm_jax", "jax", "jaxlib", "flax", "optax", "numpy", "tensorstore", "pyarrow")
-"""packages whose versions are written down"""
+# Packages whose versions are written down.
+RECORDED_PACKAGES = (
+    "mdm_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "tensorstore",
+    "pyarrow",
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,12 @@ class RunPlan:
         keeps_maps = self.config.saliency or not self.has_masks
         return [
             compiled.build_program(
-                self.parts, self.solve, key, mesh, ranks=self.targets.ranks, saliency=keeps_maps
+                self.parts,
+                self.solve,
+                key,
+                mesh,
+                ranks=self.targets.ranks,
+                saliency=keeps_maps,
             )
             for mesh in compiled.device_groups()
         ]
@@ -145,7 +159,9 @@ class RunPlan:
         wanted = []
         for chunk in chunks:
             wanted += [(item, self.indices[item]) for item in self.layout.items_of(chunk)]
-        return read_items(self.source, wanted, self.fit, self.config.workers, shape=self.shape)
+        return read_items(
+            self.source, wanted, self.fit, self.config.workers, shape=self.shape
+        )
 
     @cached_property
     def program_settings(self) -> dict[str, Any]:
@@ -162,7 +178,10 @@ class RunPlan:
                 if read.image is not None:
                     first = zlib.crc32(read.image.tobytes())
                     break
-        return {"program": compiled.fingerprint(self.programs[0], self.shape), "first_image": first}
+        return {
+            "program": compiled.fingerprint(self.programs[0], self.shape),
+            "first_image": first,
+        }
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
@@ -210,8 +229,13 @@ def prepare(
     classes = nodes.logits_of(outputs).shape[-1] if nodes.has_logits(outputs) else None
     targets = parse_targets(config.targets, len(source))
     check_classes(targets, classes)
-    names = predict.class_names if isinstance(predict, Classifier) else _names(source, classes)
-    if targets.text == "label" and (class_numbers(tuple(source.class_names), names) < 0).all():
+    names = (
+        predict.class_names if isinstance(predict, Classifier) else _names(source, classes)
+    )
+    if (
+        targets.text == "label"
+        and (class_numbers(tuple(source.class_names), names) < 0).all()
+    ):
         raise InputError(
             "the network has none of the classes of the data: use its first choice, with the"
             " targets prediction",
@@ -247,7 +271,9 @@ def prepare(
         targets=targets,
         classes=names,
         method_config=chosen.config,
-        settings=json.loads(json.dumps(settings)),  # lists for tuples, as they are read back
+        settings=json.loads(
+            json.dumps(settings)
+        ),  # lists for tuples, as they are read back
         request=request,
     )
 

@@ -25,8 +25,8 @@ from mdm_jax.runs.store import DESCRIPTION, Store, open_store
 from mdm_jax.runs.stored_array import StoredArray
 from mdm_jax.storage.stored_format import FORMAT
 
+# Maps that are rendered at a time: one program for any number.
 RENDER_BATCH = 16
-"""maps that are rendered at a time: one program for any number"""
 
 
 def open_run(place: str | Path) -> Run:
@@ -61,7 +61,9 @@ def current_settings(description: Mapping[str, Any]) -> dict[str, Any]:
         if name in found:
             found[name] = renamed_settings.value_name(name, found[name])
     if isinstance(found.get("config"), Mapping):
-        found["config"] = renamed_settings.current(found["config"], str(found.get("method", "")))
+        found["config"] = renamed_settings.current(
+            found["config"], str(found.get("method", ""))
+        )
     return found
 
 
@@ -174,7 +176,9 @@ class Run:
 
     def _damaged(self, rows: Sequence[int]) -> InputError:
         where = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
-        return InputError(f"the arrays of {where} of {self.place} are damaged: {self._mend}")
+        return InputError(
+            f"the arrays of {where} of {self.place} are damaged: {self._mend}"
+        )
 
     def _record(self, row: int) -> dict[str, Any]:
         column = self.records["row"].to_numpy()

@@ -73,7 +73,9 @@ def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     plain = []
     for row in rows:
         # File names may hold what no parquet file can.
-        texts = {name: printable(value) for name, value in row.items() if isinstance(value, str)}
+        texts = {
+            name: printable(value) for name, value in row.items() if isinstance(value, str)
+        }
         plain.append({**row, **texts})
     return pa.Table.from_pylist(plain, schema=schema)
 
@@ -142,7 +144,11 @@ def _meta(metadata: Mapping[bytes, bytes]) -> Meta:
     found = json.loads(metadata[METADATA_KEY])
     rows = range(*map(int, found["rows"]))
     return Meta(
-        int(found["chunk"]), rows, dict(found["checksums"]), str(found["run"]), int(found["table"])
+        int(found["chunk"]),
+        rows,
+        dict(found["checksums"]),
+        str(found["run"]),
+        int(found["table"]),
     )
 
 

@@ -39,15 +39,18 @@ from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.storage.workspace import changed_settings
 
 DESCRIPTION = "run.json"
+
+# The parts of run.json that must agree when a run goes on.
 BINDING = ("format", "layout", "settings")
-"""the parts of run.json that must agree when a run goes on"""
 REMEDY = "choose another folder, remove that one, or go back to the old settings"
 FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/")
+
+# How TensorStore begins its errors about missing or damaged metadata.
 METADATA_ERRORS = re.compile("NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|INVALID_ARGUMENT")
-"""how TensorStore begins its errors about missing or damaged metadata"""
 RECORD = re.compile(r"records/(\d{5,})\.parquet")
+
+# Record files that are read at once.
 READ_AHEAD = 32
-"""record files that are read at once"""
 
 
 class ChunkData(NamedTuple):
@@ -117,7 +120,11 @@ class Store(SharedFolder):
         difference."""
         with self.exclusive():
             committed = self.agrees(description, defaults)
-            if not committed and self._try_description() and self.changes(description, defaults):
+            if (
+                not committed
+                and self._try_description()
+                and self.changes(description, defaults)
+            ):
                 for place in FOLDERS:
                     self.delete_all(place)
             written = self.write_description(description, defaults)
@@ -283,7 +290,9 @@ class Store(SharedFolder):
             if failures:
                 raise failures[0]
         checksums = {name: arrays.checksum(values) for name, values in stored.items()}
-        self._commit(data.chunk, records.encode(data.table, data.chunk, rows, checksums, run))
+        self._commit(
+            data.chunk, records.encode(data.table, data.chunk, rows, checksums, run)
+        )
 
     def _current_fingerprint(self) -> str:
         """The fingerprint of run.json. Raises InputError where it is not this run's any more."""

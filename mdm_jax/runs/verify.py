@@ -26,8 +26,9 @@ from mdm_jax.runs.records import Meta
 from mdm_jax.runs.store import FOLDERS, Store, fingerprint, record_key
 
 MOVED = "bring the old images and weights back, or say where they are now"
+
+# Of runs: those of another run may be removed.
 OWN_FILES = re.compile(r"records/\d+\.parquet|.*/c(/\d+)+")
-"""of runs: those of another run may be removed"""
 
 
 class RunStatus(NamedTuple):
@@ -110,7 +111,9 @@ def mend(store: Store, plan: RunPlan) -> None:
     costs no chunk. Raises InputError where neither run.json nor any chunk is of this plan."""
     description = plan.description()
     changed = store.changes(description, plan.defaults)
-    if changed and fingerprint(description) not in {footer.run for footer in store.footers()}:
+    if changed and fingerprint(description) not in {
+        footer.run for footer in store.footers()
+    }:
         raise store.other_settings(changed, MOVED)
     store.write_description(description, plan.defaults)
     store.create(plan.specs, plan.layout)
@@ -167,7 +170,9 @@ class _ChunkCheck:
         key = record_key(chunk)
         data = self.store.read(key)
         if data is None:
-            sentence = f"chunk {chunk} is not there: it was not computed yet, or its record was"
+            sentence = (
+                f"chunk {chunk} is not there: it was not computed yet, or its record was"
+            )
             return Fault(chunk, "missing", key, f"{sentence} removed")
         try:
             table, meta = records.decode(data)
@@ -181,7 +186,9 @@ class _ChunkCheck:
                 return fault_of_array
         return None
 
-    def _record_fault(self, chunk: int, table: pa.Table, meta: Meta) -> tuple[str, str] | None:
+    def _record_fault(
+        self, chunk: int, table: pa.Table, meta: Meta
+    ) -> tuple[str, str] | None:
         """What is wrong with a record file, and the end of the sentence."""
         rows = self.layout.rows_of(chunk)
         if meta.chunk != chunk or meta.rows != rows:
@@ -218,7 +225,9 @@ class _ChunkCheck:
         return Fault(chunk, "corrupt", key, sentence)
 
 
-def _find_strays(present: set[str], specs: Mapping[str, Spec], layout: Layout) -> list[Fault]:
+def _find_strays(
+    present: set[str], specs: Mapping[str, Spec], layout: Layout
+) -> list[Fault]:
     """Files among the records, or in an array's folder, that are none of this run's."""
     expected = {f"{name}/zarr.json" for name in specs}
     for chunk in range(layout.chunks):
@@ -229,6 +238,8 @@ def _find_strays(present: set[str], specs: Mapping[str, Spec], layout: Layout) -
     faults = []
     for key in sorted(present - expected):
         if key.startswith(folders):
-            sentence = f"{key} is no file of this run: move it away, as other tools would read it"
+            sentence = (
+                f"{key} is no file of this run: move it away, as other tools would read it"
+            )
             faults.append(Fault(None, "stray", key, f"{sentence} too"))
     return faults

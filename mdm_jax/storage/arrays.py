@@ -15,11 +15,11 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.storage.atomic import unreadable, write_whole
 
+# Arrays that share their leading axis, a row for each image; `ids` is one of them.
 Columns = dict[str, np.ndarray]
-"""arrays that share their leading axis, a row for each image; `ids` is one of them"""
 
+# Characters of a text that are kept in a file name.
 MAX_NAME = 80
-"""characters of a text that are kept in a file name"""
 
 
 def read_arrays(path: Path, names: tuple[str, ...] = ()) -> Columns:

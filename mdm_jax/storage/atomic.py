@@ -31,7 +31,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise InputError(
-                f"cannot write {path} ({error.strerror}): choose another place", setting="out"
+                f"cannot write {path} ({error.strerror}): choose another place",
+                setting="out",
             ) from error
         raise
 

@@ -18,10 +18,11 @@ from orbax.checkpoint import v1 as ocp  # type: ignore[import-untyped]
 
 from mdm_jax.errors import InputError
 
+# In a folder; should the newest be damaged, the one before it serves.
 MAX_CHECKPOINTS = 2
-"""in a folder; should the newest be damaged, the one before it serves"""
+
+# Listings of a folder in which a training writes meanwhile.
 MAX_TRIES = 10
-"""listings of a folder in which a training writes meanwhile"""
 RETRY_SECONDS = 0.05
 
 # Orbax tells of every step it takes.
@@ -49,10 +50,15 @@ def save(
     policy = ocp.training.preservation_policies.LatestN(MAX_CHECKPOINTS)
     try:
         options = {"preservation_policy": policy, "cleanup_tmp_directories": True}
-        with _without_logs(), ocp.training.Checkpointer(folder.absolute(), **options) as opened:
+        with (
+            _without_logs(),
+            ocp.training.Checkpointer(folder.absolute(), **options) as opened,
+        ):
             # A step that is there already is damaged: else the training would go on from it.
             exists = step in steps(folder)
-            opened.save(step, arrays, custom_metadata=notes or {}, force=True, overwrite=exists)
+            opened.save(
+                step, arrays, custom_metadata=notes or {}, force=True, overwrite=exists
+            )
     # A ValueError is what Orbax makes of a full disk.
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or _short(error)

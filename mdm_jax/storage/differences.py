@@ -6,8 +6,8 @@ import json
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+# Of a value in a sentence.
 MAX_CHARACTERS = 60
-"""of a value in a sentence"""
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -26,8 +26,8 @@ from typing import Any
 import jax
 import numpy as np
 
+# Numbers of an array that is written out.
 LARGEST_LIST = 1024
-"""numbers of an array that is written out"""
 
 
 def describe(value: Any, ids: Mapping[Any, str]) -> Any:
@@ -49,7 +49,9 @@ def describe(value: Any, ids: Mapping[Any, str]) -> Any:
     return _callable(value, ids)
 
 
-def function_checksum(function: Any, ids: Mapping[Any, str] = types.MappingProxyType({})) -> str:
+def function_checksum(
+    function: Any, ids: Mapping[Any, str] = types.MappingProxyType({})
+) -> str:
     """A checksum of a function of yours: of its text, its defaults, and the values it closes over.
 
     Where Python does not have the text, or cannot tell it apart (a lambda), the compiled code takes
@@ -95,7 +97,8 @@ def _callable(value: Any, ids: Mapping[Any, str]) -> Any:
     if isinstance(value, functools.partial):
         given = [json.dumps(describe(each, ids)) for each in value.args]
         given += [
-            f"{name}={json.dumps(describe(each, ids))}" for name, each in value.keywords.items()
+            f"{name}={json.dumps(describe(each, ids))}"
+            for name, each in value.keywords.items()
         ]
         return f"{describe(value.func, ids)}({', '.join(given)})"
     name = getattr(value, "__name__", type(value).__name__)
@@ -125,7 +128,9 @@ def _digest(value: Any, ids: Mapping[Any, str], seen: set[int]) -> str:
     elif isinstance(value, np.ndarray | np.generic | jax.Array):
         parts.append(array_id(np.asarray(value)))
     elif isinstance(value, functools.partial):
-        parts += [_digest(each, ids, seen) for each in (value.func, value.args, value.keywords)]
+        parts += [
+            _digest(each, ids, seen) for each in (value.func, value.args, value.keywords)
+        ]
     elif isinstance(value, Mapping):
         parts += [f"{name}={_digest(each, ids, seen)}" for name, each in value.items()]
     elif isinstance(value, list | tuple):

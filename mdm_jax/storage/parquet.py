@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+# In a file's metadata, before JSON of ours.
 METADATA_KEY = b"mdm_jax"
-"""in a file's metadata, before JSON of ours"""
 
+# What pyarrow, or reading the metadata, raises for a damaged file.
 READ_ERRORS = (
     OSError,
     ValueError,
@@ -16,4 +17,3 @@ READ_ERRORS = (
     NotImplementedError,
     pa.ArrowException,
 )
-"""what pyarrow, or reading the metadata, raises for a damaged file"""

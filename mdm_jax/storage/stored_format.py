@@ -27,9 +27,10 @@ import numpy as np
 from mdm_jax import renamed_settings
 from mdm_jax.storage.identity import array_id
 
+# Of what is written today.
 FORMAT = 2
-"""of what is written today"""
 
+# Ids of functions that format 1 knew by another name of Python's; nothing is added here.
 IDS = {
     "mask_area": "area",
     "mask_variation": "total_variation",
@@ -40,10 +41,11 @@ IDS = {
     "_noise": "noise",
     "_mixture": "mixture",
 }
-"""ids of functions that format 1 knew by another name of Python's; nothing is added here"""
 
 _FUNCTION = re.compile(r"<function (?P<name>[\w.<>]+)>")
-_PARTIAL = re.compile(r"(?:functools\.partial|jax\.tree_util\.Partial|Partial)\((?P<inside>.*)\)")
+_PARTIAL = re.compile(
+    r"(?:functools\.partial|jax\.tree_util\.Partial|Partial)\((?P<inside>.*)\)"
+)
 _TERM = re.compile(
     r"Term\(weight=(?P<weight>[^,]+), name=(?P<name>'[^']*'|\"[^\"]*\"),"
     r" function=(?P<function>.+), needs_rest=(?P<rest>True|False)\)"
@@ -99,7 +101,10 @@ def _translate(value: Any, now: Any) -> Any:
         if isinstance(now, list) and len(now) == len(value):
             several = now
         return [_translate(each, other) for each, other in zip(value, several)]
-    if isinstance(value, Mapping) and {"weight", "name", "function", "needs_rest"} == value.keys():
+    if (
+        isinstance(value, Mapping)
+        and {"weight", "name", "function", "needs_rest"} == value.keys()
+    ):
         return _translate_term(value, now)
     if not isinstance(value, str):
         return value
@@ -139,7 +144,10 @@ def _translate_function(text: str, now: Any) -> str:
         first, *rest = _split(match["inside"])
         function, _, arguments = now.partition("(")
         given = [_argument(each) for each in rest]
-        if _translate_function(first, function) == function and ", ".join(given) == arguments[:-1]:
+        if (
+            _translate_function(first, function) == function
+            and ", ".join(given) == arguments[:-1]
+        ):
             return now
     return text
 

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from mdm_jax.sweeps.search_space import grid as grid
     from mdm_jax.sweeps.search_space import sample as sample
 
-LATE = {"Sweep": "result", "grid": "search_space", "sample": "search_space", "sweep": "loop"}
-"""public names and the files that they come from"""
+# Public names and the files that they come from.
+LATE = {
+    "Sweep": "result",
+    "grid": "search_space",
+    "sample": "search_space",
+    "sweep": "loop",
+}
 
 
 def __getattr__(name: str) -> Any:

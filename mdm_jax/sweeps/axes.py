@@ -10,8 +10,8 @@ import numpy as np
 from mdm_jax.config_files import NONE
 from mdm_jax.sweeps.points import NODE, PRESET, WEIGHT, Point, format_value
 
+# An axis is logarithmic where its largest number is so many times the smallest, or more.
 LOG_RATIO = 15.0
-"""an axis is logarithmic where its largest number is so many times the smallest, or more"""
 
 
 class Axis(NamedTuple):
@@ -41,7 +41,9 @@ class Axis(NamedTuple):
         if self.numeric:
             values = np.asarray(self.values, np.float64)
         else:
-            values = np.asarray([self.distinct.index(value) for value in self.values], np.float64)
+            values = np.asarray(
+                [self.distinct.index(value) for value in self.values], np.float64
+            )
         if self.log:
             values = np.log(values)
         low, high = values.min(), values.max()

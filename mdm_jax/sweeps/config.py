@@ -42,7 +42,9 @@ def _quality(value: Mapping[str, float]) -> Mapping[str, float]:
     return value
 
 
-METRICS_IN_FILE = in_file(tuple[str, ...], 'a list of names such as ["insertion", "energy"]')
+METRICS_IN_FILE = in_file(
+    tuple[str, ...], 'a list of names such as ["insertion", "energy"]'
+)
 QUALITY_IN_FILE = in_file(
     dict[str, float],
     "a table of metrics and weights such as { insertion = 1.0, deletion = -1.0 }",
@@ -134,4 +136,8 @@ class SweepConfig(ModelSpec, DataSpec):
                     "count draws from axes, and here are points: leave one of them out"
                 )
             return [dict(each) for each in self.points]
-        return grid(self.axes) if self.count is None else sample(self.axes, self.count, self.seed)
+        return (
+            grid(self.axes)
+            if self.count is None
+            else sample(self.axes, self.count, self.seed)
+        )

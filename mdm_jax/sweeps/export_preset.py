@@ -21,17 +21,20 @@ from mdm_jax.storage.atomic import write_whole
 from mdm_jax.sweeps.points import Point
 from mdm_jax.sweeps.result import Index, Sweep
 
+# The preset that `--config` changes where no other is named.
 BASE = "fast"
-"""the preset that `--config` changes where no other is named"""
+
+# What a value that cannot be read back stands for; it equals nothing.
 UNREADABLE = object()
-"""what a value that cannot be read back stands for; it equals nothing"""
 
 
 def save_preset(sweep: Sweep, index: Index, path: Path | str) -> Path:
     """Write the settings of one of a sweep's points, see `save`."""
     count = len(sweep.entries)
     if not -count <= index < count:
-        raise InputError(f"there is no point {index}: this sweep has {count}, counted from 0")
+        raise InputError(
+            f"there is no point {index}: this sweep has {count}, counted from 0"
+        )
     return save(sweep.entries[index], Path(path))
 
 

@@ -160,12 +160,18 @@ def sweep(
 def _check_base(base: str | MDMConfig) -> MDMConfig:
     base = preset(base) if isinstance(base, str) else base
     if not isinstance(base, MDMConfig):
-        raise InputError(f"base is a {type(base).__name__}: give a preset's name or an MDMConfig")
+        raise InputError(
+            f"base is a {type(base).__name__}: give a preset's name or an MDMConfig"
+        )
     return base
 
 
 def _make_points(points: Sequence[Mapping[str, Any]], base: Point) -> list[Point]:
-    if isinstance(points, Mapping | str) or not isinstance(points, Sequence) or not len(points):
+    if (
+        isinstance(points, Mapping | str)
+        or not isinstance(points, Sequence)
+        or not len(points)
+    ):
         raise InputError(
             "points are no list: give the settings of one point or more,"
             " such as mdm_jax.sweeps.grid(...)"
@@ -210,11 +216,15 @@ def _solve_missing(
         return
     if (inputs.targets < 0).any():
         choices = first_choices(inputs.network, inputs.images, work.micro_batch)
-        inputs = inputs._replace(targets=np.where(inputs.targets < 0, choices, inputs.targets))
+        inputs = inputs._replace(
+            targets=np.where(inputs.targets < 0, choices, inputs.targets)
+        )
     scene = work.scene._replace(targets=inputs.targets)
     for group, places in todo:
         for member, explanation in vmapped.solve(group, inputs, places, size):
-            explainer = Explainer(mdm.explain, distinct[member].node, distinct[member].config)
+            explainer = Explainer(
+                mdm.explain, distinct[member].node, distinct[member].config
+            )
             result = score_point(
                 explanation, scene, work.metrics, inputs.network, explainer, inputs.key
             )
@@ -259,5 +269,7 @@ def _make_record(work: _Work, names: Sequence[str], base: Point) -> dict[str, An
 def _checksum(*parts: Any) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
+        digest.update(
+            part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes()
+        )
     return digest.hexdigest()[:16]

@@ -16,8 +16,16 @@ from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.metrics import Metric
 from mdm_jax.types import Explanation, Predict, Status
 
-DIAGNOSTICS = ("target", "kept_area", "objective", "steps", "evaluations", "forwards", "status")
-"""fields of Info that are stored, one number an image"""
+# Fields of Info that are stored, one number an image.
+DIAGNOSTICS = (
+    "target",
+    "kept_area",
+    "objective",
+    "steps",
+    "evaluations",
+    "forwards",
+    "status",
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,9 @@ def score_point(
 
     `scene` holds the images and their truth; its maps are replaced by those of the explanation.
     """
-    diagnostics = {name: np.asarray(getattr(explanation.info, name)) for name in DIAGNOSTICS}
+    diagnostics = {
+        name: np.asarray(getattr(explanation.info, name)) for name in DIAGNOSTICS
+    }
     if reason := _why_useless(explanation):
         return PointResult(diagnostics, {}, {"": reason})
     # MDM's maps have no sign

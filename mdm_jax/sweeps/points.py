@@ -45,7 +45,10 @@ class Point(NamedTuple):
 
 def label(settings: Mapping[str, Any]) -> str:
     """Settings in one line; the base alone is "base"."""
-    return ", ".join(f"{name}={format_value(value)}" for name, value in settings.items()) or "base"
+    return (
+        ", ".join(f"{name}={format_value(value)}" for name, value in settings.items())
+        or "base"
+    )
 
 
 def format_value(value: Any) -> str:
@@ -59,7 +62,11 @@ def format_value(value: Any) -> str:
 
 def _format_entry(value: Any) -> str:
     # sizes are such as [4, 8, [8, 6]], where a pair is height x width
-    return "x".join(map(format_value, value)) if isinstance(value, list) else format_value(value)
+    return (
+        "x".join(map(format_value, value))
+        if isinstance(value, list)
+        else format_value(value)
+    )
 
 
 def point(settings: Mapping[str, Any], base: MDMConfig, node: str | Node) -> Point:

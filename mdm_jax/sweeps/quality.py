@@ -9,17 +9,20 @@ import numpy as np
 from mdm_jax.errors import InputError
 from mdm_jax.metrics import Metric, look_up
 
+# Metric -> weight; the quality is the weighted sum of the metrics' values.
 Quality = Mapping[str, float | int]
-"""metric -> weight; the quality is the weighted sum of the metrics' values"""
+
+# The sign of a weight that rewards what is better; any sign is right where neither side is.
 SIGNS = {"higher": 1.0, "lower": -1.0, "none": 0.0}
-"""the sign of a weight that rewards what is better; any sign is right where neither side is"""
 KIND = "metric of this sweep"
 
 
 def default_quality(metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Weight 1 for every metric where higher is better, -1 where lower is."""
     return {
-        name: SIGNS[metric.better] for name, metric in metrics.items() if metric.better != "none"
+        name: SIGNS[metric.better]
+        for name, metric in metrics.items()
+        if metric.better != "none"
     }
 
 
@@ -36,7 +39,9 @@ def check_quality(weights: Quality, metrics: Mapping[str, Metric]) -> None:
     for name, weight in weights.items():
         better = look_up(name, metrics, KIND).better
         if not np.isfinite(weight):
-            raise InputError(f"the weight of {name} in the quality is {weight}: give a number")
+            raise InputError(
+                f"the weight of {name} in the quality is {weight}: give a number"
+            )
         # a weight of the wrong sign is a slip, and the sweep would choose the worst point
         if weight * SIGNS[better] < 0:
             side = "above" if better == "higher" else "below"

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
+# The number of a point.
 Index = int | np.integer
-"""the number of a point"""
 
 
 @dataclass(frozen=True)

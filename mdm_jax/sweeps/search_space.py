@@ -19,13 +19,15 @@ from mdm_jax.config import MDMConfig
 from mdm_jax.config_files import schema
 from mdm_jax.errors import InputError, unknown
 
+# Of one sweep.
 MAX_POINTS = 100_000
-"""of one sweep"""
+
+# Significant digits of a number that is drawn: settings that a person can read.
 DIGITS = 4
-"""significant digits of a number that is drawn: settings that a person can read"""
 RANGE_KEYS = ("low", "high", "log")
+
+# Draws a value of one axis.
 Draw = Callable[[np.random.Generator], Any]
-"""draws a value of one axis"""
 
 
 def grid(axes: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -115,7 +117,9 @@ def _draw_from_range(name: str, axis: Mapping[str, Any]) -> Draw:
     return draw
 
 
-def _check_range(name: str, axis: Mapping[str, Any]) -> tuple[int | float, int | float, bool]:
+def _check_range(
+    name: str, axis: Mapping[str, Any]
+) -> tuple[int | float, int | float, bool]:
     for key in axis:
         if key not in RANGE_KEYS:
             raise unknown(f"key of the axis {name}", key, RANGE_KEYS)
@@ -136,4 +140,8 @@ def _check_range(name: str, axis: Mapping[str, Any]) -> tuple[int | float, int |
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )

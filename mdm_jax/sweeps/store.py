@@ -78,10 +78,16 @@ def open_points(
     `common` holds the settings of all points, and `defaults` is that of
     `workspace.record_settings`. Raises InputError for a folder of another sweep, with every
     difference."""
-    with workspace.open_workspace(out, "sweep") if out is not None else nullcontext() as folder:
+    with (
+        workspace.open_workspace(out, "sweep")
+        if out is not None
+        else nullcontext() as folder
+    ):
         if folder is not None:
             _refuse_others(folder)
-            workspace.record_settings(folder, DESCRIPTION, common, "a sweep", POINT_FILES, defaults)
+            workspace.record_settings(
+                folder, DESCRIPTION, common, "a sweep", POINT_FILES, defaults
+            )
             make_folder(folder / POINTS)
         yield PointStore(folder)
 
@@ -120,7 +126,9 @@ def encode(point: Point, result: PointResult) -> pa.Table:
         "metrics": shapes,
         "notes": dict(result.notes),
     }
-    return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+    return pa.table(columns).replace_schema_metadata(
+        {METADATA_KEY: json.dumps(metadata).encode()}
+    )
 
 
 def decode(path: Path) -> tuple[PointResult, dict[str, Any]]:
@@ -133,7 +141,9 @@ def decode(path: Path) -> tuple[PointResult, dict[str, Any]]:
         metrics = metadata["metrics"]
         measured = {name: _measured(table[name], kind) for name, kind in metrics.items()}
         diagnostics = {
-            name: table[name].to_numpy() for name in table.column_names if name not in metrics
+            name: table[name].to_numpy()
+            for name in table.column_names
+            if name not in metrics
         }
         return PointResult(diagnostics, measured, metadata["notes"]), metadata["config"]
     except READ_ERRORS as error:

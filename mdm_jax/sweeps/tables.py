@@ -51,7 +51,9 @@ def markdown(
             row.append(NOT_MEASURED)
         rows.append([*row, outcome.note])
     table = markdown_table(heads, rows, left_columns=("settings", "note"))
-    return f"{table}\n\n" + "".join(f"- {line}\n" for line in _footnotes(sweep, quality, notes))
+    return f"{table}\n\n" + "".join(
+        f"- {line}\n" for line in _footnotes(sweep, quality, notes)
+    )
 
 
 def _metric_cells(sweep: Sweep, i: int) -> list[str]:

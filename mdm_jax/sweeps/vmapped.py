@@ -27,9 +27,9 @@ from mdm_jax.execution.network import Rest, join, split
 from mdm_jax.sweeps.points import Point
 from mdm_jax.types import Explanation, Predict
 
+# A block of points is solved together: about so many micro-batches, so that little of the last one
+# is padding.
 MICRO_BATCHES_PER_BLOCK = 4
-"""a block of points is solved together: about so many micro-batches, so that little of the last
-one is padding"""
 
 
 class Group(NamedTuple):
@@ -72,7 +72,8 @@ def group_points(points: Sequence[Point]) -> list[Group]:
         members.setdefault((rest, shapes), []).append(i)
         numbers.setdefault((rest, shapes), []).append(leaves)
     return [
-        _make_group(rest, members[rest, shapes], numbers[rest, shapes]) for rest, shapes in members
+        _make_group(rest, members[rest, shapes], numbers[rest, shapes])
+        for rest, shapes in members
     ]
 
 
@@ -192,7 +193,9 @@ def _explain_pairs(
 ) -> Explanation:
     network = join(arrays, network_rest)
 
-    def explain_pair(image: Array, target: Array, number: Array, *swept: Array) -> Explanation:
+    def explain_pair(
+        image: Array, target: Array, number: Array, *swept: Array
+    ) -> Explanation:
         remaining = iter(swept)
         leaves = [next(remaining) if leaf is None else leaf for leaf in shared]
         node, config = join(leaves, config_rest)

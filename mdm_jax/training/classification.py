@@ -9,8 +9,8 @@ import optax
 import scipy.stats
 from jaxtyping import Array, Bool, Float, Int
 
+# Number of the class, or 1 for each class that an image has, else 0.
 Labels = Int[Array, " b"] | Float[Array, "b classes"]
-"""number of the class, or 1 for each class that an image has, else 0"""
 
 
 def classification_loss(
@@ -50,7 +50,9 @@ def binary_cross_entropy(
     `smoothing` moves y towards 1/2. Balanced, in each class the images that have it weigh together
     as much as those that have it not, over the valid ones of the batch; a class that all or none of
     them has is left as it is."""
-    losses = optax.sigmoid_binary_cross_entropy(logits, (1 - smoothing) * labels + smoothing / 2)
+    losses = optax.sigmoid_binary_cross_entropy(
+        logits, (1 - smoothing) * labels + smoothing / 2
+    )
     if not balanced:
         return jnp.mean(losses, axis=-1)
     count = jnp.maximum(jnp.sum(valid), 1)

@@ -16,9 +16,9 @@ from mdm_jax.models.architectures import PROTOTYPES, is_known, resolve
 from mdm_jax.models.spec import DType
 from mdm_jax.training.prototypes.config import PrototypeConfig
 
+# Settings that may change when a training goes on: the weights it ends with do not depend on them,
+# nor on where the images lie, which a checksum of them guards.
 FREE = ("out", "checkpoint_every", "data.workers", "data.source")
-"""settings that may change when a training goes on: the weights it ends with do not depend on them,
-nor on where the images lie, which a checksum of them guards"""
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,16 @@ class TrainConfig:
         """Whether the network is one of prototypes, which `[prototypes]` trains in stages and not
         `[optimizer]`."""
         return (
-            is_known(self.model.architecture) and resolve(self.model.architecture)[0] in PROTOTYPES
+            is_known(self.model.architecture)
+            and resolve(self.model.architecture)[0] in PROTOTYPES
         )
 
     def check(self) -> None:
         """Raises InputError naming the first setting whose value cannot be."""
         self._check_counts()
-        _require(bool(self.out.strip()) and "\0" not in self.out, "out", self.out, "a folder")
+        _require(
+            bool(self.out.strip()) and "\0" not in self.out, "out", self.out, "a folder"
+        )
         check_choices(self)
         check_choices(self.optimizer, "optimizer.")
         check_choices(self.model, "model.")
@@ -149,7 +152,12 @@ class TrainConfig:
         }
         for name, count in counts.items():
             _require(count is None or count >= 1, name, count, "a whole number from 1")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, f"a whole number from 0 to {2**32 - 1}")
+        _require(
+            0 <= self.seed < 2**32,
+            "seed",
+            self.seed,
+            f"a whole number from 0 to {2**32 - 1}",
+        )
         workers = self.data.workers
         _require(workers >= 0, "data.workers", workers, "a whole number from 0")
 

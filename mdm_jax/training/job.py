@@ -70,7 +70,9 @@ class TrainingJob:
         """The stages, with every step of the training."""
         config = self.config
         if config.has_prototypes:
-            return stages.prototype_timeline(config.prototypes, config.epochs, self.steps_per_epoch)
+            return stages.prototype_timeline(
+                config.prototypes, config.epochs, self.steps_per_epoch
+            )
         return stages.plain_timeline(config.epochs, self.steps_per_epoch)
 
     @property

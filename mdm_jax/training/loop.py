@@ -103,7 +103,9 @@ class _Training:
         checkpoint = checkpoints.restore(self.run.checkpoints)
         # a training that ended may have had its checkpoints removed
         if checkpoint is None and self.run.weights.exists():
-            return TrainingResult(self.run, run_folder.read_metrics(self.run), [], was_done=True)
+            return TrainingResult(
+                self.run, run_folder.read_metrics(self.run), [], was_done=True
+            )
         state = self._begin() if checkpoint is None else self._resume(checkpoint)
         step, steps = int(state.step), self.job.steps
         is_last = step == steps and self._is_closed(step)
@@ -212,7 +214,11 @@ class _Training:
             self.progress.describe(kind)
         if kind in BATCHED:
             batches = train_batches(
-                job.source, job.training, job.fit, job.config.augment, start=stage.batch(step)
+                job.source,
+                job.training,
+                job.fit,
+                job.config.augment,
+                start=stage.batch(step),
             )
             act = _reset_sums_each_pass(stage, step, compiled)
             return StageWork(
@@ -227,7 +233,11 @@ class _Training:
         changed = change(job, compiled, state, self.record, self.progress.say, on_batch)
 
         def take_result(_: TrainingState) -> tuple[TrainingState, None]:
-            self.job, self.compiled, self.record = changed.job, changed.compiled, changed.record
+            self.job, self.compiled, self.record = (
+                changed.job,
+                changed.compiled,
+                changed.record,
+            )
             return changed.state, None
 
         return StageWork(tuple, take_result, 0)
@@ -294,10 +304,16 @@ class _Training:
             "step": np.asarray(step),
         }
         self.clock.tick()
-        notes: dict[str, Any] = {"seconds": self.clock.seconds, "skipped": list(self.skipped)}
+        notes: dict[str, Any] = {
+            "seconds": self.clock.seconds,
+            "skipped": list(self.skipped),
+        }
         if self.record is not None:
             # a training without prototypes has no record, and its arguments are in the config
-            notes |= {"record": records.to_json(self.record), "arguments": self.job.arguments}
+            notes |= {
+                "record": records.to_json(self.record),
+                "arguments": self.job.arguments,
+            }
         checkpoints.save(self.run.checkpoints, step, tree, notes)
         self.saved = step
         self._write_record()
@@ -330,7 +346,9 @@ class _Training:
         return bool(self.metrics) and self.metrics[-1]["step"] >= step
 
 
-def _reset_sums_each_pass(stage: Stage, step: int, compiled: TrainingProgram) -> Callable[..., Any]:
+def _reset_sums_each_pass(
+    stage: Stage, step: int, compiled: TrainingProgram
+) -> Callable[..., Any]:
     """The steps of a stage from number `step` on, their sums set to zero as each pass begins."""
     numbers, act = itertools.count(step), compiled.stages[stage.kind]
     if stage.kind == PLAIN:  # its compiled step does it

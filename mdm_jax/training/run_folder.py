@@ -36,6 +36,8 @@ from mdm_jax.storage.workspace import (
 )
 from mdm_jax.training.config import FREE, TrainConfig
 
+# What a line of metrics.jsonl has, all numbers; a stage of a prototype network that learns nothing
+# has no loss in training.
 METRIC_KEYS = (
     *(
         "epoch",
@@ -47,8 +49,6 @@ METRIC_KEYS = (
     ),
     *("learning_rate", "images_per_second", "seconds", "skipped"),
 )
-"""what a line of metrics.jsonl has, all numbers; a stage of a prototype network that learns nothing
-has no loss in training"""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ def begin_training(
     begun = run.weights.exists() or bool(checkpoints.steps(run.checkpoints))
     if written and begun:
         _check_same(run, record, set(data))
-    elif not written and (run.network.exists() or run.weights.exists() or run.checkpoints.exists()):
+    elif not written and (
+        run.network.exists() or run.weights.exists() or run.checkpoints.exists()
+    ):
         raise InputError(
             f"{run.folder} holds a network that mdm train did not begin, or whose train.json is"
             " gone: choose another folder",

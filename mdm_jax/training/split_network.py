@@ -42,7 +42,9 @@ class SplitNetwork:
         A network that is merged inside a compiled function changes its statistics only there, so
         they must be returned."""
         # a copy, since the same state is merged again by the next call
-        network = nnx.merge(graph, cast_params(params, self.dtype), stats, self.rest, copy=True)
+        network = nnx.merge(
+            graph, cast_params(params, self.dtype), stats, self.rest, copy=True
+        )
         mean, std = (
             jnp.asarray(self.mean, jnp.float32),
             jnp.asarray(self.std, jnp.float32),
@@ -63,7 +65,9 @@ def split_network(module: nnx.Module, config: TrainConfig) -> SplitNetwork:
     )
     inference, *_ = _split(still, nnx.Param, nnx.BatchStat, ...)
     dtype = jnp.dtype(config.dtype)
-    return SplitNetwork(training, inference, rest, dtype, config.model.mean, config.model.std)
+    return SplitNetwork(
+        training, inference, rest, dtype, config.model.mean, config.model.std
+    )
 
 
 def split_weights(module: nnx.Module) -> tuple[Any, Any]:

@@ -17,8 +17,9 @@ from mdm_jax.training.prototypes.config import PrototypeConfig
 
 PLAIN, WARM, JOINT = "train", "warm", "joint"
 PUSH, LAST_LAYER, PRUNE = "push", "last layer", "prune"
+
+# Stages in which a step is a batch of augmented images.
 BATCHED = (PLAIN, WARM, JOINT)
-"""stages in which a step is a batch of augmented images"""
 
 
 class Stage(NamedTuple):
@@ -70,7 +71,9 @@ def plain_timeline(epochs: int, steps_per_epoch: int) -> Timeline:
     return Timeline((Stage(PLAIN, 0, epochs * steps_per_epoch, 0, steps_per_epoch),))
 
 
-def prototype_timeline(config: PrototypeConfig, epochs: int, steps_per_epoch: int) -> Timeline:
+def prototype_timeline(
+    config: PrototypeConfig, epochs: int, steps_per_epoch: int
+) -> Timeline:
     """The stages of a prototype network.
 
     `epochs` passes over augmented images, and what comes between and after them."""

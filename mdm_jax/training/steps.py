@@ -22,9 +22,9 @@ from mdm_jax.training.split_network import (
 )
 from mdm_jax.training.stages import PLAIN
 
+# Parameters that do not decay whatever their rank; those of rank one (biases, scales of norms)
+# never do.
 NO_DECAY = ("pos_embed", "cls_token", "dist_token", "reg_token")
-"""parameters that do not decay whatever their rank; those of rank one (biases, scales of norms)
-never do"""
 
 
 class Sums(NamedTuple):
@@ -90,7 +90,9 @@ def classifier_program(
         state: TrainingState, images: Array, labels: Array, valid: Array
     ) -> tuple[TrainingState, Array]:
         def objective(params: Any) -> tuple[Array, Any]:
-            logits, _, stats = network.forward(network.training, params, state.stats, images)
+            logits, _, stats = network.forward(
+                network.training, params, state.stats, images
+            )
             losses = classification_loss(
                 logits, labels, valid, smoothing=config.optimizer.label_smoothing
             )
@@ -187,7 +189,10 @@ def batch_sums(
     """Loss, hits and number of the valid items."""
     correct = hits(logits, labels)
     return Sums(
-        *(jnp.sum(jnp.where(valid, each, 0.0)) for each in (losses, correct, jnp.ones_like(losses)))
+        *(
+            jnp.sum(jnp.where(valid, each, 0.0))
+            for each in (losses, correct, jnp.ones_like(losses))
+        )
     )
 
 

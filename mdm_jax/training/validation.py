@@ -119,7 +119,9 @@ def check_any_read(sums: Any, split: str, skipped: Iterable[str]) -> None:
 
 def divergence_error(what: str, step: int, saved: int, config: TrainConfig) -> InputError:
     """The error of a loss or weight that is not finite; `saved` is the last checkpoint's step."""
-    kept = f"the checkpoint of step {saved} is kept" if saved else "there is no checkpoint yet"
+    kept = (
+        f"the checkpoint of step {saved} is kept" if saved else "there is no checkpoint yet"
+    )
     gentler = "a lower optimizer.learning_rate or with optimizer.clip = 1.0"
     if config.has_prototypes:
         gentler = "lower rates in [prototypes], such as features_rate"

@@ -28,10 +28,12 @@ from mdm_jax.views.explanation_figures import TRUTH, label_row, overlay
 
 REFERENCE, OTHERS = "#c2185b", "#37609c"
 BEST, NEAR = "#bfe3c5", "#e6f4e8"
+
+# Metrics side by side in the table's picture.
 BAND = 10
-"""metrics side by side in the table's picture"""
+
+# Inches, of a cell in the table's picture.
 COLUMN, HEIGHT = 1.15, 0.36
-"""inches, of a cell in the table's picture"""
 
 
 def picture(table: Table, model: str) -> Figure:
@@ -79,7 +81,9 @@ def _draw_band(
 ) -> None:
     """Some metrics of every method, with the costs, from `top` downwards."""
     metrics = [table.metrics[name] for name in names]
-    heads = [f"{metric.name} {ARROWS[metric.better]}\n{metric.protocol}" for metric in metrics]
+    heads = [
+        f"{metric.name} {ARROWS[metric.better]}\n{metric.protocol}" for metric in metrics
+    ]
     heads += COST_HEADS
     middles = [first + COLUMN * (i + 0.5) for i in range(len(names))]
     middles += [first + COLUMN * (len(names) + each) for each in (0.4, 1.1, 1.8)]
@@ -151,7 +155,9 @@ def quality_against_cost(table: Table, model: str) -> Figure:
     } or dict(table.metrics)
     columns = min(4, len(metrics))
     bands = -(-len(metrics) // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.0 * bands + 0.4), dpi=150, layout="constrained")
+    figure = Figure(
+        figsize=(3.6 * columns, 3.0 * bands + 0.4), dpi=150, layout="constrained"
+    )
     figure.suptitle(
         f"{model}: quality against network evaluations an image (a forward pass is 1, one with a"
         " gradient 3)",
@@ -181,7 +187,9 @@ def _points(table: Table, model: str, metric: str) -> list[_Point]:
         cell = row.cells.get(metric)
         if cell is not None and row.cost is not None and cell.summary.counted:
             summary = cell.summary
-            points.append(_Point(row.method, row.cost.equivalent, summary.value, summary.interval))
+            points.append(
+                _Point(row.method, row.cost.equivalent, summary.value, summary.interval)
+            )
     return points
 
 
@@ -199,7 +207,9 @@ def _draw_panel(ax: Axes, points: Sequence[_Point], reference: str) -> None:
         errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
         ax.errorbar(cost, value, yerr=errors, fmt="o", ms=3.5, color=color, elinewidth=0.7)
     costs = [point.cost for point in points]
-    if len(set(costs)) == 1:  # of one value a logarithmic axis finds limits that may be equal
+    if (
+        len(set(costs)) == 1
+    ):  # of one value a logarithmic axis finds limits that may be equal
         ax.set_xlim(costs[0] / 3, costs[0] * 3)
     _annotate_points(ax, points, reference)
 

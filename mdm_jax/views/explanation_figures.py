@@ -86,13 +86,16 @@ def demo_sheet(
     return figure
 
 
-def masks_sheet(image: Float[np.ndarray, "h w c"], explanation: Explanation, title: str) -> Figure:
+def masks_sheet(
+    image: Float[np.ndarray, "h w c"], explanation: Explanation, title: str
+) -> Figure:
     """One image, its learned masks from coarse to fine, the saliency and the masked image."""
     vectors = explanation.mask_vectors
     image = np.broadcast_to(image, (*image.shape[:2], 3))
     panels = [("image", image)]
     panels += [
-        (f"mask {v.shape[0]}x{v.shape[1]}", render_mask(v, image.shape[:2])) for v in vectors
+        (f"mask {v.shape[0]}x{v.shape[1]}", render_mask(v, image.shape[:2]))
+        for v in vectors
     ]
     panels += [
         ("saliency", overlay(image, explanation.saliency)),
@@ -119,7 +122,9 @@ def masked_view(
     return to_uint8(saliency[..., None] * image + (1 - saliency[..., None]))
 
 
-def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -> Iterator[Figure]:
+def learning_frames(
+    example: Example, trace: Trace, stack_weights: Any = None
+) -> Iterator[Figure]:
     """A figure for every step of one image's trace: masks, masked image and terms so far."""
     shape = example.image.shape[:2]
     stack_weights = masks.resolve_weights(
@@ -141,7 +146,10 @@ def learning_frames(example: Example, trace: Trace, stack_weights: Any = None) -
         )
         maps = [render_mask(v[step], shape) for v in trace.mask_vectors]
         stacked = np.average(maps, axis=0, weights=stack_weights)
-        panels = [(f"{v.shape[1]}x{v.shape[2]}", each) for v, each in zip(trace.mask_vectors, maps)]
+        panels = [
+            (f"{v.shape[1]}x{v.shape[2]}", each)
+            for v, each in zip(trace.mask_vectors, maps)
+        ]
         panels = [
             ("image", example.image),
             *panels,

@@ -10,10 +10,11 @@ from matplotlib.patheffects import withStroke
 
 from mdm_jax.views.pages.pictures import to_rgb
 
+# Of a map's longer side: by so much its border is smoothed, so that it can be followed by eye.
 SMOOTH = 1 / 40
-"""of a map's longer side: by so much its border is smoothed, so that it can be followed by eye"""
+
+# How far what lies outside a region is taken towards gray.
 DIM = 0.45
-"""how far what lies outside a region is taken towards gray"""
 
 
 def draw_outline(
@@ -80,7 +81,9 @@ def dim_outside(
     return np.where(inside[..., None], picture, (1 - DIM) * picture + DIM * gray)
 
 
-def _region_mask(region: Float[np.ndarray, "h w"], share: float) -> Bool[np.ndarray, "h w"] | None:
+def _region_mask(
+    region: Float[np.ndarray, "h w"], share: float
+) -> Bool[np.ndarray, "h w"] | None:
     region = smooth(region)
     level = threshold(region, share)
     return None if level is None else region > level

@@ -20,6 +20,7 @@ from mdm_jax.prototypes.reasoning import Contribution, RoundedSum
 from mdm_jax.views.outline import dim_outside, draw_outline
 from mdm_jax.views.pages.pictures import to_rgb
 
+# One a row: told apart on photographs and by most people who see few colors (after Okabe and Ito).
 COLORS = (
     "#e69f00",
     "#3aa7e8",
@@ -32,21 +33,24 @@ COLORS = (
     "#c9a27e",
     "#9aa3ad",
 )
-"""one a row: told apart on photographs and by most people who see few colors (after Okabe and
-Ito)"""
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 ALIKE, UNLIKE = "\N{ALMOST EQUAL TO}", "\N{NOT ALMOST EQUAL TO}"
 INK, SOFT, LINE = "#1c1d1f", "#5d6066", "#dedfda"
+
+# Inches: a small picture, the space below it, the space around everything.
 SIDE, GAP, MARGIN = 1.18, 0.16, 0.3
-"""inches: a small picture, the space below it, the space around everything"""
+
+# Inches: the whole image.
 LARGE = 2.75
-"""inches: the whole image"""
+
+# Inches: the title, the names of the columns.
 HEAD, COLUMN_HEAD = 1.25, 0.5
-"""inches: the title, the names of the columns"""
+
+# Characters of a class that are shown.
 NAME = 26
-"""characters of a class that are shown"""
+
+# Characters of a line below the whole image.
 LINE_LENGTH = 44
-"""characters of a line below the whole image"""
 
 
 class LookAlike(NamedTuple):
@@ -143,7 +147,11 @@ def _draw_heads(sheet: _Sheet, at: _Columns, here: float, there: float, y: float
     )
     for x, text in pictures:
         sheet.text(x, y, text, weight="bold", va="bottom")
-    for x, text in ((at.similarity, "similarity"), (at.weight, "weight"), (at.points, "points")):
+    for x, text in (
+        (at.similarity, "similarity"),
+        (at.weight, "weight"),
+        (at.points, "points"),
+    ):
         sheet.text(x, y, text, weight="bold", va="bottom", ha="right")
     sheet.text(at.zero - 0.08, y, "against", color=SOFT, va="bottom", ha="right", size=9)
     sheet.text(at.zero + 0.08, y, "for", color=SOFT, va="bottom", ha="left", size=9)
@@ -204,7 +212,10 @@ class _Sheet:
         self.figure.text(x / self.width, 1 - y / self.height, text, **style)
 
     def line(self, x0: float, y0: float, x1: float, y1: float, **how: Any) -> None:
-        ends = [x0 / self.width, x1 / self.width], [1 - y0 / self.height, 1 - y1 / self.height]
+        ends = (
+            [x0 / self.width, x1 / self.width],
+            [1 - y0 / self.height, 1 - y1 / self.height],
+        )
         style: dict[str, Any] = {"color": LINE, "linewidth": 1.0} | how
         self.figure.add_artist(Line2D(*ends, **style))
 
@@ -220,10 +231,11 @@ def _draw_title(sheet: _Sheet, says: str, count: int, verdict: Verdict) -> None:
         text += "\nEach label is decided by its own score."
     elif verdict.rival is not None:
         name, logit = verdict.rival
-        text += (
-            f"\nThe highest score wins; next is {quote(shorten(name))} with {format_number(logit)}."
-        )
-    sheet.text(MARGIN, MARGIN + 0.4, text, size=10.5, color=SOFT, va="top", linespacing=1.35)
+        rival = f"{quote(shorten(name))} with {format_number(logit)}"
+        text += f"\nThe highest score wins; next is {rival}."
+    sheet.text(
+        MARGIN, MARGIN + 0.4, text, size=10.5, color=SOFT, va="top", linespacing=1.35
+    )
 
 
 def _how_to_read(rows: int, count: int) -> str:
@@ -247,10 +259,17 @@ def _draw_pictures(
     for x, picture, region in ((here, image, each.here), (there, each.source, each.there)):
         ax = sheet.axes(x, y, SIDE, SIDE)
         if picture is None:
-            style: dict[str, Any] = {"ha": "center", "va": "center", "size": 8.5, "color": SOFT}
+            style: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "size": 8.5,
+                "color": SOFT,
+            }
             ax.text(0.5, 0.5, "no picture", transform=ax.transAxes, **style)
             continue
-        _draw_picture(ax, picture if region is None else dim_outside(picture, region, share))
+        _draw_picture(
+            ax, picture if region is None else dim_outside(picture, region, share)
+        )
         if region is not None:
             draw_outline(ax, region, share, color, picture.shape[:2])
     sign = UNLIKE if each.row.similarity < 0 else ALIKE

@@ -22,12 +22,15 @@ from mdm_jax.sweeps.result import Index, Sweep
 
 COLORS = colormaps["viridis"]
 FRONT, OTHERS = "#c2185b", "#37609c"
+
+# Points of the front that are named at most.
 MAX_NAMED = 12
-"""points of the front that are named at most"""
+
+# Cells of a heat map in which the number is written at most.
 MAX_WRITTEN_CELLS = 150
-"""cells of a heat map in which the number is written at most"""
+
+# Values of a setting that are all written beside its axis at most.
 MAX_TICKS = 7
-"""values of a setting that are all written beside its axis at most"""
 
 
 def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
@@ -35,7 +38,11 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
 
     The front is drawn, and its points are numbered and named by their settings."""
     quality = sweep.default_quality() if quality is None else quality
-    found, costs, front = sweep.quality(quality), sweep.forward_passes, sweep.pareto(quality)
+    found, costs, front = (
+        sweep.quality(quality),
+        sweep.forward_passes,
+        sweep.pareto(quality),
+    )
     if not len(front):
         raise InputError(
             "no point of this sweep could be scored, so there is nothing to draw: see the notes of"
@@ -56,7 +63,9 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
     ax = figure.subplots()
     # points that could not be scored are NaN and drawn nowhere
     rest = np.setdiff1d(np.flatnonzero(np.isfinite(found)), front)
-    ax.scatter(costs[rest], found[rest], s=14, color=OTHERS, alpha=0.45, lw=0, label="other points")
+    ax.scatter(
+        costs[rest], found[rest], s=14, color=OTHERS, alpha=0.45, lw=0, label="other points"
+    )
     spans = np.asarray([sweep.quality_interval(quality, i) for i in front])
     _draw_front(ax, costs[front], found[front], spans)
     ax.scatter(costs[named], found[named], s=95, color=FRONT, zorder=4)
@@ -65,7 +74,8 @@ def pareto(sweep: Sweep, quality: Quality | None = None) -> Figure:
         ax.text(costs[i], found[i], str(place), color="white", **style)
     _format_cost_axis(ax, costs[np.isfinite(found)])
     ax.set_xlabel(
-        "network evaluations an image, in forward passes (one with a gradient: 3)", fontsize=8
+        "network evaluations an image, in forward passes (one with a gradient: 3)",
+        fontsize=8,
     )
     ax.set_ylabel(f"quality = {formula(quality, sweep.metrics)}", fontsize=8)
     title = f"{len(sweep.entries)} points, {len(sweep.ids)} images; bars: 95 % over images"
@@ -87,7 +97,9 @@ def _draw_front(ax: Axes, costs: np.ndarray, values: np.ndarray, spans: np.ndarr
     ax.step(costs, values, where="post", color=FRONT, lw=1.2, zorder=2)
     if np.isfinite(spans).all():
         style: dict[str, Any] = {"fmt": "none", "ecolor": FRONT, "elinewidth": 0.7}
-        ax.errorbar(costs, values, yerr=np.abs(spans.T - values), alpha=0.5, zorder=1, **style)
+        ax.errorbar(
+            costs, values, yerr=np.abs(spans.T - values), alpha=0.5, zorder=1, **style
+        )
     ax.scatter(costs, values, s=16, color=FRONT, zorder=3)
 
 
@@ -141,14 +153,18 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
         )
     settings = varying(sweep.entries)
     results = [Axis("forward passes", tuple(sweep.forward_passes.tolist()), True)]
-    results += [Axis(name, tuple(sweep.values(name).tolist()), True) for name in sweep.metrics]
+    results += [
+        Axis(name, tuple(sweep.values(name).tolist()), True) for name in sweep.metrics
+    ]
     results = [
         axis
         for axis in [*results, Axis("quality", tuple(found.tolist()), True)]
         if _is_finite(axis, order)
     ]
     axes = [_take_points(axis, order) for axis in (*settings, *results)]
-    figure = Figure(figsize=(1.25 * max(len(axes), 3) + 1.2, 4.4), dpi=150, layout="constrained")
+    figure = Figure(
+        figsize=(1.25 * max(len(axes), 3) + 1.2, 4.4), dpi=150, layout="constrained"
+    )
     ax = figure.subplots()
     places = np.stack([axis.places() for axis in axes])  # of the ranked points, worst first
     low, high = float(found[order].min()), float(found[order].max())
@@ -167,7 +183,9 @@ def parallel(sweep: Sweep, quality: Quality | None = None) -> Figure:
         for place, text in _ticks(axis):
             box = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.6}
             ax.text(at + 0.03, place, text, fontsize=6.5, va="center", zorder=5, bbox=box)
-        ax.text(at, 1.06, _heading(axis), fontsize=7, ha="center", va="bottom", linespacing=1.1)
+        ax.text(
+            at, 1.06, _heading(axis), fontsize=7, ha="center", va="bottom", linespacing=1.1
+        )
     ax.set(xlim=(-0.2, len(axes) - 0.55), ylim=(-0.04, 1.22))
     ax.axis("off")
     ax.set_title(
@@ -206,7 +224,11 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
         return kept
     low, high = values[0], values[-1]
     middle = float(np.sqrt(low * high)) if axis.log else (low + high) / 2
-    return [(0.0, format_number(low)), (0.5, format_number(middle)), (1.0, format_number(high))]
+    return [
+        (0.0, format_number(low)),
+        (0.5, format_number(middle)),
+        (1.0, format_number(high)),
+    ]
 
 
 def heatmap(
@@ -228,7 +250,9 @@ def heatmap(
     figure = Figure(figsize=(5.6, 4.4), dpi=150, layout="constrained")
     ax = figure.subplots()
     others = [
-        axis.name for axis in varying(sweep.entries) if axis.name not in (across.name, up.name)
+        axis.name
+        for axis in varying(sweep.entries)
+        if axis.name not in (across.name, up.name)
     ]
     title = f"the best over {', '.join(others)}" if others else "every point"
     if len(across.distinct) * len(up.distinct) <= 2 * len(sweep.entries):
@@ -237,12 +261,25 @@ def heatmap(
         title = "every point; the best is circled"
         # the best last, so that it lies on top
         order = measured[np.argsort(found[measured])]
-        columns, rows = (np.asarray(axis.values, np.float64)[order] for axis in (across, up))
+        columns, rows = (
+            np.asarray(axis.values, np.float64)[order] for axis in (across, up)
+        )
         drawn = ax.scatter(
-            columns, rows, c=found[order], s=42, cmap=COLORS, edgecolors="0.3", linewidths=0.4
+            columns,
+            rows,
+            c=found[order],
+            s=42,
+            cmap=COLORS,
+            edgecolors="0.3",
+            linewidths=0.4,
         )
         ax.scatter(
-            columns[-1:], rows[-1:], s=130, facecolors="none", edgecolors=FRONT, linewidths=1.8
+            columns[-1:],
+            rows[-1:],
+            s=130,
+            facecolors="none",
+            edgecolors=FRONT,
+            linewidths=1.8,
         )
         for setting, axis, scale in (
             (across, ax.xaxis, ax.set_xscale),

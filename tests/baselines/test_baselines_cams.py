@@ -57,16 +57,18 @@ def attributions(method, fixture, config):
     predict = network(fixture)
     run = jax.jit(
         jax.vmap(
-            lambda x, y: METHODS[method].explain(predict, x, y, key=KEY, config=config).attribution
+            lambda x, y: (
+                METHODS[method].explain(predict, x, y, key=KEY, config=config).attribution
+            )
         )
     )
     return run(jnp.asarray(fixture["images"]), jnp.asarray(fixture["targets"], jnp.int32))
 
 
 def solve(method, predict, image, target=0, config=None):
-    return jax.jit(lambda x: METHODS[method].explain(predict, x, target, key=KEY, config=config))(
-        image
-    )
+    return jax.jit(
+        lambda x: METHODS[method].explain(predict, x, target, key=KEY, config=config)
+    )(image)
 
 
 def resized(maps, size):
@@ -94,7 +96,9 @@ def test_grad_cam_is_captums(fixture):
         ("score_cam", ScoreCAM(variant="original"), "score_cam/original"),
     ],
 )
-def test_the_others_are_what_torch_computes_from_their_formulas(fixture, method, config, name):
+def test_the_others_are_what_torch_computes_from_their_formulas(
+    fixture, method, config, name
+):
     expected = fixture[name]
     expected = expected if expected.shape[1:] == (12, 10) else resized(expected, (12, 10))
     found = attributions(method, fixture, config)
@@ -105,7 +109,9 @@ def test_the_others_are_what_torch_computes_from_their_formulas(fixture, method,
 def test_grad_cam_of_a_mean_and_a_linear_head_is_the_class_activation_map(image):
     explanation = solve("grad_cam", pooled, image, 1)
     cam = jnp.maximum(feature_map(image[None])[0] @ HEAD[:, 1], 0.0) / 24
-    np.testing.assert_allclose(explanation.attribution, masks.render(cam, (8, 12)), atol=1e-6)
+    np.testing.assert_allclose(
+        explanation.attribution, masks.render(cam, (8, 12)), atol=1e-6
+    )
     np.testing.assert_allclose(
         explanation.saliency, masks.normalize(masks.render(cam, (8, 12))), atol=1e-5
     )
@@ -138,7 +144,8 @@ def test_the_papers_score_cam_weighs_by_the_increase_over_the_neutral_image(imag
     for k in range(4):
         seen = masks.normalize(masks.render(maps[..., k], (8, 12)))[..., None]
         cam += (
-            probability(seen * image + (1 - seen) * 0.5) - probability(jnp.full_like(image, 0.5))
+            probability(seen * image + (1 - seen) * 0.5)
+            - probability(jnp.full_like(image, 0.5))
         ) * maps[..., k]
     np.testing.assert_allclose(
         explanation.attribution, masks.render(jnp.maximum(cam, 0.0), (8, 12)), atol=1e-6
@@ -183,7 +190,8 @@ def test_rollout_of_uniform_attention(image):
 
 def test_rollout_rows_sum_to_one_and_columns_do_not():
     attention = [
-        jax.nn.softmax(2 * jax.random.normal(key, (6, 6))) for key in jax.random.split(KEY, 3)
+        jax.nn.softmax(2 * jax.random.normal(key, (6, 6)))
+        for key in jax.random.split(KEY, 3)
     ]
     rolled = rollout.roll([rollout.discard(each, 0.5) for each in attention])
     np.testing.assert_allclose(rolled.sum(axis=1), 1.0, atol=1e-6)
@@ -253,7 +261,9 @@ def test_a_cam_needs_a_network_with_intermediates(method, images):
 
 @pytest.mark.parametrize("method", ["rollout", "chefer"])
 def test_a_cnn_has_no_attention_to_roll_out(method, tiny, images):
-    with pytest.raises(InputError, match="returns no attention, so it cannot be rolled out"):
+    with pytest.raises(
+        InputError, match="returns no attention, so it cannot be rolled out"
+    ):
         explain(tiny, images, method=method)
 
 

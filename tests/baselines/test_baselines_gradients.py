@@ -10,7 +10,11 @@ from reference_network import captum, network
 from mdm_jax import InputError, explain, fills
 from mdm_jax.baselines.baseline_image import draw_baseline
 from mdm_jax.baselines.input_x_gradient import InputXGradient
-from mdm_jax.baselines.integrated_gradients import IntegratedGradients, integrate, quadrature
+from mdm_jax.baselines.integrated_gradients import (
+    IntegratedGradients,
+    integrate,
+    quadrature,
+)
 from mdm_jax.baselines.smoothgrad import SmoothGrad, mean_gradient, noisy
 from mdm_jax.execution import chunked
 
@@ -42,7 +46,9 @@ def reference():
 
 
 def per_image(function, reference):
-    return jax.jit(jax.vmap(function))(reference["images"], reference["targets"].astype(np.int32))
+    return jax.jit(jax.vmap(function))(
+        reference["images"], reference["targets"].astype(np.int32)
+    )
 
 
 def assert_parity(got, expected, tolerance=1e-5):
@@ -55,7 +61,9 @@ def test_integrated_gradients_are_captums(rule, reference):
 
     def one(image, target):
         black = jnp.zeros_like(image)
-        return integrate(predict, black, image, target, node="logit", steps=20, rule=rule, chunk=8)
+        return integrate(
+            predict, black, image, target, node="logit", steps=20, rule=rule, chunk=8
+        )
 
     assert_parity(per_image(one, reference), reference[f"integrated_gradients/{rule}"])
 
@@ -93,7 +101,11 @@ def test_smoothgrad_is_captums_given_its_noise(kind, reference):
 )
 def test_the_methods_are_captums(method, config, name, reference):
     found = explain(
-        network(reference), reference["images"], reference["targets"], method=method, config=config
+        network(reference),
+        reference["images"],
+        reference["targets"],
+        method=method,
+        config=config,
     )
     assert_parity(found.attribution, reference[name].sum(-1))
     assert found.info.evaluations.tolist() == ([20, 20] if config else [1, 1])
@@ -121,7 +133,9 @@ def test_closed_forms_on_a_linear_network(small):
         method="smoothgrad",
         config=SmoothGrad(num_samples=7, squared=True, chunk=3),
     )
-    np.testing.assert_allclose(squared.attribution[0], np.square(weights).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(
+        squared.attribution[0], np.square(weights).sum(-1), rtol=1e-5
+    )
     np.testing.assert_allclose(
         explain(linear, small, 0, method="input_x_gradient").attribution, product, atol=1e-5
     )
@@ -135,7 +149,10 @@ def test_integrated_gradients_are_complete(rule, small):
     """On a smooth network they add up to the difference to 1e-4; a kink of a ReLU costs more
     steps."""
     config = IntegratedGradients(
-        steps=50 if rule == "gauss_legendre" else 400, rule=rule, baseline="black", chunk=400
+        steps=50 if rule == "gauss_legendre" else 400,
+        rule=rule,
+        baseline="black",
+        chunk=400,
     )
     found = explain(smooth, small, 1, method="integrated_gradients", config=config)
     difference = (smooth(small) - smooth(np.zeros_like(small)))[:, 1]
@@ -194,7 +211,9 @@ def test_absence_is_what_the_network_sees_as_zero(reference, small):
     np.testing.assert_allclose(draw_baseline(predict, image, 0.25, key=key), 0.25)
 
 
-@pytest.mark.parametrize("method", ["input_x_gradient", "smoothgrad", "integrated_gradients"])
+@pytest.mark.parametrize(
+    "method", ["input_x_gradient", "smoothgrad", "integrated_gradients"]
+)
 def test_only_the_patch_is_salient(method, images):
     found = explain(patch_network, images, 0, method=method)
     inside = np.zeros(images.shape[1:3], bool)

@@ -34,7 +34,9 @@ def test_the_smooth_mask_and_the_energy_are_those_that_torch_computes(fixture):
         fixture["extremal/parameters"],
     )
     smooth = smoother((12, 10), cell=2.0, sigma=6.0)
-    wide = jnp.stack([smooth.render(jnp.asarray(each, jnp.float32), 20.0) for each in parameters])
+    wide = jnp.stack(
+        [smooth.render(jnp.asarray(each, jnp.float32), 20.0) for each in parameters]
+    )
     np.testing.assert_allclose(wide, fixture["extremal/wide"], atol=1e-5)
     scale = meaningful.scale_of(image)
     for i, variant in enumerate(("preserve", "dual")):
@@ -46,7 +48,14 @@ def test_the_smooth_mask_and_the_energy_are_those_that_torch_computes(fixture):
 
         def energy(parameters, pyramid=pyramid, problem=problem, config=config):
             return extremal.energy(
-                parameters, 3, predict, problem, pyramid, smooth, node="logit", config=config
+                parameters,
+                3,
+                predict,
+                problem,
+                pyramid,
+                smooth,
+                node="logit",
+                config=config,
             )
 
         (value, _), gradient = jax.jit(jax.value_and_grad(energy, has_aux=True))(
@@ -87,7 +96,9 @@ def test_lengths_scale_with_the_image_whatever_the_rounding():
 
 
 def test_momentum_is_torchs_with_dampening(images):
-    config = ExtremalPerturbation(steps=3, levels=3, cell=28.0, sigma=84.0, areas=(0.1, 0.3))
+    config = ExtremalPerturbation(
+        steps=3, levels=3, cell=28.0, sigma=84.0, areas=(0.1, 0.3)
+    )
     image = jnp.asarray(images[0])
     explanation = jax.jit(
         lambda x: extremal.explain(patch_network, x, 0, key=KEY, config=config, trace=True)
@@ -100,7 +111,14 @@ def test_momentum_is_torchs_with_dampening(images):
     @jax.jit
     def step(parameters, t):
         return jax.value_and_grad(extremal.energy, has_aux=True)(
-            parameters, t, patch_network, problem, pyramid, smooth, node="logit", config=config
+            parameters,
+            t,
+            patch_network,
+            problem,
+            pyramid,
+            smooth,
+            node="logit",
+            config=config,
         )
 
     for t in range(3):
@@ -128,7 +146,14 @@ def test_variants_and_mirrored_images(images):
             config = ExtremalPerturbation(levels=3, area_weight=0.0, **more)
             pyramid = extremal.blur_pyramid(image, jnp.full(3, 0.5), config)
             return extremal.energy(
-                parameters, step, predict, problem, pyramid, smooth, node="logit", config=config
+                parameters,
+                step,
+                predict,
+                problem,
+                pyramid,
+                smooth,
+                node="logit",
+                config=config,
             )[0]
 
         mirrored = (
@@ -173,9 +198,9 @@ def test_extremal_perturbation_finds_the_patch(images, variant):
         flip=False,
         learning_rate=0.03,
     )
-    found = jax.jit(lambda x: extremal.explain(patch_network, x, 0, key=KEY, config=config))(
-        jnp.asarray(images[0])
-    )
+    found = jax.jit(
+        lambda x: extremal.explain(patch_network, x, 0, key=KEY, config=config)
+    )(jnp.asarray(images[0]))
     assert (
         found.saliency[PATCH].sum() / found.saliency.sum() > 0.25
     )  # the patch is a sixteenth of the image
@@ -188,7 +213,9 @@ def test_extremal_perturbation_finds_the_patch(images, variant):
 def test_meaningful_perturbation_finds_the_patch(images):
     config = MeaningfulPerturbation(steps=60, cells=16, fill_blur=70.0, area_weight=1e-3)
     found = jax.jit(
-        lambda x: meaningful.explain(patch_network, x, 0, key=KEY, config=config, trace=True)
+        lambda x: meaningful.explain(
+            patch_network, x, 0, key=KEY, config=config, trace=True
+        )
     )(jnp.asarray(images[0]))
     assert found.saliency[PATCH].sum() / found.saliency.sum() > 0.25
     assert found.info.activation > 0.8
@@ -228,7 +255,9 @@ def test_total_variation_by_hand_and_its_gradient_where_the_mask_is_flat():
     expected = (16 + 9) ** 1.5 + 3.0**3 + 4.0**3
     np.testing.assert_allclose(meaningful.total_variation(mask, 3.0), expected, rtol=1e-6)
     for power in (1.0, 3.0):
-        assert np.isfinite(jax.grad(meaningful.total_variation)(jnp.ones((3, 3)), power)).all()
+        assert np.isfinite(
+            jax.grad(meaningful.total_variation)(jnp.ones((3, 3)), power)
+        ).all()
 
 
 def test_the_mask_is_drawn_in_blocks_then_blurred(images):
@@ -239,7 +268,9 @@ def test_the_mask_is_drawn_in_blocks_then_blurred(images):
     blurred = meaningful.render_mask(
         mask, jnp.asarray(images[0]), MeaningfulPerturbation(mask_blur=20.0)
     )
-    assert np.abs(np.diff(blurred, axis=0)).max() < 0.5 * np.abs(np.diff(drawn, axis=0)).max()
+    assert (
+        np.abs(np.diff(blurred, axis=0)).max() < 0.5 * np.abs(np.diff(drawn, axis=0)).max()
+    )
 
 
 def test_jitter_moves_the_image_by_less_than_it(images):
@@ -264,7 +295,10 @@ def test_jitter_moves_the_image_by_less_than_it(images):
     [
         (ExtremalPerturbation(variant="keep"), "unknown variant"),
         (ExtremalPerturbation(areas=()), "give shares of the image between 0 and 1"),
-        (ExtremalPerturbation(areas=(0.1, 1.0)), "give shares of the image between 0 and 1"),
+        (
+            ExtremalPerturbation(areas=(0.1, 1.0)),
+            "give shares of the image between 0 and 1",
+        ),
         (ExtremalPerturbation(levels=1), "levels is 1"),
         (MeaningfulPerturbation(start="one"), "did you mean 'ones'"),
         (MeaningfulPerturbation(steps=0), "steps is 0"),

@@ -49,13 +49,17 @@ def test_loops_give_the_same_for_every_chunk(chunk):
     np.testing.assert_allclose(
         chunked.mean_over(function, inputs, chunk)["product"], expected.mean(0), rtol=1e-6
     )
-    np.testing.assert_array_equal(chunked.map_over(function, inputs, chunk)["product"], expected)
+    np.testing.assert_array_equal(
+        chunked.map_over(function, inputs, chunk)["product"], expected
+    )
 
 
 def test_a_map_in_chunks_is_that_of_lax():
     values = jax.random.uniform(jax.random.key(0), (11, 3))
     expected = jax.lax.map(jnp.cumsum, values, batch_size=4)
-    np.testing.assert_allclose(chunked.map_over(jnp.cumsum, values, chunk=4), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        chunked.map_over(jnp.cumsum, values, chunk=4), expected, rtol=1e-6
+    )
 
 
 def test_keys_of_samples_do_not_depend_on_their_number():
@@ -73,7 +77,9 @@ def test_no_more_than_a_chunk_at_a_time():
         return chunked.sum_over(lambda x: jnp.outer(x, x), inputs, 4)
 
     text = str(jax.make_jaxpr(looped)(jnp.ones((1000, 8))))
-    sizes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", text)}
+    sizes = {
+        tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", text)
+    }
     assert (4, 8, 8) in sizes
     assert max(np.prod(size) for size in sizes - {(1000, 8)}) == 4 * 8 * 8
 
@@ -185,7 +191,9 @@ def test_rise_of_a_constant_network():
         ]
         options = {"node": "logit", "key": jax.random.key(1)}
         return [
-            rise.explain(constant, image, jnp.int32(0), config=config, **options).attribution
+            rise.explain(
+                constant, image, jnp.int32(0), config=config, **options
+            ).attribution
             for config in configs
         ]
 
@@ -199,7 +207,9 @@ def test_rise_of_a_constant_network():
 
 @pytest.mark.parametrize("method", ["rise", "occlusion"])
 def test_the_patch_is_found(method, images):
-    config = RISE(num_samples=600, chunk=100, baseline="black") if method == "rise" else None
+    config = (
+        RISE(num_samples=600, chunk=100, baseline="black") if method == "rise" else None
+    )
     found = explain(patch_network, images, 0, method=method, config=config)
     for each in found.saliency:
         row, column = np.unravel_index(each.argmax(), each.shape)
@@ -213,7 +223,10 @@ def test_the_patch_is_found(method, images):
 
 def test_random_maps_differ_from_image_to_image(images):
     found = explain(patch_network, images, 0, method="random")
-    assert abs(np.corrcoef(found.attribution[0].ravel(), found.attribution[1].ravel())[0, 1]) < 0.1
+    assert (
+        abs(np.corrcoef(found.attribution[0].ravel(), found.attribution[1].ravel())[0, 1])
+        < 0.1
+    )
     assert found.attribution.mean() == pytest.approx(0.5, abs=0.03)
     assert found.info.evaluations.sum() == 0
 

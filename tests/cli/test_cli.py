@@ -21,7 +21,9 @@ from mdm_jax.models.resnet import ResNet
 def quick_config(tmp_path_factory):
     """Few steps, so that the commands are tested and not the method."""
     path = tmp_path_factory.mktemp("config") / "quick.toml"
-    path.write_text("steps = 3\nsizes = [4, [8, 8]]\n[objective]\nsquared = 1.0\narea = 2.0\n")
+    path.write_text(
+        "steps = 3\nsizes = [4, [8, 8]]\n[objective]\nsquared = 1.0\narea = 2.0\n"
+    )
     return path
 
 
@@ -74,9 +76,18 @@ def test_demo_writes_a_figure_an_animation_and_results(capsys, tmp_path, quick_c
     assert all(row["evaluations"] == 3 for row in rows)
 
 
-def test_explain_writes_overlay_masks_and_arrays(capsys, tmp_path, photographs, quick_config):
+def test_explain_writes_overlay_masks_and_arrays(
+    capsys, tmp_path, photographs, quick_config
+):
     code, out, _ = run(
-        capsys, "explain", *photographs, "--out", tmp_path, "--json", "--config", quick_config
+        capsys,
+        "explain",
+        *photographs,
+        "--out",
+        tmp_path,
+        "--json",
+        "--config",
+        quick_config,
     )
     assert code == 0
     result = json.loads(out)
@@ -105,7 +116,9 @@ def test_explain_top_and_target(capsys, tmp_path, photographs, quick_config):
     first, second = json.loads(out)["rows"]
     assert first["class"] != second["class"]
     assert first["before"] > second["before"]
-    _, out, _ = run(capsys, "explain", photographs[0], "--target", 7, "--node", "logit", *common)
+    _, out, _ = run(
+        capsys, "explain", photographs[0], "--target", 7, "--node", "logit", *common
+    )
     assert [row["class"] for row in json.loads(out)["rows"]] == [7]
 
 
@@ -116,7 +129,15 @@ def test_seed_repeats_and_table_is_printed(capsys, tmp_path, photographs):
     for run_number, seed in enumerate((1, 1, 2)):
         folder = tmp_path / str(run_number)
         code, out, _ = run(
-            capsys, "explain", photographs[0], "--out", folder, "--seed", seed, "--config", config
+            capsys,
+            "explain",
+            photographs[0],
+            "--out",
+            folder,
+            "--seed",
+            seed,
+            "--config",
+            config,
         )
         assert code == 0
         assert "digit.png" in out
@@ -142,7 +163,14 @@ def test_names_of_any_kind_and_no_result_over_another(capsys, tmp_path, quick_co
         scene.save(tmp_path / name)
     paths = [tmp_path / name for name in names]
     code, out, err = run(
-        capsys, "explain", *paths, "--out", tmp_path / "out", "--json", "--config", quick_config
+        capsys,
+        "explain",
+        *paths,
+        "--out",
+        tmp_path / "out",
+        "--json",
+        "--config",
+        quick_config,
     )
     assert (code, err) == (0, "")
     files = json.loads(out)["files"]
@@ -165,19 +193,31 @@ def bad_calls(tmp_path, photograph):
         "folder": (["explain", other], "is a folder"),
         "empty": (["explain", file("empty.jpg", b"")], "is empty"),
         "text": (["explain", file("text.jpg", b"hello")], "not an image"),
-        "one bad of two": (["explain", photograph, tmp_path / "none.png"], "does not exist"),
+        "one bad of two": (
+            ["explain", photograph, tmp_path / "none.png"],
+            "does not exist",
+        ),
         "target": (
             ["explain", photograph, "--target", 10],
             "--target 10 is out of range: the network has 10 classes, 0 to 9",
         ),
-        "negative target": (["explain", photograph, "--target", -1], "--target -1 is out of range"),
+        "negative target": (
+            ["explain", photograph, "--target", -1],
+            "--target -1 is out of range",
+        ),
         "top": (["explain", photograph, "--top", 11], "--top 11 is out of range"),
         "both": (["explain", photograph, "--top", 2, "--target", 3], "exclude each other"),
         "preset": (["explain", photograph, "--preset", "papr"], "did you mean 'paper'"),
         "node": (["explain", photograph, "--node", "logits2"], "did you mean 'logits'"),
         "option": (["explain", photograph, "--sed", 3], "did you mean --seed?"),
-        "weights": (["explain", photograph, "--weights", tmp_path / "nowhere"], "no weights at"),
-        "pickle": (["explain", photograph, "--weights", file("net.pth", b"x")], "is a pickle"),
+        "weights": (
+            ["explain", photograph, "--weights", tmp_path / "nowhere"],
+            "no weights at",
+        ),
+        "pickle": (
+            ["explain", photograph, "--weights", file("net.pth", b"x")],
+            "is a pickle",
+        ),
         "no config": (
             ["explain", photograph, "--config", tmp_path / "none.toml"],
             "cannot read the config",
@@ -220,8 +260,14 @@ def bad_calls(tmp_path, photograph):
         "long weights": (["explain", photograph, "--weights", "x" * 300], "no weights at"),
         "seed": (["demo", "--seed", 10**20], "the seed is 1000"),
         "command": (["explan", photograph], "did you mean 'explain'"),
-        "out is a file": (["explain", photograph, "--out", file("taken", b"")], "cannot write to"),
-        "out below a file": (["demo", "--out", tmp_path / "taken2.txt" / "x"], "cannot write to"),
+        "out is a file": (
+            ["explain", photograph, "--out", file("taken", b"")],
+            "cannot write to",
+        ),
+        "out below a file": (
+            ["demo", "--out", tmp_path / "taken2.txt" / "x"],
+            "cannot write to",
+        ),
         "micro batch": (["demo", "--micro-batch", 0], "micro_batch is 0"),
     }
 
@@ -268,7 +314,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_one_sentence_and_code_2(capsys, tmp_path, photographs, case, monkeypatch):
+def test_bad_input_is_one_sentence_and_code_2(
+    capsys, tmp_path, photographs, case, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken2.txt").write_text("")
     calls = bad_calls(tmp_path, photographs[0])
@@ -360,7 +408,10 @@ def test_help_has_examples_and_every_option(capsys, command):
         if field.name in hidden:
             assert f"--{field.name} " not in out.partition("options")[2]
             continue
-        assert field.name == positional.get(command) or f"--{field.name.replace('_', '-')}" in out
+        assert (
+            field.name == positional.get(command)
+            or f"--{field.name.replace('_', '-')}" in out
+        )
 
 
 def test_wrong_command_and_wrong_type_exit_with_2(capsys):

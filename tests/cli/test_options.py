@@ -76,13 +76,24 @@ def test_an_old_name_is_taken_with_a_warning(words):
 
 
 def test_a_wrong_choice_names_the_option_and_the_nearest():
-    with pytest.raises(InputError, match="unknown --dtype 'float33': did you mean 'float32'"):
+    with pytest.raises(
+        InputError, match="unknown --dtype 'float33': did you mean 'float32'"
+    ):
         parse(load_verb("explain"), "mdm explain", ["photo.png", "--dtype", "float33"])
 
 
 GIVEN = {
     "demo": ["--limit", "2", "--model", "vit"],
-    "explain": ["a.png", "b.png", "--target", "3", "--node", "logit", "--dtype", "bfloat16"],
+    "explain": [
+        "a.png",
+        "b.png",
+        "--target",
+        "3",
+        "--node",
+        "logit",
+        "--dtype",
+        "bfloat16",
+    ],
     "evaluate": ["maps.npz", "--metrics", "energy", "--split", "all"],
     "benchmark": ["--methods", "mdm", "random", "--only-correct", "--worst", "energy"],
     "run": ["--data", "files:photos", "--limit", "5", "--saliency"],

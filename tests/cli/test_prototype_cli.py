@@ -92,7 +92,9 @@ def place(tmp_path_factory):
     pushed = projection.push_records(
         found, source, classifier.network.prototype_classes, classifier.class_names
     )
-    record.write(root / "model", record.PushRecord(f"folder:{root / 'photos'}", "train", pushed, 7))
+    record.write(
+        root / "model", record.PushRecord(f"folder:{root / 'photos'}", "train", pushed, 7)
+    )
     (root / "quick.toml").write_text("sizes = [4, 8]\nsteps = 2\n")
     return root
 
@@ -151,7 +153,12 @@ def test_everything_is_written_and_told(place, done):
     ]
     assert result["rows"][1]["is"] == "good"
     told = json.loads((out / "prototypes.json").read_text())
-    assert [each["class_name"] for each in told["prototypes"][:4]] == ["bad", "bad", "good", "good"]
+    assert [each["class_name"] for each in told["prototypes"][:4]] == [
+        "bad",
+        "bad",
+        "good",
+        "good",
+    ]
     for each in told["prototypes"][:4]:
         assert each["source"]["id"].startswith(f"train/{each['class_name']}/")
         assert len(each["nearest"]) == 1
@@ -161,7 +168,9 @@ def test_everything_is_written_and_told(place, done):
     assert "no image of the class" in told["prototypes"][4]["note"]
     table = pq.read_table(out / "prototypes.parquet").to_pandas()
     assert set(table["region"]) == {"mdm", "activation_map"}
-    assert len(table) == len(table.drop_duplicates(["region", "split", "item", "prototype"]))
+    assert len(table) == len(
+        table.drop_duplicates(["region", "split", "item", "prototype"])
+    )
     assert table["retained"].notna().all()
     with np.load(out / "regions" / "mdm" / "maps-00000.npz") as stored:
         assert stored["saliency"].shape[1:] == (32, 32)
@@ -216,7 +225,9 @@ def test_a_search_is_not_done_twice_and_more_images_cost_only_themselves(
     assert len(list((out / "figures").glob("*.png"))) == 3
 
 
-def test_images_that_another_network_found_are_not_its_own(place, done, tmp_path, monkeypatch):
+def test_images_that_another_network_found_are_not_its_own(
+    place, done, tmp_path, monkeypatch
+):
     out = tmp_path / "out"
     shutil.copytree(done[0], out)
     shutil.rmtree(out / "regions")  # as when it was stopped before the first
@@ -233,11 +244,17 @@ def test_images_that_another_network_found_are_not_its_own(place, done, tmp_path
         lambda *given, **how: asked.append(how["own_class"]) or real(*given, **how),
     )
     assert (
-        command(place, out, "--images", "0", "--regions", "cell", model=tmp_path / "model")[0] == 0
+        command(place, out, "--images", "0", "--regions", "cell", model=tmp_path / "model")[
+            0
+        ]
+        == 0
     )
     assert asked == [False]
     assert (
-        command(place, out, "--images", "0", "--regions", "cell", model=tmp_path / "model")[0] == 0
+        command(place, out, "--images", "0", "--regions", "cell", model=tmp_path / "model")[
+            0
+        ]
+        == 0
     )
     assert asked == [False]
 
@@ -278,7 +295,9 @@ def test_data_are_cut_as_they_were_in_training(place, tmp_path, capsys):
     shutil.copytree(place / "model", tmp_path / "model")
     told = record.read(place / "model")
     record.write(tmp_path / "model", replace(told, source=f"cropped:{told.source}"))
-    code, _ = command(place, tmp_path / "out", "--data", told.source, model=tmp_path / "model")
+    code, _ = command(
+        place, tmp_path / "out", "--data", told.source, model=tmp_path / "model"
+    )
     assert code == 2
     assert (
         f"was trained on images cut to their boxes: give --data cropped:{told.source}"
@@ -329,15 +348,28 @@ def test_a_result_is_the_same_whatever_was_there(place, done, tmp_path):
         table.sort_values(["region", "split", "item", "prototype"]).reset_index(drop=True)
         for table in pairs
     )
-    for name in ("region", "id", "prototype", "activation", "activation_masked", "kept_area"):
+    for name in (
+        "region",
+        "id",
+        "prototype",
+        "activation",
+        "activation_masked",
+        "kept_area",
+    ):
         np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_without_a_record_the_nearest_part_of_the_own_class_is_the_source(place, done, tmp_path):
+def test_without_a_record_the_nearest_part_of_the_own_class_is_the_source(
+    place, done, tmp_path
+):
     shutil.copytree(place / "model", tmp_path / "model")
     (tmp_path / "model" / record.FILE).unlink()
     code, text = command(
-        place, tmp_path / "out", "--data", f"folder:{place / 'photos'}", model=tmp_path / "model"
+        place,
+        tmp_path / "out",
+        "--data",
+        f"folder:{place / 'photos'}",
+        model=tmp_path / "model",
     )
     assert code == 0
     assert "no push is recorded" in text
@@ -417,7 +449,12 @@ def test_what_cannot_be_is_said_in_one_sentence(place, done, tmp_path, capsys):
             "this network has no occurrence_map: choose from",
         ),
         (["--regions", "mdm", "mdm"], {}, out, "a region is given twice"),
-        ([], {"model": tmp_path / "plain"}, out, "has no prototypes: give a network that returns"),
+        (
+            [],
+            {"model": tmp_path / "plain"},
+            out,
+            "has no prototypes: give a network that returns",
+        ),
         ([], {"model": tmp_path / "nowhere"}, out, "nowhere"),
         ([], {"model": damaged}, out, "prototypes.json is damaged"),
         ([], {}, tmp_path / "full", "full holds other files: choose a new folder"),
@@ -434,7 +471,12 @@ def test_what_cannot_be_is_said_in_one_sentence(place, done, tmp_path, capsys):
             "give the --data and --train-split of the training",
         ),
         (["--split", "nights"], {}, done[0], "unknown split"),
-        (["--seed", "1"], {}, done[0], "regions of mdm made with other settings (seed 0 -> 1)"),
+        (
+            ["--seed", "1"],
+            {},
+            done[0],
+            "regions of mdm made with other settings (seed 0 -> 1)",
+        ),
         (["--split", "train"], {}, done[0], "a prototype search made with other settings"),
     ]
     for more, how, folder, sentence in cases:

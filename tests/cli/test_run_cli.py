@@ -188,7 +188,9 @@ def changes(place):
     fewer = shutil.copytree(place / "photos", place / "fewer")
     (fewer / "test" / "bad" / "image-0.png").unlink()
     another = shutil.copytree(place / "photos", place / "another")
-    shutil.copy(another / "test" / "bad" / "image-0.png", another / "test" / "bad" / "image-2.png")
+    shutil.copy(
+        another / "test" / "bad" / "image-0.png", another / "test" / "bad" / "image-2.png"
+    )
     return {
         "seed": ({"seed": 3}, "settings.seed 0 -> 3"),
         "model": ({"weights": place / "other_model"}, "settings.model.weights"),
@@ -196,7 +198,10 @@ def changes(place):
         "an image changed": ({"data": f"folder:{another}"}, "settings.data.files"),
         "steps": ({"config": place / "slow.toml"}, "settings.config.steps 4 -> 5"),
         "chunk": ({"chunk": 5}, "layout.chunk 4 -> 5"),
-        "method": ({"method": "gradient", "config": None}, 'settings.method "mdm" -> "gradient"'),
+        "method": (
+            {"method": "gradient", "config": None},
+            'settings.method "mdm" -> "gradient"',
+        ),
         "targets": ({"targets": "top2"}, 'settings.targets "prediction" -> "top2"'),
         "dtype": ({"dtype": "bfloat16"}, 'settings.model.dtype "float32" -> "bfloat16"'),
     }
@@ -216,7 +221,9 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_run_is_refused_with_the_difference(asked, undisturbed, changes, change, said):
+def test_another_run_is_refused_with_the_difference(
+    asked, undisturbed, changes, change, said
+):
     assert set(CHANGES) == changes.keys()
     options, difference = changes[change]
     before = contents(undisturbed)
@@ -234,14 +241,18 @@ def test_a_dry_run_writes_nothing(asked, run_copy, tmp_path, said):
     code, out, err = said(*asked(tmp_path / "new" / "run", dry_run=True))
     assert (code, err) == (0, "")
     assert not (tmp_path / "new").exists()
-    told = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in out.splitlines()[1:-1])
+    told = dict(
+        re.split(r"  +", line.strip(), maxsplit=1) for line in out.splitlines()[1:-1]
+    )
     assert told["chunks"] == "3 of 4 images, 0 committed"
     assert told["this process"] == "10 rows in 3 chunks"
     assert re.fullmatch(r"[\d.]+ s", told["time"])
     assert "nothing was written (--dry-run)" in out
     size = float(told["store"].removesuffix(" kB")) * 1000
     written = sum(
-        len(content) for name, content in contents(run_copy).items() if not name.endswith(".json")
+        len(content)
+        for name, content in contents(run_copy).items()
+        if not name.endswith(".json")
     )
     assert 0.5 * written < size < 2 * written
     (run_copy / "records" / "00001.parquet").unlink()
@@ -286,7 +297,9 @@ def test_targets(asked, tmp_path, said):
     assert top["item"] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert top["rank"] == [0, 1] * 4
     assert top["target"][::2] == top["prediction"][::2]
-    assert all(first != second for first, second in zip(top["target"][::2], top["target"][1::2]))
+    assert all(
+        first != second for first, second in zip(top["target"][::2], top["target"][1::2])
+    )
     assert ran("1,2")["target"] == [1, 2] * 4
     label = ran("label")
     assert label["target"] == label["label"]
@@ -300,8 +313,13 @@ def test_labels_that_the_network_does_not_know(asked, place, tmp_path, said):
     code, out, err = said(*command, "--strict")
     assert (code, err) == (3, "")
     assert "5 of 10 explained in" in out
-    assert "not explained: test/unheard of/image-1.png: the network has no class unheard of" in out
-    assert records_of(tmp_path / "run")["status"] == ["OUT_OF_STEPS"] * 5 + ["NO_TARGET"] * 5
+    assert (
+        "not explained: test/unheard of/image-1.png: the network has no class unheard of"
+        in out
+    )
+    assert (
+        records_of(tmp_path / "run")["status"] == ["OUT_OF_STEPS"] * 5 + ["NO_TARGET"] * 5
+    )
 
 
 def test_another_method(asked, tmp_path, said):
@@ -321,14 +339,20 @@ def test_shares_make_the_whole(asked, undisturbed, tmp_path, said):
 
 
 BAD = {
-    "data kind": ({"data": "foldr:x"}, "unknown data source 'foldr': did you mean 'folder:PATH'?"),
+    "data kind": (
+        {"data": "foldr:x"},
+        "unknown data source 'foldr': did you mean 'folder:PATH'?",
+    ),
     "data": (
         {"data": "folder:/nowhere"},
         "/nowhere is not a folder: give the folder that holds the images",
     ),
     "split": ({"split": "trian"}, "unknown split"),
     "weights": ({"weights": "/nowhere"}, "no weights at /nowhere"),
-    "model": ({"model": "resnt50"}, "unknown architecture 'resnt50': did you mean 'resnet50'"),
+    "model": (
+        {"model": "resnt50"},
+        "unknown architecture 'resnt50': did you mean 'resnet50'",
+    ),
     "method": (
         {"method": "gradiant", "config": None},
         "unknown method 'gradiant': did you mean 'gradient'?",
@@ -390,7 +414,9 @@ def test_what_cannot_be_is_one_sentence(asked, tmp_path, case, said, monkeypatch
         (["run", "status", "here"], "here holds no run"),
     ],
 )
-def test_what_cannot_be_looked_at_is_one_sentence(tmp_path, arguments, sentence, said, monkeypatch):
+def test_what_cannot_be_looked_at_is_one_sentence(
+    tmp_path, arguments, sentence, said, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     refusal(said(*arguments), sentence)
     assert list(tmp_path.iterdir()) == []
@@ -597,7 +623,8 @@ def test_bad_images_are_records_and_the_others_right(asked, tmp_path, said):
     }
     (tmp_path / "images" / "val/bad/[red]<i>.png").write_text("no image")
     shutil.copy(
-        tmp_path / "images" / "val/good/first.png", tmp_path / "images" / "val/good/<b>&amp;.png"
+        tmp_path / "images" / "val/good/first.png",
+        tmp_path / "images" / "val/good/<b>&amp;.png",
     )
     expected = dict(sorted((expected | markup).items()))
     files, good = list(expected), [name for name, what in expected.items() if what.readable]
@@ -621,7 +648,9 @@ def test_bad_images_are_records_and_the_others_right(asked, tmp_path, said):
     )
     records = records_of(tmp_path / "run")
     assert records["id"] == [printable(name) for name in files]
-    for what, status, reason in zip(expected.values(), records["status"], records["reason"]):
+    for what, status, reason in zip(
+        expected.values(), records["status"], records["reason"]
+    ):
         assert status == ("OUT_OF_STEPS" if what.readable else "UNREADABLE")
         assert reason == "" if what.readable else re.search(what.reason, reason)
     code, out, err = said(
@@ -635,7 +664,12 @@ def test_bad_images_are_records_and_the_others_right(asked, tmp_path, said):
         shutil.copy(tmp_path / "images" / name, target)
     assert (
         said(
-            *asked(tmp_path / "alone", data=f"folder:{tmp_path / 'good'}", split="val", strict=True)
+            *asked(
+                tmp_path / "alone",
+                data=f"folder:{tmp_path / 'good'}",
+                split="val",
+                strict=True,
+            )
         )[0]
         == 0
     )
@@ -709,9 +743,12 @@ def test_a_folder_turned_read_only(asked, undisturbed, tmp_path, said):
 
 @pytest.mark.parametrize("damage", [None, 0, 50])
 @pytest.mark.parametrize(
-    "name", ["run.json", "zarr.json", "mask_vectors/zarr.json", "mask_vectors/8x8/zarr.json"]
+    "name",
+    ["run.json", "zarr.json", "mask_vectors/zarr.json", "mask_vectors/8x8/zarr.json"],
 )
-def test_what_says_what_a_run_is_comes_back(asked, run_copy, undisturbed, name, damage, said):
+def test_what_says_what_a_run_is_comes_back(
+    asked, run_copy, undisturbed, name, damage, said
+):
     if damage is None:
         (run_copy / name).unlink()
     else:
@@ -721,9 +758,13 @@ def test_what_says_what_a_run_is_comes_back(asked, run_copy, undisturbed, name, 
         sentence = "run.json is gone" if damage is None else "run.json is damaged"
         for command in ("status", "verify"):
             refusal(
-                said("run", command, run_copy), f"{sentence}: the same command again writes it anew"
+                said("run", command, run_copy),
+                f"{sentence}: the same command again writes it anew",
             )
-        refusal(said(*asked(run_copy, seed=1)), "other settings (its run.json is gone or damaged)")
+        refusal(
+            said(*asked(run_copy, seed=1)),
+            "other settings (its run.json is gone or damaged)",
+        )
     else:
         assert "3 of 3 chunks" in said("run", "status", run_copy)[1]
     assert "3 committed" in said(*asked(run_copy, dry_run=True))[1]
@@ -750,7 +791,9 @@ def test_a_record_comes_back(asked, run_copy, undisturbed, damage, said):
 
 def test_a_request_that_is_damaged_comes_back(asked, run_copy, undisturbed, said):
     described = json.loads((run_copy / "run.json").read_text())
-    (run_copy / "run.json").write_text(json.dumps(described | {"request": {"data": "digits"}}))
+    (run_copy / "run.json").write_text(
+        json.dumps(described | {"request": {"data": "digits"}})
+    )
     (run_copy / "mask_vectors/8x8/c/0/0/0").unlink()
     refusal(
         said("run", "verify", run_copy),
@@ -763,7 +806,9 @@ def test_a_request_that_is_damaged_comes_back(asked, run_copy, undisturbed, said
 
 
 @pytest.mark.parametrize("kind", ["folder", "run.json", "other run.json"])
-def test_what_disappears_while_it_is_at_work(asked, undisturbed, tmp_path, kind, said, monkeypatch):
+def test_what_disappears_while_it_is_at_work(
+    asked, undisturbed, tmp_path, kind, said, monkeypatch
+):
     run, rows = tmp_path / "run", itertools.count(1)
     description = (undisturbed / "run.json").read_text()
 
@@ -796,7 +841,8 @@ def test_what_disappears_while_it_is_at_work(asked, undisturbed, tmp_path, kind,
 
 
 @pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to become another user"
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="needs root, to become another user",
 )
 def test_a_folder_of_another_user(run_copy, said):
     os.seteuid(65534)
@@ -805,4 +851,6 @@ def test_a_folder_of_another_user(run_copy, said):
     finally:
         os.seteuid(0)
     for each in refused:
-        refusal(each, "cannot be read (Permission denied): check the permissions and the disk")
+        refusal(
+            each, "cannot be read (Permission denied): check the permissions and the disk"
+        )

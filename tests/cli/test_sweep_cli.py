@@ -57,7 +57,12 @@ def settings(tmp_path_factory):
         "data": f"folder:{place / 'photos'}",
         "metrics": ["sparseness", "complexity"],
     }
-    axes = {"learning_rate": [0.1, 0.5], "objective.area": [1.0, 9.0], "steps": [2], "sizes": [[4]]}
+    axes = {
+        "learning_rate": [0.1, 0.5],
+        "objective.area": [1.0, 9.0],
+        "steps": [2],
+        "sizes": [[4]],
+    }
     return common | {"tune_on": 0.5, "quality": {"sparseness": 1.0}, "axes": axes}
 
 
@@ -96,7 +101,8 @@ def test_a_sweep_is_written_ranked_on_one_half_and_reported_on_the_other(
     assert table["rank"].to_pylist()[best] == 1
     with (out / "table.csv").open() as file:
         assert (
-            float(list(csv.DictReader(file))[best]["quality"]) == table["quality"].to_pylist()[best]
+            float(list(csv.DictReader(file))[best]["quality"])
+            == table["quality"].to_pylist()[best]
         )
     assert "on the 3 images that chose it" in result["summary"]
     assert "on the 3 others" in result["summary"]
@@ -121,7 +127,9 @@ def test_a_sweep_is_written_ranked_on_one_half_and_reported_on_the_other(
     assert "6 points, 6 images, quality = sparseness - complexity" in text
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
     assert len(list((out / "points").iterdir())) == 6
-    code, _, error = run(capsys, tmp_path / "sweep.toml", settings, "--out", out, "--limit", 2)
+    code, _, error = run(
+        capsys, tmp_path / "sweep.toml", settings, "--out", out, "--limit", 2
+    )
     assert code == 2
     assert "images.count 6 -> 2" in error
 
@@ -173,7 +181,10 @@ def test_shares_are_spread_and_leave_images_on_both_sides():
         ({"axes": {"steps": [0]}}, "the point (steps=0) cannot be: steps is 0"),
         ({"axes": {"stepps": [1]}}, "did you mean 'steps'"),
         ({"axes": [1]}, "the setting axes is [1]"),
-        ({"axes": {"sizes": [[4, 8]], "stack_weights": [[1.0]]}}, "1 stack_weights for 2 sizes"),
+        (
+            {"axes": {"sizes": [[4, 8]], "stack_weights": [[1.0]]}},
+            "1 stack_weights for 2 sizes",
+        ),
         ({"count": -1}, "count is -1"),
         ({"limit": 0}, "limit is 0"),
         ({"limit": True}, "the setting limit is true: write a whole number"),
@@ -211,5 +222,7 @@ def test_files_that_cannot_be_read(capsys, tmp_path, settings):
     assert main(["sweep", str(tmp_path / "broken.toml")]) == 2
     assert "is not valid TOML" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
-    code, _, error = run(capsys, tmp_path / "sweep.toml", settings, "--out", tmp_path / "file")
+    code, _, error = run(
+        capsys, tmp_path / "sweep.toml", settings, "--out", tmp_path / "file"
+    )
     assert (code, error.count("\n")) == (2, 1)

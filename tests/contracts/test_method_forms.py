@@ -92,7 +92,10 @@ def test_specs_and_the_command_line(form, tmp_path, capsys):
     PIL.Image.fromarray(np.uint8(form.image[0] * 255)).save(tmp_path / "photo.png")
     out = str(tmp_path / "out")
     assert (
-        main(["explain", str(tmp_path / "photo.png"), "--method", form.method, "--out", out]) == 0
+        main(
+            ["explain", str(tmp_path / "photo.png"), "--method", form.method, "--out", out]
+        )
+        == 0
     )
 
 
@@ -121,7 +124,9 @@ def test_old_names_of_settings_are_read_in_strings():
 
 
 def test_settings_that_methods_once_shared():
-    assert methods.configure("grad_cam", CAMConfig(layer="map")).config == GradCAM(layer="map")
+    assert methods.configure("grad_cam", CAMConfig(layer="map")).config == GradCAM(
+        layer="map"
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,11 @@ class Own:
     [
         ("rize", None, "did you mean 'rise'"),
         ("rise:sample=9", None, "did you mean 'num_samples'"),
-        ("rise:num_samples=x", None, "num_samples is 'x' in 'rise:num_samples=x': write a whole"),
+        (
+            "rise:num_samples=x",
+            None,
+            "num_samples is 'x' in 'rise:num_samples=x': write a whole",
+        ),
         ("rise:num_samples=9", RISE(), "are given twice"),
         (RISE(), RISE(), "are given twice"),
         (RISE(num_samples=0), None, "num_samples is 0"),

@@ -64,12 +64,21 @@ WIDE_CONFIGS = {
         steps=30, cells=7, fill_blur=70.0, start="ones"
     ),
     "extremal_perturbation": ExtremalPerturbation(
-        areas=(0.07,), steps=60, levels=3, cell=28.0, sigma=56.0, max_blur=140.0, learning_rate=0.03
+        areas=(0.07,),
+        steps=60,
+        levels=3,
+        cell=28.0,
+        sigma=56.0,
+        max_blur=140.0,
+        learning_rate=0.03,
     ),
 }
 """likewise for wide images, where a few more steps must find the object"""
 
-NETWORKS = dict.fromkeys(METHODS, "tiny") | {"rollout": "transformer", "chefer": "transformer"}
+NETWORKS = dict.fromkeys(METHODS, "tiny") | {
+    "rollout": "transformer",
+    "chefer": "transformer",
+}
 """the network that each method is tested on"""
 
 
@@ -83,7 +92,9 @@ def patch_map(images):
 def patch_attention(images):
     """A class token that attends to 16 patches by their brightness, as one head in each of two
     blocks."""
-    patches = images.reshape(len(images), 4, 8, 4, 8, -1).mean((2, 4, 5)).reshape(len(images), -1)
+    patches = (
+        images.reshape(len(images), 4, 8, 4, 8, -1).mean((2, 4, 5)).reshape(len(images), -1)
+    )
     tokens = jnp.concatenate([jnp.ones((len(images), 1)), patches], axis=1)
     attention = []
     for _ in range(2):
@@ -91,7 +102,9 @@ def patch_attention(images):
             jax.nn.softmax(4.0 * tokens[:, :, None] * tokens[:, None, :], axis=-1)[:, None]
         )
         tokens = tokens + jnp.einsum("nqk,nk->nq", attention[-1][:, 0], tokens)
-    return jnp.stack([tokens[:, 0], jnp.zeros(len(images))], axis=-1), {"attention": attention}
+    return jnp.stack([tokens[:, 0], jnp.zeros(len(images))], axis=-1), {
+        "attention": attention
+    }
 
 
 CAMS = ("grad_cam", "grad_cam_pp", "layer_cam", "score_cam")
@@ -117,10 +130,13 @@ def wide_network(images):
     seen = images.reshape(len(images), 6, 4, 10, 4, -1).mean((2, 4))
     spot = jnp.zeros((3, 5)).at[1, 3].set(1.0).reshape(-1)
     bright = (
-        seen.reshape(len(images), 3, 2, 5, 2, -1).mean((2, 4, 5)).reshape(len(images), -1) * spot
+        seen.reshape(len(images), 3, 2, 5, 2, -1).mean((2, 4, 5)).reshape(len(images), -1)
+        * spot
     )
     tokens = jnp.concatenate([jnp.zeros((len(images), 1)), bright], axis=1)
-    attention = jax.nn.softmax(4.0 * tokens[:, None, :] * jnp.ones((16, 1)), axis=-1)[:, None]
+    attention = jax.nn.softmax(4.0 * tokens[:, None, :] * jnp.ones((16, 1)), axis=-1)[
+        :, None
+    ]
     flow = jnp.einsum("nqk,nk->nq", attention[:, 0], tokens)[:, 0]
     score = 6.0 * seen[:, 2:4, 6:8].mean((1, 2, 3)) + flow - 3.0
     return jnp.stack([score, jnp.zeros_like(score)], axis=-1), {
@@ -137,7 +153,9 @@ def transformer():
     for block in network.blocks:
         block.attn.qkv.kernel[...] *= 6.0
     network.head.kernel[...] *= 5.0
-    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 @pytest.fixture(params=METHODS)
@@ -188,8 +206,12 @@ def test_batch_equals_a_loop_over_images(method, network, images):
 
 
 def test_same_key_same_result_and_other_batch_sizes_and_orders(method, network, images):
-    whole = explain(network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"])
-    again = explain(network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"])
+    whole = explain(
+        network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"]
+    )
+    again = explain(
+        network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"]
+    )
     jax.tree.map(np.testing.assert_array_equal, whole, again)
     order = [2, 0, 1]
     turned = explain(
@@ -197,7 +219,12 @@ def test_same_key_same_result_and_other_batch_sizes_and_orders(method, network, 
     )
     close(turned, jax.tree.map(lambda leaf: leaf[order], whole))
     padded = explain(
-        network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"], micro_batch=2
+        network,
+        images,
+        method=method,
+        config=CONFIGS[method],
+        ids=["a", "b", "c"],
+        micro_batch=2,
     )
     close(padded, whole)
 
@@ -225,11 +252,17 @@ def test_wide_images_of_one_channel(method):
     drawn = np.random.default_rng(0).uniform(0.0, 0.3, (2, *WIDE, 1)).astype(np.float32)
     drawn[:, *SPOT] += 0.6
     found = explain(
-        wide_network, drawn, 0, method=method, config=WIDE_CONFIGS.get(method, CONFIGS[method])
+        wide_network,
+        drawn,
+        0,
+        method=method,
+        config=WIDE_CONFIGS.get(method, CONFIGS[method]),
     )
     assert found.saliency.shape == (2, *WIDE)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
     if method not in BLIND:
         inside = np.zeros(WIDE, bool)
         inside[SPOT] = True
-        assert (found.saliency[:, inside].mean(1) > found.saliency[:, ~inside].mean(1) + 0.1).all()
+        assert (
+            found.saliency[:, inside].mean(1) > found.saliency[:, ~inside].mean(1) + 0.1
+        ).all()

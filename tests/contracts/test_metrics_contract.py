@@ -15,7 +15,9 @@ from mdm_jax import InputError
 from mdm_jax.metrics import METRICS, Sample, find
 from mdm_jax.metrics.metric import BETTER, NEEDS
 
-ON_DEVICE = [name for name, metric in METRICS.items() if metric.needs in ("network", "map", "mask")]
+ON_DEVICE = [
+    name for name, metric in METRICS.items() if metric.needs in ("network", "map", "mask")
+]
 RISE = pathlib.Path(__file__).parents[1] / "fixtures" / "rise.npz"
 NEUTRAL = np.array([0.45, 0.5, 0.4])
 SAME_PROGRAM = {
@@ -64,7 +66,9 @@ def test_every_metric_says_what_it_is():
 def test_what_is_declared_to_reduce_the_mean_does(samples):
     declared = [metric for metric in METRICS.values() if metric.reduces_mean]
     assert {metric.name for metric in declared} == {"maxboxacc", "objects", "pxap"}
-    boxes = np.asarray([[[1, 1, 5, 6], [5, 7, 10, 12]], [[0, 0, 9, 4], [3, 6, 8, 11]]], np.float32)
+    boxes = np.asarray(
+        [[[1, 1, 5, 6], [5, 7, 10, 12]], [[0, 0, 9, 4], [3, 6, 8, 11]]], np.float32
+    )
     for metric in declared:
         measured = [
             metric.measure(None, row(samples, i)._replace(boxes=boxes[i]), key=None)
@@ -92,7 +96,8 @@ def batched(name):
     metric = METRICS[name]
     return jax.jit(
         jax.vmap(
-            lambda net, sample, key: metric.measure(net, sample, key=key), in_axes=(None, 0, 0)
+            lambda net, sample, key: metric.measure(net, sample, key=key),
+            in_axes=(None, 0, 0),
         )
     )
 
@@ -138,19 +143,31 @@ def by_hand(name, value, image, blurred, target, mask, key, logits):
         start, end = (image, NEUTRAL) if kind == "deletion" else (start, end)
         pixels = {"28": 5, "224": 1}[protocol.split("-")[1]]  # at a time, of 120
         curve = p(
-            np.stack([np.where(place < k, end, start) for k in range(0, mask.size + 1, pixels)])
+            np.stack(
+                [np.where(place < k, end, start) for k in range(0, mask.size + 1, pixels)]
+            )
         )
         return (curve[1:] + curve[:-1]).mean() / 2
     if kind in ("average_drop", "increase", "average_gain"):
-        kept = np.where(place < mask.size // 2, value, 0.0) if protocol == "scorecam-50" else value
+        kept = (
+            np.where(place < mask.size // 2, value, 0.0)
+            if protocol == "scorecam-50"
+            else value
+        )
         whole, seen = p(np.stack([image, kept * image + (1 - kept) * NEUTRAL]))
         drop, gain = max(0.0, whole - seen) / whole, max(0.0, seen - whole) / (1 - whole)
-        return {"average_drop": drop, "average_gain": gain, "increase": float(seen > whole)}[kind]
+        return {
+            "average_drop": drop,
+            "average_gain": gain,
+            "increase": float(seen > whole),
+        }[kind]
     if kind == "infidelity":
         noise = np.asarray(0.003 * jax.random.normal(key, (10, *mask.shape)))
         changed = (logits(image[None]) - logits(image - noise[..., None]))[:, target]
         sums = value * noise.sum((1, 2))
-        factor = sums @ changed / (sums @ sums) if protocol == "captum-scaled" and value else 1.0
+        factor = (
+            sums @ changed / (sums @ sums) if protocol == "captum-scaled" and value else 1.0
+        )
         return ((factor * sums - changed) ** 2).mean()
     if kind == "pxap":
         rows, columns = (np.arange(224) * side // 224 for side in mask.shape)
@@ -163,13 +180,19 @@ def by_hand(name, value, image, blurred, target, mask, key, logits):
     }.get(name, 0.0)  # 0 for sensitivity_n and sparseness
 
 
-@pytest.mark.parametrize("name", [name for name in ON_DEVICE if not name.startswith("road")])
+@pytest.mark.parametrize(
+    "name", [name for name in ON_DEVICE if not name.startswith("road")]
+)
 def test_constant_and_all_zero_maps_have_the_documented_results(name, reference, samples):
     run = jax.jit(lambda images: reference(images))
-    blurred = np.load(RISE)["blurred"] * reference.weights["std"] + reference.weights["mean"]
+    blurred = (
+        np.load(RISE)["blurred"] * reference.weights["std"] + reference.weights["mean"]
+    )
     for value in (0.0, 0.7):
         flat = np.full_like(samples.saliency, value)
-        together = batched(name)(reference, samples._replace(saliency=flat, attribution=flat), KEYS)
+        together = batched(name)(
+            reference, samples._replace(saliency=flat, attribution=flat), KEYS
+        )
         for i in range(2):
             case = samples.image[i], blurred[i], samples.target[i], samples.mask[i], KEYS[i]
             expected = by_hand(
@@ -185,7 +208,9 @@ def test_constant_and_all_zero_maps_have_the_documented_results(name, reference,
 @pytest.mark.parametrize("name", [name for name in ON_DEVICE if name.startswith("road")])
 def test_pixels_of_a_constant_map_are_removed_row_by_row(name, reference, samples):
     text = samples._replace(
-        saliency=np.broadcast_to(-np.arange(120, dtype=np.float32).reshape(12, 10), (2, 12, 10))
+        saliency=np.broadcast_to(
+            -np.arange(120, dtype=np.float32).reshape(12, 10), (2, 12, 10)
+        )
     )
     for value in (0.0, 0.7):
         flat = samples._replace(saliency=np.full_like(samples.saliency, value))
@@ -194,7 +219,9 @@ def test_pixels_of_a_constant_map_are_removed_row_by_row(name, reference, sample
         )
 
 
-def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(reference, samples):
+def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(
+    reference, samples
+):
     asked = [metric for metric in METRICS.values() if metric.needs == "explain"]
 
     @jax.jit
@@ -207,7 +234,9 @@ def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(
 
     for value in (0.0, 0.7):
         got = measured(jnp.full((12, 10), value))
-        assert {name: float(number) for name, number in got.items()} == dict.fromkeys(got, 0.0)
+        assert {name: float(number) for name, number in got.items()} == dict.fromkeys(
+            got, 0.0
+        )
 
 
 @pytest.mark.parametrize(
@@ -216,6 +245,8 @@ def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(
 def test_a_map_with_a_nan_gives_nan_and_leaves_its_neighbor_alone(name, reference, samples):
     broken = samples.saliency.copy()
     broken[0, 3, 4] = np.nan
-    got = batched(name)(reference, samples._replace(saliency=broken, attribution=broken), KEYS)
+    got = batched(name)(
+        reference, samples._replace(saliency=broken, attribution=broken), KEYS
+    )
     assert np.isnan(got[0])
     assert np.isfinite(got[1])

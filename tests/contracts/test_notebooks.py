@@ -32,7 +32,8 @@ batches, call = [], compiled.DeviceProgram.__call__
 
 def watched(program, questions):
     answer = call(program, questions)
-    batches.append({shard.device.id: shard.data.shape[0] for shard in answer.prediction.addressable_shards})
+    shards = answer.prediction.addressable_shards
+    batches.append({shard.device.id: shard.data.shape[0] for shard in shards})
     return answer
 
 compiled.DeviceProgram.__call__ = watched
@@ -59,16 +60,22 @@ def ran(name: str, folder: Path, ending: str, *, before: str = "", flags: str = 
     startup = folder / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     (startup / "before.py").write_text(before)
-    environment = os.environ | {
-        "MDM_JAX_SMALL": "1",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # what is compiled here runs for a second or two
-        "XLA_FLAGS": flags,
-        "IPYTHONDIR": str(folder / "ipython"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-    }
+    environment = (
+        os.environ
+        | {
+            "MDM_JAX_SMALL": "1",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # what is compiled here runs for a second or two
+            "XLA_FLAGS": flags,
+            "IPYTHONDIR": str(folder / "ipython"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        }
+    )
     client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=environment)
     assert not [
@@ -107,9 +114,10 @@ def test_a_photo_is_explained(tmp_path):
     found = ran(
         "explain_your_photo",
         tmp_path,
-        "digit = Digits('test')[0].mask\nfound = {'low': float(one.saliency.min()), 'high':"
-        " float(one.saliency.max()), 'chance': float(digit.mean()),\n         'energy':"
-        " float(one.saliency[digit].sum() / one.saliency.sum()), 'answers':"
+        "digit = Digits('test')[0].mask\n"
+        "found = {'low': float(one.saliency.min()), 'high': float(one.saliency.max()), 'chance':"
+        " float(digit.mean()),\n"
+        "         'energy': float(one.saliency[digit].sum() / one.saliency.sum()), 'answers':"
         " list(answers.values())}",
     )
     assert 0 <= found["low"] < found["high"] <= 1
@@ -123,22 +131,32 @@ def test_a_data_set_is_explained_on_eight_devices(tmp_path):
     found = ran(
         "dataset_on_tpu",
         tmp_path,
-        "from mdm_jax.data.network_input import evenly_spaced\ndigits = [source[i].mask for i in"
-        " evenly_spaced(len(source), LIMIT)]\nmaps = run.saliency_of(range(len(run)))\nfound = {'rows':"
-        " len(run), 'faults': len(faults), 'before': ended.before, 'new': ended.rows, 'failed':"
-        " ended.failed,\n         'batches': batches, 'chance': float(np.mean(digits)), 'pictures':"
-        " sum(written.pictures),\n         'energy': float(np.mean([each[digit].sum() / each.sum()"
-        " for each, digit in zip(maps, digits)]))}",
+        "from mdm_jax.data.network_input import evenly_spaced\n"
+        "digits = [source[i].mask for i in evenly_spaced(len(source), LIMIT)]\n"
+        "maps = run.saliency_of(range(len(run)))\n"
+        "found = {'rows': len(run), 'faults': len(faults), 'before': ended.before, 'new':"
+        " ended.rows, 'failed': ended.failed,\n"
+        "         'batches': batches, 'chance': float(np.mean(digits)), 'pictures':"
+        " sum(written.pictures),\n"
+        "         'energy': float(np.mean([each[digit].sum() / each.sum() for each, digit in"
+        " zip(maps, digits)]))}",
         before=AS_ON_A_TPU,
         flags="--xla_force_host_platform_device_count=8",
     )
-    assert (found["rows"], found["faults"], found["failed"], found["pictures"]) == (32, 0, 0, 32)
+    assert (found["rows"], found["faults"], found["failed"], found["pictures"]) == (
+        32,
+        0,
+        0,
+        32,
+    )
     assert (found["before"], found["new"]) == (
         16,
         16,
     )  # interrupted after the first chunk, then gone on with
     assert len(found["batches"]) >= 32 / 8
-    assert all(batch == {str(device): 1 for device in range(8)} for batch in found["batches"])
+    assert all(
+        batch == {str(device): 1 for device in range(8)} for batch in found["batches"]
+    )
     assert found["energy"] > 5 * found["chance"]
     assert (tmp_path / "report.zip").stat().st_size > 10_000
 
@@ -148,9 +166,10 @@ def test_an_objective_is_swept(tmp_path):
         "design_an_objective",
         tmp_path,
         "found = {'ranked': ranked, 'quality': tuned.quality(quality).tolist(), 'weight':"
-        " points[ranked[0]][TERM],\n         'with_term': with_term, 'without': without, 'energy':"
-        " fresh.values('energy').tolist(),\n         'chance': float(np.mean(truth)), 'preset':"
-        " open('winner.toml').read()}",
+        " points[ranked[0]][TERM],\n"
+        "         'with_term': with_term, 'without': without, 'energy':"
+        " fresh.values('energy').tolist(),\n"
+        "         'chance': float(np.mean(truth)), 'preset': open('winner.toml').read()}",
     )
     quality = found["quality"]
     assert sorted(found["ranked"]) == list(range(len(quality)))

@@ -26,7 +26,9 @@ def test_every_public_name_resolves_and_is_described(name):
 
 
 def test_type_checkers_see_the_names_that_there_are():
-    block = next(each for each in ast.parse(SOURCE.read_text()).body if isinstance(each, ast.If))
+    block = next(
+        each for each in ast.parse(SOURCE.read_text()).body if isinstance(each, ast.If)
+    )
     seen = {alias.asname: each.module for each in block.body for alias in each.names}
     assert sorted(seen) == sorted(mdm_jax.__all__)
     assert seen == {name: f"mdm_jax.{home}" for name, home in mdm_jax._HOME_OF.items()}
@@ -50,6 +52,8 @@ def test_the_version_stands_in_one_place():
 
 
 def test_importing_the_package_imports_nothing_else():
-    program = "import sys, mdm_jax; print(sorted({'jax', 'numpy', 'flax'} & set(sys.modules)))"
+    program = (
+        "import sys, mdm_jax; print(sorted({'jax', 'numpy', 'flax'} & set(sys.modules)))"
+    )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert shown.stdout.strip() == "[]", shown.stderr

@@ -135,7 +135,9 @@ def test_it_is_gone_on_with(place, kind, capsys):
 def test_a_training_is_gone_on_with(place, kind, capsys):
     before = Path(kind, "metrics.jsonl").read_text()
     stored.RESUME[kind]()
-    sentence = {"training": "from step 6 of 8", "training_prototypes": "from step 3 of 10"}[kind]
+    sentence = {"training": "from step 6 of 8", "training_prototypes": "from step 3 of 10"}[
+        kind
+    ]
     assert f"going on {sentence}" in capsys.readouterr().err
     assert Path(kind, "metrics.jsonl").read_text().startswith(before)
     check(plain(stored.told(kind)), EXPECTED["after"][kind], RESUMED)

@@ -20,7 +20,9 @@ def modules_with(package, attribute):
     """Names of a package's files that define an attribute."""
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
     return {
-        name for name in names if attribute in vars(import_module(f"{package.__name__}.{name}"))
+        name
+        for name in names
+        if attribute in vars(import_module(f"{package.__name__}.{name}"))
     }
 
 

@@ -35,7 +35,9 @@ def unfit(text: str) -> set[str]:
 
 def lowered(function: Any, *arguments: Any, platform: str = "tpu") -> str:
     """What XLA is given to compile for a platform."""
-    return jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+    return (
+        jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +45,15 @@ def texts() -> dict[str, str]:
     """The programs of a run: the default preset by the embedded network in bfloat16, eight images
     at a time."""
     classifier = mdm_jax.load_model("resnet", dtype="bfloat16")
-    recipe, arrays, key = prepare(classifier, Digits("test"), RunConfig(micro_batch=8)).programs[0]
+    recipe, arrays, key = prepare(
+        classifier, Digits("test"), RunConfig(micro_batch=8)
+    ).programs[0]
     shapes = jax.ShapeDtypeStruct
     images, eight = shapes((8, 64, 64, 3), np.float32), shapes((8,), np.int32)
     questions = ExplainRequest(images, eight, shapes((8,), np.uint32))
-    held = jax.eval_shape(partial(continuous_batching._start_slots, recipe), arrays, key, questions)
+    held = jax.eval_shape(
+        partial(continuous_batching._start_slots, recipe), arrays, key, questions
+    )
     asked = {
         compiled.explain_rows: (arrays, key, questions),
         continuous_batching.enter: (arrays, key, held, eight, questions),
@@ -61,7 +67,9 @@ def texts() -> dict[str, str]:
 
 
 def test_programs_of_a_run_suit_a_tpu(texts):
-    assert {name: unfit(text) for name, text in texts.items()} == {name: set() for name in texts}
+    assert {name: unfit(text) for name, text in texts.items()} == {
+        name: set() for name in texts
+    }
 
 
 def test_what_does_not_suit_would_be_found():
@@ -88,6 +96,8 @@ def test_the_network_computes_in_bfloat16_and_the_masks_do_not(texts):
     }
     assert len(types) > 10
     assert all(each == {"bf16"} for each in types.values())
-    products = [line for line in lines if "stablehlo.dot_general" in line and "xf32>" in line]
+    products = [
+        line for line in lines if "stablehlo.dot_general" in line and "xf32>" in line
+    ]
     assert products
     assert all("HIGHEST" in line for line in products)

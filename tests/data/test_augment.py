@@ -52,7 +52,8 @@ def test_flip_mirrors_half_of_the_images():
     outcomes = [drawn(Augment(flip=True), seed) for seed in range(200)]
     mirrored = [np.array_equal(outcome, RAMP[:, ::-1]) for outcome in outcomes]
     assert all(
-        np.array_equal(outcome, RAMP) or flipped for outcome, flipped in zip(outcomes, mirrored)
+        np.array_equal(outcome, RAMP) or flipped
+        for outcome, flipped in zip(outcomes, mirrored)
     )
     assert 70 < sum(mirrored) < 130
 
@@ -79,7 +80,9 @@ def test_crop_of_a_large_photograph_is_not_enlarged_again():
 
 
 def test_shift_moves_the_image_and_mirrors_what_comes_in():
-    moved = {tuple(map(tuple, drawn(Augment(shift=0.2), seed)[0, :, :1])) for seed in range(30)}
+    moved = {
+        tuple(map(tuple, drawn(Augment(shift=0.2), seed)[0, :, :1])) for seed in range(30)
+    }
     assert len(moved) > 5
     outcome = drawn(Augment(shift=0.5), 1)[..., 0]
     steps = np.diff(outcome[0])
@@ -112,7 +115,8 @@ BENDS = {"rotation": 45.0, "skew": 0.5, "shear": 45.0}
 def test_no_border_comes_in(bend, size):
     white = PIL.Image.new("L", size, 255)
     assert all(
-        drawn(Augment(**{bend: BENDS[bend]}), seed, white).min() == 255 for seed in range(60)
+        drawn(Augment(**{bend: BENDS[bend]}), seed, white).min() == 255
+        for seed in range(60)
     )
 
 
@@ -154,7 +158,8 @@ def test_a_skew_moves_the_corners_of_one_side_apart_or_one_corner():
         corners = _skew((40, 30), 0.2, 1.0, seed / 80) - _corners((40, 30))
         assert np.abs(corners).max() == pytest.approx(8)
         assert (
-            np.sign(corners[corners != 0]) == np.sign(_corners((40, 30)) - [20, 15])[corners != 0]
+            np.sign(corners[corners != 0])
+            == np.sign(_corners((40, 30)) - [20, 15])[corners != 0]
         ).all()
         moved[tuple(map(tuple, corners != 0))] = int((corners != 0).sum())
     assert sorted(moved.values()) == [1] * 8 + [2] * 4
@@ -178,7 +183,9 @@ def test_an_image_is_bent_in_one_way_only():
     for seed in range(60):
         outcome = drawn(every, seed)
         found += [
-            name for name, augment in alone.items() if np.array_equal(outcome, drawn(augment, seed))
+            name
+            for name, augment in alone.items()
+            if np.array_equal(outcome, drawn(augment, seed))
         ]
     assert len(found) == 60
     assert min(found.count(name) for name in BENDS) > 10

@@ -45,7 +45,9 @@ def expected(file):
 
 
 def test_the_published_layout(published):
-    train, test = (open_source(f"chestxray14:{published}", split) for split in ("train", "test"))
+    train, test = (
+        open_source(f"chestxray14:{published}", split) for split in ("train", "test")
+    )
     assert train.class_names == test.class_names == FINDINGS
     assert (*train.files, *test.files) == tuple(synthetic_folders.X_RAYS)
     assert isinstance(train, MultiLabel)
@@ -62,13 +64,19 @@ def test_the_published_layout(published):
                 == expected(file)
             )
             sole = [FINDINGS.index(each) for each in expected(file)]
-            assert example.label == source.labels[index] == (sole[0] if len(sole) == 1 else UNKNOWN)
+            assert (
+                example.label
+                == source.labels[index]
+                == (sole[0] if len(sole) == 1 else UNKNOWN)
+            )
     assert open_source(f"chestxray14:{published}", "val").files == test.files
     assert len(open_source(f"chestxray14:{published}", "all")) == 8
 
 
 def test_boxes_are_of_published_pixels_and_of_one_finding_each_in_their_split(published):
-    test, boxes = (open_source(f"chestxray14:{published}", split) for split in ("test", "boxes"))
+    test, boxes = (
+        open_source(f"chestxray14:{published}", split) for split in ("test", "boxes")
+    )
     assert boxes.files == (
         "00000004_000.png#Infiltration",
         "00000005_000.png#Effusion",
@@ -100,14 +108,18 @@ def test_batches_have_a_row_of_classes_for_each_image(published):
     batches = train_batches(train, LoaderConfig(batch=2, seed=1), small, Augment(crop=0.8))
     assert [next(batches).labels.shape for _ in range(3)] == [(2, 14)] * 3
     batches.close()
-    (batch,) = eval_batches(open_source("digits", "test"), LoaderConfig(batch=2, limit=2), small)
+    (batch,) = eval_batches(
+        open_source("digits", "test"), LoaderConfig(batch=2, limit=2), small
+    )
     assert (batch.labels.dtype, batch.labels.shape) == (np.int32, (2,))
 
 
 def test_a_batch_of_which_nothing_can_be_read_keeps_its_shape(own):
     for file in own.glob("images_*/images/*.png"):
         file.write_bytes(b"no image")
-    (batch,) = eval_batches(open_source(f"chestxray14:{own}", "test"), LoaderConfig(batch=3), small)
+    (batch,) = eval_batches(
+        open_source(f"chestxray14:{own}", "test"), LoaderConfig(batch=3), small
+    )
     assert (batch.labels.dtype, batch.labels.shape, batch.valid.any()) == (
         np.float32,
         (3, 14),
@@ -135,7 +147,9 @@ def test_a_checksum_knows_every_finding(published, own):
 
     assert of(own) == of(published)
     table = own / "Data_Entry_2017.csv"
-    table.write_text(table.read_text().replace("Cardiomegaly|Emphysema", "Cardiomegaly|Fibrosis"))
+    table.write_text(
+        table.read_text().replace("Cardiomegaly|Emphysema", "Cardiomegaly|Fibrosis")
+    )
     assert of(own) != of(published)
 
 
@@ -174,7 +188,11 @@ def test_the_newer_table_and_one_folder_are_read_too(own):
             ("Hernia", "Hernai"),
             r"unknown finding in row 5 of .* 'Hernai': did you mean 'Hernia'",
         ),
-        ("Data_Entry_2017.csv", ("Finding Labels", "Labels"), "lacks the column Finding Labels"),
+        (
+            "Data_Entry_2017.csv",
+            ("Finding Labels", "Labels"),
+            "lacks the column Finding Labels",
+        ),
         (
             "BBox_List_2017.csv",
             ("512.0", "x"),
@@ -185,7 +203,11 @@ def test_the_newer_table_and_one_folder_are_read_too(own):
             ("00000004", "00000009"),
             "00000009_000.png is listed in .* but not in its Data_Entry_2017.csv",
         ),
-        ("test_list.txt", None, "test_list.txt is missing: it is published beside the images"),
+        (
+            "test_list.txt",
+            None,
+            "test_list.txt is missing: it is published beside the images",
+        ),
         ("test_list.txt", ("00000006", "00000009"), "00000009_000.png is listed in"),
     ],
 )
@@ -235,7 +257,9 @@ def test_a_training_with_any_number_of_findings(published, trained):
         for value in line.values()
         if isinstance(value, float)
     )
-    logits, out = load_model(weights=trained.run.folder)(np.zeros((1, 32, 32, 3), np.float32))
+    logits, out = load_model(weights=trained.run.folder)(
+        np.zeros((1, 32, 32, 3), np.float32)
+    )
     assert (logits.shape, out["similarities"].shape) == ((1, 14), (1, 14))
     record = read(trained.run.folder)
     train_images = open_source(record.source, record.split)
@@ -247,7 +271,9 @@ def test_a_training_with_any_number_of_findings(published, trained):
         ]
         assert (each.id in has) if has else (each.item is None)
         assert each.position is None  # of a pooled feature
-    hernia, pneumonia = (record.pushed[FINDINGS.index(name)] for name in ("Hernia", "Pneumonia"))
+    hernia, pneumonia = (
+        record.pushed[FINDINGS.index(name)] for name in ("Hernia", "Pneumonia")
+    )
     assert (hernia.id, hernia.label) == (
         "00000003_000.png",
         FINDINGS.index("Hernia"),
@@ -264,7 +290,14 @@ def test_commands_take_such_images(published, trained, tmp_path, capsys):
         assert main([str(argument) for argument in arguments]) == 0
         return "".join(capsys.readouterr())
 
-    asked = ("--data", f"chestxray14:{published}", "--targets", "label", "--method", "gradient")
+    asked = (
+        "--data",
+        f"chestxray14:{published}",
+        "--targets",
+        "label",
+        "--method",
+        "gradient",
+    )
     model = ("--weights", trained.run.folder)
     said("run", *asked, *model, "--split", "boxes", "--out", tmp_path / "boxes")
     scored = said(
@@ -276,7 +309,10 @@ def test_commands_take_such_images(published, trained, tmp_path, capsys):
         "--out",
         tmp_path / "scores",
     )
-    assert json.loads(scored[scored.index("{") : scored.rindex("}") + 1])["rows"][0]["images"] == 3
+    assert (
+        json.loads(scored[scored.index("{") : scored.rindex("}") + 1])["rows"][0]["images"]
+        == 3
+    )
     assert "3 images" in said("report", tmp_path / "boxes", "--out", tmp_path / "page")
     told = said("run", *asked, *model, "--split", "train", "--out", tmp_path / "train")
     assert "2 of 5 explained" in told
@@ -285,7 +321,8 @@ def test_commands_take_such_images(published, trained, tmp_path, capsys):
 
 def test_a_place_that_is_none(tmp_path):
     with pytest.raises(
-        InputError, match=r"none is not a folder: give the folder that holds Data_Entry_2017.csv"
+        InputError,
+        match=r"none is not a folder: give the folder that holds Data_Entry_2017.csv",
     ):
         open_source(f"chestxray14:{tmp_path / 'none'}", "train")
     with pytest.raises(

@@ -16,7 +16,14 @@ from mdm_jax.data.cropped import crop_to_boxes, cropped
 from mdm_jax.data.loader import LoaderConfig, eval_batches
 from mdm_jax.data.network_input import prepare_example
 from mdm_jax.data.preprocessing import Preprocessing
-from mdm_jax.data.source import Example, HasFiles, MultiLabel, WrappedSource, checksum, read_image
+from mdm_jax.data.source import (
+    Example,
+    HasFiles,
+    MultiLabel,
+    WrappedSource,
+    checksum,
+    read_image,
+)
 from mdm_jax.data.tfds import TfdsSource
 from mdm_jax.images import fit, to_array
 from mdm_jax.training.config import TrainConfig
@@ -65,7 +72,9 @@ def test_the_published_layout(published):
                 y1,
                 x1,
             )
-            rows, columns = np.nonzero(example.mask)  # where more than half of the annotators agree
+            rows, columns = np.nonzero(
+                example.mask
+            )  # where more than half of the annotators agree
             assert (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1) == (
                 y0 + 2,
                 x0 + 2,
@@ -107,9 +116,21 @@ def test_a_folder_above_and_masks_beside_are_found(own):
         ("images.txt", "1 ../../secret.jpg\n", "leads out of the folder: ../../secret.jpg"),
         ("image_class_labels.txt", "1 9\n", "says nothing of image 2"),
         ("classes.txt", "2 a\n3 b\n", "has the class 1, not in classes.txt"),
-        ("bounding_boxes.txt", "1 2 3 4\n", "row 1 of .*bounding_boxes.txt is not 5 numbers"),
-        ("bounding_boxes.txt", "1 2 x 3 4\n", "row 1 of .*bounding_boxes.txt is not 5 numbers"),
-        ("parts/part_locs.txt", "77 1 0 0 1\n", "has part 1 of image 77, which is not known"),
+        (
+            "bounding_boxes.txt",
+            "1 2 3 4\n",
+            "row 1 of .*bounding_boxes.txt is not 5 numbers",
+        ),
+        (
+            "bounding_boxes.txt",
+            "1 2 x 3 4\n",
+            "row 1 of .*bounding_boxes.txt is not 5 numbers",
+        ),
+        (
+            "parts/part_locs.txt",
+            "77 1 0 0 1\n",
+            "has part 1 of image 77, which is not known",
+        ),
         ("parts/parts.txt", None, "cannot read .*parts.txt"),
         (
             "train_test_split.txt",
@@ -125,16 +146,26 @@ def test_what_is_missing_or_malformed_is_named(own, file, change, sentence):
 
 
 def test_a_place_that_is_none(tmp_path):
-    with pytest.raises(InputError, match="none is not a folder: give the folder CUB_200_2011"):
+    with pytest.raises(
+        InputError, match="none is not a folder: give the folder CUB_200_2011"
+    ):
         open_source(f"cub:{tmp_path / 'none'}", "train")
-    with pytest.raises(InputError, match=r"unknown split of cub:.* 'tarin': did you mean 'train'"):
+    with pytest.raises(
+        InputError, match=r"unknown split of cub:.* 'tarin': did you mean 'train'"
+    ):
         open_source(f"cub:{tmp_path}", "tarin")
 
 
 def test_cropping_cuts_image_mask_box_and_parts_alike(published):
-    whole, cut = (open_source(f"{kind}:{published}", "train") for kind in ("cub", "cropped:cub"))
+    whole, cut = (
+        open_source(f"{kind}:{published}", "train") for kind in ("cub", "cropped:cub")
+    )
     assert (cut.name, len(cut)) == (f"cropped:cub:{published}", len(whole))
-    assert (cut.files, cut.labels, cut.part_names) == (whole.files, whole.labels, whole.part_names)
+    assert (cut.files, cut.labels, cut.part_names) == (
+        whole.files,
+        whole.labels,
+        whole.part_names,
+    )
     for index in range(len(whole)):
         before, after = whole[index], cut[index]
         ((x0, y0, x1, y1),) = before.boxes.astype(int)
@@ -147,10 +178,14 @@ def test_cropping_cuts_image_mask_box_and_parts_alike(published):
         )
 
 
-@pytest.mark.parametrize(("mode", "crop"), [("center", 1.0), ("squash", 1.0), ("squash", 0.8)])
+@pytest.mark.parametrize(
+    ("mode", "crop"), [("center", 1.0), ("squash", 1.0), ("squash", 0.8)]
+)
 def test_truth_goes_into_the_frame_of_the_network(published, mode, crop):
     """A dot drawn at each part is where the frame says that the part is."""
-    preprocessing = Preprocessing(3, (64, 64), crop, "nearest", (0.0,) * 3, (1.0,) * 3, mode)
+    preprocessing = Preprocessing(
+        3, (64, 64), crop, "nearest", (0.0,) * 3, (1.0,) * 3, mode
+    )
     source = open_source(f"cropped:cub:{published}", "all")
     seen = 0
     for index in range(len(source)):
@@ -161,11 +196,18 @@ def test_truth_goes_into_the_frame_of_the_network(published, mode, crop):
             dot = np.zeros_like(example.image)
             dot[int(y), int(x)] = 1
             framed = prepare_example(
-                example._replace(image=dot, parts=np.float32([[int(x) + 0.5, int(y) + 0.5]])),
+                example._replace(
+                    image=dot, parts=np.float32([[int(x) + 0.5, int(y) + 0.5]])
+                ),
                 preprocessing,
             )
             rows, columns = np.nonzero(framed.image[..., 0])
-            if not len(rows) or {0, 63} & {rows.min(), columns.min(), rows.max(), columns.max()}:
+            if not len(rows) or {0, 63} & {
+                rows.min(),
+                columns.min(),
+                rows.max(),
+                columns.max(),
+            }:
                 continue  # beyond the frame, or cut off by it
             np.testing.assert_allclose(
                 framed.parts[0], [columns.mean() + 0.5, rows.mean() + 0.5], atol=0.6
@@ -195,8 +237,13 @@ def test_records_as_tfds_prepares_the_birds_give_the_same_crops(published):
     folder, records = open_source(f"cub:{published}", "train"), []
     for index in range(len(folder)):
         image, file = read_image(folder, index).image, folder.files[index]
-        x0, y0, x1, y1 = np.float32(folder.boxes[file][0] / ([image.width, image.height] * 2))
-        files = {"image": published / file, "segmentation_mask": published / folder.masks[file]}
+        x0, y0, x1, y1 = np.float32(
+            folder.boxes[file][0] / ([image.width, image.height] * 2)
+        )
+        files = {
+            "image": published / file,
+            "segmentation_mask": published / folder.masks[file],
+        }
         record = {name: path.read_bytes() for name, path in files.items()}
         records.append(
             record | {"label": folder.labels[index], "bbox": np.float32([y0, x0, y1, x1])}
@@ -225,7 +272,9 @@ def test_the_configs_for_these_data_can_be_read(name):
 def test_a_training_on_crops(published, tmp_path):
     """From the config to prototypes that say which crop they come from."""
     trained = train(
-        synthetic_folders.tiny_training("cub_protopnet.toml", f"cub:{published}", tmp_path / "run")
+        synthetic_folders.tiny_training(
+            "cub_protopnet.toml", f"cub:{published}", tmp_path / "run"
+        )
     )
     assert trained.metrics[-1]["skipped"] == 0
     told = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -234,7 +283,9 @@ def test_a_training_on_crops(published, tmp_path):
     record = read(tmp_path / "run")
     assert record.source == f"cropped:cub:{published}"
     crops = open_source(record.source, record.split)
-    assert [crops.files[each.item] for each in record.pushed] == [each.id for each in record.pushed]
+    assert [crops.files[each.item] for each in record.pushed] == [
+        each.id for each in record.pushed
+    ]
     assert (
         [each.label for each in record.pushed]
         == [each.class_index for each in record.pushed]
@@ -246,10 +297,13 @@ def test_what_cannot_be_cropped_is_said(published, tmp_path):
     image = np.zeros((30, 40, 3), np.float32)
     with pytest.raises(InputError, match="it has no box to crop to"):
         crop_to_boxes(Example("it", image, 0, None, None))
-    with pytest.raises(InputError, match="the box of it is 7x9: an image needs at least 8 pixels"):
+    with pytest.raises(
+        InputError, match="the box of it is 7x9: an image needs at least 8 pixels"
+    ):
         crop_to_boxes(Example("it", image, 0, None, np.float32([[0, 0, 7, 9]])))
     with pytest.raises(
-        InputError, match=r"files:.* cannot be cropped: .* has no box, and every image needs one"
+        InputError,
+        match=r"files:.* cannot be cropped: .* has no box, and every image needs one",
     ):
         open_source(f"cropped:files:{published / 'images'}", "train")
     for text, sentence in (
@@ -268,7 +322,11 @@ def test_a_cropped_source_is_one_like_others(published):
     assert isinstance(birds, HasFiles)
     assert not isinstance(birds, MultiLabel)
     whole = open_source(f"cub:{published}", "test")
-    assert checksum(birds) != checksum(whole) != checksum(open_source(f"cub:{published}", "train"))
+    assert (
+        checksum(birds)
+        != checksum(whole)
+        != checksum(open_source(f"cub:{published}", "train"))
+    )
     (batch,) = eval_batches(
         birds, LoaderConfig(batch=3), lambda image: to_array(fit(image, (16, 16)))
     )

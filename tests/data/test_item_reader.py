@@ -57,7 +57,11 @@ class Numbers:
             raise other
         if isinstance(other, Example):
             return other
-        image = np.full((SIDE, SIDE, 3), index % 256 / 255, np.float32) if other is None else other
+        image = (
+            np.full((SIDE, SIDE, 3), index % 256 / 255, np.float32)
+            if other is None
+            else other
+        )
         return Example(str(index), image, index % 256, None, None)
 
 
@@ -77,7 +81,9 @@ def assert_same(reads, others):
     own=st.booleans(),
 )
 def test_items_come_in_order_whatever_the_threads(order, damaged, threads, own):
-    source = Numbers(others={index: InputError(f"item {index} is damaged") for index in damaged})
+    source = Numbers(
+        others={index: InputError(f"item {index} is damaged") for index in damaged}
+    )
     items = list(enumerate(order, start=7))
     reads = list(read_items(source, items, None if own else fit, threads=threads))
     assert [(read.item, read.index) for read in reads] == items
@@ -101,11 +107,15 @@ def test_processes_read_the_same_and_end(tmp_path):
     make_bad_images(tmp_path)
     source = open_source(f"folder:{tmp_path}", "val")
     items = list(enumerate(list(range(len(source))) * 3))
-    by_threads, by_processes = (list(read_items(source, items, fit, number)) for number in (0, 2))
+    by_threads, by_processes = (
+        list(read_items(source, items, fit, number)) for number in (0, 2)
+    )
     assert_same(by_threads, by_processes)
     assert not multiprocessing.active_children()
     until = time.monotonic() + 5
-    while (left := shared_memory()) and time.monotonic() < until:  # grain frees it in a thread
+    while (
+        left := shared_memory()
+    ) and time.monotonic() < until:  # grain frees it in a thread
         time.sleep(0.05)
     assert not left
     reads = read_items(source, items, fit, 2)
@@ -187,7 +197,10 @@ def test_what_a_fit_raises_is_a_reason_and_the_image_keeps_its_name():
             np.full((SIDE, SIDE, 3), 200, np.uint8),
             "1 is uint8: give floats in [0, 1], for 8-bit images image / 255",
         ),
-        (np.full((SIDE, SIDE, 3), 200.0), "1 has values from 200 to 200: images lie in [0, 1]"),
+        (
+            np.full((SIDE, SIDE, 3), 200.0),
+            "1 has values from 200 to 200: images lie in [0, 1]",
+        ),
         (np.full((SIDE, SIDE, 3), np.nan), "1 holds NaN or infinite values"),
         (
             np.zeros((SIDE, SIDE)),
@@ -212,7 +225,9 @@ def test_a_source_with_images_of_its_own_size():
         np.full(shape, 0.5) for shape in ((SIDE, SIDE, 3), (SIDE, 9, 3), (SIDE, SIDE, 1))
     )
     source = Numbers(others={0: float64, 1: wide, 2: gray})
-    reads = list(read_items(source, [(i, i) for i in range(4)], None, shape=(SIDE, SIDE, 3)))
+    reads = list(
+        read_items(source, [(i, i) for i in range(4)], None, shape=(SIDE, SIDE, 3))
+    )
     assert [read.reason for read in reads] == [
         "",
         "1 has shape (8, 9, 3), not (8, 8, 3): bring all images to one size",
@@ -235,7 +250,8 @@ def test_names_and_labels_of_strangers():
         ("a", "a", np.int64(3), 3),
     ]
     others = {
-        i: Example(given, image, label, None, None) for i, (given, _, label, _) in enumerate(odd)
+        i: Example(given, image, label, None, None)
+        for i, (given, _, label, _) in enumerate(odd)
     }
     reads = list(read_items(Numbers(others=others), [(i, i) for i in range(len(odd))], fit))
     assert [(read.id, read.label) for read in reads] == [
@@ -248,7 +264,9 @@ def test_names_and_labels_of_strangers():
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs the signals of POSIX")
 def test_a_process_that_dies_is_a_sentence():
-    reads = read_items(open_source("digits", "test"), [(i, i) for i in range(10_000)], fit, 1)
+    reads = read_items(
+        open_source("digits", "test"), [(i, i) for i in range(10_000)], fit, 1
+    )
     assert next(reads).reason == ""
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     with pytest.raises(
@@ -274,7 +292,10 @@ def test_twelve_kinds_of_bad_images(tmp_path):
     assert source.files == tuple(expected)
     reads = list(
         read_items(
-            source, [(i, i) for i in range(len(source))], partial(to_size, size=(32, 48)), threads=2
+            source,
+            [(i, i) for i in range(len(source))],
+            partial(to_size, size=(32, 48)),
+            threads=2,
         )
     )
     for read, (file, what) in zip(reads, expected.items(), strict=True):
@@ -321,7 +342,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="gives up the rights of root as Linux has them")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="gives up the rights of root as Linux has them"
+)
 def test_without_rights_and_without_the_memory_of_huge_images(tmp_path):
     expected = make_bad_images(tmp_path)
     command = without_rights([sys.executable, "-c", READ_THEM, str(tmp_path)])

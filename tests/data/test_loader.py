@@ -74,7 +74,9 @@ def assert_same(batches, others):
 
 
 @settings(max_examples=15, deadline=None)
-@given(count=st.integers(1, 40), size=st.integers(1, 9), limit=st.none() | st.integers(1, 50))
+@given(
+    count=st.integers(1, 40), size=st.integers(1, 9), limit=st.none() | st.integers(1, 50)
+)
 def test_evaluation_sees_every_item_once_in_order(count, size, limit):
     batches = list(eval_batches(Numbers(count), LoaderConfig(batch=size, limit=limit), fit))
     labels = np.concatenate([batch.labels[batch.valid] for batch in batches])
@@ -100,7 +102,9 @@ def test_an_epoch_of_training_sees_no_item_twice_and_epochs_differ(count, size, 
     for epoch in (first, second):
         assert len(set(epoch)) == each * size
     assert count < 12 or not np.array_equal(first, second)
-    assert all(np.array_equal(seen(batch), batch.labels) and batch.valid.all() for batch in batches)
+    assert all(
+        np.array_equal(seen(batch), batch.labels) and batch.valid.all() for batch in batches
+    )
 
 
 def test_same_seed_same_batches_and_resuming_is_exact():
@@ -112,7 +116,9 @@ def test_same_seed_same_batches_and_resuming_is_exact():
     batches = take(7, source, loading, fit, augment)
     assert_same(batches, take(7, source, loading, fit, augment))
     for start in (1, 3, 5):  # within and beyond the first epoch of 3 batches
-        assert_same(batches[start:], take(7 - start, source, loading, fit, augment, start=start))
+        assert_same(
+            batches[start:], take(7 - start, source, loading, fit, augment, start=start)
+        )
     other = take(7, source, LoaderConfig(batch=3, limit=10, seed=8), fit, augment)
     assert not np.array_equal(batches[0].images, other[0].images)
     assert not np.array_equal(batches[0].images, take(1, source, loading, fit)[0].images)
@@ -135,7 +141,10 @@ def test_processes_give_the_same_batches_and_end(tmp_path):
     (tmp_path / "train").mkdir()
     for name in ("class0", "class1"):
         (tmp_path / name).rename(tmp_path / "train" / name)
-    source, augment = open_source(f"folder:{tmp_path}", "train"), Augment(crop=0.5, flip=True)
+    source, augment = (
+        open_source(f"folder:{tmp_path}", "train"),
+        Augment(crop=0.5, flip=True),
+    )
     threads, processes = (
         take(6, source, LoaderConfig(batch=3, workers=workers), fit, augment, start=1)
         for workers in (0, 1)
@@ -150,7 +159,9 @@ def test_processes_give_the_same_batches_and_end(tmp_path):
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs the signals of POSIX")
+@pytest.mark.skipif(
+    not hasattr(signal, "pthread_sigmask"), reason="needs the signals of POSIX"
+)
 def test_processes_ignore_ctrl_c_and_one_that_dies_is_a_sentence():
     interrupted = []
 
@@ -162,7 +173,9 @@ def test_processes_ignore_ctrl_c_and_one_that_dies_is_a_sentence():
 
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
-    batches = train_batches(open_source("digits", "train"), LoaderConfig(batch=2, workers=1), fit)
+    batches = train_batches(
+        open_source("digits", "train"), LoaderConfig(batch=2, workers=1), fit
+    )
     assert next(batches).valid.all()
     thread.join()
     os.kill(interrupted[0].pid, signal.SIGINT)
@@ -171,18 +184,24 @@ def test_processes_ignore_ctrl_c_and_one_that_dies_is_a_sentence():
     assert interrupted[0].is_alive()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
     os.kill(interrupted[0].pid, signal.SIGKILL)
-    with pytest.raises(InputError, match=r"a process that loads images died.*: lower data.workers"):
+    with pytest.raises(
+        InputError, match=r"a process that loads images died.*: lower data.workers"
+    ):
         list(batches)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs the signals of POSIX")
 def test_processes_end_with_a_parent_that_is_killed():
     program = (
-        "import multiprocessing, os, signal\nfrom mdm_jax import images\nfrom mdm_jax.data import"
-        " open_source\nfrom mdm_jax.data.loader import LoaderConfig, train_batches\nbatches ="
-        " train_batches(open_source('digits', 'train'), LoaderConfig(batch=2, workers=2),"
-        " images.to_array)\nnext(batches)\nprint(*(child.pid for child in"
-        " multiprocessing.active_children()), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+        "import multiprocessing, os, signal\n"
+        "from mdm_jax import images\n"
+        "from mdm_jax.data import open_source\n"
+        "from mdm_jax.data.loader import LoaderConfig, train_batches\n"
+        "batches = train_batches(open_source('digits', 'train'), LoaderConfig(batch=2,"
+        " workers=2), images.to_array)\n"
+        "next(batches)\n"
+        "print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -222,9 +241,12 @@ def test_threads_end_when_the_consumer_stops():
 
 def test_a_program_that_leaves_an_iterator_open_ends():
     program = (
-        "from mdm_jax import images\nfrom mdm_jax.data import open_source\nfrom mdm_jax.data.loader"
-        " import LoaderConfig, train_batches\nbatches = train_batches(open_source('digits', 'train'),"
-        " LoaderConfig(batch=2), images.to_array)\nprint(next(batches).images.shape)"
+        "from mdm_jax import images\n"
+        "from mdm_jax.data import open_source\n"
+        "from mdm_jax.data.loader import LoaderConfig, train_batches\n"
+        "batches = train_batches(open_source('digits', 'train'), LoaderConfig(batch=2),"
+        " images.to_array)\n"
+        "print(next(batches).images.shape)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
@@ -281,7 +303,9 @@ def test_a_fit_that_cannot_work_fails_at_the_call():
 
 
 def test_gray_networks_get_one_channel():
-    (batch,) = take(1, Numbers(4), LoaderConfig(batch=2), lambda image: fit(image.convert("L")))
+    (batch,) = take(
+        1, Numbers(4), LoaderConfig(batch=2), lambda image: fit(image.convert("L"))
+    )
     assert batch.images.shape == (2, SIDE, SIDE, 1)
 
 

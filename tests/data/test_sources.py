@@ -73,7 +73,9 @@ def split_folder(tmp_path):
 
 
 def test_layout_with_splits(split_folder):
-    train, val = (open_source(f"folder:{split_folder}", split) for split in ("train", "val"))
+    train, val = (
+        open_source(f"folder:{split_folder}", split) for split in ("train", "val")
+    )
     assert train.name == f"folder:{split_folder}"
     assert train.class_names == val.class_names == ("house cat", "dog")
     assert [train[i].id for i in range(2)] == ["train/cat/a.png", "train/cat/deep/b.jpg"]
@@ -94,18 +96,24 @@ def test_layout_with_splits(split_folder):
 
 
 def test_damaged_truth_and_images_are_named(split_folder):
-    train, val = (open_source(f"folder:{split_folder}", split) for split in ("train", "val"))
+    train, val = (
+        open_source(f"folder:{split_folder}", split) for split in ("train", "val")
+    )
     with pytest.raises(
         InputError,
         match=r"a box of train/dog/c.PNG is empty within the image of 20x16: .* 5, 5, 5, 9",
     ):
         train[2]
-    with pytest.raises(InputError, match=r"the mask of val/dog/d.png is 9x9 for an image of 20x16"):
+    with pytest.raises(
+        InputError, match=r"the mask of val/dog/d.png is 9x9 for an image of 20x16"
+    ):
         val[0]
     assert read_image(train, 2).label == 1  # training does not need the truth
     (split_folder / "train/cat/a.png").write_bytes(b"not an image at all")
     for read in (lambda: train[0], lambda: read_image(train, 0)):
-        with pytest.raises(InputError, match=r"cat/a.png is not an image in a known format"):
+        with pytest.raises(
+            InputError, match=r"cat/a.png is not an image in a known format"
+        ):
             read()
     for index in (3, -1):
         with pytest.raises(IndexError, match="items 0 to 2"):
@@ -132,12 +140,18 @@ def test_an_image_with_damaged_exif_is_read(tmp_path, tag):
         pytest.raises((TypeError, struct.error)),
     ):
         PIL.ImageOps.exif_transpose(opened)
-    assert read_image(open_source(f"folder:{tmp_path}", "train"), 0).image.getpixel((5, 5))[0] > 200
+    assert (
+        read_image(open_source(f"folder:{tmp_path}", "train"), 0).image.getpixel((5, 5))[0]
+        > 200
+    )
 
 
 def test_classes_of_one_name_are_told_apart(split_folder):
     (split_folder / "classes.json").write_text(json.dumps({"cat": "pet", "dog": "pet"}))
-    assert open_source(f"folder:{split_folder}", "train").class_names == ("pet (cat)", "pet (dog)")
+    assert open_source(f"folder:{split_folder}", "train").class_names == (
+        "pet (cat)",
+        "pet (dog)",
+    )
 
 
 def test_links_without_end_are_passed_over(split_folder, tmp_path):
@@ -159,7 +173,9 @@ def test_links_without_end_are_passed_over(split_folder, tmp_path):
 
 def test_a_checksum_is_of_files_and_labels_alone(split_folder, tmp_path_factory):
     def of(folder):
-        return checksum(*(open_source(f"folder:{folder}", split) for split in ("train", "val")))
+        return checksum(
+            *(open_source(f"folder:{folder}", split) for split in ("train", "val"))
+        )
 
     moved = tmp_path_factory.mktemp("moved") / "pets"
     shutil.copytree(split_folder, moved)
@@ -211,7 +227,11 @@ def test_layout_without_splits_holds_a_tenth_out_for_good(tmp_path):
     assert len(train | val) == 300
     assert not train & val
     assert 15 < len(val) < 50
-    assert open_source(f"folder:{tmp_path}", "val").class_names == ("class0", "class1", "class2")
+    assert open_source(f"folder:{tmp_path}", "val").class_names == (
+        "class0",
+        "class1",
+        "class2",
+    )
     (tmp_path / "class0" / "another.png").touch()
     assert ids("val") - val <= {"class0/another.png"}
     assert val <= ids("val")
@@ -248,7 +268,9 @@ def test_layout_with_a_table(tmp_path):
     assert train[2].mask.sum() == 0  # a mask that marks nothing says that nothing is there
     with pytest.raises(InputError, match=r"gone.png does not exist"):
         train[1]
-    table(tmp_path / "labels.csv", ["file", "label"], *([f"{n}.png", "x"] for n in range(100)))
+    table(
+        tmp_path / "labels.csv", ["file", "label"], *([f"{n}.png", "x"] for n in range(100))
+    )
     split = [len(open_source(f"folder:{tmp_path}", split)) for split in ("train", "val")]
     assert sum(split) == 100
     assert 1 <= split[1] <= 30
@@ -257,7 +279,10 @@ def test_layout_with_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([["file", "class"]], "lacks the column label: its first line must hold file,label"),
+        (
+            [["file", "class"]],
+            "lacks the column label: its first line must hold file,label",
+        ),
         ([["file", "label"], ["a.png", ""]], "row 2 .* lacks its file or its label"),
         (
             [["file", "label"], ["a.png", "x"], ["images/a.png", "y"]],
@@ -278,7 +303,11 @@ def test_malformed_labels(tmp_path, rows, sentence):
     ("name", "content", "sentence"),
     [
         ("boxes.csv", b"file,x_min,y_min,x_max\n", "lacks the column y_max"),
-        ("boxes.csv", b"file,x_min,y_min,x_max,y_max\na,1,2,3\n", "row 2 .* has no four numbers"),
+        (
+            "boxes.csv",
+            b"file,x_min,y_min,x_max,y_max\na,1,2,3\n",
+            "row 2 .* has no four numbers",
+        ),
         (
             "boxes.csv",
             b"file,x_min,y_min,x_max,y_max\na,1,2,3,nan\n",
@@ -308,7 +337,9 @@ def test_bad_names(tmp_path):
     ]:
         with pytest.raises(InputError, match=sentence):
             open_source(text, "train")
-    with pytest.raises(InputError, match=r"unknown split of digits 'tarin': did you mean 'train'"):
+    with pytest.raises(
+        InputError, match=r"unknown split of digits 'tarin': did you mean 'train'"
+    ):
         open_source("digits", "tarin")
     assert open_source("digits", "val")[0].id == "digits/test/00000"
     with pytest.raises(InputError, match=r"unknown split of folder:.* 'middle'"):
@@ -318,7 +349,8 @@ def test_bad_names(tmp_path):
 def test_a_mask_of_zeros_and_ones_is_not_taken_for_an_empty_one():
     image, ones = PIL.Image.new("RGB", (20, 16)), PIL.Image.new("RGB", (20, 16), (1, 1, 1))
     with pytest.raises(
-        InputError, match="the mask of it has values from 1 to 1: draw the object in 255 on 0"
+        InputError,
+        match="the mask of it has values from 1 to 1: draw the object in 255 on 0",
     ):
         mask_from_image(ones, image, "it")
     assert mask_from_image(PIL.Image.new("L", (20, 16), 128), image, "it").all()

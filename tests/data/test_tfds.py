@@ -76,7 +76,10 @@ def test_splits_written_in_the_name(prepared):
         ("tfds:pets:train[:x]", r"cannot read the split train\[:x\] of tfds:pets"),
         ("tfds:pets:train[:0%]", r"cannot read the split train\[:0%\] of tfds:pets"),
         ("tfds:pets:2.0.0", "tfds:pets:2.0.0 does not lie in .*check the version"),
-        ("tfds:pest", "unknown tfds data set 'pest' in .*: there are pets; set TFDS_DATA_DIR"),
+        (
+            "tfds:pest",
+            "unknown tfds data set 'pest' in .*: there are pets; set TFDS_DATA_DIR",
+        ),
         ("tfds:a b", "the data source 'tfds:a b' cannot be"),
         ("tfds:cifar10", r"on a machine with TensorFlow run tfds.builder\('cifar10'\)"),
         ("tfds:coco", "not prepared in"),
@@ -153,7 +156,8 @@ def test_an_item_without_label_is_kept_but_not_trained_on():
     source = TfdsSource("tfds:pets", "test", records, ("cat", "dog"))
     assert source.read_image(0).label == UNKNOWN
     with pytest.raises(
-        InputError, match="tfds:pets/test/000001 has the label 2, which is no class of tfds:pets"
+        InputError,
+        match="tfds:pets/test/000001 has the label 2, which is no class of tfds:pets",
     ):
         source.read_image(1)
     (batch,) = eval_batches(
@@ -211,12 +215,21 @@ def test_build_refuses(prepared):
 def test_the_command(split_folder, tmp_path):
     command = [sys.executable, str(SCRIPT), "--folder", str(split_folder), "--name", "pets"]
     done = subprocess.run(
-        [*command, "--data-dir", str(tmp_path / "out")], capture_output=True, text=True, timeout=120
+        [*command, "--data-dir", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "tfds:pets holds 3 items of train, 1 items of val; 0 images were left out" in done.stdout
+    assert (
+        "tfds:pets holds 3 items of train, 1 items of val; 0 images were left out"
+        in done.stdout
+    )
     again = subprocess.run(
-        [*command, "--data-dir", str(tmp_path / "out")], capture_output=True, text=True, timeout=120
+        [*command, "--data-dir", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert again.returncode == 2
     assert "exists already" in again.stdout

@@ -56,13 +56,18 @@ class Squares:
     def __getitem__(self, index):
         if index == 2:
             raise InputError("square 2 is damaged")
-        image = np.random.default_rng(index).uniform(0.0, 0.3, (32, 32, 3)).astype(np.float32)
+        image = (
+            np.random.default_rng(index).uniform(0.0, 0.3, (32, 32, 3)).astype(np.float32)
+        )
         corner, mask = 3 * index, np.zeros((32, 32), bool)
         mask[corner : corner + 8, 4:12] = True
         image[mask] = self.brightness
         box = np.asarray([[4, corner, 12, corner + 8]], np.float32)
         return Example(
-            f"square/{index}", image, index % 3, *((None, None) if index == 4 else (mask, box))
+            f"square/{index}",
+            image,
+            index % 3,
+            *((None, None) if index == 4 else (mask, box)),
         )
 
 
@@ -77,17 +82,24 @@ def tiny():
     from mdm_jax.models.resnet import ResNet
 
     network = ResNet(num_classes=3, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
-    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 def plan(out, **more):
     return BenchmarkConfig(
-        **({"methods": (MDM, "gradient"), "metrics": MEASURES, "out": out, "chunk": 2} | more)
+        **(
+            {"methods": (MDM, "gradient"), "metrics": MEASURES, "out": out, "chunk": 2}
+            | more
+        )
     )
 
 
 def run(classifier, plan, source=None, progress=None):
-    return benchmark.run(plan, {"net": lambda: classifier}, source or Squares(), progress=progress)
+    return benchmark.run(
+        plan, {"net": lambda: classifier}, source or Squares(), progress=progress
+    )
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +110,9 @@ def whole(classifier, tmp_path_factory):
 
 def without_seconds(results):
     lines = list(csv.DictReader(io.StringIO(table_text.to_csv(tables.build(results)))))
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [
+        {key: value for key, value in line.items() if key != "seconds"} for line in lines
+    ]
 
 
 class Counted:
@@ -139,7 +153,11 @@ def test_the_table_holds_what_is_computed_by_hand(whole, classifier):
         assert (summary.counted, summary.without_truth) == (5, 1)
         assert row.cells["sparseness:gini"].summary.counted == 6
     mdm, gradient = table.rows
-    assert (mdm.cost.evaluations, gradient.cost.evaluations, gradient.cost.forwards) == (2, 1, 3)
+    assert (mdm.cost.evaluations, gradient.cost.evaluations, gradient.cost.forwards) == (
+        2,
+        1,
+        3,
+    )
     assert table.reference == MDM
     ours, theirs = (row.cells["energy:mask"].summary.value for row in (gradient, mdm))
     cell = gradient.cells["energy:mask"]
@@ -167,7 +185,9 @@ def stopping(after):
 
 
 @pytest.mark.parametrize("after", [3, 10, 16, 24])
-def test_stopped_and_run_again_it_ends_with_the_same_table(whole, classifier, tmp_path, after):
+def test_stopped_and_run_again_it_ends_with_the_same_table(
+    whole, classifier, tmp_path, after
+):
     with pytest.raises(KeyboardInterrupt):
         run(classifier, plan(tmp_path), progress=stopping(after))
     again = run(classifier, plan(tmp_path))
@@ -189,7 +209,10 @@ def test_nothing_is_left_half_written_when_a_write_fails(classifier, tmp_path, m
         if path.name == "maps-00001.npz":
             written(
                 path,
-                lambda file: (file.write(b"half"), (_ for _ in ()).throw(KeyboardInterrupt))[0],
+                lambda file: (
+                    file.write(b"half"),
+                    (_ for _ in ()).throw(KeyboardInterrupt),
+                )[0],
             )
         written(path, write)
 
@@ -213,15 +236,27 @@ def test_more_costs_only_itself(classifier, tmp_path, monkeypatch):
         ["pxap:wsol"] * 2 + ["sparseness:gini"] * 2,
     )
     counted.measured.clear()
-    run(classifier, plan(tmp_path, methods=("gradient", "random"), metrics=MEASURES[:1], limit=3))
-    assert (counted.explained, counted.measured) == (["square/0", "square/4"], ["energy:mask"] * 2)
+    run(
+        classifier,
+        plan(tmp_path, methods=("gradient", "random"), metrics=MEASURES[:1], limit=3),
+    )
+    assert (counted.explained, counted.measured) == (
+        ["square/0", "square/4"],
+        ["energy:mask"] * 2,
+    )
     counted.explained.clear()
-    all_images = run(classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:1]))
+    all_images = run(
+        classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:1])
+    )
     assert counted.explained == ["square/1", "square/3", "square/5", "square/6"]
-    fewer = run(classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:1], limit=3))
+    fewer = run(
+        classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:1], limit=3)
+    )
     assert len(counted.explained) == 4
     rows = all_images.entries[0].scores.per_image("energy:mask")
-    np.testing.assert_array_equal(fewer.entries[0].scores.per_image("energy:mask"), rows[[0, 3]])
+    np.testing.assert_array_equal(
+        fewer.entries[0].scores.per_image("energy:mask"), rows[[0, 3]]
+    )
 
 
 def changed_weights(classifier):
@@ -240,7 +275,9 @@ def changed_weights(classifier):
         (lambda c, p: run(changed_weights(c), plan(p)), "weights"),
         (lambda c, p: run(c, plan(p), Squares(0.8)), "square/0 or its truth has changed"),
         (
-            lambda c, p: benchmark.run(plan(p), {"net": lambda: c}, Squares(), data="folder:x"),
+            lambda c, p: benchmark.run(
+                plan(p), {"net": lambda: c}, Squares(), data="folder:x"
+            ),
             'data "squares" -> "folder:x"',
         ),
     ],
@@ -360,7 +397,8 @@ def test_two_at_once_are_refused(classifier, tmp_path):
 
 def test_what_a_network_cannot_have_is_a_note_and_the_rest_goes_on(classifier, tmp_path):
     results = run(
-        classifier, plan(tmp_path, methods=("rollout", "gradient"), metrics=("energy",), limit=3)
+        classifier,
+        plan(tmp_path, methods=("rollout", "gradient"), metrics=("energy",), limit=3),
     )
     first, second = results.entries
     assert first.cost is None
@@ -381,7 +419,8 @@ def test_only_correct_and_labels(classifier, tmp_path, whole):
         item.example.id for item in right
     ]
     labeled = run(
-        classifier, plan(small.out, methods=("gradient",), metrics=("energy",), targets="label")
+        classifier,
+        plan(small.out, methods=("gradient",), metrics=("energy",), targets="label"),
     )
     assert [item.target for item in labeled.images["net"]] == [
         item.label for item in labeled.images["net"]
@@ -435,7 +474,8 @@ def test_tables_and_figures_are_drawn(whole):
 
 def test_numbers_are_short():
     assert [
-        formatting.format_number(value) for value in (0.1234, -0.5, 1.0, 12.345, float("nan"))
+        formatting.format_number(value)
+        for value in (0.1234, -0.5, 1.0, 12.345, float("nan"))
     ] == [
         ".123",
         "-.500",
@@ -447,14 +487,19 @@ def test_numbers_are_short():
 
 
 def test_markdown_tables_are_those_written_by_hand():
-    heads, rows = ["method", "a|b", "s"], [["**mdm**", ".120 [.1, .2]", "1.50"], ["x", "", "007"]]
+    heads, rows = (
+        ["method", "a|b", "s"],
+        [["**mdm**", ".120 [.1, .2]", "1.50"], ["x", "", "007"]],
+    )
     text = formatting.markdown_table(heads, rows, left_columns=("method",))
     lines = [re.sub(" +", " ", line) for line in text.splitlines()]
     by_hand = ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
     assert lines[0] == by_hand[0].replace("a|b", "a\\|b")
     assert re.fullmatch(r"\|:-+\|-+:\|-+:\|", lines[1])
     assert lines[2:] == [re.sub(" +", " ", line) for line in by_hand[1:]]
-    assert len({len(line) for line in text.splitlines()}) == 1  # columns lie below each other
+    assert (
+        len({len(line) for line in text.splitlines()}) == 1
+    )  # columns lie below each other
     assert len(formatting.markdown_table(heads, []).splitlines()) == 2
 
 
@@ -468,7 +513,8 @@ def test_file_names_are_safe_and_apart():
     names = [file_name(text) for text in ("a/b", "a b", "a\\b", "x" * 200, "x" * 201, "..")]
     assert len(set(names)) == 6
     assert all(
-        name and "/" not in name and len(name) <= 90 and not name.startswith(".") for name in names
+        name and "/" not in name and len(name) <= 90 and not name.startswith(".")
+        for name in names
     )
 
 
@@ -515,7 +561,9 @@ def test_the_commands_write_tables_and_agree(capsys, digits, tmp_path):
     np.save(tmp_path / "maps.npy", maps["saliency"])
     code, out, _ = command(capsys, "evaluate", tmp_path / "maps.npy", *common)
     assert json.loads(out)["rows"][0]["value"] == row["value"]
-    np.savez(tmp_path / "turned.npz", saliency=maps["saliency"][::-1], ids=maps["ids"][::-1])
+    np.savez(
+        tmp_path / "turned.npz", saliency=maps["saliency"][::-1], ids=maps["ids"][::-1]
+    )
     code, out, _ = command(capsys, "evaluate", tmp_path / "turned.npz", *common)
     assert json.loads(out)["rows"][0]["value"] == pytest.approx(row["value"])
     with np.load(tmp_path / "scored" / "scores.npz") as arrays:
@@ -538,7 +586,10 @@ def bad_calls(tmp_path, digits):
         "missing": ([tmp_path / "none.npz"], "does not exist"),
         "empty": ([tmp_path / "empty"], "holds no maps"),
         "text": ([tmp_path / "text.npz"], "is damaged"),
-        "no saliency": ([file("a.npz", maps=maps)], "holds no array saliency [n, h, w], but maps"),
+        "no saliency": (
+            [file("a.npz", maps=maps)],
+            "holds no array saliency [n, h, w], but maps",
+        ),
         "shape": (
             [file("b.npz", saliency=maps[:, :32]), "--limit", 2],
             "give one map for each image",
@@ -547,9 +598,15 @@ def bad_calls(tmp_path, digits):
             [file("c.npz", saliency=maps), "--limit", 3],
             "holds 2 maps without ids for 3 images",
         ),
-        "ids": ([file("d.npz", saliency=maps, ids=["x", "y"]), "--limit", 2], "has no image 'x'"),
+        "ids": (
+            [file("d.npz", saliency=maps, ids=["x", "y"]), "--limit", 2],
+            "has no image 'x'",
+        ),
         "id count": ([file("e.npz", saliency=maps, ids=["x"])], "holds 1 ids for 2 maps"),
-        "metric": ([gradient, "--limit", 2, "--metrics", "energ"], "unknown metric 'energ'"),
+        "metric": (
+            [gradient, "--limit", 2, "--metrics", "energ"],
+            "unknown metric 'energ'",
+        ),
         "data": ([gradient, "--data", "digit"], "unknown data source"),
         "again": ([gradient, "--limit", 2, "--metrics", "spread"], "say with method="),
         "targets": (
@@ -629,7 +686,9 @@ def test_maps_of_mdm_explain_are_found_by_their_files_names(tmp_path):
             target=target,
         )
     found = saved_maps.read(tmp_path)
-    framed, skipped = saved_maps.match_images(found, Photographs(), preprocessing, None, tmp_path)
+    framed, skipped = saved_maps.match_images(
+        found, Photographs(), preprocessing, None, tmp_path
+    )
     assert [each.id for each in framed] == ["val/a/photo-0.png", "val/a/photo-1.png"]
     assert found.targets.tolist() == [1, 2]
     assert skipped == ["square 2 is damaged"]
@@ -643,10 +702,18 @@ def test_maps_of_mdm_explain_are_found_by_their_files_names(tmp_path):
 def test_a_file_of_mdm_explain_or_of_a_benchmark_keeps_its_target(tmp_path):
     maps = np.zeros((2, 32, 32), np.float32)
     np.savez(
-        tmp_path / "photo-class2.npz", saliency=maps[0], image_file="photo.png", target=2, steps=20
+        tmp_path / "photo-class2.npz",
+        saliency=maps[0],
+        image_file="photo.png",
+        target=2,
+        steps=20,
     )
     one = saved_maps.read(tmp_path / "photo-class2.npz")
-    assert (one.saliency.shape, one.ids, one.targets.tolist()) == ((1, 32, 32), ("photo.png",), [2])
+    assert (one.saliency.shape, one.ids, one.targets.tolist()) == (
+        (1, 32, 32),
+        ("photo.png",),
+        [2],
+    )
     np.savez(tmp_path / "maps-00000.npz", saliency=maps, ids=["a", "b"], target=[1, 2])
     assert saved_maps.read(tmp_path / "maps-00000.npz").targets.tolist() == [1, 2]
     (tmp_path / "maps-00000.npz").unlink()
@@ -694,7 +761,9 @@ def test_explain_by_another_method(capsys, tmp_path):
         tmp_path / "digit.png"
     )
     call = ("explain", tmp_path / "digit.png", "--out", tmp_path / "out")
-    code, out, err = command(capsys, *call, "--method", "gradient:reduction=signed", "--json")
+    code, out, err = command(
+        capsys, *call, "--method", "gradient:reduction=signed", "--json"
+    )
     assert (code, err) == (0, "")
     (row,) = json.loads(out)["rows"]
     assert row["evaluations"] == 1
@@ -747,7 +816,9 @@ class Threshold(nnx.Module):
 
     def __call__(self, images):
         seen = jax.nn.relu((images * 0.25 + 0.5)[:, :18, 4:12].mean((1, 2, 3)) - 0.25)
-        return jnp.stack([20.0 * seen, jnp.zeros_like(seen), jnp.zeros_like(seen)], axis=-1), {}
+        return jnp.stack(
+            [20.0 * seen, jnp.zeros_like(seen), jnp.zeros_like(seen)], axis=-1
+        ), {}
 
 
 def test_an_image_without_explanation_in_a_chunk_of_its_own_is_counted_and_ends_nothing(
@@ -757,7 +828,9 @@ def test_an_image_without_explanation_in_a_chunk_of_its_own_is_counted_and_ends_
     for chunk in (5, 6):  # the last image alone, and with the others
         results = run(
             blind,
-            plan(tmp_path / str(chunk), methods=(MDM,), metrics=("energy:mask",), chunk=chunk),
+            plan(
+                tmp_path / str(chunk), methods=(MDM,), metrics=("energy:mask",), chunk=chunk
+            ),
         )
         (entry,) = results.entries
         assert entry.scores is not None
@@ -773,7 +846,9 @@ def test_one_method_s_cost_has_room_on_its_axis(whole):
     such as 48."""
     table = tables.build(whole, "gradient")
     one = dataclasses.replace(table.of("net")[0], cost=Cost(15.0, 3.0))
-    figure = benchmark_figures.quality_against_cost(dataclasses.replace(table, rows=(one,)), "net")
+    figure = benchmark_figures.quality_against_cost(
+        dataclasses.replace(table, rows=(one,)), "net"
+    )
     figure.draw_without_rendering()
     low, high = figure.axes[0].get_xlim()
     assert low < 48 / 2 < 48 * 2 < high

@@ -39,7 +39,9 @@ def logit_gap(predict, sample, *, key):
 
 
 GAP = Metric("gap", "test", logit_gap, "higher")
-SUM = Metric("sum", "test", lambda predict, sample, *, key: sample.attribution.sum(), "none", "map")
+SUM = Metric(
+    "sum", "test", lambda predict, sample, *, key: sample.attribution.sum(), "none", "map"
+)
 INSIDE = Metric(
     "inside",
     "test",
@@ -57,7 +59,9 @@ WIDTH = Metric(
 AGAIN = Metric(
     "again",
     "test",
-    lambda predict, sample, *, key, explain: explain(sample.image, sample.target, key).mean(),
+    lambda predict, sample, *, key, explain: explain(
+        sample.image, sample.target, key
+    ).mean(),
     "lower",
     "explain",
 )
@@ -96,19 +100,28 @@ def test_statistics_are_those_computed_by_hand(images, maps, masks):
     np.testing.assert_allclose(
         result.per_image("gap:test")[:, 0], gaps, rtol=1e-5, atol=1e-6
     )  # differences of numbers near 3
-    np.testing.assert_allclose(result.per_image("sum:test"), (maps - 0.5).sum((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(
+        result.per_image("sum:test"), (maps - 0.5).sum((1, 2)), rtol=1e-4
+    )
     inside = [maps[0][masks[0]].sum(), np.nan, maps[2][masks[2]].sum()]
     np.testing.assert_allclose(result.per_image("inside:test"), inside, rtol=1e-5)
     np.testing.assert_array_equal(result.per_image("width:test"), [7, 32, np.nan])
     summary = result.summary()
-    assert summary["inside:test"].value == pytest.approx((inside[0] + inside[2]) / 2, rel=1e-5)
+    assert summary["inside:test"].value == pytest.approx(
+        (inside[0] + inside[2]) / 2, rel=1e-5
+    )
     assert (summary["inside:test"].counted, summary["inside:test"].without_truth) == (2, 1)
-    assert (summary["width:test"].protocol, summary["width:test"].better) == ("test", "lower")
+    assert (summary["width:test"].protocol, summary["width:test"].better) == (
+        "test",
+        "lower",
+    )
 
 
 def test_boxes_stand_for_masks_that_are_not_given(images, maps):
     box = np.asarray([[4.0, 2.0, 6.0, 5.0]])
-    result = evaluate(patch_network, images, maps, 0, boxes=[box, None, box], metrics=(INSIDE,))
+    result = evaluate(
+        patch_network, images, maps, 0, boxes=[box, None, box], metrics=(INSIDE,)
+    )
     expected = [maps[0][2:5, 4:6].sum(), np.nan, maps[2][2:5, 4:6].sum()]
     np.testing.assert_allclose(result.per_image("inside:test"), expected, rtol=1e-5)
 
@@ -116,9 +129,13 @@ def test_boxes_stand_for_masks_that_are_not_given(images, maps):
 def test_targets_default_to_the_first_choice(images, maps):
     chosen = np.argmax(patch_network(jnp.asarray(images)), axis=-1)
     free = evaluate(patch_network, images, maps, metrics=(GAP,)).per_image("gap:test")
-    told = evaluate(patch_network, images, maps, chosen, metrics=(GAP,)).per_image("gap:test")
+    told = evaluate(patch_network, images, maps, chosen, metrics=(GAP,)).per_image(
+        "gap:test"
+    )
     np.testing.assert_array_equal(free, told)
-    other = evaluate(patch_network, images, maps, 1 - chosen, metrics=(GAP,)).per_image("gap:test")
+    other = evaluate(patch_network, images, maps, 1 - chosen, metrics=(GAP,)).per_image(
+        "gap:test"
+    )
     np.testing.assert_allclose(other[:, 0], -told[:, 0], rtol=1e-5)
 
 
@@ -130,14 +147,20 @@ def test_draws_come_from_the_ids_and_the_key_in_any_order_and_batch(images, maps
         return result.per_image("gap:test")
 
     whole = drawn([0, 1, 2], "abc")
-    np.testing.assert_allclose(drawn([2, 0, 1], "cab", micro_batch=2), whole[[2, 0, 1]], rtol=1e-5)
+    np.testing.assert_allclose(
+        drawn([2, 0, 1], "cab", micro_batch=2), whole[[2, 0, 1]], rtol=1e-5
+    )
     assert not np.isclose(drawn([0, 1, 2], "abc", key=1)[:, 1], whole[:, 1]).any()
     assert len(set(whole[:, 1])) == 3
 
 
-@pytest.mark.parametrize("kind", [jnp.asarray, list, lambda each: each.astype(jnp.bfloat16)])
+@pytest.mark.parametrize(
+    "kind", [jnp.asarray, list, lambda each: each.astype(jnp.bfloat16)]
+)
 def test_maps_of_every_kind_and_one_metric_by_itself(images, maps, kind):
-    result = evaluate(patch_network, images, kind(maps), 0, metrics=SUM).per_image("sum:test")
+    result = evaluate(patch_network, images, kind(maps), 0, metrics=SUM).per_image(
+        "sum:test"
+    )
     np.testing.assert_allclose(result, maps.sum((1, 2)), rtol=1e-2)
 
 
@@ -259,7 +282,9 @@ def test_differences_are_paired_and_judged_by_direction():
         == statistics.verdict("higher", Interval(np.nan, np.nan))
         == ""
     )
-    unpaired = statistics.difference(plain, ours, Measured(noise[::-1].copy(), rows)).interval
+    unpaired = statistics.difference(
+        plain, ours, Measured(noise[::-1].copy(), rows)
+    ).interval
     assert unpaired.low < 0 < unpaired.high
 
 
@@ -300,13 +325,22 @@ BAD = {
     "nan": ({"saliency": np.full((3, 32, 32), np.nan)}, "saliency map 0 holds NaN"),
     "range": ({"saliency": np.full((3, 32, 32), 2.0)}, "maps lie in [0, 1]"),
     "text": ({"saliency": np.full((3, 32, 32), "x")}, "give floats"),
-    "attribution": ({"attribution": np.full((3, 32, 32), np.inf)}, "attribution map 0 holds NaN"),
-    "empty mask": ({"object_masks": [None, np.zeros((32, 32), bool), None]}, "mask 1 is empty"),
+    "attribution": (
+        {"attribution": np.full((3, 32, 32), np.inf)},
+        "attribution map 0 holds NaN",
+    ),
+    "empty mask": (
+        {"object_masks": [None, np.zeros((32, 32), bool), None]},
+        "mask 1 is empty",
+    ),
     "mask shape": (
         {"object_masks": [None, None, np.ones((3, 3), bool)]},
         "mask 2 has shape (3, 3)",
     ),
-    "mask type": ({"object_masks": [np.ones((32, 32)), None, None]}, "type float64: give bool"),
+    "mask type": (
+        {"object_masks": [np.ones((32, 32)), None, None]},
+        "type float64: give bool",
+    ),
     "masks": ({"object_masks": [None]}, "1 masks for 3 images"),
     "boxes": ({"boxes": [None]}, "boxes of 1 images for 3"),
     "outside": (
@@ -338,9 +372,15 @@ BAD = {
     ),
     "no metrics": ({"metrics": ()}, "no metrics"),
     "one mask": ({"object_masks": True}, "0 masks for 3 images"),
-    "ragged mask": ({"object_masks": [[[1], [1, 2]], None, None]}, "rows of different lengths"),
+    "ragged mask": (
+        {"object_masks": [[[1], [1, 2]], None, None]},
+        "rows of different lengths",
+    ),
     "one box": ({"boxes": 5}, "boxes of 0 images for 3"),
-    "ragged boxes": ({"boxes": [[[1, 2, 3], [1, 2, 3, 4]], None, None]}, "boxes are not numbers"),
+    "ragged boxes": (
+        {"boxes": [[[1, 2, 3], [1, 2, 3, 4]], None, None]},
+        "boxes are not numbers",
+    ),
 }
 
 
@@ -378,7 +418,9 @@ def preprocessing(size, crop=1.0):
 )
 def test_boxes_and_masks_go_the_way_of_the_pixels(original, size, crop):
     height, width = original
-    box = np.asarray([[0.3 * width, 0.42 * height, 0.72 * width, 0.7 * height]], np.float32).round()
+    box = np.asarray(
+        [[0.3 * width, 0.42 * height, 0.72 * width, 0.7 * height]], np.float32
+    ).round()
     mask = boxes_to_mask(box, original)
     image = np.repeat(mask[..., None].astype(np.float32), 3, axis=-1)
     framed = prepare_example(Example("a", image, 0, mask, box), preprocessing(size, crop))
@@ -419,7 +461,11 @@ def test_a_damaged_item_is_named_and_the_rest_goes_on():
             return Example(str(index), np.zeros((16, 16, 3), np.float32), 0, None, None)
 
     found = list(prepare_examples(Damaged(), range(3), preprocessing((16, 16))))
-    assert [type(each) for each in found] == [PreparedExample, SkippedExample, PreparedExample]
+    assert [type(each) for each in found] == [
+        PreparedExample,
+        SkippedExample,
+        PreparedExample,
+    ]
     assert found[1].reason == "b.png is damaged"
 
 
@@ -431,7 +477,15 @@ def test_a_limit_spreads_over_the_items():
 
 def test_classes_are_matched_by_name():
     network = ("tench, Tinca tinca", "goldfish", "crane", "crane", "white shark, man-eater")
-    data = ("Goldfish, Carassius", "tench", "crane", "4", "whale", "9", "tench, Tinca tinca")
+    data = (
+        "Goldfish, Carassius",
+        "tench",
+        "crane",
+        "4",
+        "whale",
+        "9",
+        "tench, Tinca tinca",
+    )
     assert class_numbers(data, network).tolist() == [1, 0, -1, 4, -1, -1, 0]
     assert class_numbers(("a", "b"), ("a", "b")).tolist() == [0, 1]
     assert class_numbers(("n1", "n2"), ("cat", "dog")).tolist() == [0, 1]
@@ -444,4 +498,6 @@ def test_masks_is_the_old_name_of_object_masks(images, maps, masks):
     new = evaluate(patch_network, images, maps, 0, object_masks=masks, metrics=INSIDE)
     np.testing.assert_array_equal(old.per_image("inside"), new.per_image("inside"))
     with pytest.raises(InputError, match="both object_masks and its old name masks"):
-        evaluate(patch_network, images, maps, masks=masks, object_masks=masks, metrics=INSIDE)
+        evaluate(
+            patch_network, images, maps, masks=masks, object_masks=masks, metrics=INSIDE
+        )

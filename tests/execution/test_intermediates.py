@@ -15,7 +15,10 @@ from mdm_jax.models.resnet import ResNet
 from mdm_jax.models.vit import ViT
 
 SHAPE = (8, 12, 3)
-WEIGHTS = jax.random.normal(jax.random.key(0), (3, 5)), jax.random.normal(jax.random.key(1), (5, 2))
+WEIGHTS = (
+    jax.random.normal(jax.random.key(0), (3, 5)),
+    jax.random.normal(jax.random.key(1), (5, 2)),
+)
 
 
 def first(images):
@@ -46,21 +49,35 @@ def by_hand(image):
 
 def small_vit(**more):
     network = ViT(
-        num_classes=3, size=(16, 24), patch=8, width=8, depth=2, heads=2, rngs=nnx.Rngs(0), **more
+        num_classes=3,
+        size=(16, 24),
+        patch=8,
+        width=8,
+        depth=2,
+        heads=2,
+        rngs=nnx.Rngs(0),
+        **more,
     )
     return as_network(network, (16, 24, 3))[0]
 
 
 @pytest.mark.parametrize(
     "wrap",
-    [lambda f: f, jax.jit, lambda f: as_network(f, SHAPE)[0], lambda f: lambda x: jax.jit(f)(x)],
+    [
+        lambda f: f,
+        jax.jit,
+        lambda f: as_network(f, SHAPE)[0],
+        lambda f: lambda x: jax.jit(f)(x),
+    ],
 )
 def test_a_tap_equals_the_gradient_of_the_network_split_by_hand(wrap, image):
     program = intermediates.trace(wrap(plain), SHAPE)
     value, gradient = intermediates.value_and_gradient(program, image, "z_first", score)
     np.testing.assert_allclose(value, first(image[None])[0], atol=1e-6)
     np.testing.assert_allclose(gradient, by_hand(image), atol=1e-7)
-    np.testing.assert_allclose(intermediates.values(program, image, "z_first"), value, atol=1e-6)
+    np.testing.assert_allclose(
+        intermediates.values(program, image, "z_first"), value, atol=1e-6
+    )
     assert np.abs(gradient).max() > 1e-4
 
 
@@ -79,7 +96,9 @@ def test_within_jit_and_vmap_with_traced_weights(image):
         return jax.vmap(one)(images)
 
     images = jnp.stack([image, image[::-1]])
-    expected = jax.vmap(jax.grad(lambda hidden: second(hidden[None])[0, 1]))(2.0 * first(images))
+    expected = jax.vmap(jax.grad(lambda hidden: second(hidden[None])[0, 1]))(
+        2.0 * first(images)
+    )
     np.testing.assert_allclose(gradients(2.0, images), expected, atol=1e-6)
 
 
@@ -98,7 +117,9 @@ def test_a_view_that_only_out_holds_is_followed_back(image):
 
 def test_a_network_that_vmaps_one_image_inside(image):
     def batched(images):
-        return jax.vmap(lambda x: jax.tree.map(lambda leaf: leaf[0], plain(x[None])))(images)
+        return jax.vmap(lambda x: jax.tree.map(lambda leaf: leaf[0], plain(x[None])))(
+            images
+        )
 
     gradient = intermediates.value_and_gradient(
         intermediates.trace(batched, SHAPE), image, "z_first", score
@@ -110,7 +131,10 @@ def test_names_shapes_and_order_of_computation():
     def nested(images):
         hidden = first(images)
         logits, out = plain(images)
-        return logits + second(hidden), {"b": {"deep": hidden}, "a": [hidden + 1, hidden + 2]} | out
+        return logits + second(hidden), {
+            "b": {"deep": hidden},
+            "a": [hidden + 1, hidden + 2],
+        } | out
 
     assert intermediates.available(nested, SHAPE) == {
         "b/deep": (8, 12, 5),
@@ -128,7 +152,13 @@ def test_names_shapes_and_order_of_computation():
         (ViT(size=(32, 32), width=8, depth=2, heads=2, rngs=nnx.Rngs(0)), "norm1"),
         (
             ViT(
-                size=(32, 32), width=8, depth=2, heads=2, stem="conv", remat=True, rngs=nnx.Rngs(0)
+                size=(32, 32),
+                width=8,
+                depth=2,
+                heads=2,
+                stem="conv",
+                remat=True,
+                rngs=nnx.Rngs(0),
             ),
             "norm1",
         ),
@@ -153,7 +183,9 @@ def test_the_default_layer_lies_on_the_way_and_is_larger_than_a_pixel():
             "aside": jnp.sin(pooled + hidden),
         }
 
-    assert intermediates.default_layer(intermediates.trace(network, SHAPE), SHAPE) == "hidden"
+    assert (
+        intermediates.default_layer(intermediates.trace(network, SHAPE), SHAPE) == "hidden"
+    )
 
 
 def test_what_enters_the_last_attention_moves_the_logits_through_every_patch():
@@ -180,7 +212,9 @@ def test_patches_behind_class_distillation_and_register_tokens(tokens, size, gri
     assert intermediates.patch_grid(tokens, size) == grid
     value = jnp.arange(tokens, dtype=jnp.float32)[:, None]
     laid = intermediates.as_map(value, size, "tokens")[..., 0]
-    np.testing.assert_array_equal(laid.reshape(-1), np.arange(tokens - grid[0] * grid[1], tokens))
+    np.testing.assert_array_equal(
+        laid.reshape(-1), np.arange(tokens - grid[0] * grid[1], tokens)
+    )
 
 
 def failing(program_of, name="hidden", predict=None):
@@ -209,20 +243,27 @@ def test_one_sentence_for_each_mistake():
         failing(lambda images: plain(images)[0])
     with pytest.raises(InputError, match="did you mean 'z_first'"):
         failing(plain, "zfirst")
-    with pytest.raises(InputError, match="do not depend on out\\['hidden'\\]: it is a copy"):
+    with pytest.raises(
+        InputError, match="do not depend on out\\['hidden'\\]: it is a copy"
+    ):
         failing(returning(lambda hidden: {"hidden": hidden + 0.0}))
     with pytest.raises(InputError, match="remat"):
         failing(looped)
     with pytest.raises(InputError, match=r"GradCAM\(layer=...\)"):
         intermediates.default_layer(
-            intermediates.trace(returning(lambda hidden: {"f": hidden.mean((1, 2))}), SHAPE), SHAPE
+            intermediates.trace(
+                returning(lambda hidden: {"f": hidden.mean((1, 2))}), SHAPE
+            ),
+            SHAPE,
         )
     with pytest.raises(InputError, match="is of shape \\(5,\\) for one image"):
         intermediates.as_map(jnp.ones(5), SHAPE[:2], "a_pooled")
     with pytest.raises(InputError, match="is a list for one image"):
         intermediates.as_map([jnp.ones(5)], SHAPE[:2], "a")
     with pytest.raises(InputError, match="an empty dictionary"):
-        intermediates.default_layer(intermediates.trace(returning(lambda hidden: {}), SHAPE), SHAPE)
+        intermediates.default_layer(
+            intermediates.trace(returning(lambda hidden: {}), SHAPE), SHAPE
+        )
 
 
 def test_tokens_without_a_known_last_attention_must_be_named():
@@ -250,6 +291,8 @@ def test_attention_is_asked_for_where_it_can_be():
 
 def test_attention_within_rematerialized_blocks_says_so():
     shape = (16, 24, 3)
-    program = intermediates.trace(intermediates.with_attention(small_vit(remat=True), shape), shape)
+    program = intermediates.trace(
+        intermediates.with_attention(small_vit(remat=True), shape), shape
+    )
     with pytest.raises(InputError, match="build the network without remat"):
         intermediates.value_and_gradient(program, jnp.ones(shape), "attention", score)

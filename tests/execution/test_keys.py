@@ -10,7 +10,9 @@ from mdm_jax.execution.keys import id_numbers, step_keys
 
 
 def test_id_numbers_are_stable():
-    np.testing.assert_array_equal(id_numbers([0, 5, 2**40 + 3, "cat.jpg"]), [0, 5, 3, 294389760])
+    np.testing.assert_array_equal(
+        id_numbers([0, 5, 2**40 + 3, "cat.jpg"]), [0, 5, 3, 294389760]
+    )
     assert id_numbers([Path("cat.jpg")])[0] == 294389760
     assert id_numbers([os.fsdecode(b"caf\xe9.jpg")]).dtype == np.uint32
 

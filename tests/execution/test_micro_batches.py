@@ -29,7 +29,9 @@ def limited(limit, seen):
 def test_out_of_memory_halves_the_micro_batch_and_goes_on():
     seen, progress = [], []
     with pytest.warns(RuntimeWarning) as caught:
-        result = run_in_micro_batches(limited(3, seen), (np.arange(11),), 8, progress.append)
+        result = run_in_micro_batches(
+            limited(3, seen), (np.arange(11),), 8, progress.append
+        )
     assert [str(w.message) for w in caught] == [
         f"out of memory: going on with {n} images at a time" for n in (4, 2)
     ]
@@ -72,7 +74,12 @@ def test_the_micro_batch_follows_network_and_memory(monkeypatch, tiny):
     device = type(
         "Device",
         (),
-        {"memory_stats": lambda self: {"bytes_limit": 100 * each, "bytes_in_use": 10 * each}},
+        {
+            "memory_stats": lambda self: {
+                "bytes_limit": 100 * each,
+                "bytes_in_use": 10 * each,
+            }
+        },
     )
     monkeypatch.setattr(micro_batches.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(micro_batches.jax, "local_devices", lambda: [device()])

@@ -78,11 +78,22 @@ def jitted_closure(channels):
     return jax.jit(linen_module(channels))
 
 
-NETWORKS = [nnx_module, linen_module, linen_partial, equinox_module, numpy_closure, jitted_closure]
+NETWORKS = [
+    nnx_module,
+    linen_module,
+    linen_partial,
+    equinox_module,
+    numpy_closure,
+    jitted_closure,
+]
 
 
 def some_images(n=2, height=16, width=16, channels=3):
-    return np.random.default_rng(1).uniform(size=(n, height, width, channels)).astype(np.float32)
+    return (
+        np.random.default_rng(1)
+        .uniform(size=(n, height, width, channels))
+        .astype(np.float32)
+    )
 
 
 @pytest.mark.parametrize("build", NETWORKS)
@@ -92,7 +103,9 @@ def test_any_network_is_explained(build):
     assert np.isfinite(explanation.saliency).all()
 
 
-@pytest.mark.parametrize(("height", "width", "channels"), [(16, 16, 1), (16, 16, 5), (16, 24, 3)])
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [(16, 16, 1), (16, 16, 5), (16, 24, 3)]
+)
 def test_any_image_shape(height, width, channels):
     explanation = explain(
         numpy_closure(channels), some_images(2, height, width, channels), config=CONFIG
@@ -102,7 +115,9 @@ def test_any_image_shape(height, width, channels):
 
 def test_multi_label_network():
     images = some_images()
-    explanation = explain(numpy_closure(3), images, targets=[0, 2], node="sigmoid", config=CONFIG)
+    explanation = explain(
+        numpy_closure(3), images, targets=[0, 2], node="sigmoid", config=CONFIG
+    )
     logits = numpy_closure(3)(images)
     expected = 1 / (1 + np.exp(-logits[[0, 1], [0, 2]]))
     np.testing.assert_allclose(explanation.info.activation, expected, rtol=1e-5)
@@ -113,7 +128,11 @@ def test_outputs_of_the_users_own_form():
         return {"distances": jnp.square(images).mean((1, 2))}
 
     explanation = explain(
-        predict, some_images(), targets=1, node=lambda out, c: -out["distances"][c], config=CONFIG
+        predict,
+        some_images(),
+        targets=1,
+        node=lambda out, c: -out["distances"][c],
+        config=CONFIG,
     )
     assert (explanation.info.activation < 0).all()
 
@@ -165,8 +184,9 @@ def in_place():
 
 def rebound():
     box = {"weights": jnp.ones((3, 3))}
-    return lambda images: jnp.square(images).mean((1, 2)) @ box["weights"], lambda: box.update(
-        weights=2 * box["weights"]
+    return (
+        lambda images: jnp.square(images).mean((1, 2)) @ box["weights"],
+        lambda: box.update(weights=2 * box["weights"]),
     )
 
 
@@ -189,7 +209,12 @@ def trained_module():
 
 
 def test_split_parts_as_equinox_does():
-    tree = {"weights": jnp.ones((2, 3)), "name": "own", "rate": np.float32(0.5), "none": None}
+    tree = {
+        "weights": jnp.ones((2, 3)),
+        "name": "own",
+        "rate": np.float32(0.5),
+        "none": None,
+    }
     arrays, rest = network.split(tree)
     dynamic, _ = eqx.partition(tree, eqx.is_array_like)
     expected = [leaf for leaf in jax.tree.leaves(dynamic) if not isinstance(leaf, str)]
@@ -202,10 +227,14 @@ def test_split_parts_as_equinox_does():
 def test_changed_weights_are_seen_without_compiling_again(build, compilations):
     predict, double = build()
     images = some_images()
-    before = explain(predict, images, targets=0, node="logit", config=CONFIG).info.activation
+    before = explain(
+        predict, images, targets=0, node="logit", config=CONFIG
+    ).info.activation
     double()
     with compilations as compiled:
-        after = explain(predict, images, targets=0, node="logit", config=CONFIG).info.activation
+        after = explain(
+            predict, images, targets=0, node="logit", config=CONFIG
+        ).info.activation
     np.testing.assert_allclose(after, 2 * before, rtol=1e-5)
     assert compiled.count == 0
 
@@ -222,11 +251,19 @@ def test_half_precision_outputs_are_compared_in_float32():
 
 def test_outputs_without_logits_are_named():
     images = some_images()
-    for predict in (lambda x: x.mean((1, 2, 3)), lambda x: x, lambda x: {"a": x.mean((1, 2))}):
+    for predict in (
+        lambda x: x.mean((1, 2, 3)),
+        lambda x: x,
+        lambda x: {"a": x.mean((1, 2))},
+    ):
         with pytest.raises(InputError, match="no logits"):
             explain(predict, images, config=CONFIG)
     explanation = explain(
-        lambda x: jnp.square(x).mean((1, 2, 3)), images, 0, node=lambda out, _: out, config=CONFIG
+        lambda x: jnp.square(x).mean((1, 2, 3)),
+        images,
+        0,
+        node=lambda out, _: out,
+        config=CONFIG,
     )
     assert np.isfinite(explanation.saliency).all()
     paired = explain(
@@ -267,7 +304,9 @@ def test_networks_that_cannot_be_used():
         network.as_network(3, shape)
     with pytest.raises(InputError, match="turns its input into a NumPy array"):
         network.as_network(lambda images: np.asarray(images).mean((1, 2)), shape)
-    with pytest.raises(InputError, match=r"does not accept images of shape \(1, 16, 16, 3\)"):
+    with pytest.raises(
+        InputError, match=r"does not accept images of shape \(1, 16, 16, 3\)"
+    ):
         network.as_network(nnx_module(5), shape)
     with pytest.raises(InputError, match="lead with the batch axis"):
         network.as_network(lambda images: images.mean((0, 1, 2)), shape)

@@ -9,7 +9,9 @@ from mdm_jax.execution.timing import _union_length, stopwatch
 
 def test_spans_within_spans_count_once():
     assert _union_length([]) == 0.0
-    assert _union_length([(0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (7.0, 8.0)]) == pytest.approx(6.0)
+    assert _union_length([(0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (7.0, 8.0)]) == pytest.approx(
+        6.0
+    )
 
 
 def test_compilation_is_counted_apart():

@@ -39,7 +39,9 @@ def test_links_of_a_page_lead_somewhere(page):
 def test_code_of_a_page_is_python_and_names_what_exists(page):
     for code in CODE.findall(page.read_text()):
         for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mdm_jax"):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "mdm_jax"
+            ):
                 for alias in node.names:
                     assert resolves(f"{node.module}.{alias.name}"), ast.unparse(node)
             elif isinstance(node, ast.Attribute):
@@ -68,8 +70,12 @@ def test_where_is_it_has_at_most_15_rows_and_names_what_exists():
 
 
 def test_commands_of_a_page_are_understood(page, monkeypatch):
-    monkeypatch.setattr(parse, "read_toml", lambda path: {})  # the files of a page do not exist
-    for line in re.findall(r"^    (?:\.venv/bin/)?mdm (.*)$", page.read_text(), re.MULTILINE):
+    monkeypatch.setattr(
+        parse, "read_toml", lambda path: {}
+    )  # the files of a page do not exist
+    for line in re.findall(
+        r"^    (?:\.venv/bin/)?mdm (.*)$", page.read_text(), re.MULTILINE
+    ):
         words = shlex.split(line, comments=True)
         verb = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
         parse.parse(load_verb(verb), f"mdm {verb}", words[len(verb.split()) :])
@@ -81,5 +87,7 @@ def test_config_files_of_the_readme_are_understood(tmp_path):
     for verb, text, words in (("explain", method, ["photo.jpg"]), ("train", training, [])):
         file = tmp_path / f"{verb}.toml"
         file.write_text(text)
-        options = parse.parse(load_verb(verb), f"mdm {verb}", [*words, "--config", str(file)])
+        options = parse.parse(
+            load_verb(verb), f"mdm {verb}", [*words, "--config", str(file)]
+        )
         assert options.config == file

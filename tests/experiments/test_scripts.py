@@ -32,14 +32,18 @@ def test_the_index_lists_every_results_file_and_nothing_else():
     rows = [line for line in INDEX.splitlines() if line.startswith("| `")]
     columns = [line.split(" | ")[-1] for line in rows]
     prose = "".join(line for line in INDEX.splitlines() if not line.startswith("|"))
-    listed = {name for text in (*columns, prose) for name in re.findall(r"`([\w*]+)`", text)}
+    listed = {
+        name for text in (*columns, prose) for name in re.findall(r"`([\w*]+)`", text)
+    }
     for name in names:
         assert any(re.fullmatch(each.replace("*", r"\w+"), name) for each in listed), name
     optional = {"throughput_networks"}  # for a GPU, not measured yet
     for column in columns:
         for each in re.findall(r"`([\w*]+)`", column):
             pattern = each.replace("*", r"\w+")
-            assert each in optional or any(re.fullmatch(pattern, name) for name in names), each
+            assert each in optional or any(re.fullmatch(pattern, name) for name in names), (
+                each
+            )
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

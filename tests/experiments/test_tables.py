@@ -20,7 +20,9 @@ def tables():
     return make_tables.blocks()
 
 
-@pytest.mark.parametrize("page", list(make_tables.pages()), ids=lambda page: page.parent.name)
+@pytest.mark.parametrize(
+    "page", list(make_tables.pages()), ids=lambda page: page.parent.name
+)
 def test_a_page_says_what_the_results_say(page, tables):
     text = page.read_text()
     assert make_tables.render(text, tables) == text, "run `make tables`"
@@ -55,7 +57,9 @@ def test_a_results_file_has_every_field(path):
         keys.append(tuple((key, value[key]) for key in value if key not in RESERVED))
     assert len(set(keys)) == len(keys), "two values of the same thing"
     # A results file names a kind of machine, never a place on one.
-    assert not re.search(r"(^|[\s\"'=:])(/[a-z]+/|~)", content["command"] + content.get("note", ""))
+    assert not re.search(
+        r"(^|[\s\"'=:])(/[a-z]+/|~)", content["command"] + content.get("note", "")
+    )
     assert record_results.to_json(content) == path.read_text()
 
 
@@ -90,7 +94,10 @@ def test_what_is_written_can_be_read_again(tmp_path, monkeypatch):
     numpy = pytest.importorskip("numpy")
     monkeypatch.setattr(record_results, "RESULTS", tmp_path)
     monkeypatch.setattr(record_results, "ROOT", tmp_path)
-    values = [{"metric": "a", "value": numpy.float32(0.5)}, {"metric": "b", "value": float("nan")}]
+    values = [
+        {"metric": "a", "value": numpy.float32(0.5)},
+        {"metric": "b", "value": float("nan")},
+    ]
     path = record_results.write("name", values, command="python x.py")
     content = json.loads(path.read_text())
     assert set(record_results.FIELDS) <= set(content)
@@ -105,7 +112,15 @@ def test_a_command_names_no_folder_of_this_machine():
     script = str(record_results.ROOT / "experiments" / "quality" / "ablation.py")
     weights = str(Path("/elsewhere") / "networks" / "vit")
     command = record_results.command_line(
-        [script, "--weights", weights, f"vit={weights}", f"folder:{weights}", "--limit", "3"]
+        [
+            script,
+            "--weights",
+            weights,
+            f"vit={weights}",
+            f"folder:{weights}",
+            "--limit",
+            "3",
+        ]
     )
     assert command == (
         "python experiments/quality/ablation.py --weights vit vit=vit folder:vit --limit 3"

@@ -17,7 +17,8 @@ QUICK = MDMConfig(sizes=(4, 8), steps=2)
 
 
 @pytest.mark.skipif(
-    jax.default_backend() != "cpu", reason="bitwise only where the compiled batch shape is fixed"
+    jax.default_backend() != "cpu",
+    reason="bitwise only where the compiled batch shape is fixed",
 )
 def test_number_order_and_place_of_images_change_no_bit():
     """On the embedded network, whose ReLUs would turn a rounding into another mask."""
@@ -26,9 +27,14 @@ def test_number_order_and_place_of_images_change_no_bit():
     whole = explain(
         classifier, scenes, config=replace(PRESETS["fast"], steps=12), ids=[3, 4, 1, 2, 0]
     )
-    single = explain(classifier, scenes[1:2], config=replace(PRESETS["fast"], steps=12), ids=[4])
+    single = explain(
+        classifier, scenes[1:2], config=replace(PRESETS["fast"], steps=12), ids=[4]
+    )
     turned = explain(
-        classifier, scenes[::-1], config=replace(PRESETS["fast"], steps=12), ids=[0, 2, 1, 4, 3]
+        classifier,
+        scenes[::-1],
+        config=replace(PRESETS["fast"], steps=12),
+        ids=[0, 2, 1, 4, 3],
     )
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1:2], b), whole, single)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[::-1]), whole, turned)
@@ -47,7 +53,12 @@ def test_keys_come_from_ids(images):
         first.info.activation_fill, swapped.info.activation_fill[::-1], rtol=1e-6
     )
     other = explain(
-        patch_network, same, 0, config=config, ids=["cat.jpg", "dog.jpg"], key=jax.random.key(7)
+        patch_network,
+        same,
+        0,
+        config=config,
+        ids=["cat.jpg", "dog.jpg"],
+        key=jax.random.key(7),
     )
     assert not np.allclose(first.info.activation_fill, other.info.activation_fill)
 
@@ -119,7 +130,10 @@ def test_images_of_different_shapes_are_named(images):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"targets": 2}, "class index 2 is out of range: the network has 2 classes, 0 to 1"),
+        (
+            {"targets": 2},
+            "class index 2 is out of range: the network has 2 classes, 0 to 1",
+        ),
         ({"targets": [0, 1]}, r"targets have shape \(2,\)"),
         ({"targets": 0.5}, "type float64"),
         ({"method": "mdn"}, "did you mean 'mdm'"),
@@ -139,8 +153,12 @@ def test_bad_arguments(images, arguments, message):
 
 def test_constant_network_is_named():
     images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
-    with pytest.raises(InputError, match="the same activation for every image and its fill"):
-        explain(lambda x: jnp.broadcast_to(jnp.arange(3.0), (len(x), 3)), images, config=QUICK)
+    with pytest.raises(
+        InputError, match="the same activation for every image and its fill"
+    ):
+        explain(
+            lambda x: jnp.broadcast_to(jnp.arange(3.0), (len(x), 3)), images, config=QUICK
+        )
 
 
 def test_a_blank_image_is_a_status_and_a_map_of_zeros(images):
@@ -154,7 +172,9 @@ def test_a_blank_image_is_a_status_and_a_map_of_zeros(images):
 
 def test_nan_weights_are_named(images):
     weights = jnp.full((3, 2), jnp.nan)
-    with pytest.raises(InputError, match="NaN or infinite for every image: check the weights"):
+    with pytest.raises(
+        InputError, match="NaN or infinite for every image: check the weights"
+    ):
         explain(lambda x: x.mean((1, 2)) @ weights, images, config=QUICK)
 
 

@@ -61,7 +61,11 @@ def test_both_of_two_sufficient_patches_are_found_where_mdm_keeps_one(two):
 def test_a_further_round_adds_nothing_to_an_image_with_one_object(images):
     once, twice = (
         explain(
-            patch_network, images, targets=0, method="hdm", config=replace(SMALL, rounds=rounds)
+            patch_network,
+            images,
+            targets=0,
+            method="hdm",
+            config=replace(SMALL, rounds=rounds),
         )
         for rounds in (1, 2)
     )
@@ -84,7 +88,9 @@ def test_jit_equals_eager(two, key):
 
     image = jnp.asarray(two[0])
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), jax.jit(one)(image), one(image)
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+        jax.jit(one)(image),
+        one(image),
     )
 
 
@@ -114,9 +120,9 @@ def test_large_masks_start_from_the_small_ones(images, key):
     """Where nothing more is learned, they show what the small masks found, averaged over their
     cells."""
     settings = replace(SMALL, auxiliary_sizes=(8,), auxiliary_steps=1, rounds=1)
-    found = jax.jit(lambda image: hdm.explain(patch_network, image, 0, key=key, config=settings))(
-        jnp.asarray(images[0])
-    )
+    found = jax.jit(
+        lambda image: hdm.explain(patch_network, image, 0, key=key, config=settings)
+    )(jnp.asarray(images[0]))
     small, large = found.mask_vectors
     assert np.corrcoef(np.ravel(small), np.ravel(large))[0, 1] > 0.95
     assert large[2:4, 4:6].min() > 2 * np.median(large)
@@ -128,7 +134,9 @@ def test_what_is_erased_and_what_a_find_weighs():
     np.testing.assert_allclose(
         hdm.erase(image, mask, background, 2.0)[..., 0], [[0.0, 0.0], [0.5, 1.0]], atol=1e-6
     )
-    weights = hdm.region_weights(jnp.array([0.0, 0.9, 0.05]), jnp.array([1.0, 0.5, 0.9]), 0.1)
+    weights = hdm.region_weights(
+        jnp.array([0.0, 0.9, 0.05]), jnp.array([1.0, 0.5, 0.9]), 0.1
+    )
     np.testing.assert_allclose(weights, [1.0, 0.5, 0.0], atol=1e-6)
 
 
@@ -204,7 +212,8 @@ def test_objects_that_are_too_large_do_not_count_and_a_nan_is_not_hidden():
         BOXES,
     )
     statistics = [
-        metric.measure(None, each, key=None) for each in (sample, sample._replace(saliency=broken))
+        metric.measure(None, each, key=None)
+        for each in (sample, sample._replace(saliency=broken))
     ]
     assert metric.reduce(np.asarray(statistics[:1])) == 0.5
     assert np.isnan(metric.reduce(np.asarray(statistics)))

@@ -73,7 +73,9 @@ def test_exif_orientation_is_applied(photograph, tmp_path, orientation):
         8: PIL.Image.Transpose.ROTATE_270,
     }
     stored = (
-        photograph.transpose(transforms[orientation]) if orientation in transforms else photograph
+        photograph.transpose(transforms[orientation])
+        if orientation in transforms
+        else photograph
     )
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
@@ -95,7 +97,11 @@ def encoded(size, kind="JPEG"):
         ("text.jpg", b"this is no picture at all", "not an image in a known format"),
         ("truncated.jpg", encoded((64, 64))[:900], "damaged"),
         ("truncated.png", encoded((64, 64), "PNG")[:900], "damaged"),
-        ("tiny.png", encoded((1, 1), "PNG"), "1x1: an image needs at least 8 pixels a side"),
+        (
+            "tiny.png",
+            encoded((1, 1), "PNG"),
+            "1x1: an image needs at least 8 pixels a side",
+        ),
     ],
     ids=["empty", "text", "truncated-jpg", "truncated-png", "tiny"],
 )
@@ -145,9 +151,14 @@ def test_squash_keeps_all_of_an_image_and_gives_up_its_aspect():
     assert fitted.shape == (30, 30)
     assert (fitted[0] == fitted[-1]).all()
     np.testing.assert_allclose(fitted[0], 4 * np.arange(30) + 1.5, atol=1.5)
-    cropped = np.asarray(images.fit(wide, (30, 30), crop=0.75, mode="squash"))[..., 0].astype(int)
+    cropped = np.asarray(images.fit(wide, (30, 30), crop=0.75, mode="squash"))[
+        ..., 0
+    ].astype(int)
     np.testing.assert_allclose(cropped[0], 15 + 3 * np.arange(30) + 1, atol=1.5)
-    assert images.fit(PIL.Image.new("RGB", (40_000, 8)), (64, 64), mode="squash").size == (64, 64)
+    assert images.fit(PIL.Image.new("RGB", (40_000, 8)), (64, 64), mode="squash").size == (
+        64,
+        64,
+    )
 
 
 def test_a_strip_is_not_blown_up():
@@ -175,7 +186,8 @@ def test_fit_gives_the_pixels_of_timm():
             w, h = map(int, shape.split("x"))
             y, x = np.mgrid[:h, :w]
             scene = np.stack(
-                [127.5 + 127 * np.sin(x / 2.3 + c) * np.cos(y / 3.1 - c) for c in range(3)], axis=-1
+                [127.5 + 127 * np.sin(x / 2.3 + c) * np.cos(y / 3.1 - c) for c in range(3)],
+                axis=-1,
             )
             photograph = PIL.Image.fromarray(scene.round().astype(np.uint8))
             height, width = map(int, size.split("x"))

@@ -12,11 +12,15 @@ from mdm_jax import InputError, masks
 UNIT = st.floats(0, 1, width=32)
 
 
-@pytest.mark.parametrize(("cells", "pixels"), [(4, 32), (7, 32), (5, 30), (1, 9), (8, 8), (3, 17)])
+@pytest.mark.parametrize(
+    ("cells", "pixels"), [(4, 32), (7, 32), (5, 30), (1, 9), (8, 8), (3, 17)]
+)
 def test_interpolation_follows_jax_image_resize(cells, pixels):
     vector = np.random.default_rng(0).uniform(size=(cells, 2)).astype(np.float32)
     expected = jax.image.resize(vector, (pixels, 2), "linear", antialias=False)
-    np.testing.assert_allclose(masks.bilinear_matrix(cells, pixels) @ vector, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        masks.bilinear_matrix(cells, pixels) @ vector, expected, atol=1e-6
+    )
 
 
 def test_render_of_known_vector():
@@ -35,7 +39,9 @@ def test_render_gradient_is_the_transpose():
         rtol=1e-2,
     )
     pulled = jax.vjp(lambda v: masks.render(v, (12, 15)), vector)[1](jnp.ones((12, 15)))[0]
-    np.testing.assert_allclose(pulled, np.full((3, 5), 12.0), rtol=1e-5)  # a cell is 4 x 3 pixels
+    np.testing.assert_allclose(
+        pulled, np.full((3, 5), 12.0), rtol=1e-5
+    )  # a cell is 4 x 3 pixels
 
 
 @settings(max_examples=25, deadline=None)
@@ -84,7 +90,9 @@ def test_parametrizations_invert_and_stay_in_the_box(name):
 def test_gradient_flows_at_an_all_ones_start(name, key):
     parametrization = masks.parametrization(name)
     (vector,) = masks.start("ones", [(3, 3)], key=key)
-    gradient = jax.grad(lambda p: parametrization.decode(p).sum())(parametrization.encode(vector))
+    gradient = jax.grad(lambda p: parametrization.decode(p).sum())(
+        parametrization.encode(vector)
+    )
     assert (gradient > 0.01).all()
 
 
@@ -96,7 +104,9 @@ def test_starts(key):
     first, second = masks.start("random", sizes, key=key)
     assert first.shape == (2, 3)
     assert 0 <= second.min() < second.max() <= 1
-    warm = masks.start(np.repeat(np.arange(4.0), 2)[:, None] * np.ones(8), [(4, 4)], key=key)
+    warm = masks.start(
+        np.repeat(np.arange(4.0), 2)[:, None] * np.ones(8), [(4, 4)], key=key
+    )
     np.testing.assert_allclose(warm[0][:, 0], [0, 1, 2, 3], atol=1e-6)
 
 

@@ -62,14 +62,19 @@ def test_presets_find_the_patch(images, name):
     explanation = explain(patch_network, images, targets=0, config=name)
     chance = 64 / 1024
     assert (share_in_patch(explanation.saliency) > 6 * chance).all()
-    assert (explanation.info.evaluations == {"fast": 15, "best": 150, "paper": 300}[name]).all()
+    assert (
+        explanation.info.evaluations == {"fast": 15, "best": 150, "paper": 300}[name]
+    ).all()
 
 
 def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
     settings = MDMConfig(
-        sizes=(2, (3, 4)), objective=(consistency("squared"), area(0.3), total_variation(0.2))
+        sizes=(2, (3, 4)),
+        objective=(consistency("squared"), area(0.3), total_variation(0.2)),
     )
-    problem = mdm.begin(tiny, jnp.asarray(images[0]), 1, node="logit", key=key, fill=settings.fill)
+    problem = mdm.begin(
+        tiny, jnp.asarray(images[0]), 1, node="logit", key=key, fill=settings.fill
+    )
     made = mdm.make_solver(tiny, problem, node="logit", config=settings)
 
     def objective(parameters):
@@ -78,7 +83,13 @@ def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
 
     parameters = tuple(jax.random.normal(key, size) for size in ((2, 2), (3, 4)))
     check_grads(
-        jax.jit(objective), (parameters,), order=1, modes=["rev"], atol=2e-2, rtol=2e-2, eps=1e-2
+        jax.jit(objective),
+        (parameters,),
+        order=1,
+        modes=["rev"],
+        atol=2e-2,
+        rtol=2e-2,
+        eps=1e-2,
     )
 
 
@@ -108,7 +119,9 @@ def test_numeric_hyperparameters_are_swept_by_vmap(images, key):
     base = MDMConfig(sizes=(4, 8), steps=6, fill="black")
 
     def kept(weight, rate):
-        settings = replace(base, objective=(consistency(), area(weight)), learning_rate=rate)
+        settings = replace(
+            base, objective=(consistency(), area(weight)), learning_rate=rate
+        )
         return mdm.explain(patch_network, image, 0, key=key, config=settings).info.kept_area
 
     swept = jax.jit(jax.vmap(kept, in_axes=(0, None)))(weights, jnp.float32(0.5))
@@ -128,22 +141,31 @@ def test_independent_scales_do_not_influence_each_other(tiny, images):
 
 
 def test_stacking_weights_choose_the_scale(tiny, images):
-    settings = MDMConfig(sizes=(4, 8), stack_weights=(0.0, 1.0), steps=5, coarse_to_fine=None)
+    settings = MDMConfig(
+        sizes=(4, 8), stack_weights=(0.0, 1.0), steps=5, coarse_to_fine=None
+    )
     weighted = explain(tiny, images[:1], targets=1, config=settings)
     alone = explain(
-        tiny, images[:1], targets=1, config=replace(settings, sizes=(8,), stack_weights=None)
+        tiny,
+        images[:1],
+        targets=1,
+        config=replace(settings, sizes=(8,), stack_weights=None),
     )
     np.testing.assert_allclose(weighted.saliency, alone.saliency, atol=1e-4)
 
 
 def test_reported_numbers_are_true(images):
-    settings = MDMConfig(sizes=(4,), steps=3, fill="black", objective=(consistency(), area(10.0)))
+    settings = MDMConfig(
+        sizes=(4,), steps=3, fill="black", objective=(consistency(), area(10.0))
+    )
     explanation = explain(patch_network, images, targets=0, node="logit", config=settings)
     info = explanation.info
     clean = np.asarray(patch_network(images))[:, 0]
     np.testing.assert_allclose(info.activation, clean, rtol=1e-5)
     np.testing.assert_allclose(info.activation_fill, -3.0, rtol=1e-5)
-    np.testing.assert_allclose(info.kept_area, explanation.mask_vectors[0].mean((1, 2)), atol=1e-5)
+    np.testing.assert_allclose(
+        info.kept_area, explanation.mask_vectors[0].mean((1, 2)), atol=1e-5
+    )
     np.testing.assert_allclose(
         info.objective, info.terms["lost_share"] + 10.0 * info.terms["area"], rtol=1e-5
     )
@@ -163,7 +185,9 @@ def test_user_terms_steer_the_mask(images):
         coarse_to_fine=None,
     )
     steered = replace(plain, objective=(*plain.objective, term(top_half, 50.0)))
-    one, two = (explain(patch_network, images, targets=0, config=c) for c in (plain, steered))
+    one, two = (
+        explain(patch_network, images, targets=0, config=c) for c in (plain, steered)
+    )
     assert (two.info.terms["top_half"] < 0.1).all()
     in_patch = np.s_[:, 2:4, 4:6]
     assert (one.mask_vectors[1][in_patch] > 0.5).all()
@@ -175,7 +199,9 @@ def test_until_converged_reports_status_per_image(images):
     info = explain(patch_network, images, targets=0, config=settings).info
     assert (info.status == Status.CONVERGED).all()
     assert (info.steps < 300).all()
-    short = explain(patch_network, images, targets=0, config=replace(settings, steps=2)).info
+    short = explain(
+        patch_network, images, targets=0, config=replace(settings, steps=2)
+    ).info
     assert (short.status == Status.OUT_OF_STEPS).all()
 
 
@@ -202,7 +228,11 @@ def test_random_fill_drawn_at_every_step(images, key):
     )
     once, anew = (
         explain(
-            patch_network, images, targets=0, config=replace(base, redraw_fill=redraw), trace=True
+            patch_network,
+            images,
+            targets=0,
+            config=replace(base, redraw_fill=redraw),
+            trace=True,
         ).trace
         for redraw in (False, True)
     )
@@ -240,11 +270,15 @@ def test_nan_while_solving_is_a_status_and_leaves_the_others(images):
         dark = images.mean((1, 2, 3)) < 0.1
         return jnp.where(dark[:, None], jnp.nan, logits)
 
-    bright = np.clip(images + np.array([0.0, 0.6, 0.6], np.float32)[:, None, None, None], 0, 1)
+    bright = np.clip(
+        images + np.array([0.0, 0.6, 0.6], np.float32)[:, None, None, None], 0, 1
+    )
     settings = MDMConfig(sizes=(4,), steps=40, fill="mean")
     settings = replace(
         settings,
-        fill=lambda image, *, key: jnp.where(image.mean() < 0.4, 0.0, image.mean()) + 0 * image,
+        fill=lambda image, *, key: (
+            jnp.where(image.mean() < 0.4, 0.0, image.mean()) + 0 * image
+        ),
     )
     mixed = explain(breaks, bright, targets=0, config=settings)
     assert mixed.info.status[0] == Status.NOT_FINITE
@@ -305,7 +339,10 @@ def test_a_tiny_probability_is_not_a_constant_network(images):
 
 def test_terms_of_independent_scales_are_means(images):
     info = explain(
-        patch_network, images, 0, config=MDMConfig(sizes=(4, 8), steps=1, schedule="independent")
+        patch_network,
+        images,
+        0,
+        config=MDMConfig(sizes=(4, 8), steps=1, schedule="independent"),
     ).info
     np.testing.assert_allclose(info.terms["area"], 0.9, atol=1e-3)
 
@@ -362,7 +399,12 @@ def test_settings_of_the_wrong_kind(name, value):
 def test_solver_of_one_problem_can_be_stepped_by_hand(images, key, quick):
     quick = replace(quick, start="ones", fill="mean", objective=(consistency(), area(3.0)))
     problem = mdm.begin(
-        patch_network, jnp.asarray(images[0]), 0, node="probability", key=key, fill=quick.fill
+        patch_network,
+        jnp.asarray(images[0]),
+        0,
+        node="probability",
+        key=key,
+        fill=quick.fill,
     )
     made = mdm.make_solver(patch_network, problem, node="probability", config=quick)
     state = made.init(mdm.first_parameters(problem, quick))
@@ -377,11 +419,17 @@ def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
     """On a network that adds up the left half, removal alone pushes the mask onto that half."""
 
     def left_half(images):
-        return jnp.stack([images[:, :, :4].mean((1, 2, 3)), jnp.zeros(len(images))], axis=-1)
+        return jnp.stack(
+            [images[:, :, :4].mean((1, 2, 3)), jnp.zeros(len(images))], axis=-1
+        )
 
     image = jnp.ones((8, 8, 3)).at[:, ::2].set(0.5)
     config = MDMConfig(
-        sizes=(8,), start="half", fill="black", objective=(removal(1.0), area(0.1)), steps=30
+        sizes=(8,),
+        start="half",
+        fill="black",
+        objective=(removal(1.0), area(0.1)),
+        steps=30,
     )
     found = mdm.explain(left_half, image, 0, node="logit", key=key, config=config)
     assert found.saliency[:, :3].min() > 0.8
@@ -410,4 +458,6 @@ def test_several_fills_take_turns(images):
         began = tuple(vectors[0, step] for vectors in steps.mask_vectors)
         alone = replace(settings, fill=fill, start=began[0], steps=1)
         found = explain(patch_network, images[:1], targets=0, config=alone, trace=True)
-        np.testing.assert_allclose(found.trace.objective[0, 0], steps.objective[0, step], atol=1e-4)
+        np.testing.assert_allclose(
+            found.trace.objective[0, 0], steps.objective[0, step], atol=1e-4
+        )

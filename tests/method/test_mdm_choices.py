@@ -25,12 +25,19 @@ from mdm_jax.images import gaussian_blur
 from mdm_jax.objectives import from_mapping
 
 BASE = MDMConfig(
-    sizes=(4, 8), coarse_to_fine=None, fill="black", start="half", learning_rate=0.3, steps=6
+    sizes=(4, 8),
+    coarse_to_fine=None,
+    fill="black",
+    start="half",
+    learning_rate=0.3,
+    steps=6,
 )
 
 
 def settled(images, **choices):
-    return explain(patch_network, images, targets=0, config=replace(BASE, **choices), trace=True)
+    return explain(
+        patch_network, images, targets=0, config=replace(BASE, **choices), trace=True
+    )
 
 
 def test_finer_sizes_join_in_turn(images):
@@ -70,7 +77,9 @@ def test_within_a_budget_the_mask_goes_where_it_helps(images):
         "learning_rate": 100.0,
         "steps": 30,
     }  # Adam moves all cells alike
-    explanation = settled(images, objective=(consistency(),), area_budget=0.1, start=0.3, **choices)
+    explanation = settled(
+        images, objective=(consistency(),), area_budget=0.1, start=0.3, **choices
+    )
     assert (
         explanation.info.kept_area <= 0.13
     ).all()  # of the stacked mask; the bound is on the mask vectors
@@ -119,7 +128,9 @@ def test_the_map_is_smoothed_and_the_masks_are_not(images):
     sharp, smooth = settled(images[:1]), settled(images[:1], smoothing=3.0)
     jax.tree.map(np.testing.assert_array_equal, sharp.mask_vectors, smooth.mask_vectors)
     stacked = masks.stack(
-        jnp.stack([masks.render(jnp.asarray(each[0]), (32, 32)) for each in smooth.mask_vectors])
+        jnp.stack(
+            [masks.render(jnp.asarray(each[0]), (32, 32)) for each in smooth.mask_vectors]
+        )
     )
     expected = masks.normalize(gaussian_blur(stacked[..., None], 3.0)[..., 0])
     np.testing.assert_allclose(

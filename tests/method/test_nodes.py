@@ -32,7 +32,9 @@ def test_values():
     p = np.exp(LOGITS) / np.exp(LOGITS).sum()
     assert nodes.logit(LOGITS, target) == 2.0
     assert nodes.probability(LOGITS, target) == pytest.approx(p[2], rel=1e-5)
-    assert nodes.log_odds(LOGITS, target) == pytest.approx(np.log(p[2] / (1 - p[2])), rel=1e-5)
+    assert nodes.log_odds(LOGITS, target) == pytest.approx(
+        np.log(p[2] / (1 - p[2])), rel=1e-5
+    )
     assert nodes.sigmoid(LOGITS, target) == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-5)
     np.testing.assert_array_equal(nodes.logits(LOGITS, target), LOGITS)
 

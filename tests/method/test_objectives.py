@@ -30,7 +30,9 @@ def view(activation, reference, mask=None, fill_activation=0.0, complement=None)
 
 def test_scalar_distances():
     seen = view(0.5, 0.8)
-    values = {name: float(distance(seen)) for name, distance in objectives.DISTANCES.items()}
+    values = {
+        name: float(distance(seen)) for name, distance in objectives.DISTANCES.items()
+    }
     cross = -(0.8 * np.log(0.5) + 0.2 * np.log(0.5))
     entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
     expected = {
@@ -48,7 +50,9 @@ def test_scalar_distances():
 
 def test_shares_are_the_same_for_a_similarity_and_a_distance():
     similarity = view(0.6, 0.8, fill_activation=0.3, complement=0.4)
-    distance = view(3.0, 1.0, fill_activation=6.0, complement=5.0)  # small where the image fits
+    distance = view(
+        3.0, 1.0, fill_activation=6.0, complement=5.0
+    )  # small where the image fits
     assert objectives.relative_change(similarity) == pytest.approx(0.2 / 0.5)
     assert objectives.relative_change(distance) == pytest.approx(2 / 5)
     assert objectives.relative_drop(similarity) == objectives.relative_change(similarity)
@@ -65,9 +69,13 @@ def test_shares_are_the_same_for_a_similarity_and_a_distance():
     assert objectives.complement_activity(similarity) == pytest.approx(0.1 / 0.5)
     assert objectives.complement_activity(distance) == pytest.approx(1 / 5)
     assert (
-        objectives.complement_activity(view(0.6, 0.8, fill_activation=0.3, complement=0.2)) == 0
+        objectives.complement_activity(view(0.6, 0.8, fill_activation=0.3, complement=0.2))
+        == 0
     )  # less than the fill is nothing missed
-    assert objectives.complement_activity(view(3.0, 1.0, fill_activation=6.0, complement=7.0)) == 0
+    assert (
+        objectives.complement_activity(view(3.0, 1.0, fill_activation=6.0, complement=7.0))
+        == 0
+    )
     with pytest.raises(InputError, match="needs_complement=True"):
         objectives.complement_activity(view(0.6, 0.8))
 
@@ -115,9 +123,9 @@ def test_distances_are_least_where_nothing_changed(name):
 @pytest.mark.parametrize("name", objectives.DISTANCES)
 @pytest.mark.parametrize("reference", [0.0, 1.0])
 def test_distances_are_finite_at_the_ends(name, reference):
-    value, gradient = jax.value_and_grad(lambda a: objectives.DISTANCES[name](view(a, reference)))(
-        1.0 - reference
-    )
+    value, gradient = jax.value_and_grad(
+        lambda a: objectives.DISTANCES[name](view(a, reference))
+    )(1.0 - reference)
     assert jnp.isfinite(value)
     assert jnp.isfinite(gradient)
 
@@ -145,8 +153,13 @@ def test_total_adds_weighted_terms_and_reports_each():
 
 
 def test_a_term_that_is_no_number_is_told():
-    terms = (objectives.consistency(), objectives.term(lambda seen: seen.mask, name="whole"))
-    with pytest.raises(InputError, match=r"'whole' has the shape \(4, 4\): return one number"):
+    terms = (
+        objectives.consistency(),
+        objectives.term(lambda seen: seen.mask, name="whole"),
+    )
+    with pytest.raises(
+        InputError, match=r"'whole' has the shape \(4, 4\): return one number"
+    ):
         objectives.total(terms, view(0.5, 0.9, jnp.full((4, 4), 0.25)))
 
 
@@ -184,11 +197,15 @@ def test_names_of_before_are_accepted_with_a_warning():
     seen = view(0.5, 0.8, fill_activation=0.3, complement=0.4)
     with pytest.warns(DeprecationWarning, match="View.nothing is now View.fill_activation"):
         assert seen.nothing == seen.fill_activation
-    with pytest.warns(DeprecationWarning, match="View.rest is now View.complement_activation"):
+    with pytest.warns(
+        DeprecationWarning, match="View.rest is now View.complement_activation"
+    ):
         assert seen.rest == seen.complement_activation
     own = objectives.term(lambda view: view.mask.mean(), needs_rest=True)
     assert own.needs_complement
-    with pytest.warns(DeprecationWarning, match="Term.needs_rest is now Term.needs_complement"):
+    with pytest.warns(
+        DeprecationWarning, match="Term.needs_rest is now Term.needs_complement"
+    ):
         assert own.needs_rest
     with pytest.raises(AttributeError, match="no attribute 'share_of'"):
         objectives.share_of  # noqa: B018

@@ -57,7 +57,8 @@ PARTS = '''
 
     def margin(outputs, target):
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        return logits[target] - jnp.max(jnp.where(jnp.arange(logits.size) == target, -jnp.inf, logits))
+        others = jnp.where(jnp.arange(logits.size) == target, -jnp.inf, logits)
+        return logits[target] - jnp.max(others)
 
 
     def compactness(predict, sample, *, key):
@@ -76,13 +77,17 @@ PARTS = '''
     def explain_inverse(predict, image, target=None, *, node, key, config=None, trace=False):
         problem = begin(predict, image, target, node=node, key=key)
         config = config or InverseConfig()
-        return make_explanation(predict, problem, (1.0 - image.mean(-1, keepdims=True)) ** config.power, node=node)
+        attribution = (1.0 - image.mean(-1, keepdims=True)) ** config.power
+        return make_explanation(predict, problem, attribution, node=node)
 
 
     inverse = Method("inverse", explain_inverse, InverseConfig, "logit")
 
 
-    def annotated(predict, image, target=None, *, node="logit", key, config: InverseConfig | None = None, trace=False):
+    def annotated(
+        predict, image, target=None, *, node="logit", key, config: InverseConfig | None = None,
+        trace=False,
+    ):
         return explain_inverse(predict, image, target, node=node, key=key, config=config)
 
 
@@ -128,7 +133,10 @@ def test_a_term_and_a_fill_in_a_config(parts, images):
         config.objective[2].function is again.objective[2].function
     )  # or it would be compiled twice
     found = explain(patch_network, images[:1], config=config)
-    term, name = plugins.load_function("parts.py:corner", "objective term"), "parts.py:corner"
+    term, name = (
+        plugins.load_function("parts.py:corner", "objective term"),
+        "parts.py:corner",
+    )
     by_hand = MDMConfig(
         sizes=(4,),
         steps=4,
@@ -159,7 +167,9 @@ def test_a_fill_among_others_and_as_a_baseline(parts):
 
 
 def test_a_node_and_a_method(parts, images):
-    found = explain(patch_network, images[:1], method="parts.py:inverse", node="parts.py:margin")
+    found = explain(
+        patch_network, images[:1], method="parts.py:inverse", node="parts.py:margin"
+    )
     logits = np.sort(patch_network(images[:1])[0])
     np.testing.assert_allclose(found.info.activation, logits[-1] - logits[-2], rtol=1e-4)
     np.testing.assert_allclose(found.attribution[0], 1.0 - images[0].mean(-1), rtol=1e-5)
@@ -194,8 +204,9 @@ def test_a_metric(parts, images):
 
 def test_a_metric_that_says_everything_itself(parts):
     (parts / "told.py").write_text(
-        "from mdm_jax.metrics import Metric\nspot = Metric('spot', 'first', lambda predict, sample,"
-        " *, key: sample.saliency[0, 0], 'higher', 'map')\n"
+        "from mdm_jax.metrics import Metric\n"
+        "spot = Metric('spot', 'first', lambda predict, sample, *, key: sample.saliency[0, 0],"
+        " 'higher', 'map')\n"
     )
     metric = metrics.find("told.py:spot")
     assert (metric.name, metric.needs) == ("spot", "map")
@@ -209,7 +220,9 @@ def test_another_text_is_another_part(parts, images):
         patch_network, images[:1], method="sobel", node="parts.py:margin"
     ).info.activation
     told, metric = (
-        plugins.reference_checksums(MDMConfig(fill="parts.py:checkerboard"), "parts.py:margin"),
+        plugins.reference_checksums(
+            MDMConfig(fill="parts.py:checkerboard"), "parts.py:margin"
+        ),
         "parts.py:compactness",
     )
     id = metrics.find(metric).id
@@ -223,7 +236,9 @@ def test_another_text_is_another_part(parts, images):
     assert after > before + 1
     assert told.keys() == {"parts.py:checkerboard", "parts.py:margin"}
     assert not set(told.values()) & set(
-        plugins.reference_checksums(["parts.py:checkerboard"], {"node": "parts.py:margin"}).values()
+        plugins.reference_checksums(
+            ["parts.py:checkerboard"], {"node": "parts.py:margin"}
+        ).values()
     )
     assert metrics.find(metric).id != id
     assert plugins.reference_checksums("mdm", MDMConfig(), "insertion:rise-28") == {}
@@ -260,7 +275,10 @@ def test_a_module_is_what_python_imported_until_it_is_loaded_again(parts):
             "unfinished.py:margin",
             r"unfinished.py fails while it is imported \(line 1, SyntaxError: .*was never closed\)",
         ),
-        ("leaving.py:margin", r"leaving.py fails while it is imported \(line 1, SystemExit: 3\)"),
+        (
+            "leaving.py:margin",
+            r"leaving.py fails while it is imported \(line 1, SystemExit: 3\)",
+        ),
         (
             "needing:margin",
             r"needing fails while it is imported \(ModuleNotFoundError: No module named 'what'\)",
@@ -288,14 +306,17 @@ def test_mistakes_of_a_kind(parts, images):
     with pytest.raises(InputError, match="unknown metric 'insertion:half'"):
         metrics.find("insertion:half")
     with pytest.raises(
-        InputError, match=r"unknown setting of parts\.py:inverse 'powr': did you mean 'power'"
+        InputError,
+        match=r"unknown setting of parts\.py:inverse 'powr': did you mean 'power'",
     ):
         methods.configure("parts.py:inverse:powr=2.0")
     with pytest.raises(InputError, match=r"parts\.py:plain takes no settings"):
         methods.configure("parts.py:plain:power=2.0")
     with pytest.raises(InputError, match="unknown method 'inverse'"):
         methods.configure("inverse:power=2.0")
-    with pytest.raises(InputError, match=r"the method returns a .*: let it return an Explanation"):
+    with pytest.raises(
+        InputError, match=r"the method returns a .*: let it return an Explanation"
+    ):
         explain(patch_network, images[:1], method="parts.py:mistaken")
 
 
@@ -307,7 +328,9 @@ def test_files_import_their_neighbors(parts):
     (parts / "far" / "terms.py").write_text("from neighbor_of_far import lit as lit\n")
     mask = jnp.full((2, 2), 0.5)
     assert (
-        plugins.load_function("far/terms.py:lit", "objective term")(SimpleNamespace(mask=mask))
+        plugins.load_function("far/terms.py:lit", "objective term")(
+            SimpleNamespace(mask=mask)
+        )
         == 0.5
     )
 
@@ -319,14 +342,27 @@ def test_explain_on_the_command_line(parts, digit, capsys):
         " = 0.5\n"
     )
     assert (
-        main(["explain", "digit.png", "--config", "my.toml", "--node", "parts.py:margin", "--json"])
+        main(
+            [
+                "explain",
+                "digit.png",
+                "--config",
+                "my.toml",
+                "--node",
+                "parts.py:margin",
+                "--json",
+            ]
+        )
         == 0
     )
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     with np.load(next((parts / "mdm-explain").glob("*.npz"))) as arrays:
         assert "term_parts.py:corner" in arrays
         assert arrays["activation"] == pytest.approx(row["before"])
-    assert main(["explain", "digit.png", "--config", "my.toml", "--node", "parts.py:marg"]) == 2
+    assert (
+        main(["explain", "digit.png", "--config", "my.toml", "--node", "parts.py:marg"])
+        == 2
+    )
     assert "did you mean 'margin'?" in capsys.readouterr().err
 
 
@@ -342,7 +378,10 @@ def test_benchmark_on_the_command_line(parts, capsys):
     assert main(command) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     id = metrics.find("parts.py:compactness").id
-    assert [row["method"] for row in rows] == ["parts.py:inverse", "parts.py:inverse:power=2.0"]
+    assert [row["method"] for row in rows] == [
+        "parts.py:inverse",
+        "parts.py:inverse:power=2.0",
+    ]
     assert rows[0][id] > rows[1][id] > 0
     file = parts / "parts.py"
     file.write_text(file.read_text().replace("> 0.5", "> 0.6"))

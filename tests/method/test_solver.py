@@ -35,7 +35,9 @@ def start(objective=quadratic, optimizer=OPTIMIZERS["adam"], **options):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_optax_optimizer_finds_the_minimum(name, key):
-    state, _ = solver.run_fixed(start(optimizer=OPTIMIZERS[name]), jnp.zeros(2), steps=100, key=key)
+    state, _ = solver.run_fixed(
+        start(optimizer=OPTIMIZERS[name]), jnp.zeros(2), steps=100, key=key
+    )
     np.testing.assert_allclose(state.parameters, 3.0, atol=0.2)
     assert state.steps == 100
 

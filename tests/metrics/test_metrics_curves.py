@@ -40,7 +40,9 @@ def test_the_kernel_and_the_blur_are_rise_s():
 def test_curves_and_areas_are_rise_s(mode, steps, pixels):
     fixture, predict = captum(), network(captum())
     run = jax.jit(
-        lambda *sample: getattr(curves, f"{mode}_curve")(predict, *sample, steps=steps, chunk=9)
+        lambda *sample: getattr(curves, f"{mode}_curve")(
+            predict, *sample, steps=steps, chunk=9
+        )
     )
     for i, image in enumerate(fixture["images"].astype(np.float32)):
         scores = run(image, RISE["saliency"][i].astype(np.float32), RISE["targets"][i])
@@ -55,7 +57,9 @@ def test_curves_of_a_linear_network_in_closed_form():
     brightness."""
     rng = np.random.default_rng(0)
     image = np.repeat(rng.uniform(0, 1, (SIDE, SIDE, 1)), 3, axis=2).astype(np.float32)
-    saliency = rng.permutation(SIDE * SIDE).reshape(SIDE, SIDE).astype(np.float32) / (SIDE * SIDE)
+    saliency = rng.permutation(SIDE * SIDE).reshape(SIDE, SIDE).astype(np.float32) / (
+        SIDE * SIDE
+    )
     order = np.argsort(-saliency.ravel())
     steps, step = 13, 5  # 64 pixels: 12 steps of 5 and one of 4
     values = image[..., 0].ravel()
@@ -66,19 +70,21 @@ def test_curves_of_a_linear_network_in_closed_form():
     scores = curves.deletion_curve(additive, image, saliency, 0, steps=steps)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     area = np.trapezoid(expected, dx=1 / steps)
-    assert float(curves.deletion(additive, image, saliency, 0, steps=steps)) == pytest.approx(
-        area, rel=1e-5
+    assert float(
+        curves.deletion(additive, image, saliency, 0, steps=steps)
+    ) == pytest.approx(area, rel=1e-5)
+    reverse = curves.insertion_curve(
+        additive, image, saliency, 0, steps=steps, start="neutral"
     )
-    reverse = curves.insertion_curve(additive, image, saliency, 0, steps=steps, start="neutral")
     np.testing.assert_allclose(reverse, 0.5 + values.mean() - expected, rtol=1e-5)
 
 
 def test_ends_of_the_curves(images):
     neutral = np.full_like(images[0], 0.5)
     blurred = curves.rise_blur(images[0], fills.neutral_color(patch_network, 3))
-    whole, gray, soft = jax.nn.softmax(patch_network(jnp.stack([images[0], neutral, blurred])))[
-        :, 0
-    ]
+    whole, gray, soft = jax.nn.softmax(
+        patch_network(jnp.stack([images[0], neutral, blurred]))
+    )[:, 0]
     saliency = images[0, ..., 0]
     deleted = curves.deletion_curve(patch_network, images[0], saliency, 0, steps=4)
     inserted = curves.insertion_curve(patch_network, images[0], saliency, 0, steps=4)
@@ -132,7 +138,10 @@ def test_a_constant_map_reads_the_image_as_text(images):
         flat = np.full((32, 32), value, np.float32)
         for curve in (curves.insertion_curve, curves.deletion_curve):
             np.testing.assert_array_equal(
-                *(curve(patch_network, images[0], each, 0, steps=8) for each in (flat, text))
+                *(
+                    curve(patch_network, images[0], each, 0, steps=8)
+                    for each in (flat, text)
+                )
             )
 
 
@@ -175,14 +184,16 @@ def test_confidence_in_closed_form():
     )
     for name in ("average_drop:gradcam++", "increase:gradcam++", "average_gain:gradcam++"):
         assert measured(name, np.ones_like(saliency)) == 0.0
-    assert float(measured("average_drop:gradcam++", np.zeros_like(saliency))) == pytest.approx(
-        0.3 / 0.8, rel=1e-5
-    )
+    assert float(
+        measured("average_drop:gradcam++", np.zeros_like(saliency))
+    ) == pytest.approx(0.3 / 0.8, rel=1e-5)
 
 
 def test_adcc_of_known_maps():
     image = np.full((SIDE, SIDE, 3), 0.8, np.float32)
-    saliency = np.random.default_rng(1).permutation(64).reshape(SIDE, SIDE).astype(np.float32) / 63
+    saliency = (
+        np.random.default_rng(1).permutation(64).reshape(SIDE, SIDE).astype(np.float32) / 63
+    )
 
     def measured(saliency, again):
         sample = Sample(image, saliency, saliency, 0)
@@ -191,10 +202,14 @@ def test_adcc_of_known_maps():
         )
 
     kept = 1 - 0.15 / 0.8
-    assert float(measured(saliency, saliency)) == pytest.approx(3 / (1 + 2 + 1 / kept), rel=1e-5)
+    assert float(measured(saliency, saliency)) == pytest.approx(
+        3 / (1 + 2 + 1 / kept), rel=1e-5
+    )
     shuffled = saliency.T
     coherency = (np.corrcoef(saliency.ravel(), shuffled.ravel())[0, 1] + 1) / 2
-    assert float(confidence.coherency(saliency, shuffled)) == pytest.approx(coherency, rel=1e-5)
+    assert float(confidence.coherency(saliency, shuffled)) == pytest.approx(
+        coherency, rel=1e-5
+    )
     assert float(measured(saliency, shuffled)) == pytest.approx(
         3 / (1 / coherency + 2 + 1 / kept), rel=1e-5
     )

@@ -72,7 +72,9 @@ CONSTANT = {  # constant map, all-zero map
 @pytest.mark.parametrize("name", CONSTANT)
 def test_constant_and_all_zero_maps_have_the_documented_results(name):
     constant, zero = CONSTANT[name]
-    assert measured(name, np.full(SHAPE, 0.7)) == pytest.approx(constant, rel=2e-3, abs=1e-6)
+    assert measured(name, np.full(SHAPE, 0.7)) == pytest.approx(
+        constant, rel=2e-3, abs=1e-6
+    )
     assert measured(name, np.zeros(SHAPE)) == pytest.approx(zero, rel=2e-3, abs=1e-6)
 
 
@@ -87,7 +89,9 @@ def test_scores_lie_in_their_range_and_ignore_the_maps_scale(seed, scale, power)
         if name.startswith("maxboxacc"):
             continue  # its 8 bits are decided by the last digit of the map, and noise tells no box
         score = measured(name, saliency)
-        assert 0 <= score <= (np.log(MASK.size) + 1e-4 if name == "complexity:entropy" else 1)
+        assert (
+            0 <= score <= (np.log(MASK.size) + 1e-4 if name == "complexity:entropy" else 1)
+        )
         assert measured(name, scaled) == pytest.approx(score, rel=1e-3, abs=1e-5)
 
 
@@ -123,7 +127,10 @@ def test_pointing_at_the_edge_of_its_tolerance():
 
 
 def test_class_mean_weighs_classes_alike():
-    assert localization.class_mean(np.array([1.0, 1.0, 1.0, 0.0]), np.array([4, 4, 4, 7])) == 0.5
+    assert (
+        localization.class_mean(np.array([1.0, 1.0, 1.0, 0.0]), np.array([4, 4, 4, 7]))
+        == 0.5
+    )
     with pytest.raises(InputError, match="no images"):
         localization.class_mean(np.zeros(0), np.zeros(0, int))
 
@@ -148,7 +155,11 @@ def test_box_energy_counts_overlapping_boxes_once():
         (None, [[0, 0, np.nan, 4]], "is not finite"),
         (None, [[5, 5, 5, 9]], "is empty: x1 must exceed x0"),
         (None, [[-2, 0, 9, 9]], "lies outside its image of 56x40"),
-        (None, [[0, 0, 9, 9], [50, 0, 57, 9]], "50, 0, 57, 9 lies outside its image of 56x40"),
+        (
+            None,
+            [[0, 0, 9, 9], [50, 0, 57, 9]],
+            "50, 0, 57, 9 lies outside its image of 56x40",
+        ),
     ],
 )
 def test_truth_that_cannot_be_is_named(mask, boxes, says):
@@ -214,25 +225,27 @@ def test_entropy_and_gini_of_known_attributions():
     assert gini(single) == pytest.approx(1 - 1 / pixels)
     assert entropy(half) == pytest.approx(np.log(pixels / 2), rel=1e-5)
     assert gini(half) == pytest.approx(0.5, abs=1e-4)
-    assert measured("sparseness:gini", np.zeros(SHAPE), attribution=single) == pytest.approx(
-        1 - 1 / pixels
-    )
+    assert measured(
+        "sparseness:gini", np.zeros(SHAPE), attribution=single
+    ) == pytest.approx(1 - 1 / pixels)
 
 
 def cases():
     stored = np.load(FIXTURE)
     for number in range(int(stored["count"])):
         saliency = (stored[f"saliency{number}"] / 255.0).astype(np.float32)
-        mask = np.unpackbits(stored[f"mask{number}"], axis=1)[:, : saliency.shape[1]].astype(bool)
+        mask = np.unpackbits(stored[f"mask{number}"], axis=1)[
+            :, : saliency.shape[1]
+        ].astype(bool)
         yield saliency, stored[f"boxes{number}"], mask
 
 
 def test_box_accuracies_are_those_of_the_wsol_evaluation():
     stored = np.load(FIXTURE)
     for name, options in (("v1", {"ious": (0.5,), "largest": True}), ("v2", {})):
-        expected = np.unpackbits(stored[f"hits_{name}"], axis=1)[:, : len(wsol.THRESHOLDS)].astype(
-            bool
-        )
+        expected = np.unpackbits(stored[f"hits_{name}"], axis=1)[
+            :, : len(wsol.THRESHOLDS)
+        ].astype(bool)
         hits = np.stack(
             [wsol.box_hits(saliency, boxes, **options) for saliency, boxes, _ in cases()]
         )
@@ -242,10 +255,14 @@ def test_box_accuracies_are_those_of_the_wsol_evaluation():
 
 def test_pixel_precision_is_that_of_the_wsol_evaluation():
     stored = np.load(FIXTURE)
-    histograms = [np.asarray(pixel_histograms(saliency, mask)) for saliency, _, mask in cases()]
+    histograms = [
+        np.asarray(pixel_histograms(saliency, mask)) for saliency, _, mask in cases()
+    ]
     alone = [wsol.pixel_average_precision(each[None]) for each in histograms]
     np.testing.assert_allclose(alone, stored["pxap_alone"], atol=1e-4)
-    assert wsol.pixel_average_precision(histograms) == pytest.approx(stored["pxap"], abs=1e-4)
+    assert wsol.pixel_average_precision(histograms) == pytest.approx(
+        stored["pxap"], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("pixels", [48, 64, 80, 224, 300])

@@ -25,14 +25,19 @@ def direct(image, removed):
     diagonal, right, entries = np.zeros(len(y)), np.zeros((len(y), channels)), []
     for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
         weight = 1 / 6 if 0 in (dy, dx) else 1 / 12
-        own = np.flatnonzero((y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width))
+        own = np.flatnonzero(
+            (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
+        )
         beside = y[own] + dy, x[own] + dx
         unknown = number[beside] >= 0
         diagonal[own] += weight
-        entries.append((own[unknown], number[beside][unknown], np.full(unknown.sum(), -weight)))
+        entries.append(
+            (own[unknown], number[beside][unknown], np.full(unknown.sum(), -weight))
+        )
         right[own[~unknown]] += weight * image[beside][~unknown]
     rows, columns, values = (
-        np.concatenate(each) for each in zip(*entries, (range(len(y)), range(len(y)), diagonal))
+        np.concatenate(each)
+        for each in zip(*entries, (range(len(y)), range(len(y)), diagonal))
     )
     matrix = scipy.sparse.csc_matrix((values, (rows, columns)), shape=(len(y), len(y)))
     filled = image.astype(np.float64)
@@ -52,7 +57,9 @@ def scenes(side):
     smooth = scipy.ndimage.gaussian_filter(rng.normal(size=(side, side)), side / 10)
     blob = -np.hypot(*(np.indices((side, side)) - 0.3 * side))
     maps = [rng.normal(size=(side, side)), smooth, blob, -blob]
-    return np.clip(image, 0, 1).astype(np.float32), [each.astype(np.float32) for each in maps]
+    return np.clip(image, 0, 1).astype(np.float32), [
+        each.astype(np.float32) for each in maps
+    ]
 
 
 @pytest.mark.parametrize("side", [32, 64])
@@ -80,7 +87,9 @@ def test_borders_odd_sides_and_extremes():
     filled = np.asarray(run(image, masks))
     for got, mask in zip(filled[:3], masks):
         np.testing.assert_allclose(got, direct(image, mask), atol=1e-4)
-    np.testing.assert_allclose(filled[0], np.broadcast_to(image[0, 0], image.shape), atol=1e-4)
+    np.testing.assert_allclose(
+        filled[0], np.broadcast_to(image[0, 0], image.shape), atol=1e-4
+    )
     assert (filled[3] == 0).all()
     # neighbors' means keep a plane, inside: a hole in one cannot be seen; and without a hole
     # nothing changes
@@ -130,7 +139,10 @@ def test_probabilities_are_the_network_s_on_the_imputed_images(images, key):
     assert got.shape == (2, 9)
     for scores, order in zip(got, road.ORDERS):
         filled = np.stack(
-            [direct(images[0], np.asarray(mask)) for mask in road.removals(saliency, order=order)]
+            [
+                direct(images[0], np.asarray(mask))
+                for mask in road.removals(saliency, order=order)
+            ]
         )
         expected = jax.nn.softmax(patch_network(jnp.asarray(filled, jnp.float32)))[:, 0]
         np.testing.assert_allclose(scores, expected, rtol=1e-3)

@@ -27,7 +27,8 @@ from mdm_jax.models.vit import ViT
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "similarity.npz"
 spearman, ssim, hog_spearman = (
-    jax.jit(each) for each in (similarity.spearman, similarity.ssim, similarity.hog_spearman)
+    jax.jit(each)
+    for each in (similarity.spearman, similarity.ssim, similarity.hog_spearman)
 )
 hog = jax.jit(similarity.hog)
 
@@ -50,7 +51,9 @@ def test_ranks_of_ties_are_shared():
 
 @pytest.mark.parametrize("compare", [spearman, ssim, hog_spearman])
 def test_a_map_is_most_like_itself_and_never_undefined(compare):
-    a, b = (jnp.float32(np.random.default_rng(seed).uniform(0, 1, (32, 32))) for seed in (0, 1))
+    a, b = (
+        jnp.float32(np.random.default_rng(seed).uniform(0, 1, (32, 32))) for seed in (0, 1)
+    )
     assert compare(a, a) == pytest.approx(1.0, abs=1e-5)
     assert abs(float(compare(a, b))) < 0.3
     assert compare(a, b) == pytest.approx(float(compare(b, a)), abs=1e-6)
@@ -65,7 +68,12 @@ def test_a_map_is_most_like_itself_and_never_undefined(compare):
 def test_constant_maps_rank_nothing_whatever_their_size(shape):
     """The mean of their ranks is not exact in float32, if it is summed up and divided."""
     flat, drawn = jnp.full(shape, 0.7), jax.random.uniform(jax.random.key(0), shape)
-    assert spearman(flat, flat) == spearman(flat, drawn) == similarity.spearman(flat, flat) == 0.0
+    assert (
+        spearman(flat, flat)
+        == spearman(flat, drawn)
+        == similarity.spearman(flat, flat)
+        == 0.0
+    )
 
 
 def test_a_nan_is_not_ranked():
@@ -92,7 +100,12 @@ SMALL = {
         num_classes=3, widths=(4, 8), depths=(1, 2), stem="strided", rngs=rngs
     ),
     "bottleneck": lambda rngs: ResNet(
-        num_classes=3, widths=(4,), depths=(1,), block="bottleneck", stem="imagenet", rngs=rngs
+        num_classes=3,
+        widths=(4,),
+        depths=(1,),
+        block="bottleneck",
+        stem="imagenet",
+        rngs=rngs,
     ),
     "densenet": lambda rngs: DenseNet(
         num_classes=3, growth=2, initial=4, blocks=(1, 2), channels=1, rngs=rngs
@@ -128,7 +141,9 @@ def test_a_fresh_network_is_what_its_constructor_gives():
     network = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(1), expected)
     changed = reinitialize(network, 7)
     jax.tree.map(
-        np.testing.assert_array_equal, dict(named_weights(changed)), dict(named_weights(expected))
+        np.testing.assert_array_equal,
+        dict(named_weights(changed)),
+        dict(named_weights(expected)),
     )
     assert jax.tree.structure(changed) == jax.tree.structure(network)
     folded = reinitialize(fold_batch_norms(network), 7)
@@ -206,7 +221,9 @@ def test_cascade_of_a_gradient(tiny, images):
     ]
     for values in stages[0].similarity.values():
         np.testing.assert_allclose(values, 1.0, atol=1e-5)
-    assert all(values.shape == (3,) for stage in stages for values in stage.similarity.values())
+    assert all(
+        values.shape == (3,) for stage in stages for values in stage.similarity.values()
+    )
     np.testing.assert_array_equal(
         stages[0].saliency, explain(tiny, images, method="gradient").saliency
     )
@@ -234,7 +251,9 @@ def spread_of(draw):
     sample = Sample(flat[..., None], flat, flat, jnp.int32(0))
     measure = METRICS["spread:seeds"].measure
     return jax.jit(
-        lambda key: measure(None, sample, key=key, explain=lambda image, target, key: draw(key))
+        lambda key: measure(
+            None, sample, key=key, explain=lambda image, target, key: draw(key)
+        )
     )(jax.random.key(0))
 
 

@@ -97,7 +97,9 @@ def test_sizes_of_the_sets():
     assert sensitivity.set_sizes(1) == (1,)
     for sizes in ((), (0,), (120,)):
         with pytest.raises(InputError, match="give sizes from 1"):
-            sensitivity.sensitivity_n(linear, IMAGE, EXACT, 0, key=jax.random.key(0), sizes=sizes)
+            sensitivity.sensitivity_n(
+                linear, IMAGE, EXACT, 0, key=jax.random.key(0), sizes=sizes
+            )
 
 
 def test_infidelity_is_captum_s():
@@ -115,7 +117,9 @@ def test_infidelity_is_captum_s():
                     fixture[drawn][i].astype(np.float32),
                 )
                 got = sensitivity.infidelity(predict, image, *arrays, scaled=scaled)
-                assert float(got) == pytest.approx(fixture[f"infidelity/{name}"][i], rel=1e-4)
+                assert float(got) == pytest.approx(
+                    fixture[f"infidelity/{name}"][i], rel=1e-4
+                )
 
 
 def test_max_sensitivity_is_captum_s():
@@ -156,7 +160,10 @@ def test_max_sensitivity_of_known_methods():
     )
     assert drawn == 0  # the method's own draws are the same for every copy
     itself = metric.measure(
-        None, sample, key=jax.random.key(0), explain=lambda image, target, key: image[..., 0]
+        None,
+        sample,
+        key=jax.random.key(0),
+        explain=lambda image, target, key: image[..., 0],
     )
     relative = 0.02 * np.sqrt(IMAGE[..., 0].size) / np.linalg.norm(IMAGE[..., 0])
     assert relative / 2 < itself <= relative

@@ -13,7 +13,9 @@ from mdm_jax.models.stem import first_conv
 
 def windowed(x):
     padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+    return jax.lax.reduce_window(
+        x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8, 2), (2, 7, 10, 1), (1, 1, 3, 1)])
@@ -23,7 +25,8 @@ def test_max_pool_is_the_windowed_maximum(shape):
     np.testing.assert_array_equal(pooled, expected)
     weights = jnp.cos(jnp.arange(expected.size, dtype=jnp.float32)).reshape(expected.shape)
     gradients = [
-        jax.grad(lambda x, pool=pool: (pool(x) * weights).sum())(x) for pool in (max_pool, windowed)
+        jax.grad(lambda x, pool=pool: (pool(x) * weights).sum())(x)
+        for pool in (max_pool, windowed)
     ]
     np.testing.assert_allclose(*gradients, atol=1e-6)
 
@@ -45,7 +48,8 @@ def test_average_pool_leaves_out_an_odd_border():
 
 
 @pytest.mark.parametrize(
-    ("kernel", "sides"), [(7, (16, 16)), (7, (15, 18)), (3, (9, 8)), (3, (8, 13)), (7, (5, 3))]
+    ("kernel", "sides"),
+    [(7, (16, 16)), (7, (15, 18)), (3, (9, 8)), (3, (8, 13)), (7, (5, 3))],
 )
 def test_the_first_convolution_has_the_plain_gradients(kernel, sides):
     layer = first_conv(3, 4, kernel, 2, rngs=nnx.Rngs(0))
@@ -66,18 +70,26 @@ def test_the_first_convolution_has_the_plain_gradients(kernel, sides):
     np.testing.assert_array_equal(layer(x), plain(weights, x))
     pull = jnp.sin(jnp.arange(layer(x).size, dtype=jnp.float32)).reshape(layer(x).shape)
     pulled = [
-        jax.jit(lambda w, x, f=f: jax.vjp(f, w, x)[1](pull))(weights, x) for f in (ours, plain)
+        jax.jit(lambda w, x, f=f: jax.vjp(f, w, x)[1](pull))(weights, x)
+        for f in (ours, plain)
     ]
     for got, expected in zip(*pulled):
         np.testing.assert_allclose(got, expected, atol=1e-4)
     check_grads(
-        lambda x: ours(weights, jnp.asarray(x)), (x,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2
+        lambda x: ours(weights, jnp.asarray(x)),
+        (x,),
+        order=1,
+        modes=["rev"],
+        atol=1e-2,
+        rtol=1e-2,
     )
 
 
 def test_the_input_gradient_dilates_nothing():
     layer = first_conv(3, 4, 7, 2, rngs=nnx.Rngs(0))
-    jaxpr = str(jax.make_jaxpr(jax.grad(lambda x: layer(x).sum()))(jnp.zeros((1, 16, 16, 3))))
+    jaxpr = str(
+        jax.make_jaxpr(jax.grad(lambda x: layer(x).sum()))(jnp.zeros((1, 16, 16, 3)))
+    )
     assert "lhs_dilation=(2, 2)" not in jaxpr
 
 

@@ -20,7 +20,10 @@ SMALL = {
         "resnet",
         {"widths": (4, 8), "depths": (1, 1), "block": "bottleneck", "stem": "imagenet"},
     ),
-    "densenet": ("densenet", {"growth": 4, "initial": 8, "blocks": (2, 2), "stem": "strided"}),
+    "densenet": (
+        "densenet",
+        {"growth": 4, "initial": 8, "blocks": (2, 2), "stem": "strided"},
+    ),
     "vit": ("vit", {"width": 16, "depth": 2, "heads": 2}),
     "vit_conv": ("vit", {"width": 16, "depth": 2, "heads": 2, "stem": "conv"}),
     "deit": ("vit", {"width": 16, "depth": 2, "heads": 2, "distilled": True}),
@@ -84,7 +87,9 @@ def run(network, x):
 
 
 def inference(network):
-    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +109,9 @@ def test_every_intermediate_is_named(name, batch):
 def test_inference_sees_each_image_alone(name, batch):
     network = small(name)
     other = batch.at[1].set(3.0)
-    np.testing.assert_allclose(run(network, batch)[0][:1], run(network, other)[0][:1], atol=1e-5)
+    np.testing.assert_allclose(
+        run(network, batch)[0][:1], run(network, other)[0][:1], atol=1e-5
+    )
     assert np.abs(run(network, batch)[0][1] - run(network, other)[0][1]).max() > 1e-3
 
 
@@ -116,8 +123,12 @@ def test_folding_changes_nothing_but_the_work(name, batch):
     logits, folded_out = run(folded, batch)
     assert np.linalg.norm(logits - expected) <= 1e-4 * np.linalg.norm(expected)
     assert folded_out.keys() == out.keys()
-    assert not any(isinstance(module, nnx.BatchNorm) for _, module in nnx.iter_modules(folded))
-    has_norms = any(isinstance(module, nnx.BatchNorm) for _, module in nnx.iter_modules(network))
+    assert not any(
+        isinstance(module, nnx.BatchNorm) for _, module in nnx.iter_modules(folded)
+    )
+    has_norms = any(
+        isinstance(module, nnx.BatchNorm) for _, module in nnx.iter_modules(network)
+    )
     assert has_norms == (name not in {"vit", "deit"}), (
         "folding leaves the network that it was given as it is"
     )
@@ -151,7 +162,9 @@ PARAMETERS = {
 def test_published_networks_have_the_published_number_of_parameters(name):
     network = build_shapes(name, num_classes=1000, size=(224, 224))
     assert (
-        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+        sum(
+            math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))
+        )
         == PARAMETERS[name]
     )
 
@@ -165,7 +178,8 @@ def test_every_published_name_can_be_built():
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet50d", "wide_resnet50_2", "resnext50_32x4d", "vit_base_patch8_224", "swin", ""]
+    "name",
+    ["resnet50d", "wide_resnet50_2", "resnext50_32x4d", "vit_base_patch8_224", "swin", ""],
 )
 def test_other_networks_are_refused_by_name(name):
     with pytest.raises(
@@ -247,15 +261,21 @@ def test_interpolation_keeps_planes_and_the_leading_tokens():
     assert larger.shape == (1, 2 + 16 * 12, 1)
     np.testing.assert_array_equal(larger[:, :2], 7.0)
     grid = larger[0, 2:, 0].reshape(16, 12)
-    np.testing.assert_allclose(grid[4:12, 3], (np.arange(16)[4:12] + 0.5) / 2 - 0.5, atol=1e-2)
+    np.testing.assert_allclose(
+        grid[4:12, 3], (np.arange(16)[4:12] + 0.5) / 2 - 0.5, atol=1e-2
+    )
 
 
 def test_bfloat16_stays_bfloat16_inside(batch):
     network = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), small("vit"))
     logits, out = run(network, batch.astype(jnp.bfloat16))
-    assert {value.dtype for value in jax.tree.leaves((logits, out))} == {jnp.dtype(jnp.bfloat16)}
+    assert {value.dtype for value in jax.tree.leaves((logits, out))} == {
+        jnp.dtype(jnp.bfloat16)
+    }
     expected = run(small("vit"), batch)[0]
-    assert np.linalg.norm(logits.astype(np.float32) - expected) < 0.05 * np.linalg.norm(expected)
+    assert np.linalg.norm(logits.astype(np.float32) - expected) < 0.05 * np.linalg.norm(
+        expected
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -263,7 +283,9 @@ def test_entries_fill_the_same_network(name, batch):
     network = small(name)
     architecture, arguments = SMALL[name]
     again = weights.load(
-        lambda: build(architecture, num_classes=3, size=(32, 32), rngs=nnx.Rngs(2), **arguments),
+        lambda: build(
+            architecture, num_classes=3, size=(32, 32), rngs=nnx.Rngs(2), **arguments
+        ),
         weights.entries(network),
     )
     np.testing.assert_array_equal(run(inference(again), batch)[0], run(network, batch)[0])
@@ -271,7 +293,11 @@ def test_entries_fill_the_same_network(name, batch):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_mdm_explains_every_family(name, batch):
-    network, images, config = small(name), jax.nn.sigmoid(batch), MDMConfig(sizes=(4,), steps=3)
+    network, images, config = (
+        small(name),
+        jax.nn.sigmoid(batch),
+        MDMConfig(sizes=(4,), steps=3),
+    )
     explanation = explain(lambda x: network(4 * x - 2), images, config=config)
     assert explanation.saliency.shape == (2, 32, 32)
     assert np.isfinite(explanation.saliency).all()

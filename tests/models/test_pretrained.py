@@ -51,7 +51,12 @@ CONFIG = {
 
 def tiny_resnet():
     return build(
-        "resnet", num_classes=3, size=(32, 48), widths=(4, 8), depths=(1, 2), rngs=nnx.Rngs(1)
+        "resnet",
+        num_classes=3,
+        size=(32, 48),
+        widths=(4, 8),
+        depths=(1, 2),
+        rngs=nnx.Rngs(1),
     )
 
 
@@ -106,7 +111,9 @@ def put_on_hub(cache, repository, files):
 
 
 def inference(network):
-    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 def test_a_folder_gives_the_network_its_preprocessing_and_its_intermediates(folder):
@@ -149,7 +156,9 @@ def test_a_run_that_has_not_ended_gives_its_newest_checkpoint(folder):
     arrays = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     checkpoints.save(
-        folder / "checkpoints", 3, {"model": {name: 0 * array for name, array in arrays.items()}}
+        folder / "checkpoints",
+        3,
+        {"model": {name: 0 * array for name, array in arrays.items()}},
     )
     checkpoints.save(folder / "checkpoints", 7, {"model": arrays})
     images = jax.random.uniform(jax.random.key(0), (2, 32, 48, 3))
@@ -202,9 +211,15 @@ def rewrite(folder, change):
             lambda a: a.update({"fc.weight": np.zeros((8, 3), np.float32)}),
             r"shape \(8, 3\), this network needs \(3, 8\)",
         ),
-        (lambda a: a.update({"fc.bias": np.full(3, np.nan, np.float32)}), "'fc.bias' holds NaN"),
+        (
+            lambda a: a.update({"fc.bias": np.full(3, np.nan, np.float32)}),
+            "'fc.bias' holds NaN",
+        ),
         (lambda a: a.update({"module.fc.bias": a["fc.bias"]}), "hold 'fc.bias' twice"),
-        (lambda a: a.update({"fc.bias": np.zeros(3, np.int8)}), "'fc.bias' is int8: quantized"),
+        (
+            lambda a: a.update({"fc.bias": np.zeros(3, np.int8)}),
+            "'fc.bias' is int8: quantized",
+        ),
     ],
 )
 def test_wrong_weights_are_named(folder, change, message):
@@ -216,7 +231,9 @@ def test_wrong_weights_are_named(folder, change, message):
 def test_batch_counters_and_other_precisions_are_understood(folder):
     expected = load_model(weights=folder)(jnp.full((1, 32, 48, 3), 0.4))[0]
     rewrite(folder, lambda a: a.update({"bn1.num_batches_tracked": np.zeros((), np.int64)}))
-    rewrite(folder, lambda a: a.update({"conv1.weight": a["conv1.weight"].astype(np.float16)}))
+    rewrite(
+        folder, lambda a: a.update({"conv1.weight": a["conv1.weight"].astype(np.float16)})
+    )
     np.testing.assert_allclose(
         load_model(weights=folder)(jnp.full((1, 32, 48, 3), 0.4))[0], expected, atol=1e-2
     )
@@ -265,12 +282,16 @@ def test_an_old_densenet_without_config(tmp_path):
     }
     assert old.keys() != arrays.keys()
     save_file(old, tmp_path / "densenet121-a639ec97.safetensors")
-    classifier = load_model("densenet121", weights=tmp_path / "densenet121-a639ec97.safetensors")
+    classifier = load_model(
+        "densenet121", weights=tmp_path / "densenet121-a639ec97.safetensors"
+    )
     assert len(classifier.class_names) == 7
     given = classifier.preprocessing
     assert (given.size, given.crop, given.interpolation) == ((224, 224), 0.875, "bicubic")
     assert given.mean == (0.485, 0.456, 0.406)
-    with pytest.raises(InputError, match=r"has no config\.json beside it: name the network"):
+    with pytest.raises(
+        InputError, match=r"has no config\.json beside it: name the network"
+    ):
         load_model(weights=tmp_path / "densenet121-a639ec97.safetensors")
     with pytest.raises(InputError, match=r"lack conv1\.weight"):
         load_model("resnet50", weights=tmp_path / "densenet121-a639ec97.safetensors")
@@ -279,9 +300,16 @@ def test_an_old_densenet_without_config(tmp_path):
 def test_a_transformer_at_another_size(tmp_path):
     arrays = random_arrays("vit", classes=3, size=(32, 32), width=16, depth=1, heads=2)
     save_file(arrays, tmp_path / "model.safetensors")
-    config = CONFIG | {"architecture": "vit", "model_args": {"width": 16, "depth": 1, "heads": 2}}
+    config = CONFIG | {
+        "architecture": "vit",
+        "model_args": {"width": 16, "depth": 1, "heads": 2},
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert load_model(weights=tmp_path)(jnp.zeros((1, 32, 48, 3)))[1]["norm"].shape == (1, 25, 16)
+    assert load_model(weights=tmp_path)(jnp.zeros((1, 32, 48, 3)))[1]["norm"].shape == (
+        1,
+        25,
+        16,
+    )
     larger = load_model(weights=tmp_path, image_size=64)
     assert larger.preprocessing.size == (64, 64)
     assert larger.preprocessing.fit(PIL.Image.new("RGB", (90, 80))).shape == (64, 64, 3)
@@ -349,7 +377,10 @@ def test_a_hub_out_of_reach_is_found_out_at_once(tmp_path, monkeypatch, capfd):
 
 
 def test_revisions_are_part_of_the_name(hub):
-    hub("me/net", {"config.json": CONFIG, "model.safetensors": weights.entries(tiny_resnet())})
+    hub(
+        "me/net",
+        {"config.json": CONFIG, "model.safetensors": weights.entries(tiny_resnet())},
+    )
     assert load_model("me/net").name == "me/net"
     assert load_model("me/net@main").name == "me/net@main"
     assert load_model(weights="me/net/").name == "me/net"
@@ -357,14 +388,18 @@ def test_revisions_are_part_of_the_name(hub):
 
 def test_some_published_networks_have_no_usual_weights():
     for name in ("vit_tiny_patch32_224", "vit_large_patch32_224", "deit_small_patch16_384"):
-        with pytest.raises(InputError, match="has no usual weights: say where its weights are"):
+        with pytest.raises(
+            InputError, match="has no usual weights: say where its weights are"
+        ):
             load_model(name)
 
 
 def test_preprocessing_of_bare_files_follows_name_and_origin(tmp_path):
     arrays = random_arrays("vit_tiny_patch16_384", classes=3, size=(384, 384))
     save_file(arrays, tmp_path / "timm.safetensors")
-    given = load_model("vit_tiny_patch16_384", weights=tmp_path / "timm.safetensors").preprocessing
+    given = load_model(
+        "vit_tiny_patch16_384", weights=tmp_path / "timm.safetensors"
+    ).preprocessing
     assert (given.size, given.crop, given.mean) == ((384, 384), 1.0, (0.5, 0.5, 0.5))
     arrays["module.class_token"] = arrays.pop("cls_token")
     save_file(arrays, tmp_path / "torchvision.safetensors")
@@ -396,7 +431,10 @@ def test_images_that_are_no_floats_are_refused_and_others_answered_in_float32(fo
         ("densenet161", "timm/densenet161.tv_in1k"),
         ("vit_base_patch16", "timm/vit_base_patch16_224.augreg_in21k_ft_in1k"),
         ("vit_large_patch16_224", "timm/vit_large_patch16_224.augreg_in21k_ft_in1k"),
-        ("deit_small_distilled_patch16_224", "timm/deit_small_distilled_patch16_224.fb_in1k"),
+        (
+            "deit_small_distilled_patch16_224",
+            "timm/deit_small_distilled_patch16_224.fb_in1k",
+        ),
         ("resnet50.a1_in1k", "timm/resnet50.a1_in1k"),
     ],
 )
@@ -440,7 +478,9 @@ def test_unusable_places(folder, tmp_path, hub):
 def test_unusable_config(folder):
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace("resnet", "resnett"))
-    with pytest.raises(InputError, match="unknown architecture 'resnett': did you mean 'resnet'"):
+    with pytest.raises(
+        InputError, match="unknown architecture 'resnett': did you mean 'resnet'"
+    ):
         load_model(weights=folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(InputError, match="not readable JSON"):
@@ -486,7 +526,9 @@ def test_unusable_config(folder):
 def test_configs_of_any_form(folder, change, message):
     config = json.loads((folder / "config.json").read_text())
     for name, value in change.items():
-        (config["pretrained_cfg"] if name in config["pretrained_cfg"] else config)[name] = value
+        (config["pretrained_cfg"] if name in config["pretrained_cfg"] else config)[name] = (
+            value
+        )
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=message):
         load_model(weights=folder)
@@ -504,13 +546,23 @@ def test_descriptions_name_the_classes(folder):
 def test_starting_from_another_number_of_classes(folder):
     arrays = load_file(folder / "model.safetensors")
     fresh = build(
-        "resnet", num_classes=5, size=(32, 48), widths=(4, 8), depths=(1, 2), rngs=nnx.Rngs(9)
+        "resnet",
+        num_classes=5,
+        size=(32, 48),
+        widths=(4, 8),
+        depths=(1, 2),
+        rngs=nnx.Rngs(9),
     )
     started = weights.entries(initialize_from(fresh, folder))
     np.testing.assert_array_equal(started["conv1.weight"], arrays["conv1.weight"])
     np.testing.assert_array_equal(started["fc.weight"], weights.entries(fresh)["fc.weight"])
     other = build(
-        "resnet", num_classes=5, size=(32, 48), widths=(4, 16), depths=(1, 2), rngs=nnx.Rngs(9)
+        "resnet",
+        num_classes=5,
+        size=(32, 48),
+        widths=(4, 16),
+        depths=(1, 2),
+        rngs=nnx.Rngs(9),
     )
     with pytest.raises(InputError, match="this network needs"):
         initialize_from(other, folder)
@@ -519,19 +571,24 @@ def test_starting_from_another_number_of_classes(folder):
 def test_starting_from_another_input_size(tmp_path):
     arguments = {"width": 16, "depth": 1, "heads": 2}
     save_file(
-        random_arrays("vit", classes=3, size=(32, 32), **arguments), tmp_path / "small.safetensors"
+        random_arrays("vit", classes=3, size=(32, 32), **arguments),
+        tmp_path / "small.safetensors",
     )
     fresh = build("vit", num_classes=3, size=(64, 32), rngs=nnx.Rngs(0), **arguments)
     started = initialize_from(fresh, tmp_path / "small.safetensors")
     expected = interpolate(
-        jnp.asarray(load_file(tmp_path / "small.safetensors")["pos_embed"]), 1, (4, 4), (8, 4)
+        jnp.asarray(load_file(tmp_path / "small.safetensors")["pos_embed"]),
+        1,
+        (4, 4),
+        (8, 4),
     )
     np.testing.assert_allclose(started.pos_embed[...], expected, atol=1e-6)
 
 
 def test_resnet50_loads_within_three_seconds(tmp_path):
     save_file(
-        random_arrays("resnet50", classes=1000, size=(224, 224)), tmp_path / "resnet50.safetensors"
+        random_arrays("resnet50", classes=1000, size=(224, 224)),
+        tmp_path / "resnet50.safetensors",
     )
     start = time.process_time()  # of this process alone: other tests run beside it
     classifier = load_model("resnet50", weights=tmp_path / "resnet50.safetensors")
@@ -552,21 +609,43 @@ def test_the_documented_command_explains_a_photograph_offline(tmp_path):
         {"config.json": config, "model.safetensors": arrays},
     )
     PIL.Image.effect_noise((90, 70), 60).save(tmp_path / "photo.jpg")
-    command = [sys.executable, "-m", "mdm_jax", "explain", "photo.jpg", "--model", "resnet50"]
-    command += ["--weights", "timm/resnet50.tv_in1k", "--config", "quick.toml", "--out", "maps"]
+    command = [
+        sys.executable,
+        "-m",
+        "mdm_jax",
+        "explain",
+        "photo.jpg",
+        "--model",
+        "resnet50",
+    ]
+    command += [
+        "--weights",
+        "timm/resnet50.tv_in1k",
+        "--config",
+        "quick.toml",
+        "--out",
+        "maps",
+    ]
     (tmp_path / "quick.toml").write_text("steps = 2\nsizes = [4]\n")
-    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "1",
+    }
     environment |= {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    first = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    first = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert first.returncode == 0, first.stderr
     assert "timm/resnet50.tv_in1k" in first.stdout
     assert len(list((tmp_path / "maps").glob("photo-class*-overlay.png"))) == 1
 
     entries = set(os.listdir(tmp_path / "compiled"))
-    second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    second = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert second.returncode == 0, second.stderr
     added = {
         name
@@ -577,7 +656,13 @@ def test_the_documented_command_explains_a_photograph_offline(tmp_path):
     assert not added, "and a second process finds everything there"
 
 
-MINIMUM = {"resnet": 0.95, "densenet": 0.95, "vit": 0.90, "protopnet": 0.95, "xprotonet": 0.95}
+MINIMUM = {
+    "resnet": 0.95,
+    "densenet": 0.95,
+    "vit": 0.90,
+    "protopnet": 0.95,
+    "xprotonet": 0.95,
+}
 
 
 def test_every_family_is_embedded_and_every_variant_resolves_to_its_family():
@@ -601,6 +686,12 @@ def test_embedded_networks_read_1000_test_digits(family):
 @pytest.mark.parametrize("family", EMBEDDED)
 def test_embedded_weights_are_small_and_described(family):
     assert (EMBEDDED[family] / "model.safetensors").stat().st_size <= 2_000_000
-    assert json.loads((EMBEDDED[family] / "config.json").read_text())["architecture"] == family
-    first = CLASSIFIERS[family].first_layer + ".weight" if family in CLASSIFIERS else "prototypes"
+    assert (
+        json.loads((EMBEDDED[family] / "config.json").read_text())["architecture"] == family
+    )
+    first = (
+        CLASSIFIERS[family].first_layer + ".weight"
+        if family in CLASSIFIERS
+        else "prototypes"
+    )
     assert first in load_file(EMBEDDED[family] / "model.safetensors") or family == "vit"

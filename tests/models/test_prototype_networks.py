@@ -39,7 +39,9 @@ def network(family: str, backbone: str = "resnet", **arguments):
         "width": 6,
     } | arguments
     built = build(family, num_classes=3, size=(16, 16), rngs=nnx.Rngs(0), **given)
-    return nnx.view(built, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        built, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 @jax.jit
@@ -73,8 +75,12 @@ def test_outputs_on_every_backbone(family, backbone, images):
         logits, out["similarities"] @ built.last_layer.kernel[...], rtol=1e-4, atol=1e-5
     )
     if family == "protopnet":
-        np.testing.assert_allclose(out["distances"], np.asarray(out["distance_maps"]).min((1, 2)))
-        np.testing.assert_allclose(out["similarities"], log_similarity(out["distances"]), rtol=1e-5)
+        np.testing.assert_allclose(
+            out["distances"], np.asarray(out["distance_maps"]).min((1, 2))
+        )
+        np.testing.assert_allclose(
+            out["similarities"], log_similarity(out["distances"]), rtol=1e-5
+        )
     else:
         assert (np.asarray(out["occurrence_maps"]) >= 0).all()
         np.testing.assert_allclose(out["distances"], 1 - out["similarities"], atol=1e-6)
@@ -82,7 +88,10 @@ def test_outputs_on_every_backbone(family, backbone, images):
 
 def test_distances_equal_brute_force_and_vanish_at_the_patch_itself():
     rng = np.random.default_rng(0)
-    patches, prototypes = rng.random((2, 3, 4, 8), np.float32), rng.random((5, 8), np.float32)
+    patches, prototypes = (
+        rng.random((2, 3, 4, 8), np.float32),
+        rng.random((5, 8), np.float32),
+    )
     prototypes[2] = patches[1, 2, 3]
     found = np.asarray(squared_distances(jnp.asarray(patches), jnp.asarray(prototypes)))
     brute = ((patches[:, :, :, None].astype(np.float64) - prototypes) ** 2).sum(-1)
@@ -97,14 +106,18 @@ def test_log_similarity_by_hand():
         found, [9.2103, 6.8135, 4.6053, 2.3970, 0.6931], atol=6e-3
     )  # the reference rounds
     np.testing.assert_allclose(
-        found, np.log([1e4, 1.001 / 1.1e-3, 1.01 / 1.01e-2, 1.1 / 0.1001, 2 / 1.0001]), rtol=1e-5
+        found,
+        np.log([1e4, 1.001 / 1.1e-3, 1.01 / 1.01e-2, 1.1 / 0.1001, 2 / 1.0001]),
+        rtol=1e-5,
     )
     assert np.isclose(LARGEST, np.log(1 / EPSILON))
 
 
 def test_cosine_of_pooled_features_by_hand():
     patches = jnp.asarray([[[[3.0, 0.0], [0.0, 4.0]]]])  # two positions, two channels
-    maps = jnp.asarray([[[[1.0, 0.0, 0.5], [0.0, 0.0, 0.5]]]])  # at the first, nowhere, at both
+    maps = jnp.asarray(
+        [[[[1.0, 0.0, 0.5], [0.0, 0.0, 0.5]]]]
+    )  # at the first, nowhere, at both
     pooled = pooled_features(patches, maps, "sum")
     np.testing.assert_allclose(pooled[0], [[3.0, 0.0], [0.0, 0.0], [1.5, 2.0]])
     np.testing.assert_allclose(pooled_features(patches, maps), pooled / 2)
@@ -117,12 +130,16 @@ def test_cosine_of_pooled_features_by_hand():
 def test_a_prototype_that_occurs_nowhere_has_no_nan(images):
     built = network("xprotonet")
     built.occurrence[2].kernel = nnx.Param(jnp.zeros_like(built.occurrence[2].kernel[...]))
-    score = jax.jit(jax.value_and_grad(lambda images: built(images)[1]["similarities"].sum()))
+    score = jax.jit(
+        jax.value_and_grad(lambda images: built(images)[1]["similarities"].sum())
+    )
     value, gradient = score(images)
     assert value == 0
     assert np.isfinite(gradient).all()
     assert np.isfinite(
-        jax.grad(lambda p: cosine_similarity(jnp.zeros((1, 2, 3)), p).sum())(jnp.zeros((2, 3)))
+        jax.grad(lambda p: cosine_similarity(jnp.zeros((1, 2, 3)), p).sum())(
+            jnp.zeros((2, 3))
+        )
     ).all()
 
 
@@ -138,14 +155,18 @@ def test_gradients_agree_with_finite_differences(family):
             return log_similarity(squared_distances(patches, prototypes)).max((1, 2)).sum()
         return cosine_similarity(pooled_features(patches, maps), prototypes).sum()
 
-    check_grads(jax.jit(score), (patches, prototypes), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+    check_grads(
+        jax.jit(score), (patches, prototypes), order=1, modes=["rev"], atol=2e-2, rtol=2e-2
+    )
 
 
 def test_last_layer_starts_at_the_published_weights():
     kernel = np.asarray(network("protopnet").last_layer.kernel[...])
     np.testing.assert_array_equal(kernel[0], [1.0, -0.5, -0.5])
     np.testing.assert_array_equal(kernel[5], [-0.5, -0.5, 1.0])
-    np.testing.assert_array_equal(network("xprotonet").last_layer.kernel[0], [1.0, 0.0, 0.0])
+    np.testing.assert_array_equal(
+        network("xprotonet").last_layer.kernel[0], [1.0, 0.0, 0.0]
+    )
     np.testing.assert_array_equal(
         network("xprotonet", other_weight=-0.5).last_layer.kernel[0], [1.0, -0.5, -0.5]
     )
@@ -155,7 +176,9 @@ def test_options_of_xprotonet(images):
     plain, shifted = (
         said(network("xprotonet", shifted=shifted), images)[1] for shifted in (False, True)
     )
-    np.testing.assert_allclose(shifted["similarities"], (plain["similarities"] + 1) / 2, atol=1e-6)
+    np.testing.assert_allclose(
+        shifted["similarities"], (plain["similarities"] + 1) / 2, atol=1e-6
+    )
     sigmoid = said(network("xprotonet", occurrence="sigmoid"), images)[1]["occurrence_maps"]
     assert (np.asarray(sigmoid) > 0).all()
     assert (np.asarray(sigmoid) < 1).all()
@@ -230,7 +253,10 @@ def test_saved_weights_load_by_name(family, images, tmp_path):
     assert loaded.network.prototype_classes == (0, 0, 1, 1, 2, 2)
     for name in ("similarities", "distances"):
         np.testing.assert_allclose(
-            said(loaded, images)[1][name], said(built, images)[1][name], rtol=1e-3, atol=1e-4
+            said(loaded, images)[1][name],
+            said(built, images)[1][name],
+            rtol=1e-3,
+            atol=1e-4,
         )
     (tmp_path / "config.json").unlink()
     with pytest.raises(InputError, match="needs one, which names its backbone"):
@@ -240,7 +266,9 @@ def test_saved_weights_load_by_name(family, images, tmp_path):
 def test_a_fresh_twin_has_other_weights_and_the_same_shapes():
     built = network("protopnet")
     twin = reinitialize(built, 1)
-    assert [name for name, _ in named_weights(twin)] == [name for name, _ in named_weights(built)]
+    assert [name for name, _ in named_weights(twin)] == [
+        name for name, _ in named_weights(built)
+    ]
     assert not np.allclose(twin.prototypes[...], built.prototypes[...])
     np.testing.assert_array_equal(twin.last_layer.kernel[...], built.last_layer.kernel[...])
 
@@ -252,10 +280,12 @@ def test_nodes_read_prototypes_and_places(images):
     for j in (0, 5):
         y, x = np.unravel_index(np.argmax(out["similarity_maps"][..., j]), (gh, gw))
         there = np.ravel_multi_index((y, x, j), (gh, gw, m))
-        assert nodes.NODES["similarity"](outputs, jnp.int32(j)) == nodes.NODES["similarity_at"](
-            outputs, jnp.int32(there)
+        assert nodes.NODES["similarity"](outputs, jnp.int32(j)) == nodes.NODES[
+            "similarity_at"
+        ](outputs, jnp.int32(there))
+        assert np.isclose(
+            nodes.NODES["distance"](outputs, jnp.int32(j)), out["distances"][j]
         )
-        assert np.isclose(nodes.NODES["distance"](outputs, jnp.int32(j)), out["distances"][j])
         assert np.isclose(
             nodes.NODES["normalized_similarity"](outputs, jnp.int32(j)),
             out["similarities"][j] / LARGEST,
@@ -272,7 +302,9 @@ def test_prototypes_are_explained_as_classes_are(images):
     found = mdm_jax.explain(built, images, [4, 5], **asked)
     _, out = said(built, images)
     np.testing.assert_allclose(
-        found.info.activation, [out["similarities"][0, 4], out["similarities"][1, 5]], rtol=1e-4
+        found.info.activation,
+        [out["similarities"][0, 4], out["similarities"][1, 5]],
+        rtol=1e-4,
     )
     most = mdm_jax.explain(built, images, None, **asked)
     np.testing.assert_array_equal(most.info.target, np.argmax(out["similarities"], axis=-1))

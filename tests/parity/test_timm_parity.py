@@ -31,7 +31,8 @@ NETWORKS = [
 pytestmark = [
     pytest.mark.usefixtures("compiled_in_earnest"),
     pytest.mark.skipif(
-        not (SHARED / "parity").is_dir(), reason="the reference arrays are not beside this checkout"
+        not (SHARED / "parity").is_dir(),
+        reason="the reference arrays are not beside this checkout",
     ),
 ]
 
@@ -42,7 +43,9 @@ def apart(got, expected):
 
 @pytest.fixture(scope="module")
 def reference():
-    spec = importlib.util.spec_from_file_location("state_dict", SHARED / "parity" / "state_dict.py")
+    spec = importlib.util.spec_from_file_location(
+        "state_dict", SHARED / "parity" / "state_dict.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -56,7 +59,9 @@ def test_logits_features_and_gradients(name, reference):
     )
     own = {entry: array.shape for entry, array in weights.entries(network).items()}
     counters = {entry for entry in arrays if entry.endswith("num_batches_tracked")}
-    assert own == {entry: array.shape for entry, array in arrays.items() if entry not in counters}
+    assert own == {
+        entry: array.shape for entry, array in arrays.items() if entry not in counters
+    }
 
     network = nnx.view(
         network, deterministic=True, use_running_average=True, raise_if_not_found=False
@@ -64,9 +69,12 @@ def test_logits_features_and_gradients(name, reference):
     inputs = jnp.asarray(reference.inputs().transpose(0, 2, 3, 1))
     with np.load(SHARED / "parity" / "expected.npz") as file:
         expected = {
-            key: file[f"{name}/{key}"] for key in ("logits", "features_mean", "input_grad_17")
+            key: file[f"{name}/{key}"]
+            for key in ("logits", "features_mean", "input_grad_17")
         }
-    with np.load(pathlib.Path(__file__).parents[1] / "fixtures" / "parity_gradients.npz") as file:
+    with np.load(
+        pathlib.Path(__file__).parents[1] / "fixtures" / "parity_gradients.npz"
+    ) as file:
         exact = file[name]
 
     def evaluate(network, inputs):
@@ -84,7 +92,9 @@ def test_logits_features_and_gradients(name, reference):
         if "it_" in name:  # vit, deit: smooth
             assert apart(gradient, expected["input_grad_17"]) <= 1e-3
         with jax.enable_x64(True):
-            double = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (network, inputs))
+            double = jax.tree.map(
+                lambda leaf: jnp.asarray(leaf, jnp.float64), (network, inputs)
+            )
             _, _, gradient = jax.jit(evaluate)(*double)
         assert apart(gradient, exact) <= 1e-6
 
@@ -101,11 +111,15 @@ def test_the_real_transformer_reads_real_images():
     for start in range(0, 300, 50):
         chosen = names[start : start + 50]
         batch = np.stack(
-            [classifier.preprocess(images.read(folder / "images" / each)) for each in chosen]
+            [
+                classifier.preprocess(images.read(folder / "images" / each))
+                for each in chosen
+            ]
         )
         hits += int(
             np.sum(
-                np.asarray(predict(classifier, batch)) == [truth[each]["label"] for each in chosen]
+                np.asarray(predict(classifier, batch))
+                == [truth[each]["label"] for each in chosen]
             )
         )
     assert hits / 300 >= 0.84

@@ -74,10 +74,14 @@ def test_curves_of_a_white_cell(scenes):
     np.testing.assert_allclose(at_areas(found.kept.similarity)[1, 0], 0, atol=1e-6)
     np.testing.assert_allclose(found.removed.similarity[1, 0], 1, atol=1e-6)
     np.testing.assert_allclose(found.kept.distance, 1 - found.kept.similarity, atol=1e-6)
-    np.testing.assert_allclose(found.kept.similarity[:, 0, [0, -1]], [[0, 1]] * 2, atol=1e-6)
+    np.testing.assert_allclose(
+        found.kept.similarity[:, 0, [0, -1]], [[0, 1]] * 2, atol=1e-6
+    )
     # 58 of 64 pixels, 5.66 % of the image, keep 90 %
     np.testing.assert_allclose(
-        least_area(keeps_node(jax.tree.map(lambda leaf: leaf[:, 0], found.kept))["similarity"]),
+        least_area(
+            keeps_node(jax.tree.map(lambda leaf: leaf[:, 0], found.kept))["similarity"]
+        ),
         [0.06, 1.0],
     )
 
@@ -95,7 +99,9 @@ def test_curves_of_many_fills_and_of_nan(scenes):
 
 def test_area_under_a_curve():
     assert area_under(np.full(6, 0.7), 0.7) == pytest.approx(0.7)
-    assert area_under(np.asarray(AREAS), 0.0) == pytest.approx(0.25)  # the diagonal from 0 to 0.5
+    assert area_under(np.asarray(AREAS), 0.0) == pytest.approx(
+        0.25
+    )  # the diagonal from 0 to 0.5
     np.testing.assert_allclose(
         area_under(np.stack([np.zeros(6), np.ones(6)]), [1.0, 1.0]), [0.01, 1.0]
     )
@@ -180,7 +186,9 @@ def test_comparison_of_known_regions(compared):
     expected = area_under(np.minimum(0.5 + PIXELS / 128, 1.0), 0.5)
     assert summary["retention:gray"].value == pytest.approx(expected, abs=1e-3)
     above = area_under(np.minimum(PIXELS / 64, 1.0), 0.0)
-    assert summary["retention:similarity-above-gray"].value == pytest.approx(above, abs=1e-3)
+    assert summary["retention:similarity-above-gray"].value == pytest.approx(
+        above, abs=1e-3
+    )
     assert summary["retention:distance-above-gray"].value == pytest.approx(above, abs=1e-3)
     assert summary["removal:distance-above-gray"].value == pytest.approx(
         area_under(1 - np.minimum(PIXELS / 64, 1.0), 1.0), abs=1e-3
@@ -198,7 +206,12 @@ def test_comparison_of_known_regions(compared):
 
 def test_the_table_is_paired_and_written(compared):
     table = compared.table(reference="cell")
-    assert [row.method for row in table.rows] == ["mdm", "cell", "receptive_field", "center"]
+    assert [row.method for row in table.rows] == [
+        "mdm",
+        "cell",
+        "receptive_field",
+        "center",
+    ]
     rows = {row.method: row for row in table.rows}
     assert rows["center"].cells["retention:gray"].verdict == "worse"
     assert rows["receptive_field"].cells["removal:gray"].verdict == "tied"
@@ -260,12 +273,23 @@ def test_a_dead_prototype_is_left_out(scenes):
         ({"configs": {"cell": MDMConfig()}}, "give a NoSettings"),
         ({"configs": {"mdm": MDMConfig()}}, "unknown region 'mdm'"),
         (
-            {"annotations": PairAnnotations(parts=[np.zeros((2, 2)), np.zeros((3, 2)), None])},
+            {
+                "annotations": PairAnnotations(
+                    parts=[np.zeros((2, 2)), np.zeros((3, 2)), None]
+                )
+            },
             r"shape \(3, 2\), the first have \(2, 2\)",
         ),
-        ({"annotations": PairAnnotations(parts=[np.zeros((2, 3)), None, None])}, r"shape \(2, 3\)"),
         (
-            {"annotations": PairAnnotations(parts=[np.zeros((2, 2))] * 3, part_names=("beak",))},
+            {"annotations": PairAnnotations(parts=[np.zeros((2, 3)), None, None])},
+            r"shape \(2, 3\)",
+        ),
+        (
+            {
+                "annotations": PairAnnotations(
+                    parts=[np.zeros((2, 2))] * 3, part_names=("beak",)
+                )
+            },
             "1 part names for 2 parts",
         ),
     ],
@@ -287,7 +311,9 @@ def test_checks_are_those_that_the_network_allows(scenes):
     found = compare_regions(brightness, scenes, 0, regions="cell")
     assert set(found.evidence["cell"].others) == {"noise"}
     backbone = ResNet(num_classes=0, widths=(4,), depths=(1,), rngs=nnx.Rngs(0))
-    network = ProtoPNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
+    network = ProtoPNet(
+        backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1)
+    )
     assert possible_checks(Classifier(network, "tiny", ("a", "b", "c"), SEEN)) == CHECKS
 
 
@@ -295,19 +321,25 @@ def test_left_and_right_are_one_part_for_purity(scenes):
     """The region finds the left wing in one image and the right one in another."""
     here, there = [20.0, 12.0], [2.0, 2.0]
     places = [
-        np.asarray(each, np.float32) for each in ([here, there, there], [there, there, here])
+        np.asarray(each, np.float32)
+        for each in ([here, there, there], [there, there, here])
     ] + [None]
     evidence = compare_regions(
         brightness,
         scenes,
         0,
         regions="cell",
-        annotations=PairAnnotations(parts=places, part_names=("left wing", "beak", "right wing")),
+        annotations=PairAnnotations(
+            parts=places, part_names=("left wing", "beak", "right wing")
+        ),
         checks=(),
     ).evidence["cell"]
     for names, pure in ((("left wing", "beak", "right wing"), 1.0), ((), 0.5)):
         purity = metrics.METRICS["purity:box-32"]
-        assert parts.purity(purity.measure(evidence._replace(part_names=names)).statistics) == pure
+        assert (
+            parts.purity(purity.measure(evidence._replace(part_names=names)).statistics)
+            == pure
+        )
     assert evidence.part_names == ("left wing", "beak", "right wing")
     merged = parts.merge_sides(
         np.asarray([[1, 0, 0, 0]], bool), ("left leg", "tail", "right leg", "left eye")
@@ -328,7 +360,9 @@ def test_purity_and_consistency_by_hand():
     map_ = np.zeros((32, 32), np.float32)
     map_[10, 20] = 1.0
     np.testing.assert_array_equal(parts.peak(map_), [20.5, 10.5])
-    places = np.asarray([[20.5, 10.5], [25.0, 6.0], [25.2, 10.5], [np.nan, np.nan]], np.float32)
+    places = np.asarray(
+        [[20.5, 10.5], [25.0, 6.0], [25.2, 10.5], [np.nan, np.nan]], np.float32
+    )
     np.testing.assert_array_equal(
         parts.near_peak(map_, places, 72 / 224), [True, True, True, False]
     )
@@ -350,7 +384,9 @@ def test_noise_is_bounded_and_drawn_by_id():
     moved = drawn[0] - images[0]
     assert np.abs(moved[..., 0]).max() == pytest.approx(0.125)
     assert np.abs(moved[..., 1]).max() == pytest.approx(0.0625)
-    assert moved[..., 0].std() == pytest.approx(0.5 * 0.1716, rel=0.05)  # of N(0, 0.2) cut at 0.25
+    assert moved[..., 0].std() == pytest.approx(
+        0.5 * 0.1716, rel=0.05
+    )  # of N(0, 0.2) cut at 0.25
     assert drawn.max() <= 1.0
     np.testing.assert_array_equal(
         drawn[1:], perturbations.add_noise_to_images(Normalized(), images[1:], ids=["b"])
@@ -359,21 +395,29 @@ def test_noise_is_bounded_and_drawn_by_id():
 
 def test_changed_networks():
     backbone = ResNet(num_classes=0, widths=(4,), depths=(1,), rngs=nnx.Rngs(0))
-    network = ProtoPNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
+    network = ProtoPNet(
+        backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1)
+    )
     classifier = Classifier(network, "tiny", ("a", "b", "c"), SEEN)
     before = dict(named_weights(network))
-    permuted = dict(named_weights(perturbations.change_weights(classifier, "prototypes").network))
-    assert [name for name in before if not np.array_equal(before[name], permuted[name])] == [
-        "prototypes"
-    ]
+    permuted = dict(
+        named_weights(perturbations.change_weights(classifier, "prototypes").network)
+    )
+    assert [
+        name for name in before if not np.array_equal(before[name], permuted[name])
+    ] == ["prototypes"]
     distances = np.abs(
         np.asarray(before["prototypes"])[:, None] - np.asarray(permuted["prototypes"])
     ).sum(-1)
     assert (np.sort(distances.argmin(axis=0)) == np.arange(6)).all()
     assert (distances.argmin(axis=0) != np.arange(6)).all()  # none stays where it was
-    drawn = dict(named_weights(perturbations.change_weights(classifier, "backbone").network))
+    drawn = dict(
+        named_weights(perturbations.change_weights(classifier, "backbone").network)
+    )
     assert {
-        name.partition(".")[0] for name in before if not np.array_equal(before[name], drawn[name])
+        name.partition(".")[0]
+        for name in before
+        if not np.array_equal(before[name], drawn[name])
     } == {"backbone"}
     with pytest.raises(InputError, match="did you mean 'prototypes'"):
         perturbations.change_weights(classifier, "prototype")

@@ -55,18 +55,24 @@ def scenes():
 @pytest.fixture(scope="module")
 def protopnet():
     backbone = ResNet(num_classes=0, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
-    return ProtoPNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
+    return ProtoPNet(
+        backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1)
+    )
 
 
 @pytest.fixture(scope="module")
 def xprotonet():
     backbone = ResNet(num_classes=0, widths=(4, 8), depths=(1, 1), rngs=nnx.Rngs(0))
-    return XProtoNet(backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1))
+    return XProtoNet(
+        backbone, num_classes=3, prototypes_per_class=2, width=8, rngs=nnx.Rngs(1)
+    )
 
 
 def said(network, images):
     """What a network returns in inference."""
-    view = nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    view = nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
     return view, jax.jit(view)(jnp.asarray(images))[1]
 
 
@@ -77,13 +83,17 @@ def mask_of(box, size=32):
 def test_cubic_upsampling_is_opencvs():
     grid = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
     theirs = cv2.resize(grid, (50, 56), interpolation=cv2.INTER_CUBIC)
-    np.testing.assert_allclose(maps.upsample(jnp.asarray(grid), (56, 50)), theirs, atol=2e-6)
+    np.testing.assert_allclose(
+        maps.upsample(jnp.asarray(grid), (56, 50)), theirs, atol=2e-6
+    )
     smaller = cv2.resize(grid, (3, 4), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_allclose(maps.upsample(jnp.asarray(grid), (4, 3)), smaller, atol=2e-6)
 
 
 def test_regions_of_a_bright_cell(scenes):
-    found = search.find_regions(brightness, scenes, 0, configs={"mdm": SHARP, "mdm_frozen": SHARP})
+    found = search.find_regions(
+        brightness, scenes, 0, configs={"mdm": SHARP, "mdm_frozen": SHARP}
+    )
     assert set(found) == {
         "activation_map",
         "cell",
@@ -185,16 +195,22 @@ def relu_by_hand():
     ids=["relu6", "clip", "minimum", "where", "product", "checkpoint", "custom_vjp"],
 )
 def test_receptive_field_behind_any_activation(function):
-    first, second = (0.3 * jax.random.normal(jax.random.key(c), (3, 3, c, 8)) for c in (3, 8))
+    first, second = (
+        0.3 * jax.random.normal(jax.random.key(c), (3, 3, c, 8)) for c in (3, 8)
+    )
     prototypes = jax.random.uniform(jax.random.key(2), (4, 8))
 
     def network(images):
         layout = ("NHWC", "HWIO", "NHWC")
         features = function(
-            jax.lax.conv_general_dilated(images, first, (2, 2), "SAME", dimension_numbers=layout)
+            jax.lax.conv_general_dilated(
+                images, first, (2, 2), "SAME", dimension_numbers=layout
+            )
         )
         features = function(
-            jax.lax.conv_general_dilated(features, second, (2, 2), "SAME", dimension_numbers=layout)
+            jax.lax.conv_general_dilated(
+                features, second, (2, 2), "SAME", dimension_numbers=layout
+            )
         )
         distances = ((features[..., None, :] - prototypes) ** 2).sum(axis=-1)
         similarity = log_similarity(distances)
@@ -234,11 +250,13 @@ def test_receptive_field_config_changes_the_cost_alone(scenes):
     key, image = jax.random.key(0), jnp.asarray(scenes[0])
     config = regions.config_for("receptive_field", brightness, (32, 32, 3))
     known = jax.jit(
-        lambda image: receptive_field.receptive_field(brightness, image, 0, key=key, config=config)
+        lambda image: receptive_field.receptive_field(
+            brightness, image, 0, key=key, config=config
+        )
     )(image)
-    anew = jax.jit(lambda image: receptive_field.receptive_field(brightness, image, 0, key=key))(
-        image
-    )
+    anew = jax.jit(
+        lambda image: receptive_field.receptive_field(brightness, image, 0, key=key)
+    )(image)
     np.testing.assert_array_equal(known.saliency, anew.saliency)
     assert int(anew.info.forwards) - int(known.info.forwards) == 64
     with pytest.raises(InputError, match="rows and columns"):
@@ -256,7 +274,9 @@ def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
 
     def node(features):
         patches = jax.nn.sigmoid(apply_layers(predict.add_on, features))
-        return log_similarity(squared_distances(patches, predict.prototypes[...]))[0, ..., 3].max()
+        return log_similarity(squared_distances(patches, predict.prototypes[...]))[
+            0, ..., 3
+        ].max()
 
     weights = jax.jit(jax.grad(node))(features).mean(axis=(1, 2), keepdims=True)
     cam = jnp.maximum((weights * features).sum(axis=-1), 0.0)[0]
@@ -267,7 +287,11 @@ def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
 
 def test_occurrence_map_is_the_networks_own(xprotonet, scenes):
     shape = (32, 32, 3)
-    assert regions.applicable_regions(xprotonet, shape) == ("occurrence_map", "grad_cam", "mdm")
+    assert regions.applicable_regions(xprotonet, shape) == (
+        "occurrence_map",
+        "grad_cam",
+        "mdm",
+    )
     found = search.find_regions(xprotonet, scenes, [4, 0], regions=("occurrence_map",))[
         "occurrence_map"
     ]
@@ -293,12 +317,18 @@ def test_occurrence_map_is_the_networks_own(xprotonet, scenes):
             "activation_map is a MDMConfig: give a MapConfig",
         ),
         ({"prototypes": 0, "regions": "mdn"}, "unknown region 'mdn'"),
-        ({"prototypes": 0, "regions": []}, "no regions: name at least one of activation_map"),
+        (
+            {"prototypes": 0, "regions": []},
+            "no regions: name at least one of activation_map",
+        ),
         (
             {"prototypes": 0, "regions": "mdm", "node": "distance_at"},
             "'distance_at' are not the 2 prototypes",
         ),
-        ({"prototypes": 0, "regions": "mdm", "node": "similarity_at"}, "are not the 2 prototypes"),
+        (
+            {"prototypes": 0, "regions": "mdm", "node": "similarity_at"},
+            "are not the 2 prototypes",
+        ),
         ({"prototypes": 0, "regions": "mdm", "node": "logit"}, "are not the 2 prototypes"),
     ],
 )
@@ -333,11 +363,17 @@ def test_a_strangers_network_has_no_reasons():
 
 def test_strongest_prototypes():
     found = search.Activations(
-        np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[3.0, 1.0, 2.0, 2.0]] * 2), np.zeros((2, 4))
+        np.array([[0.0, 1.0], [1.0, 0.0]]),
+        np.array([[3.0, 1.0, 2.0, 2.0]] * 2),
+        np.zeros((2, 4)),
     )
     np.testing.assert_array_equal(search.strongest(found, k=2), [[0, 2]] * 2)
-    np.testing.assert_array_equal(search.strongest(found, (0, 0, 1, 1), k=2), [[2, 3], [0, 1]])
-    np.testing.assert_array_equal(search.strongest(found, (0, 0, 1, 1), targets=[0, 1]), [[0], [2]])
+    np.testing.assert_array_equal(
+        search.strongest(found, (0, 0, 1, 1), k=2), [[2, 3], [0, 1]]
+    )
+    np.testing.assert_array_equal(
+        search.strongest(found, (0, 0, 1, 1), targets=[0, 1]), [[0], [2]]
+    )
     with pytest.raises(InputError, match="class 0 has 1 prototypes"):
         search.strongest(found, (0, 1, 1, 1), k=2)
 
@@ -359,7 +395,9 @@ def test_top_share_is_exact_and_ties_are_fair():
     box = mask_of([4, 10, 12, 18]).astype(
         np.float32
     )  # a plateau shrinks to its middle and grows about it
-    np.testing.assert_array_equal(boxes.mask_box(boxes.top_share(box, 4 / 1024)), [7, 13, 9, 15])
+    np.testing.assert_array_equal(
+        boxes.mask_box(boxes.top_share(box, 4 / 1024)), [7, 13, 9, 15]
+    )
     assert np.asarray(boxes.top_share(box, 64 / 1024))[box > 0].all()
     grown = np.asarray(boxes.top_share(box, 200 / 1024))
     assert grown[box > 0].all()
@@ -394,7 +432,9 @@ def test_percentile_box_surrounds_every_piece():
     np.testing.assert_allclose(
         boxes.box_area(boxes.percentile_box(map_, 97.6), (20, 20)), 15 * 14 / 400
     )
-    np.testing.assert_array_equal(boxes.percentile_box(np.zeros((4, 6), np.float32)), [0, 0, 6, 4])
+    np.testing.assert_array_equal(
+        boxes.percentile_box(np.zeros((4, 6), np.float32)), [0, 0, 6, 4]
+    )
     np.testing.assert_array_equal(boxes.mask_box(np.zeros((4, 6), bool)), [0, 0, 0, 0])
 
 
@@ -406,7 +446,13 @@ def test_components_are_ordered_by_size():
     mask[3, 0] = True
     labels = boxes.components(mask)
     assert (labels[4:7, 4:7] == 1).all()
-    assert (labels[7, 7], labels[0, 0], labels[3, 0], labels[5, 0], labels.max()) == (1, 2, 3, 0, 3)
+    assert (labels[7, 7], labels[0, 0], labels[3, 0], labels[5, 0], labels.max()) == (
+        1,
+        2,
+        3,
+        0,
+        3,
+    )
 
 
 def test_cells_share_out_the_pixels():

@@ -66,7 +66,11 @@ def opened(processes, arguments, environment, **pipes):
 def started(processes, environment, *tasks, **more):
     """A process that does tasks."""
     process = opened(
-        processes, [WORKER], environment | more, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        processes,
+        [WORKER],
+        environment | more,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     process.stdin.write(json.dumps(tasks))
     process.stdin.close()
@@ -86,7 +90,9 @@ def contents(folder):
     files = (path for path in Path(folder).rglob("*") if path.is_file())
     named = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     return {
-        name: content for name, content in named.items() if not name.startswith(("log-", "locks/"))
+        name: content
+        for name, content in named.items()
+        if not name.startswith(("log-", "locks/"))
     }
 
 
@@ -110,16 +116,26 @@ def whole(tmp_path_factory):
     return folder
 
 
-def test_killed_twice_the_store_is_the_undisturbed_one(whole, environment, processes, tmp_path):
+def test_killed_twice_the_store_is_the_undisturbed_one(
+    whole, environment, processes, tmp_path
+):
     folder = tmp_path / "run"
     told(
-        started(processes, environment, {"do": "run", "out": str(folder), "die_after_rows": 7}),
+        started(
+            processes, environment, {"do": "run", "out": str(folder), "die_after_rows": 7}
+        ),
         -signal.SIGKILL,
     )
     first = open_store(folder).committed()
-    assert first <= {0}  # in the second chunk, while the first one may be on its way to the disk
+    assert first <= {
+        0
+    }  # in the second chunk, while the first one may be on its way to the disk
     told(
-        started(processes, environment, {"do": "run", "out": str(folder), "die_before_record": 2}),
+        started(
+            processes,
+            environment,
+            {"do": "run", "out": str(folder), "die_before_record": 2},
+        ),
         -signal.SIGKILL,
     )
     second = open_store(folder).committed()
@@ -171,7 +187,10 @@ def test_the_number_of_devices_changes_nothing(environment, processes, tmp_path)
     device; with their number it divides large sums otherwise, which changes the last bit. This
     network is too small for that; the embedded one is not."""
     for count in (1, 2, 8):
-        several = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "NPROC": "8"}
+        several = {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+            "NPROC": "8",
+        }
         tasks = [{"do": "run", "out": str(tmp_path / str(count))}]
         tasks += [{"do": "collectives", "out": str(tmp_path)}] if count == 8 else []
         started(processes, environment, *tasks, **several)
@@ -183,7 +202,12 @@ def test_the_number_of_devices_changes_nothing(environment, processes, tmp_path)
     assert compiled["found"].pop("a sum over all devices") == [
         "all-reduce"
     ]  # so one would be found
-    assert compiled["found"] == {"explain_rows": [], "enter": [], "advance": [], "leave": []}
+    assert compiled["found"] == {
+        "explain_rows": [],
+        "enter": [],
+        "advance": [],
+        "leave": [],
+    }
     alone = masks_of(tmp_path / "alone")
     for name in ("together", "slots"):
         for ours, theirs in zip(masks_of(tmp_path / name), alone):
@@ -206,7 +230,9 @@ def at_work(processes, environment, arguments, what):
     return process
 
 
-def test_ctrl_c_ends_after_the_chunk_and_twice_at_once(environment, processes, tmp_path, capsys):
+def test_ctrl_c_ends_after_the_chunk_and_twice_at_once(
+    environment, processes, tmp_path, capsys
+):
     polite, rude = tmp_path / "polite", tmp_path / "rude"
     arguments = [*COMMAND, "--limit", "800", "--chunk", "8", "--out", str(polite)]
     process = at_work(processes, environment, arguments, polite / "records" / "*.parquet")
@@ -228,7 +254,10 @@ def test_ctrl_c_ends_after_the_chunk_and_twice_at_once(environment, processes, t
     assert "Traceback" not in err
 
     process = at_work(
-        processes, environment, [*COMMAND, "--chunk", "400", "--out", str(rude)], rude / "log-*"
+        processes,
+        environment,
+        [*COMMAND, "--chunk", "400", "--out", str(rude)],
+        rude / "log-*",
     )
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)

@@ -61,7 +61,9 @@ def chunk_data(chunk, layout=LAYOUT, saliency=True):
             [np.random.default_rng(row).uniform(size=spec.shape) for row in rows]
         ).astype(spec.dtype)
         values[name][[row == UNREADABLE for row in rows]] = np.nan
-    table = records.table([record(row) for row in rows], records.schema(["area"], vector=False))
+    table = records.table(
+        [record(row) for row in rows], records.schema(["area"], vector=False)
+    )
     return ChunkData(chunk, table, values)
 
 
@@ -75,8 +77,9 @@ def record(row):
             "status": "UNREADABLE",
             "reason": "b.png is damaged",
         }
-    return {"row": row, "item": row, "id": f"{row}.png", "rank": 0, "kept_area": 0.25, "term_area": np.float32(row),
-            "status": "CONVERGED", "reason": ""}  # fmt: skip
+    area = {"kept_area": 0.25, "term_area": np.float32(row)}
+    place = {"row": row, "item": row, "id": f"{row}.png", "rank": 0}
+    return place | area | {"status": "CONVERGED", "reason": ""}
 
 
 def started(place, layout=LAYOUT, saliency=True, **settings):
@@ -110,7 +113,8 @@ def small_disk(folder, size):
     """A file system of so many KiB at `folder`; skips where none may be mounted."""
     folder.mkdir()
     if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}k", "small", folder], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", f"size={size}k", "small", folder],
+        capture_output=True,
     ).returncode:
         pytest.skip("a small file system cannot be mounted here")
     try:
@@ -145,7 +149,9 @@ def test_a_run_is_read_back(tmp_path):
 def test_saliency_is_rendered_from_the_mask_vectors(tmp_path):
     whole_run(tmp_path, saliency=False)
     run = open_run(tmp_path)
-    vectors = [chunk_data(1).arrays[name][3] for name in ("mask_vectors/2x2", "mask_vectors/3x4")]
+    vectors = [
+        chunk_data(1).arrays[name][3] for name in ("mask_vectors/2x2", "mask_vectors/3x4")
+    ]
     rendered = jnp.stack([masks.render(jnp.asarray(vector), IMAGE) for vector in vectors])
     expected = masks.normalize(masks.stack(rendered, [1.0, 3.0]))
     assert run.saliency_maps is None
@@ -178,7 +184,11 @@ def test_other_tools_read_the_folder(tmp_path):
     assert (array.shape, array.dtype, array.chunks) == ((10, 2, 2), np.float32, (4, 2, 2))
     np.testing.assert_array_equal(array[4:8], chunk_data(1).arrays["mask_vectors/2x2"])
     assert group["saliency"].dtype == np.float16
-    assert list(group.attrs["arrays"]) == ["mask_vectors/2x2", "mask_vectors/3x4", "saliency"]
+    assert list(group.attrs["arrays"]) == [
+        "mask_vectors/2x2",
+        "mask_vectors/3x4",
+        "saliency",
+    ]
     frame = pd.read_parquet(tmp_path / "records")
     assert frame["row"].tolist() == list(range(10))
     assert frame["reason"][UNREADABLE] == "b.png is damaged"
@@ -191,7 +201,11 @@ def test_two_runs_are_equal_byte_by_byte(tmp_path):
     assert set(content(tmp_path / "a")) == {
         *("run.json", "zarr.json", "mask_vectors/zarr.json", "saliency/zarr.json"),
         *("mask_vectors/2x2/zarr.json", "mask_vectors/3x4/zarr.json"),
-        *(f"mask_vectors/{size}/c/{chunk}/0/0" for size in ("2x2", "3x4") for chunk in range(3)),
+        *(
+            f"mask_vectors/{size}/c/{chunk}/0/0"
+            for size in ("2x2", "3x4")
+            for chunk in range(3)
+        ),
         *(f"saliency/c/{chunk}/0/0" for chunk in range(3)),
         *(f"records/0000{chunk}.parquet" for chunk in range(3)),
     }
@@ -222,7 +236,9 @@ def test_records_keep_what_they_are_given():
     table, meta = records.decode(
         records.encode(records.table(rows, schema), 1, range(7, 8), {"saliency": 5}, "run")
     )
-    assert meta == records.Meta(1, range(7, 8), {"saliency": 5}, "run", records.checksum(table))
+    assert meta == records.Meta(
+        1, range(7, 8), {"saliency": 5}, "run", records.checksum(table)
+    )
     assert table.schema == schema
     found = table.to_pylist()[0]
     assert (found["row"], found["label"], found["activation"], found["id"]) == (
@@ -269,7 +285,9 @@ def test_a_chunk_whose_arrays_fail_is_not_committed(tmp_path):
 def test_wrong_shapes_are_refused(tmp_path):
     store = started(tmp_path)
     data = chunk_data(0)
-    with pytest.raises(ValueError, match=r"mask_vectors/2x2 is \(1, 2, 2\), not \(4, 2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"mask_vectors/2x2 is \(1, 2, 2\), not \(4, 2, 2\)"
+    ):
         store.write(
             data._replace(arrays=data.arrays | {"mask_vectors/2x2": np.zeros((1, 2, 2))})
         ).result()
@@ -287,7 +305,8 @@ def test_damaged_or_misplaced_records_do_not_count(tmp_path):
     )
     assert store.committed() == {1}
     with pytest.raises(
-        InputError, match=r"records/00000.parquet is no readable record file .*mdm run verify"
+        InputError,
+        match=r"records/00000.parquet is no readable record file .*mdm run verify",
     ) as error:
         len(open_run(tmp_path))
     one_sentence(error)
@@ -376,7 +395,8 @@ def test_a_lost_description_is_written_anew(tmp_path, damage):
     else:
         (tmp_path / "run.json").write_bytes(damage)
     with pytest.raises(
-        InputError, match=r"run.json is (gone|damaged): the same command again writes it anew"
+        InputError,
+        match=r"run.json is (gone|damaged): the same command again writes it anew",
     ) as error:
         open_run(tmp_path)
     one_sentence(error)
@@ -394,7 +414,12 @@ def test_a_lost_description_is_written_anew(tmp_path, damage):
 
 @pytest.mark.parametrize(
     "name",
-    ["zarr.json", "mask_vectors/zarr.json", "mask_vectors/3x4/zarr.json", "saliency/zarr.json"],
+    [
+        "zarr.json",
+        "mask_vectors/zarr.json",
+        "mask_vectors/3x4/zarr.json",
+        "saliency/zarr.json",
+    ],
 )
 @pytest.mark.parametrize("damage", [None, b"", b'{"zarr_form', b"{}"])
 def test_lost_metadata_are_put_back(tmp_path, name, damage):
@@ -406,7 +431,8 @@ def test_lost_metadata_are_put_back(tmp_path, name, damage):
         (tmp_path / name).write_bytes(damage)
     if name != "mask_vectors/zarr.json":  # nothing of ours needs it
         with pytest.raises(
-            InputError, match=f"{name} is gone or damaged: nothing committed is lost, and the same"
+            InputError,
+            match=f"{name} is gone or damaged: nothing committed is lost, and the same",
         ) as error:
             _ = open_run(tmp_path).mask_vectors, open_run(tmp_path).saliency_maps
         one_sentence(error)
@@ -441,7 +467,9 @@ def test_a_description_changed_by_hand_is_put_right(tmp_path):
 def test_a_record_of_another_run_is_refused(tmp_path):
     store = whole_run(tmp_path / "a", [1])
     whole_run(tmp_path / "b", [0], steps=4)
-    (tmp_path / "a" / record_key(0)).write_bytes((tmp_path / "b" / record_key(0)).read_bytes())
+    (tmp_path / "a" / record_key(0)).write_bytes(
+        (tmp_path / "b" / record_key(0)).read_bytes()
+    )
     with pytest.raises(InputError, match=r"holds records of another run: `mdm run verify"):
         store.begin(description())
     repair(store, check(store))
@@ -511,14 +539,16 @@ def test_a_folder_turned_read_only(tmp_path):
 
 
 @pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to become another user"
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="needs root, to become another user",
 )
 def test_a_folder_of_another_user(tmp_path):
     store = whole_run(tmp_path / "run", [0])
     os.seteuid(65534)
     try:
         with pytest.raises(
-            InputError, match=r"run cannot be read \(Permission denied\): check the permissions"
+            InputError,
+            match=r"run cannot be read \(Permission denied\): check the permissions",
         ) as error:
             open_run(tmp_path / "run")
         one_sentence(error)
@@ -570,7 +600,9 @@ def test_places_that_cannot_be(tmp_path, place, sentence):
 
 def test_no_run_there(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match="holds no run: give the folder that `mdm run` wrote"):
+        with pytest.raises(
+            InputError, match="holds no run: give the folder that `mdm run` wrote"
+        ):
             open_run(place)
     assert not (tmp_path / "nowhere").exists()
     whole_run(tmp_path, [0])
@@ -584,8 +616,14 @@ def test_no_run_there(tmp_path):
 @pytest.mark.parametrize(
     ("place", "expected"),
     [
-        ("gs://bucket-name/a/run", {"driver": "gcs", "bucket": "bucket-name", "path": "a/run/"}),
-        (Path("gs://bucket-name/run/"), {"driver": "gcs", "bucket": "bucket-name", "path": "run/"}),
+        (
+            "gs://bucket-name/a/run",
+            {"driver": "gcs", "bucket": "bucket-name", "path": "a/run/"},
+        ),
+        (
+            Path("gs://bucket-name/run/"),
+            {"driver": "gcs", "bucket": "bucket-name", "path": "run/"},
+        ),
         ("s3://bucket-name/run", {"driver": "s3", "bucket": "bucket-name", "path": "run/"}),
         ("s3://bucket-name", {"driver": "s3", "bucket": "bucket-name", "path": ""}),
         ("memory://run", {"driver": "memory", "path": "run/"}),
@@ -601,7 +639,11 @@ def test_urls_are_taken_to_their_drivers(place, expected):
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_runs_at_urls(tmp_path, kind):
-    place = f"memory://{tmp_path.name}/run" if kind == "memory" else f"file://{tmp_path}/a%20run"
+    place = (
+        f"memory://{tmp_path.name}/run"
+        if kind == "memory"
+        else f"file://{tmp_path}/a%20run"
+    )
     store = whole_run(place, [0, 2])
     with store.locked((0, 1)):
         store.remove_partial_files()
@@ -687,7 +729,9 @@ def test_leftovers_of_a_killed_writer_do_no_harm(tmp_path):
     ]
     for name in leftovers:
         (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "a" / name).write_bytes(b"half a file, longer than any that is written" * 1000)
+        (tmp_path / "a" / name).write_bytes(
+            b"half a file, longer than any that is written" * 1000
+        )
         os.utime(tmp_path / "a" / name, (2**32, 2**32))
     assert store.committed() == {0}
     assert [fault.what for fault in check(store)] == ["missing", "missing"]
@@ -770,9 +814,25 @@ def test_record_files_have_their_number():
 @pytest.mark.parametrize(
     "key",
     [
-        *(0, 6, -1, np.int64(3), slice(2, 7), slice(None), slice(-3, None), slice(8, 2, -2)),
+        *(
+            0,
+            6,
+            -1,
+            np.int64(3),
+            slice(2, 7),
+            slice(None),
+            slice(-3, None),
+            slice(8, 2, -2),
+        ),
         *(slice(4, 4), [1, 3, 3], [-1, 0], np.arange(10) % 2 == 0, np.asarray([5, 2])),
-        *(..., (2, 1), (slice(1, 3), 0), (slice(None), slice(0, 2), 1), (..., 0), ([1, 2], 0, 1)),
+        *(
+            ...,
+            (2, 1),
+            (slice(1, 3), 0),
+            (slice(None), slice(0, 2), 1),
+            (..., 0),
+            ([1, 2], 0, 1),
+        ),
     ],
 )
 def test_a_stored_array_is_indexed_as_numpy_does(tmp_path, key):
@@ -784,7 +844,12 @@ def test_a_stored_array_is_indexed_as_numpy_does(tmp_path, key):
     assert type(array[key]) in (np.ndarray, np.float32)
     np.testing.assert_array_equal(array[key], everything[key])
     np.testing.assert_array_equal(np.asarray(array), everything)
-    assert (array.shape, array.ndim, array.dtype, len(array)) == ((10, 3, 4), 3, np.float32, 10)
+    assert (array.shape, array.ndim, array.dtype, len(array)) == (
+        (10, 3, 4),
+        3,
+        np.float32,
+        10,
+    )
 
 
 @pytest.mark.parametrize("key", [10, -11, [3, 10]])

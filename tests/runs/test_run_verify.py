@@ -67,31 +67,86 @@ def add(name):
 FAULTS = {
     "array flipped in its middle": (lambda run: flip(run / ARRAY, 30), 1, "corrupt", ARRAY),
     "array flipped at its start": (lambda run: flip(run / ARRAY, 0), 1, "corrupt", ARRAY),
-    "array flipped in its checksum": (lambda run: flip(run / ARRAY, -1), 1, "corrupt", ARRAY),
+    "array flipped in its checksum": (
+        lambda run: flip(run / ARRAY, -1),
+        1,
+        "corrupt",
+        ARRAY,
+    ),
     "array cut": (lambda run: cut(run / ARRAY, 20), 1, "corrupt", ARRAY),
     "array empty": (lambda run: cut(run / ARRAY, 0), 1, "corrupt", ARRAY),
     "array gone": (lambda run: (run / ARRAY).unlink(), 1, "missing", ARRAY),
-    "array of another chunk": (of_chunk("mask_vectors/3x4/c/0/0/0", ARRAY), 1, "corrupt", ARRAY),
-    "saliency of another chunk": (of_chunk("saliency/c/0/0/0", "saliency/c/2/0/0"), 2, "corrupt", "saliency/c/2/0/0"),
+    "array of another chunk": (
+        of_chunk("mask_vectors/3x4/c/0/0/0", ARRAY),
+        1,
+        "corrupt",
+        ARRAY,
+    ),
+    "saliency of another chunk": (
+        of_chunk("saliency/c/0/0/0", "saliency/c/2/0/0"),
+        2,
+        "corrupt",
+        "saliency/c/2/0/0",
+    ),
     "record gone": (lambda run: (run / RECORD).unlink(), 1, "missing", RECORD),
     "record cut": (lambda run: cut(run / RECORD, -9), 1, "corrupt", RECORD),
     "record empty": (lambda run: cut(run / RECORD, 0), 1, "corrupt", RECORD),
     "record flipped": (lambda run: flip(run / RECORD, 30), 1, "corrupt", RECORD),
-    "record of another chunk": (of_chunk("records/00000.parquet", RECORD), 1, "duplicate", RECORD),
+    "record of another chunk": (
+        of_chunk("records/00000.parquet", RECORD),
+        1,
+        "duplicate",
+        RECORD,
+    ),
     "record of other settings": (forged(range(4, 8), run="other"), 1, "corrupt", RECORD),
     "rows twice": (forged([4, 5, 5, 7]), 1, "duplicate", RECORD),
     "rows of another chunk": (forged(range(4)), 1, "corrupt", RECORD),
     "rows that lack": (forged(range(4, 7)), 1, "corrupt", RECORD),
-    "record beyond the last": (of_chunk(RECORD, "records/00004.parquet"), None, "stray", "records/00004.parquet"),
-    "file among the records": (add("records/notes.txt"), None, "stray", "records/notes.txt"),
+    "record beyond the last": (
+        of_chunk(RECORD, "records/00004.parquet"),
+        None,
+        "stray",
+        "records/00004.parquet",
+    ),
+    "file among the records": (
+        add("records/notes.txt"),
+        None,
+        "stray",
+        "records/notes.txt",
+    ),
     "array chunk beyond": (add("saliency/c/3/0/0"), None, "stray", "saliency/c/3/0/0"),
-    "file in an array": (add("mask_vectors/2x2/a/b"), None, "stray", "mask_vectors/2x2/a/b"),
-    "metadata gone": (lambda run: (run / "saliency/zarr.json").unlink(), None, "missing", "saliency/zarr.json"),
-    "metadata cut": (lambda run: cut(run / "saliency/zarr.json", 9), None, "corrupt", "saliency/zarr.json"),
-    "metadata flipped": (lambda run: flip(run / "saliency/zarr.json", 80), None, "corrupt", "saliency/zarr.json"),
-    "group gone": (lambda run: (run / "mask_vectors/zarr.json").unlink(), None, "missing", "mask_vectors/zarr.json"),
+    "file in an array": (
+        add("mask_vectors/2x2/a/b"),
+        None,
+        "stray",
+        "mask_vectors/2x2/a/b",
+    ),
+    "metadata gone": (
+        lambda run: (run / "saliency/zarr.json").unlink(),
+        None,
+        "missing",
+        "saliency/zarr.json",
+    ),
+    "metadata cut": (
+        lambda run: cut(run / "saliency/zarr.json", 9),
+        None,
+        "corrupt",
+        "saliency/zarr.json",
+    ),
+    "metadata flipped": (
+        lambda run: flip(run / "saliency/zarr.json", 80),
+        None,
+        "corrupt",
+        "saliency/zarr.json",
+    ),
+    "group gone": (
+        lambda run: (run / "mask_vectors/zarr.json").unlink(),
+        None,
+        "missing",
+        "mask_vectors/zarr.json",
+    ),
     "whole gone": (lambda run: (run / "zarr.json").unlink(), None, "missing", "zarr.json"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -102,7 +157,9 @@ def test_each_fault_is_found_and_mended(tmp_path, name):
     assert check(store) == []
     harm(tmp_path / "a")
     faults = check(store)
-    assert [(fault.chunk, fault.what, fault.key) for fault in faults] == [(chunk, what, key)]
+    assert [(fault.chunk, fault.what, fault.key) for fault in faults] == [
+        (chunk, what, key)
+    ]
     assert "\n" not in faults[0].sentence
     repair(store, faults)
     if key == "zarr.json":
@@ -134,11 +191,16 @@ def test_a_chunk_without_any_result_has_no_files_and_no_fault(tmp_path):
     data = chunk_data(0)
     store.write(
         data._replace(
-            arrays={name: np.full_like(values, np.nan) for name, values in data.arrays.items()}
+            arrays={
+                name: np.full_like(values, np.nan) for name, values in data.arrays.items()
+            }
         )
     ).result()
     assert not (tmp_path / "saliency/c/0/0/0").exists()
-    assert [(fault.chunk, fault.what) for fault in check(store)] == [(1, "missing"), (2, "missing")]
+    assert [(fault.chunk, fault.what) for fault in check(store)] == [
+        (1, "missing"),
+        (2, "missing"),
+    ]
 
 
 def test_a_flip_anywhere_in_a_record_that_changes_it_is_found(tmp_path):
@@ -187,7 +249,8 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, key):
     (tmp_path / key).unlink()
     (tmp_path / key).symlink_to(tmp_path / key)  # the system's error, for any user
     with pytest.raises(
-        InputError, match=r"cannot be read \(.*symbolic links\): check the permissions and the disk"
+        InputError,
+        match=r"cannot be read \(.*symbolic links\): check the permissions and the disk",
     ):
         check(store)
 
@@ -196,7 +259,9 @@ def test_a_column_of_another_name_is_told_to_a_reader(tmp_path):
     whole_run(tmp_path)
     path = tmp_path / RECORD
     path.write_bytes(path.read_bytes().replace(b"kept_area", b"kept_aria"))
-    with pytest.raises(InputError, match=r"records of .* are damaged.*: `mdm run verify") as error:
+    with pytest.raises(
+        InputError, match=r"records of .* are damaged.*: `mdm run verify"
+    ) as error:
         len(open_run(tmp_path))
     one_sentence(error)
 
@@ -206,7 +271,9 @@ def test_checking_needs_the_memory_of_a_chunk(tmp_path):
     layout = Layout(items=60, targets=1, chunk=1)
     name, spec = "saliency", arrays.Spec((2048, 2048), "float16")
     store = open_store(tmp_path)
-    store.begin(plain := description() | {"layout": {"items": 60, "targets": 1, "chunk": 1}})
+    store.begin(
+        plain := description() | {"layout": {"items": 60, "targets": 1, "chunk": 1}}
+    )
     store.create({name: spec}, layout)
     zeros = np.zeros((1, *spec.shape), np.float16)
     store.array(name)[:1].write(zeros).result()

@@ -121,7 +121,9 @@ def test_a_large_array_is_a_checksum():
 def test_every_part_has_one_id():
     ids = part_names.part_names()
     for table in (objectives.TERMS, fills.FUNCTIONS):
-        assert {ids[function]: function for function in table.values()}.keys() == table.keys()
+        assert {
+            ids[function]: function for function in table.values()
+        }.keys() == table.keys()
 
 
 OLD = {
@@ -142,7 +144,12 @@ NEW = {
     "config.optimizer": "sgd(momentum=0.9, nesterov=true)",
     "config.objective": [
         {"name": "lost_share", "weight": 1.0},
-        {"name": "edges", "weight": 0.5, "function": "edges@01234567", "needs_complement": True},
+        {
+            "name": "edges",
+            "weight": 0.5,
+            "function": "edges@01234567",
+            "needs_complement": True,
+        },
     ],
     "node": "normalized_similarity",
 }
@@ -162,7 +169,11 @@ def test_format_1_is_translated():
             '"functools.partial(<function sgd>, momentum=0.9, nesterov... -> "adam"',
         ),
         ("config.optimizer", "sgd(momentum=0.5, nesterov=true)", "-> "),
-        ("config.objective", [{"name": "lost_share", "weight": 1.0}], "edges.weight 0.5 -> none"),
+        (
+            "config.objective",
+            [{"name": "lost_share", "weight": 1.0}],
+            "edges.weight 0.5 -> none",
+        ),
         ("config.objective", NEW["config.objective"][::-1], "objective.order"),
         ("config.fill", "blur", 'config.fill ["gray", "blur"] -> "blur"'),
     ],
@@ -209,7 +220,11 @@ def test_a_new_setting_at_its_default_is_no_change(tmp_path):
     def begin(config):
         record = {"config": describe(config)}
         workspace.record_settings(
-            tmp_path, "settings.json", record, "maps", defaults=defaults_of(config, "config.")
+            tmp_path,
+            "settings.json",
+            record,
+            "maps",
+            defaults=defaults_of(config, "config."),
         )
 
     begin(Before())
@@ -223,7 +238,9 @@ def test_a_new_setting_at_its_default_is_no_change(tmp_path):
 
 
 def test_functions_have_no_place_in_memory():
-    found = [describe(MDMConfig(objective=(objectives.term(build(1.0)),))) for _ in range(2)]
+    found = [
+        describe(MDMConfig(objective=(objectives.term(build(1.0)),))) for _ in range(2)
+    ]
     assert dict(flat(found[0])) == dict(flat(found[1]))
     assert "0x" not in json.dumps(found)
 

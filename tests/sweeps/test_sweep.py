@@ -26,7 +26,9 @@ INSIDE = Metric(
 LOGIT = Metric(
     "seen",
     "test",
-    lambda predict, sample, *, key: predict((sample.saliency[..., None] * sample.image)[None])[0],
+    lambda predict, sample, *, key: predict(
+        (sample.saliency[..., None] * sample.image)[None]
+    )[0],
     "none",
     reduce=lambda statistics: float(np.mean(np.asarray(statistics)[:, 0])),
 )
@@ -72,7 +74,9 @@ def test_other_numbers_compile_nothing(swept, images, masks, compilations):
         result = mdm_jax.sweep(
             patch_network, images, points, base=BASE, metrics=METRICS, object_masks=masks
         )
-    assert counted.count <= 2  # the tolerance is now alike: the program has fewer numbers to sweep
+    assert (
+        counted.count <= 2
+    )  # the tolerance is now alike: the program has fewer numbers to sweep
     points[0]["learning_rate"] = 0.13
     with compilations as counted:
         again = mdm_jax.sweep(
@@ -86,7 +90,9 @@ def test_values_are_those_of_the_maps(swept, images, masks):
     maps = [
         explain(patch_network, images, config=each).saliency for each in swept.configs[:3]
     ]  # one program
-    np.testing.assert_allclose(swept.values("area")[:3], [each.mean() for each in maps], rtol=1e-5)
+    np.testing.assert_allclose(
+        swept.values("area")[:3], [each.mean() for each in maps], rtol=1e-5
+    )
     inside = [np.mean([(each[i] * masks[i]).mean() for i in (0, 2)]) for each in maps]
     np.testing.assert_allclose(swept.values("inside:test")[:3], inside, rtol=1e-5)
     assert swept.scores[0].per_image("seen:test").shape == (3, 2)
@@ -109,14 +115,23 @@ def stop_after(count):
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(swept, images, masks, tmp_path):
-    arguments = {"base": BASE, "metrics": METRICS, "object_masks": masks, "out": tmp_path / "sweep"}
+    arguments = {
+        "base": BASE,
+        "metrics": METRICS,
+        "object_masks": masks,
+        "out": tmp_path / "sweep",
+    }
     with pytest.raises(Enough):
-        mdm_jax.sweep(patch_network, images, NUMBERS, on_progress=stop_after(2), **arguments)
+        mdm_jax.sweep(
+            patch_network, images, NUMBERS, on_progress=stop_after(2), **arguments
+        )
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
     assert len(kept) == 2
     told = []
     points = [{"schedule": "independent"}, *reversed(NUMBERS), NUMBERS[0]]
-    result = mdm_jax.sweep(patch_network, images, points, on_progress=told.append, **arguments)
+    result = mdm_jax.sweep(
+        patch_network, images, points, on_progress=told.append, **arguments
+    )
     assert told == [3, 4, 5]  # two of five are there, one of these twice
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
     order = [3, 2, 1, 0, 0]
@@ -134,20 +149,35 @@ def test_a_sweep_goes_on_where_it_was_stopped(swept, images, masks, tmp_path):
     }
     for name, value in changes.items():
         others = {"metrics": (AREA,)} if name == "object_masks" else {}
-        with pytest.raises(InputError, match=r"holds a sweep made with other settings \(.*->"):
-            mdm_jax.sweep(patch_network, images, NUMBERS, **(arguments | others | {name: value}))
+        with pytest.raises(
+            InputError, match=r"holds a sweep made with other settings \(.*->"
+        ):
+            mdm_jax.sweep(
+                patch_network, images, NUMBERS, **(arguments | others | {name: value})
+            )
     with pytest.raises(InputError, match=r"images.pixels"):
         mdm_jax.sweep(patch_network, images[::-1].copy(), NUMBERS, **arguments)
     with pytest.raises(InputError, match=r"network.program"):
-        mdm_jax.sweep(lambda images: 2 * patch_network(images), images, NUMBERS, **arguments)
+        mdm_jax.sweep(
+            lambda images: 2 * patch_network(images), images, NUMBERS, **arguments
+        )
 
 
 def test_damage_and_strange_folders_are_told(images, masks, tmp_path, monkeypatch):
-    arguments = {"base": BASE, "metrics": METRICS, "object_masks": masks, "out": tmp_path / "sweep"}
+    arguments = {
+        "base": BASE,
+        "metrics": METRICS,
+        "object_masks": masks,
+        "out": tmp_path / "sweep",
+    }
     mdm_jax.sweep(patch_network, images, NUMBERS, **arguments)
-    path = next(tmp_path.rglob(f"{point(NUMBERS[0], BASE, 'probability').identity}.parquet"))
+    path = next(
+        tmp_path.rglob(f"{point(NUMBERS[0], BASE, 'probability').identity}.parquet")
+    )
     one = point(NUMBERS[0], dataclasses.replace(BASE, patience=7), "probability")
-    with pytest.raises(InputError, match=r"meant another config \(config.patience 5 -> 7\)"):
+    with pytest.raises(
+        InputError, match=r"meant another config \(config.patience 5 -> 7\)"
+    ):
         store.PointStore(tmp_path / "sweep").read(one)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="is damaged: remove it"):
@@ -155,10 +185,12 @@ def test_damage_and_strange_folders_are_told(images, masks, tmp_path, monkeypatc
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match=r"holds no sweep but thesis\.tex"):
-        mdm_jax.sweep(patch_network, images, NUMBERS, **(arguments | {"out": tmp_path / "other"}))
-    assert [each.name for each in (tmp_path / "other").iterdir() if each.name != ".lock"] == [
-        "thesis.tex"
-    ]
+        mdm_jax.sweep(
+            patch_network, images, NUMBERS, **(arguments | {"out": tmp_path / "other"})
+        )
+    assert [
+        each.name for each in (tmp_path / "other").iterdir() if each.name != ".lock"
+    ] == ["thesis.tex"]
 
 
 def test_a_point_that_fails_is_a_row_with_a_note(images, tmp_path):
@@ -170,7 +202,10 @@ def test_a_point_that_fails_is_a_row_with_a_note(images, tmp_path):
         result = mdm_jax.sweep(patch_network, images, points, 1, **arguments)
         assert result.notes[0] == ""
         assert result.notes[1] == "outputs or gradients were not finite for any image"
-        assert result.notes[2] == "the activation was the same as on the fill alone for every image"
+        assert (
+            result.notes[2]
+            == "the activation was the same as on the fill alone for every image"
+        )
         assert np.isfinite(result.values("area")).tolist() == [True, False, False, True]
         assert sorted(result.rank()) == [0, 3]
         assert result.table()["note"].to_pylist() == result.notes
@@ -200,7 +235,9 @@ def test_table_has_settings_values_intervals_and_rank(swept):
     np.testing.assert_array_equal(table["area:test"], swept.values("area"))
     order = np.argsort(table["rank"].to_numpy())
     np.testing.assert_array_equal(order, swept.rank({"inside": 1.0, "area": -1.0}))
-    low, value, high = (table[f"area:test{end}"].to_numpy() for end in ("_low", "", "_high"))
+    low, value, high = (
+        table[f"area:test{end}"].to_numpy() for end in ("_low", "", "_high")
+    )
     assert (low < value).all()
     assert (value < high).all()
 
@@ -223,7 +260,9 @@ def test_table_has_settings_values_intervals_and_rank(swept):
         ({"fill": [0.5, 0.5]}, r"the point \(fill=0.5/0.5\) cannot be: the fill has shape"),
     ],
 )
-def test_points_that_cannot_be_stop_before_anything_runs(images, settings, sentence, tmp_path):
+def test_points_that_cannot_be_stop_before_anything_runs(
+    images, settings, sentence, tmp_path
+):
     with pytest.raises(InputError, match=sentence):
         mdm_jax.sweep(
             patch_network,
@@ -252,6 +291,13 @@ def test_points_that_cannot_be_stop_before_anything_runs(images, settings, sente
     ],
 )
 def test_bad_input_of_a_sweep(images, changed, sentence):
-    arguments = {"images": images, "points": [{}], "base": BASE, "metrics": (AREA,)} | changed
+    arguments = {
+        "images": images,
+        "points": [{}],
+        "base": BASE,
+        "metrics": (AREA,),
+    } | changed
     with pytest.raises(InputError, match=sentence):
-        mdm_jax.sweep(patch_network, arguments.pop("images"), arguments.pop("points"), **arguments)
+        mdm_jax.sweep(
+            patch_network, arguments.pop("images"), arguments.pop("points"), **arguments
+        )

@@ -34,7 +34,8 @@ def test_grid_and_sample():
     assert 0.4 < np.mean(rates < 0.1) < 0.6  # evenly in the logarithm
     assert {each["steps"] for each in drawn} == {3, 4, 5, 6}
     assert all(
-        type(each["steps"]) is int and type(each["objective.area"]) is float for each in drawn
+        type(each["steps"]) is int and type(each["objective.area"]) is float
+        for each in drawn
     )
     assert all(rate == float(f"{rate:.4g}") for rate in rates)
     assert {each["fill"] for each in drawn} == {"mean", "blur"}
@@ -114,7 +115,9 @@ def test_the_winner_is_a_file_that_config_takes(settings, base, tmp_path):
     read = config_files.build(MDMConfig, tomllib.loads(text), base=PRESETS["fast"])
     assert export_preset._is_same(read, one.config)
     assert read.objective == one.config.objective
-    assert not export_preset._is_same(dataclasses.replace(read, learning_rate=0.123), one.config)
+    assert not export_preset._is_same(
+        dataclasses.replace(read, learning_rate=0.123), one.config
+    )
 
 
 def test_what_no_file_can_say_is_told():

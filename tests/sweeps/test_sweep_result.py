@@ -44,17 +44,22 @@ def by_hand():
     ]
     axes = {"learning_rate": [0.1, 0.2, 0.3, 0.4, 0.5]}
     entries = tuple(point(each, PRESETS["fast"], "probability") for each in grid(axes))
-    return Sweep(entries, {each.id: each for each in asked}, tuple(outcomes), ("a", "b", "c", "d"))
+    return Sweep(
+        entries, {each.id: each for each in asked}, tuple(outcomes), ("a", "b", "c", "d")
+    )
 
 
 def test_rank_front_and_quality_by_hand(by_hand):
-    np.testing.assert_array_equal(by_hand.quality({"gain": 1, "loss:t": -1}), [1, 1, 4, 4, -9])
+    np.testing.assert_array_equal(
+        by_hand.quality({"gain": 1, "loss:t": -1}), [1, 1, 4, 4, -9]
+    )
     assert by_hand.rank().tolist() == [2, 3, 0, 1, 4]  # of equals the cheaper
     assert by_hand.pareto().tolist() == [4, 0, 2]
     assert by_hand.rank({"loss": -2.0}).tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(by_hand.forward_passes, [30, 60, 60, 120, 15])
     warm = replace(
-        by_hand, outcomes=(outcome(10, [1] * 4, [0] * 3, forwards=844), *by_hand.outcomes[1:])
+        by_hand,
+        outcomes=(outcome(10, [1] * 4, [0] * 3, forwards=844), *by_hand.outcomes[1:]),
     )
     assert warm.evaluations[0] == 10
     assert warm.pareto().tolist() == [4, 2]  # evaluations without a gradient are not free
@@ -114,7 +119,10 @@ def drawn():
     outcomes[-1] = PointResult(outcomes[-1].diagnostics, {}, {"": "the maps hold NaN"})
     asked = [Metric("gain", "t", print, "higher"), Metric("loss", "t", print, "lower")]
     return Sweep(
-        tuple(entries), {each.id: each for each in asked}, tuple(outcomes), ("a", "b", "c", "d")
+        tuple(entries),
+        {each.id: each for each in asked},
+        tuple(outcomes),
+        ("a", "b", "c", "d"),
     )
 
 
@@ -176,10 +184,13 @@ def test_figures_of_one_point_and_of_none_that_could_be_scored(by_hand):
     for figure in (sweep_figures.pareto(one), sweep_figures.parallel(one)):
         FigureCanvasAgg(figure).draw()
     with pytest.raises(
-        InputError, match="a heat map needs two numeric settings that vary: this sweep has none"
+        InputError,
+        match="a heat map needs two numeric settings that vary: this sweep has none",
     ):
         sweep_figures.heatmap(one)
-    none = replace(one, outcomes=(PointResult(one.outcomes[0].diagnostics, {}, {"": "no"}),))
+    none = replace(
+        one, outcomes=(PointResult(one.outcomes[0].diagnostics, {}, {"": "no"}),)
+    )
     for plot in (sweep_figures.pareto, sweep_figures.parallel):
         with pytest.raises(InputError, match="no point of this sweep could be scored"):
             plot(none)
@@ -190,7 +201,9 @@ def test_figures_of_one_point_and_of_none_that_could_be_scored(by_hand):
 def test_methods_that_became_functions_still_work_and_say_so(by_hand, tmp_path):
     with pytest.warns(DeprecationWarning, match=r"mdm_jax\.views\.sweep_figures\.pareto"):
         assert by_hand.plot_pareto().axes
-    with pytest.warns(DeprecationWarning, match=r"mdm_jax\.sweeps\.export_preset\.save_preset"):
+    with pytest.warns(
+        DeprecationWarning, match=r"mdm_jax\.sweeps\.export_preset\.save_preset"
+    ):
         path = by_hand.save_preset(tmp_path / "x.toml", 0)
     assert path.read_text() == export_preset.save_preset(by_hand, 0, path).read_text()
 

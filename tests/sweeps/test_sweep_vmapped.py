@@ -35,9 +35,13 @@ def problems(network, images, key=3):
 def test_maps_are_those_of_explain_to_the_last_bit(tiny, images):
     base = dataclasses.replace(BASE, fill=fills.blur(3.0))
     points = [point(each, base, "probability") for each in NUMBERS]
-    points.append(points[0]._replace(config=dataclasses.replace(base, fill=fills.blur(1.5))))
+    points.append(
+        points[0]._replace(config=dataclasses.replace(base, fill=fills.blur(1.5)))
+    )
     (group,) = vmapped.group_points(points)
-    assert len(group.swept) == 5  # start, sigma, weight of the area, learning rate, tolerance
+    assert (
+        len(group.swept) == 5
+    )  # start, sigma, weight of the area, learning rate, tolerance
     for i, explanation in vmapped.solve(group, problems(tiny, images), range(4), 1):
         alone = explain(tiny, images, config=points[i].config, key=3)
         np.testing.assert_array_equal(explanation.saliency, alone.saliency)
@@ -75,5 +79,12 @@ def test_points_are_grouped_by_what_is_compiled():
         {"fill": 0.5},
     ]
     groups = vmapped.group_points([point(each, BASE, "probability") for each in written])
-    assert [group.members for group in groups] == [(0, 1, 5), (2,), (3, 4), (6,), (7,), (8,)]
+    assert [group.members for group in groups] == [
+        (0, 1, 5),
+        (2,),
+        (3, 4),
+        (6,),
+        (7,),
+        (8,),
+    ]
     assert [leaf.shape for leaf in groups[2].swept] == [(2, 3)]

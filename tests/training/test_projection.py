@@ -18,7 +18,11 @@ from mdm_jax.models.architectures import build
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.training.prototypes import record as records
 from mdm_jax.training.prototypes.projection import find_nearest, project, push_records
-from mdm_jax.training.prototypes.pruning import prototypes_to_keep, prune_record, prune_weights
+from mdm_jax.training.prototypes.pruning import (
+    prototypes_to_keep,
+    prune_record,
+    prune_weights,
+)
 from mdm_jax.training.prototypes.record import PushedPrototype, PushRecord
 
 PREPROCESSING = Preprocessing(3, (16, 16), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
@@ -39,18 +43,27 @@ class Noise:
         if self.labels[index] == -2:
             raise InputError(f"noise/{index} is damaged")
         image = np.random.default_rng(index).uniform(0, 1, (16, 16, 3)).astype(np.float32)
-        image = np.round(image * 255).astype(np.uint8).astype(np.float32) / 255  # as it is read
+        image = (
+            np.round(image * 255).astype(np.uint8).astype(np.float32) / 255
+        )  # as it is read
         return Example(f"noise/{index}", image, self.labels[index], None, None)
 
 
 def network(name, classes=(0, 0, 1, 2, 2), **arguments):
     below = {"widths": [4, 8], "depths": [1, 1]}
-    given = {"prototype_classes": classes, "width": 6, "backbone_arguments": below, **arguments}
+    given = {
+        "prototype_classes": classes,
+        "width": 6,
+        "backbone_arguments": below,
+        **arguments,
+    }
     module = build(name, num_classes=3, size=(16, 16), rngs=nnx.Rngs(0), **given)
     module.prototypes[...] = jax.random.uniform(
         jax.random.key(1), module.prototypes.shape, minval=0.3, maxval=0.7
     )
-    return nnx.view(module, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        module, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,20 +123,27 @@ def test_the_nearest_are_those_of_brute_force(classifiers, name, own):
 
 def test_the_size_of_a_batch_changes_nothing(classifiers):
     one, other = (
-        find_nearest(classifiers["protopnet"], Noise(LABELS), k=2, batch=batch) for batch in (4, 11)
+        find_nearest(classifiers["protopnet"], Noise(LABELS), k=2, batch=batch)
+        for batch in (4, 11)
     )
     for a, b in zip(one[:-1], other[:-1]):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert one.items.tolist() == other.items.tolist()
     few = find_nearest(classifiers["protopnet"], Noise(LABELS), limit=3, batch=4)
-    assert set(few.items[few.items >= 0].tolist()) <= {0, 3, 7}  # three items, spread over eleven
+    assert set(few.items[few.items >= 0].tolist()) <= {
+        0,
+        3,
+        7,
+    }  # three items, spread over eleven
 
 
 @pytest.mark.parametrize("name", ["protopnet", "xprotonet"])
 def test_after_the_push_every_prototype_is_the_recorded_feature(classifiers, name):
     classifier, source = classifiers[name], Noise(LABELS)
     found = find_nearest(classifier, source, batch=4)
-    told = push_records(found, source, classifier.network.prototype_classes, classifier.class_names)
+    told = push_records(
+        found, source, classifier.network.prototype_classes, classifier.class_names
+    )
     module = nnx.clone(classifier.network)
     module.prototypes[...] = jnp.asarray(project(module.prototypes[...], found, told))
     for j, each in enumerate(told):
@@ -132,7 +152,11 @@ def test_after_the_push_every_prototype_is_the_recorded_feature(classifiers, nam
         _, out = jax.jit(Classifier(module, name, classifier.class_names, PREPROCESSING))(
             source[each.item].image[None]
         )
-        feature = out["patches"][0, *each.position] if name == "protopnet" else out["pooled"][0, j]
+        feature = (
+            out["patches"][0, *each.position]
+            if name == "protopnet"
+            else out["pooled"][0, j]
+        )
         np.testing.assert_allclose(module.prototypes[j], feature, atol=1e-5)
         np.testing.assert_allclose(out["distances"][0, j], 0.0, atol=1e-5)
         assert (each.position is None) == (name == "xprotonet")
@@ -148,7 +172,9 @@ def test_a_class_without_images_leaves_its_prototypes_as_they_are(classifiers):
     assert found.items[3:].tolist() == [[-1, -1], [-1, -1]]
     assert np.isinf(found.distances[3:]).all()
     assert found.items[2].tolist() == [2, -1]  # one image of class b
-    told = push_records(found, source, classifier.network.prototype_classes, classifier.class_names)
+    told = push_records(
+        found, source, classifier.network.prototype_classes, classifier.class_names
+    )
     assert [each.item is None for each in told] == [False, False, False, True, True]
     assert told[3] == PushedPrototype(
         3, 2, None, "", -1, None, None, "no image of the class 'c' could be read"
@@ -171,8 +197,13 @@ def test_more_prototypes_than_patches_share_them(classifiers):
 def test_a_dead_prototype_is_not_pushed_and_gives_no_nan():
     """Of an occurrence map that is zero everywhere there is no feature, and nothing to become."""
     module = network("xprotonet", classes=(0, 1, 2))
-    module.occurrence[-1].kernel[...] = module.occurrence[-1].kernel[...].at[..., 1].set(0.0)
-    classifier, source = Classifier(module, "dead", ("a", "b", "c"), PREPROCESSING), Noise(LABELS)
+    module.occurrence[-1].kernel[...] = (
+        module.occurrence[-1].kernel[...].at[..., 1].set(0.0)
+    )
+    classifier, source = (
+        Classifier(module, "dead", ("a", "b", "c"), PREPROCESSING),
+        Noise(LABELS),
+    )
     found = find_nearest(classifier, source, batch=4)
     told = push_records(found, source, module.prototype_classes, classifier.class_names)
     assert [each.item is None for each in told] == [False, True, False]
@@ -208,7 +239,9 @@ def test_images_of_several_classes_have_the_label_of_the_prototype():
         multi_hot = np.asarray([[1, 0, 1], [0, 1, 1], [0, 0, 0]], np.float32)
 
         def __getitem__(self, index):
-            return super().__getitem__(index)._replace(label=-1, labels=self.multi_hot[index])
+            return (
+                super().__getitem__(index)._replace(label=-1, labels=self.multi_hot[index])
+            )
 
     module = network("protopnet", classes=(0, 1, 2))
     found = find_nearest(
@@ -263,8 +296,12 @@ def test_a_search_can_be_watched_and_ended(classifiers):
 
 
 def test_what_cannot_be_searched(classifiers, tiny):
-    with pytest.raises(InputError, match="has no prototypes: give a protopnet or an xprotonet"):
-        find_nearest(SimpleNamespace(network=tiny, preprocessing=PREPROCESSING), Noise(LABELS))
+    with pytest.raises(
+        InputError, match="has no prototypes: give a protopnet or an xprotonet"
+    ):
+        find_nearest(
+            SimpleNamespace(network=tiny, preprocessing=PREPROCESSING), Noise(LABELS)
+        )
     with pytest.raises(
         InputError,
         match=r"no image of noise could be read: mend or replace them \(noise/0 is damaged\)",
@@ -292,7 +329,9 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert records.read(tmp_path) is None
     records.write(tmp_path, RECORD)
     assert records.read(tmp_path) == RECORD
-    assert json.loads((tmp_path / "prototypes.json").read_text())["pushed"][1]["item"] is None
+    assert (
+        json.loads((tmp_path / "prototypes.json").read_text())["pushed"][1]["item"] is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -333,7 +372,9 @@ def test_prototypes_of_other_classes_are_dropped_but_each_class_keeps_one():
         PushRecord(
             "s",
             "t",
-            tuple(PushedPrototype(j, c, j, "", c, None, 0.0) for j, c in enumerate(classes)),
+            tuple(
+                PushedPrototype(j, c, j, "", c, None, 0.0) for j, c in enumerate(classes)
+            ),
             1,
         ),
         (1, 4),
@@ -351,7 +392,9 @@ def test_prototypes_of_other_classes_are_dropped_but_each_class_keeps_one():
 
 
 @pytest.mark.parametrize("name", ["protopnet", "xprotonet"])
-def test_the_pruned_network_says_what_the_whole_one_says_of_the_prototypes_left(classifiers, name):
+def test_the_pruned_network_says_what_the_whole_one_says_of_the_prototypes_left(
+    classifiers, name
+):
     whole, keep = classifiers[name].network, (0, 2, 4)
     below = {"widths": [4, 8], "depths": [1, 1]}
 
@@ -359,14 +402,19 @@ def test_the_pruned_network_says_what_the_whole_one_says_of_the_prototypes_left(
         given = {"prototype_classes": (0, 1, 2), "width": 6, "backbone_arguments": below}
         return build(name, num_classes=3, size=(16, 16), rngs=nnx.Rngs(0), **given)
 
-    smaller = weights.load(construct, prune_weights(weights.entries(whole), keep, construct))
+    smaller = weights.load(
+        construct, prune_weights(weights.entries(whole), keep, construct)
+    )
     smaller = nnx.view(
         smaller, deterministic=True, use_running_average=True, raise_if_not_found=False
     )
     images = jnp.asarray(Noise(LABELS)[0].image[None])
     (logits, ours), (_, theirs) = jax.jit(smaller)(images), jax.jit(whole)(images)
     np.testing.assert_allclose(
-        ours["similarities"], theirs["similarities"][:, np.asarray(keep)], rtol=1e-5, atol=1e-6
+        ours["similarities"],
+        theirs["similarities"][:, np.asarray(keep)],
+        rtol=1e-5,
+        atol=1e-6,
     )
     expected = ours["similarities"] @ whole.last_layer.kernel[np.asarray(keep)]
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)

@@ -80,7 +80,9 @@ def settings_of(photos, out, architecture="protopnet", **prototypes):
 def test_cluster_and_separation_by_hand():
     distances = jnp.asarray([[3.0, 1.0, 0.5, 2.0], [4.0, 5.0, 0.25, 7.0]])
     own = own_prototypes(jnp.asarray([0, 1]), (0, 0, 1, 2))
-    np.testing.assert_array_equal(own, [[True, True, False, False], [False, False, True, False]])
+    np.testing.assert_array_equal(
+        own, [[True, True, False, False], [False, False, True, False]]
+    )
     np.testing.assert_allclose(losses.cluster_cost(distances, own), [1.0, 0.25])
     np.testing.assert_allclose(losses.separation_cost(distances, own), [0.5, 4.0])
     several = own_prototypes(jnp.asarray([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), (0, 0, 1, 2))
@@ -96,7 +98,9 @@ def test_cluster_and_separation_by_hand():
             ["rev"],
             eps=1e-3,
         )
-        assert np.isfinite(jax.grad(lambda d, cost=cost: cost(d, several).sum())(distances)).all()
+        assert np.isfinite(
+            jax.grad(lambda d, cost=cost: cost(d, several).sum())(distances)
+        ).all()
 
 
 def test_on_similarities_the_gradient_is_that_of_the_published_terms():
@@ -105,10 +109,15 @@ def test_on_similarities_the_gradient_is_that_of_the_published_terms():
 
     def ours(s):
         d = losses.compared_distances({"similarities": s, "distances": None})
-        return jnp.mean(0.8 * losses.cluster_cost(d, own) - 0.08 * losses.separation_cost(d, own))
+        return jnp.mean(
+            0.8 * losses.cluster_cost(d, own) - 0.08 * losses.separation_cost(d, own)
+        )
 
     def published(s):
-        mine, others = jnp.where(own, s, -jnp.inf).max(-1), jnp.where(own, -jnp.inf, s).max(-1)
+        mine, others = (
+            jnp.where(own, s, -jnp.inf).max(-1),
+            jnp.where(own, -jnp.inf, s).max(-1),
+        )
         return jnp.mean(-0.8 * mine + 0.08 * others)
 
     np.testing.assert_allclose(
@@ -121,7 +130,9 @@ def test_on_similarities_the_gradient_is_that_of_the_published_terms():
 def test_l1_is_of_the_weights_to_other_classes():
     kernel = jnp.asarray([[1.0, -0.5, 0.25], [2.0, -3.0, 0.5]])
     assert float(losses.l1_cost(kernel, (0, 1))) == 0.75 + 2.5
-    np.testing.assert_array_equal(jax.grad(losses.l1_cost)(kernel, (0, 1)), [[0, -1, 1], [1, 0, 1]])
+    np.testing.assert_array_equal(
+        jax.grad(losses.l1_cost)(kernel, (0, 1)), [[0, -1, 1], [1, 0, 1]]
+    )
 
 
 def test_binary_cross_entropy_by_hand():
@@ -132,11 +143,15 @@ def test_binary_cross_entropy_by_hand():
     p = 1 / (1 + np.exp(-np.asarray(logits)))
     each = -np.where(labels > 0, np.log(p), np.log(1 - p))
     valid = jnp.asarray([True, True, False])
-    np.testing.assert_allclose(binary_cross_entropy(logits, labels, valid), each.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(
+        binary_cross_entropy(logits, labels, valid), each.mean(1), rtol=1e-5
+    )
     # Class 0: one of two valid images has it, each weighs 1. Class 1: none of them has it, which
     # stays as it is.
     np.testing.assert_allclose(
-        binary_cross_entropy(logits, labels, valid, balanced=True)[:2], each[:2].mean(1), rtol=1e-5
+        binary_cross_entropy(logits, labels, valid, balanced=True)[:2],
+        each[:2].mean(1),
+        rtol=1e-5,
     )
     balanced = binary_cross_entropy(logits, labels, jnp.ones(3, bool), balanced=True)
     weights = np.asarray([[1.5, 0.75], [0.75, 0.75], [0.75, 1.5]])
@@ -167,7 +182,9 @@ def test_transformations_move_images_and_maps_alike():
     np.testing.assert_allclose(quarter, np.rot90(coarse[:, :, 1:5], 1, (1, 2)), atol=1e-5)
     # A blob that is moved and then pooled lies where it lies when it is pooled and then moved.
     y, x = np.mgrid[:48, :48]
-    blob = jnp.asarray(np.exp(-((y - 18) ** 2 + (x - 30) ** 2) / 60), jnp.float32)[None, ..., None]
+    blob = jnp.asarray(np.exp(-((y - 18) ** 2 + (x - 30) ** 2) / 60), jnp.float32)[
+        None, ..., None
+    ]
     pooled = lambda image: image.reshape(1, 12, 4, 12, 4, 1).mean((2, 4))  # noqa: E731
     angle, scale = jnp.asarray(0.3), jnp.asarray(1.3)
     np.testing.assert_allclose(
@@ -252,11 +269,15 @@ def test_stages_are_known_from_the_step():
 
 
 def test_stages_that_are_left_out():
-    assert kinds(stages.prototype_timeline(PrototypeConfig(warm=5, last_layer=0), 3, 10)) == [
+    assert kinds(
+        stages.prototype_timeline(PrototypeConfig(warm=5, last_layer=0), 3, 10)
+    ) == [
         (WARM, 30),
         (PUSH, 1),
     ]
-    assert kinds(stages.prototype_timeline(PrototypeConfig(warm=0, push_from=9), 2, 10)) == [
+    assert kinds(
+        stages.prototype_timeline(PrototypeConfig(warm=0, push_from=9), 2, 10)
+    ) == [
         (JOINT, 20),
         (PUSH, 1),
         (LAST_LAYER, 20),
@@ -273,7 +294,9 @@ def test_rates_fall_by_steps_in_the_joint_stage():
         warm=1, push_from=3, push_every=3, last_layer=1, decay_every=2, decay=0.1
     )
     timeline = stages.prototype_timeline(config, epochs=6, steps_per_epoch=10)
-    shown = [highest_rate(config, timeline.at(step), step) for step in range(timeline.steps)]
+    shown = [
+        highest_rate(config, timeline.at(step), step) for step in range(timeline.steps)
+    ]
     expected = [3e-3] * 30 + [0.0, 1e-4] + [3e-4] * 20 + [3e-5] * 10 + [0.0, 1e-4]
     np.testing.assert_allclose(shown, expected, rtol=1e-6)
 
@@ -323,7 +346,8 @@ def test_each_stage_moves_its_part_alone(steps):
     moved = {}
     for kind, given in ((WARM, batch), (JOINT, batch), (LAST_LAYER, passing)):
         before = {
-            name: np.array(leaf) for name, leaf in leaves((state.params, state.stats)).items()
+            name: np.array(leaf)
+            for name, leaf in leaves((state.params, state.stats)).items()
         }
         state, loss = compiled.stages[kind](state, *given)
         after = leaves((state.params, state.stats))
@@ -334,7 +358,9 @@ def test_each_stage_moves_its_part_alone(steps):
             if not np.array_equal(before[name], after[name])
         }
         rests = {
-            name.split(".", 1)[0] for name in before if np.array_equal(before[name], after[name])
+            name.split(".", 1)[0]
+            for name in before
+            if np.array_equal(before[name], after[name])
         }
         assert ("1" in rests) == (kind != JOINT)  # batch statistics
     assert moved[WARM] == {"add_on", "occurrence", "prototypes"}
@@ -368,7 +394,8 @@ def test_a_step_is_adam_on_the_weighed_sum_of_the_terms(steps):
         away = jnp.abs(network.last_layer.kernel[...]).sum() - 6.0  # six own weights of 1
         length = jnp.sqrt((out["occurrence_maps"] ** 2).sum((1, 2))).mean(-1)
         return (
-            jnp.mean(-chosen + 0.8 * (1 - mine) - 0.08 * (1 - others) + 0.01 * length) + 1e-4 * away
+            jnp.mean(-chosen + 0.8 * (1 - mine) - 0.08 * (1 - others) + 0.01 * length)
+            + 1e-4 * away
         )
 
     expected, gradient = loss(params)
@@ -393,7 +420,9 @@ def test_a_step_is_adam_on_the_weighed_sum_of_the_terms(steps):
 @pytest.fixture(scope="module")
 def undisturbed(photos, tmp_path_factory):
     pruning = {"prune": True, "prune_last_layer": 3, "prune_fewer": 6}
-    settings = settings_of(photos, tmp_path_factory.mktemp("whole") / "run", **pruning, **RATES)
+    settings = settings_of(
+        photos, tmp_path_factory.mktemp("whole") / "run", **pruning, **RATES
+    )
     return settings, train(config_files.build(TrainConfig, settings))
 
 
@@ -417,7 +446,9 @@ SAME = (
 def assert_same(ours, theirs):
     assert weights_of(ours.run.folder) == weights_of(theirs.run.folder)
     for name in ("prototypes.json", "config.json"):
-        assert (ours.run.folder / name).read_text() == (theirs.run.folder / name).read_text()
+        assert (ours.run.folder / name).read_text() == (
+            theirs.run.folder / name
+        ).read_text()
     assert [[line[key] for key in SAME] for line in ours.metrics] == [
         [line[key] for key in SAME] for line in theirs.metrics
     ]
@@ -435,7 +466,10 @@ def test_settings_that_change_before_the_first_checkpoint_are_told(photos, tmp_p
         ("train.json", lambda told: told["model"]["arguments"]),
         ("config.json", lambda told: told["model_args"]),
     ):
-        assert table(json.loads((tmp_path / "run" / file).read_text()))["prototypes_per_class"] == 3
+        assert (
+            table(json.loads((tmp_path / "run" / file).read_text()))["prototypes_per_class"]
+            == 3
+        )
 
 
 def test_a_training_goes_through_all_stages(undisturbed):
@@ -443,9 +477,17 @@ def test_a_training_goes_through_all_stages(undisturbed):
     told = [(line["stage"], line["epoch"], line["step"]) for line in trained.metrics]
     assert told == [
         *((WARM, 1, 6), (JOINT, 2, 12), (PUSH, 2, 13), (LAST_LAYER, 2, 15)),
-        *((JOINT, 3, 21), (PUSH, 3, 22), (LAST_LAYER, 3, 24), (PRUNE, 3, 25), (LAST_LAYER, 3, 28)),
+        *(
+            (JOINT, 3, 21),
+            (PUSH, 3, 22),
+            (LAST_LAYER, 3, 24),
+            (PRUNE, 3, 25),
+            (LAST_LAYER, 3, 28),
+        ),
     ]
-    assert trained.metrics[-1]["eval_loss"] < 0.5 * trained.metrics[0]["eval_loss"], trained.metrics
+    assert trained.metrics[-1]["eval_loss"] < 0.5 * trained.metrics[0]["eval_loss"], (
+        trained.metrics
+    )
     pushes = [line for line in trained.metrics if line["stage"] in (PUSH, PRUNE)]
     assert {line["train_loss"] for line in pushes} == {None}
     terms = {"classification": 1.0, "cluster": 0.8, "separation": -0.08, "l1": 1e-4}
@@ -453,7 +495,9 @@ def test_a_training_goes_through_all_stages(undisturbed):
         if line["train_loss"] is not None:
             total = sum(weight * line[f"train_{name}"] for name, weight in terms.items())
             assert line["train_loss"] == pytest.approx(total, rel=1e-4)
-    assert [line["learning_rate"] for line in trained.metrics if line["stage"] == JOINT] == [
+    assert [
+        line["learning_rate"] for line in trained.metrics if line["stage"] == JOINT
+    ] == [
         0.02,
         0.01,
     ]
@@ -494,7 +538,9 @@ STOPS = ((WARM, 3), ("push*", 3), (JOINT, 3), ("prune*", 3), (LAST_LAYER, 2))
 
 def test_stopped_in_every_stage_and_gone_on_gives_the_same(undisturbed, tmp_path):
     settings, whole = undisturbed
-    config = replace(config_files.build(TrainConfig, settings), out=str(tmp_path / "stopped"))
+    config = replace(
+        config_files.build(TrainConfig, settings), out=str(tmp_path / "stopped")
+    )
     steps = []
     for stage, count in STOPS:
         with pytest.raises(Stopped, match=r"stopped at step \d+ of 28, which is saved"):
@@ -527,7 +573,10 @@ def test_killed_in_a_push_and_ended_after_it_gives_the_same(
     undisturbed, compiled_once, tmp_path, monkeypatch
 ):
     settings, whole = undisturbed
-    settings, saved = settings | {"out": str(tmp_path / "run")}, tmp_path / "run" / "checkpoints"
+    settings, saved = (
+        settings | {"out": str(tmp_path / "run")},
+        tmp_path / "run" / "checkpoints",
+    )
     cached = {
         "JAX_COMPILATION_CACHE_DIR": compiled_once,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -535,7 +584,11 @@ def test_killed_in_a_push_and_ended_after_it_gives_the_same(
     environment = os.environ | cached
     text = json.dumps([settings, "push, image 16/48"])
     ended = subprocess.run(
-        [sys.executable, "-c", KILLED], input=text, text=True, env=environment, capture_output=True
+        [sys.executable, "-c", KILLED],
+        input=text,
+        text=True,
+        env=environment,
+        capture_output=True,
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert checkpoints.latest(saved) == 12

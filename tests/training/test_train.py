@@ -93,7 +93,9 @@ def tiny_batch(n=8):
 
 
 def tiny_program(**optimizer):
-    config = config_files.build(TrainConfig, {"model": {"size": [16, 16]}, "optimizer": optimizer})
+    config = config_files.build(
+        TrainConfig, {"model": {"size": [16, 16]}, "optimizer": optimizer}
+    )
     compiled = classifier_program(config, tiny_network(), steps=10, steps_per_epoch=5)
     return compiled, compiled.initial(tiny_network())
 
@@ -116,7 +118,9 @@ def test_schedule_rises_then_falls_along_a_cosine(warmup):
         1e-5,
     )
     np.testing.assert_allclose(
-        rates[first:], 0.25 * (1 + np.cos(np.pi * np.arange(51 - first) / (50 - first))), atol=1e-6
+        rates[first:],
+        0.25 * (1 + np.cos(np.pi * np.arange(51 - first) / (50 - first))),
+        atol=1e-6,
     )
     assert rates[0] > 0
     assert rates.max() == rates[first] == 0.5
@@ -158,9 +162,17 @@ def test_norms_biases_positions_and_tokens_do_not_decay():
         assert {name for name, decay in mask.items() if decay} == {
             name for name in mask if name.endswith("kernel")
         }
-    assert {"pos_embed", "cls_token", "dist_token", "norm.scale", "head.bias"} <= mask.keys()
+    assert {
+        "pos_embed",
+        "cls_token",
+        "dist_token",
+        "norm.scale",
+        "head.bias",
+    } <= mask.keys()
     # With a gradient of zero only decay moves the weights, by learning rate times decay.
-    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), nnx.state(transformer, nnx.Param))
+    params = jax.tree.map(
+        lambda leaf: jnp.ones(leaf.shape), nnx.state(transformer, nnx.Param)
+    )
     for name in ("adamw", "sgd"):
         moves = build_optimizer(
             OptimizerConfig(
@@ -190,7 +202,12 @@ def test_clipping_shortens_the_gradient():
     params = {"w": jnp.ones((2, 2))}
     for clip, scale in ((0.0, 1.0), (1.0, 0.1), (100.0, 1.0)):
         config = OptimizerConfig(
-            name="sgd", learning_rate=1.0, weight_decay=0.0, warmup=0.0, momentum=0.0, clip=clip
+            name="sgd",
+            learning_rate=1.0,
+            weight_decay=0.0,
+            warmup=0.0,
+            momentum=0.0,
+            clip=clip,
         )
         moves = build_optimizer(config, 10)
         gradient = {"w": jnp.full((2, 2), 5.0)}  # of norm 10
@@ -238,7 +255,8 @@ def test_statistics_move_in_training_and_rest_in_evaluation():
     state, _ = compiled.train(state, images, labels, valid)
     after = jax.tree.map(np.array, state.stats)
     assert all(
-        not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after))
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after))
     )
     alone = compiled.evaluate(state, images[:1], labels[:1], valid[:1])
     doubled = compiled.evaluate(
@@ -251,7 +269,8 @@ def test_statistics_move_in_training_and_rest_in_evaluation():
         [float(doubled.loss) / 2, float(mixed.loss)], float(alone.loss), rtol=1e-5
     )
     assert all(
-        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state.stats))
+        np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state.stats))
     )
 
 
@@ -270,7 +289,9 @@ def test_padding_counts_nowhere():
         compiled.train(compiled.initial(tiny_network()), images, each, np.arange(8) < 5)
         for each in (labels, other)
     )
-    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two)))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two))
+    )
 
 
 def test_bfloat16_keeps_float32_weights_and_is_close():
@@ -283,10 +304,12 @@ def test_bfloat16_keeps_float32_weights_and_is_close():
             10,
             5,
         )
-        state, loss = compiled.train(compiled.initial(tiny_network()), images, labels, valid)
-        assert {leaf.dtype.name for leaf in jax.tree.leaves((state.params, state.stats))} == {
-            "float32"
-        }
+        state, loss = compiled.train(
+            compiled.initial(tiny_network()), images, labels, valid
+        )
+        assert {
+            leaf.dtype.name for leaf in jax.tree.leaves((state.params, state.stats))
+        } == {"float32"}
         losses.append(float(loss))
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
@@ -312,7 +335,10 @@ def test_learns_and_leaves_a_model_folder(settings, tmp_path, capsys):
     classifier = load_model(trained.run.folder)
     assert classifier.class_names == ("blue", "green", "red")
     flat = np.stack(
-        [np.full((16, 16, 3), np.asarray(color) / 255, np.float32) for color in COLORS.values()]
+        [
+            np.full((16, 16, 3), np.asarray(color) / 255, np.float32)
+            for color in COLORS.values()
+        ]
     )
     assert np.argmax(classifier(jnp.asarray(flat))[0], -1).tolist() == [0, 1, 2]
     again = train(config)
@@ -341,13 +367,17 @@ def test_evaluation_of_a_padded_batch_is_that_of_all_items(settings):
 
     source = open_source(settings["data"]["source"], "val")
     (batch,) = eval_batches(source, LoaderConfig(batch=15), classifier.preprocessing.fit)
-    losses = cross_entropy(classifier(jnp.asarray(batch.images))[0], jnp.asarray(batch.labels), 0.0)
+    losses = cross_entropy(
+        classifier(jnp.asarray(batch.images))[0], jnp.asarray(batch.labels), 0.0
+    )
     assert trained.metrics[0]["eval_loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6, 7, 13])
 def test_stopped_and_gone_on_gives_the_same(settings, tmp_path, stop, undisturbed):
-    config = replace(config_files.build(TrainConfig, settings), out=str(tmp_path / "stopped"))
+    config = replace(
+        config_files.build(TrainConfig, settings), out=str(tmp_path / "stopped")
+    )
     watch = StopAfter(stop)
     with pytest.raises(Stopped, match="which is saved: the same command goes on"):
         train(config, watch)
@@ -463,7 +493,10 @@ def test_killed_again_and_again_gives_the_same_weights(
     kills = [
         (("step", 3), {None}),
         (("step", 5), {4}),
-        (("after metrics", 2), {4}),  # the line of epoch 1 is written, its checkpoint is not
+        (
+            ("after metrics", 2),
+            {4},
+        ),  # the line of epoch 1 is written, its checkpoint is not
         (("in checkpoint", 1), {4, 6}),
         (("before checkpoint", 2), {6, 8}),
         (("weights", 1), {18}),
@@ -495,7 +528,15 @@ def test_ctrl_c_on_the_command_line_saves_and_says_how_to_go_on(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     config = write_toml(tmp_path, settings | {"epochs": 400})
-    command = [sys.executable, "-m", "mdm_jax", "train", config, "--out", str(tmp_path / "long")]
+    command = [
+        sys.executable,
+        "-m",
+        "mdm_jax",
+        "train",
+        config,
+        "--out",
+        str(tmp_path / "long"),
+    ]
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -519,7 +560,9 @@ def write_toml(folder, settings):
     ]
     for name, table in settings.items():
         if isinstance(table, dict):
-            plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+            plain = {
+                key: value for key, value in table.items() if not isinstance(value, dict)
+            }
             lines += [
                 f"[{name}]",
                 *(f"{key} = {json.dumps(value)}" for key, value in plain.items()),
@@ -556,13 +599,16 @@ def test_a_damaged_image_is_skipped_counted_and_named(settings, photos, tmp_path
 def test_nan_stops_with_a_sentence_and_keeps_the_checkpoint(settings, tmp_path):
     settings["optimizer"] = {"name": "sgd", "learning_rate": 1e30, "warmup": 0.0}
     with pytest.raises(
-        InputError, match=r"became NaN or infinite at step \d+: .*lower optimizer.learning_rate"
+        InputError,
+        match=r"became NaN or infinite at step \d+: .*lower optimizer.learning_rate",
     ):
         train(config_files.build(TrainConfig, settings | {"checkpoint_every": 1}))
     for step in checkpoints.steps(tmp_path / "run" / "checkpoints"):
         assert step < 18
     model = checkpoints.restore(tmp_path / "run" / "checkpoints")
-    assert model is None or all(np.isfinite(array).all() for array in model.tree["model"].values())
+    assert model is None or all(
+        np.isfinite(array).all() for array in model.tree["model"].values()
+    )
 
 
 @pytest.fixture
@@ -573,7 +619,9 @@ def ended(undisturbed, settings):
     return config, Path(config.out)
 
 
-def test_an_ended_training_is_not_done_again(ended, undisturbed, settings, tmp_path, capsys):
+def test_an_ended_training_is_not_done_again(
+    ended, undisturbed, settings, tmp_path, capsys
+):
     config, folder = ended
     before = weights_of(folder)
     shutil.rmtree(folder / "checkpoints")
@@ -598,7 +646,9 @@ def test_damaged_weights_are_written_again_for_all_to_read(ended):
         assert not train(config).was_done
         assert weights_of(folder) == before
     (folder / "other").touch()
-    assert (folder / "model.safetensors").stat().st_mode == (folder / "other").stat().st_mode
+    assert (folder / "model.safetensors").stat().st_mode == (
+        folder / "other"
+    ).stat().st_mode
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").mkdir()  # as good as a full disk: it cannot be written
     with pytest.raises(
@@ -632,7 +682,10 @@ def test_a_mistake_before_the_first_checkpoint_can_be_mended(settings, tmp_path)
         train(config_files.build(TrainConfig, settings | {"model": wrong}))
     with pytest.raises(Stopped, match="stopped at step 2"):
         train(config_files.build(TrainConfig, settings), StopAfter(1))
-    assert json.loads((tmp_path / "run" / "train.json").read_text())["model"]["start_from"] == ""
+    assert (
+        json.loads((tmp_path / "run" / "train.json").read_text())["model"]["start_from"]
+        == ""
+    )
 
 
 def test_data_may_move_but_not_change(ended, settings, photos, tmp_path):
@@ -686,7 +739,9 @@ def test_a_stop_that_ends_the_loading_too_is_a_stop(settings, monkeypatch):
         train(config_files.build(TrainConfig, settings), watch)
 
 
-@pytest.mark.parametrize("name", [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)])
+@pytest.mark.parametrize(
+    "name", [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+)
 def test_signals_ask_to_stop(name):
     with stoppable(TrainingBar()) as watch:
         os.kill(os.getpid(), getattr(signal, name))
@@ -697,7 +752,9 @@ def test_signals_ask_to_stop(name):
 
 
 def test_names_are_no_markup(capsys):
-    Terminal(as_json=False).show(Result([{"id": "[/b].png"}], "skipped: u[/b].png", ["u[/b].npz"]))
+    Terminal(as_json=False).show(
+        Result([{"id": "[/b].png"}], "skipped: u[/b].png", ["u[/b].npz"])
+    )
     assert capsys.readouterr().out.split() == [
         "id",
         "[/b].png",
@@ -719,7 +776,10 @@ def test_experiments_say_one_sentence(monkeypatch, tmp_path, capsys, settings):
     monkeypatch.setattr(TrainingBar, "wants_stop", lambda self: True)
     config = train_networks.Config(data=settings["data"]["source"], out=tmp_path)
     assert train_networks.train_all(config, settings, {"resnet": {}}, "title") == 130
-    assert capsys.readouterr().err == "stopped at step 0 of 18, before the first: begin again\n"
+    assert (
+        capsys.readouterr().err
+        == "stopped at step 0 of 18, before the first: begin again\n"
+    )
 
 
 def test_command_line_overrides_and_other_settings_are_refused(settings, tmp_path, capsys):
@@ -765,9 +825,9 @@ def test_settings_that_change_no_weight_are_free():
         "data": {"source": "folder:a", "workers": 4, "batch": 9},
     }
     assert differences(old, new, FREE) == ["data.batch 8 -> 9"]
-    assert differences({"model": {"arguments": {}}}, {"model": {"arguments": {"depth": 2}}}) == [
-        "model.arguments.depth none -> 2"
-    ]
+    assert differences(
+        {"model": {"arguments": {}}}, {"model": {"arguments": {"depth": 2}}}
+    ) == ["model.arguments.depth none -> 2"]
 
 
 BAD = {
@@ -849,7 +909,9 @@ def test_other_bad_calls(tmp_path, capsys):
     assert "cannot read the config" in capsys.readouterr().err
     (tmp_path / "good.toml").write_text("[data]\ntrain_items = 64")
     (tmp_path / "file").write_text("")
-    assert main(["train", str(tmp_path / "good.toml"), "--out", str(tmp_path / "file")]) == 2
+    assert (
+        main(["train", str(tmp_path / "good.toml"), "--out", str(tmp_path / "file")]) == 2
+    )
     assert "cannot write to" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "good.toml"), "--epoch", "3"]) == 2
     assert "did you mean --epochs?" in capsys.readouterr().err
@@ -865,7 +927,8 @@ def test_a_tfds_data_set_trains_as_its_folder_does(settings, photos, tmp_path, m
         data = settings["data"] | {"source": source}
         train(
             config_files.build(
-                TrainConfig, settings | {"out": str(tmp_path / out), "epochs": 1, "data": data}
+                TrainConfig,
+                settings | {"out": str(tmp_path / out), "epochs": 1, "data": data},
             )
         )
         results.append(weights_of(tmp_path / out))
@@ -874,7 +937,9 @@ def test_a_tfds_data_set_trains_as_its_folder_does(settings, photos, tmp_path, m
 
 def test_training_starts_from_another_training(settings, tmp_path):
     first = train(
-        config_files.build(TrainConfig, settings | {"out": str(tmp_path / "first"), "epochs": 4})
+        config_files.build(
+            TrainConfig, settings | {"out": str(tmp_path / "first"), "epochs": 4}
+        )
     )
     model = settings["model"] | {"start_from": str(tmp_path / "first")}
     gentle = {"learning_rate": 1e-5, "weight_decay": 0.0}

@@ -14,7 +14,9 @@ from mdm_jax.views import explanation_figures
 def explained():
     examples = [Digits("test")[i] for i in range(3)]
     scenes = np.stack([example.image for example in examples])[:, :32, :32]
-    examples = [e._replace(image=e.image[:32, :32], mask=e.mask[:32, :32]) for e in examples]
+    examples = [
+        e._replace(image=e.image[:32, :32], mask=e.mask[:32, :32]) for e in examples
+    ]
     return examples, explain(
         patch_network, scenes, 0, config=MDMConfig(sizes=(4, 8), steps=3), trace=True
     )
@@ -27,7 +29,9 @@ def test_overlay_shows_heat_where_the_map_is_high():
     assert shown.dtype == np.uint8
     assert np.ptp(shown[6, 6]) == 0  # gray
     assert shown[1, 1, 0] > shown[1, 1, 2] + 40  # hot
-    assert explanation_figures.overlay(np.full((32, 16, 3), 0.5, np.float32), saliency).shape == (
+    assert explanation_figures.overlay(
+        np.full((32, 16, 3), 0.5, np.float32), saliency
+    ).shape == (
         32,
         16,
         3,
@@ -38,12 +42,15 @@ def test_overlay_shows_heat_where_the_map_is_high():
 def test_sheets_are_written(tmp_path, explained, count):
     examples, explanation = explained
     explanation_figures.save(
-        explanation_figures.demo_sheet(examples[:count], explanation, [0] * count, [0.5] * count),
+        explanation_figures.demo_sheet(
+            examples[:count], explanation, [0] * count, [0.5] * count
+        ),
         tmp_path / "demo.png",
     )
     one = jax.tree.map(lambda leaf: leaf[0], explanation)
     explanation_figures.save(
-        explanation_figures.masks_sheet(examples[0].image, one, "title"), tmp_path / "masks.png"
+        explanation_figures.masks_sheet(examples[0].image, one, "title"),
+        tmp_path / "masks.png",
     )
     for name in ("demo.png", "masks.png"):
         with PIL.Image.open(tmp_path / name) as sheet:

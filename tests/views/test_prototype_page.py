@@ -55,7 +55,9 @@ def built(family="protopnet", **arguments):
         "width": 6,
     } | arguments
     network = build(family, num_classes=3, size=(SIDE, SIDE), rngs=nnx.Rngs(0), **given)
-    return nnx.view(network, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    return nnx.view(
+        network, deterministic=True, use_running_average=True, raise_if_not_found=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,9 @@ class Given(nnx.Module):
 
     def __call__(self, images):
         s = (
-            jnp.broadcast_to(self.similarities[...], (len(images), *self.similarities.shape))
+            jnp.broadcast_to(
+                self.similarities[...], (len(images), *self.similarities.shape)
+            )
             + 0.0 * images.mean()
         )
         return self.last_layer(s) + self.error, {"similarities": s, "distances": -s}
@@ -128,14 +132,18 @@ def test_a_logit_is_taken_apart_as_by_hand(images):
     assert first.logit == pytest.approx(3.0)
     assert first.bias == 0.5
     assert first.first(2) == [0, 1]
-    assert round_sum(first, 1) == RoundedSum((Contribution(0, 1.0, 2.0, 2.0),), 0.5, 2, 0.5, 3.0)
+    assert round_sum(first, 1) == RoundedSum(
+        (Contribution(0, 1.0, 2.0, 2.0),), 0.5, 2, 0.5, 3.0
+    )
 
 
 def test_every_class_of_a_network_is_the_sum_of_its_prototypes(classifier, images):
     for target in range(3):
         for one in explain_decisions(classifier, images, [target] * 3):
             assert one.target == target
-            np.testing.assert_allclose(one.contributions.sum(), one.logit, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                one.contributions.sum(), one.logit, rtol=1e-4, atol=1e-4
+            )
     assert [one.target for one in explain_decisions(classifier, images)] == [
         one.prediction for one in explain_decisions(classifier, images)
     ]
@@ -146,7 +154,9 @@ def test_what_is_written_adds_up_to_the_last_digit(seed):
     random = np.random.default_rng(seed)
     similarities, weights = random.normal(0, 3, (2, 40)).astype(np.float32)
     total = np.float32(similarities @ weights)
-    told = round_sum(Reasoning(0, 0, np.asarray([total, 0], np.float32), similarities, weights), 6)
+    told = round_sum(
+        Reasoning(0, 0, np.asarray([total, 0], np.float32), similarities, weights), 6
+    )
     texts = [prototype_figures.format_signed(row.points) for row in told.rows] + [
         prototype_figures.format_signed(told.others)
     ]
@@ -176,7 +186,9 @@ def test_what_has_no_prototypes_or_does_not_add_up_is_said(classifier, images, t
 def test_an_outline_holds_its_share_and_a_box_is_whole():
     slope = np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)
     for share in (0.05, 0.1, 0.5):
-        assert (slope > outline.threshold(slope, share)).mean() == pytest.approx(share, abs=0.005)
+        assert (slope > outline.threshold(slope, share)).mean() == pytest.approx(
+            share, abs=0.005
+        )
     box = np.zeros((20, 20), np.float32)
     box[5:15, 5:15] = 1.0
     assert (
@@ -204,16 +216,24 @@ def looks(count):
     random = np.random.default_rng(1)
     image = random.uniform(0, 1, (SIDE, SIDE, 3)).astype(np.float32)
     rows = tuple(
-        Contribution(n, 9.21 - n, (-1) ** n * 12.34, round((9.21 - n) * (-1) ** n * 12.34, 2))
+        Contribution(
+            n, 9.21 - n, (-1) ** n * 12.34, round((9.21 - n) * (-1) ** n * 12.34, 2)
+        )
         for n in range(count)
     )
     others = round(-123.45 - sum(row.points for row in rows), 2)
     map_ = random.uniform(0, 1, (SIDE, SIDE)).astype(np.float32)
     shown = [
-        prototype_figures.LookAlike(row, NAMES[row.prototype % 3], map_, image, map_, NAMES[1])
+        prototype_figures.LookAlike(
+            row, NAMES[row.prototype % 3], map_, image, map_, NAMES[1]
+        )
         for row in rows
     ]
-    return image, shown, RoundedSum(rows, others, 1990, 0.25 if count == 1 else 0.0, -123.45)
+    return (
+        image,
+        shown,
+        RoundedSum(rows, others, 1990, 0.25 if count == 1 else 0.0, -123.45),
+    )
 
 
 @pytest.mark.parametrize("count", [1, 5, 12])
@@ -244,13 +264,17 @@ def test_no_text_of_the_figure_overlaps_or_leaves_it(count):
         assert box.x1 <= drawn.bbox.x1, text
         assert box.y1 <= drawn.bbox.y1, text
     said = [text.get_text() for text in texts]
-    assert said[0] == "This looks like that: why the network says “a black-footed albatross…”"
+    assert (
+        said[0] == "This looks like that: why the network says “a black-footed albatross…”"
+    )
     assert "1990 other prototypes together" in said
     assert "no picture" in said
     assert ("bias of the class" in said) == bool(total.bias)
     for row in total.rows:
         assert prototype_figures.format_signed(row.points) in said
-    assert said.count(prototype_figures.UNLIKE) == sum(row.similarity < 0 for row in total.rows)
+    assert said.count(prototype_figures.UNLIKE) == sum(
+        row.similarity < 0 for row in total.rows
+    )
 
 
 def explanation(maps, similarity):
@@ -314,7 +338,9 @@ def survey(classifier, tmp_path_factory):
         map_ /= map_.max()
     for name in kept:
         left = {"similarity": 2.0, "retained": 1.0, "blurred": 0.5}
-        left = {each: np.full(len(pairs), value, np.float32) for each, value in left.items()}
+        left = {
+            each: np.full(len(pairs), value, np.float32) for each, value in left.items()
+        }
         kept[name].add(
             pairs, explanation(maps, 1e-7 if name == "mdm" else 2.0), left
         )  # the distance is MDM's activation
@@ -331,9 +357,9 @@ def test_an_image_that_cannot_be_read_is_left_out_with_a_note(survey):
 def test_kept_regions_are_found_again_and_only_missing_ones_are_asked_for(survey):
     out, _, pairs, maps = survey
     again = RegionStore(out, "mdm", {})
-    assert again.missing([*pairs, Pair(ImageRef(TEST, 5), 0), Pair(ImageRef(TEST, 5), 0)]) == [
-        Pair(ImageRef(TEST, 5), 0)
-    ]
+    assert again.missing(
+        [*pairs, Pair(ImageRef(TEST, 5), 0), Pair(ImageRef(TEST, 5), 0)]
+    ) == [Pair(ImageRef(TEST, 5), 0)]
     found = list(again.maps([pairs[3], Pair(ImageRef(TEST, 5), 0)]))
     np.testing.assert_allclose(found[0], maps[3], atol=1e-3)
     assert found[1] is None
@@ -347,17 +373,24 @@ def test_tables_tell_prototypes_decisions_and_regions(survey):
     out, shown, pairs, _ = survey
     files = tables.write_tables(shown, out)
     told = json.loads(files[0].read_text())
-    assert [each["class_name"] for each in told["prototypes"][:3]] == [NAMES[0], NAMES[0], NAMES[1]]
+    assert [each["class_name"] for each in told["prototypes"][:3]] == [
+        NAMES[0],
+        NAMES[0],
+        NAMES[1],
+    ]
     assert told["prototypes"][0]["source"] == {"item": 0, "id": "train0", "similarity": 2.0}
     assert told["prototypes"][3]["source"] is None
     for each, decision in zip(told["decisions"], shown.decisions):
         assert (
-            round(sum(row["points"] for row in each["rows"]) + each["others"], 2) == each["total"]
+            round(sum(row["points"] for row in each["rows"]) + each["others"], 2)
+            == each["total"]
         )
         assert each["logit"] == pytest.approx(decision.reasoning.logit)
     table = pq.read_table(files[1])
     assert table.num_rows == 2 * len(pairs)
-    assert {"region", "id", "prototype", "retained", "box_x0", "status"} <= set(table.column_names)
+    assert {"region", "id", "prototype", "retained", "box_x0", "status"} <= set(
+        table.column_names
+    )
     nodes = set(zip(table["region"].to_pylist(), table["node"].to_pylist()))
     assert nodes == {("mdm", "distance"), ("activation_map", "similarity")}
     assert set(table["similarity"].to_pylist()) == {2.0}
@@ -564,7 +597,9 @@ def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
     maps = survey[3]
     probe = path.with_name("probe.html")
     probe.write_text(
-        path.read_text().replace("</head>", '<script src="assets/probe.js" defer></script></head>')
+        path.read_text().replace(
+            "</head>", '<script src="assets/probe.js" defer></script></head>'
+        )
     )
     (path.parent / "assets" / "probe.js").write_text(PROBE.replace("%NAME%", NAMES[1]))
     elements = dumped(probe, tmp_path)
@@ -590,14 +625,20 @@ def test_the_page_works_in_a_browser(written_page, survey, tmp_path):
     assert found["rows"] == numbers
     assert found["rest"] == [prototype_figures.format_signed(first.sum.others)]
     assert found["total"] == [prototype_figures.format_number(first.sum.total)]
-    readable = sum(shown.prototypes[row.prototype].source in survey[2] for row in first.sum.rows)
+    readable = sum(
+        shown.prototypes[row.prototype].source in survey[2] for row in first.sum.rows
+    )
     assert found["borders"] == 2 + readable
     assert found["whole"] == 2
     assert found["missing"] == 2 - readable
-    np.testing.assert_allclose(np.reshape(found["cells"], (SIDE, SIDE)) / 255, maps[0], atol=0.003)
+    np.testing.assert_allclose(
+        np.reshape(found["cells"], (SIDE, SIDE)) / 255, maps[0], atol=0.003
+    )
     np.testing.assert_allclose(found["areas"], [0.1, 0.3], atol=0.03)
     assert found["box"] == pytest.approx(16, abs=1.0)  # corners are cut
-    assert found["corner"] == pytest.approx(4, abs=0.5)  # closed along the edge of the image
+    assert found["corner"] == pytest.approx(
+        4, abs=0.5
+    )  # closed along the edge of the image
     assert found["region"] == "activation_map"
     assert found["boxes"] == 2 + readable
     assert found["look"] == ["heat", 2 + readable]

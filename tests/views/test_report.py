@@ -43,7 +43,9 @@ HOSTILE = "</script><img src=x onerror=document.title='broken'>.png"
 CLASSES = ("<b>cat</b>", "dog & \"co\" 'x'")
 SIDE, SIZES = 16, ((2, 2), (4, 4))
 CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or shutil.which("google-chrome")
 )
 
 
@@ -110,15 +112,23 @@ def table(rows, vector=False):
 
 def fake(name="run", count=8, *, bad=(), saliency=False, rows=None, seed=0, **settings):
     rows = (
-        [unreadable(n) if n in bad else record(n) for n in range(count)] if rows is None else rows
+        [unreadable(n) if n in bad else record(n) for n in range(count)]
+        if rows is None
+        else rows
     )
     random = np.random.default_rng(seed)
     vectors = (
         ()
         if saliency
-        else tuple(random.uniform(0, 1, (len(rows), *size)).astype(np.float32) for size in SIZES)
+        else tuple(
+            random.uniform(0, 1, (len(rows), *size)).astype(np.float32) for size in SIZES
+        )
     )
-    kept = random.uniform(0, 1, (len(rows), SIDE, SIDE)).astype(np.float16) if saliency else None
+    kept = (
+        random.uniform(0, 1, (len(rows), SIDE, SIDE)).astype(np.float16)
+        if saliency
+        else None
+    )
     for array in (*vectors, *([] if kept is None else [kept])):
         array[list(bad)] = np.nan
     given = {
@@ -128,7 +138,11 @@ def fake(name="run", count=8, *, bad=(), saliency=False, rows=None, seed=0, **se
         "config": {"fill": "blur"},
     } | settings
     return Fake(
-        f"/runs/{name}", {"settings": given, "classes": list(CLASSES)}, table(rows), vectors, kept
+        f"/runs/{name}",
+        {"settings": given, "classes": list(CLASSES)},
+        table(rows),
+        vectors,
+        kept,
     )
 
 
@@ -145,7 +159,9 @@ def unpacked(text, dtype):
 
 
 def number(run, key):
-    return next(unpacked(each["data"], "<f4") for each in run["numbers"] if each["key"] == key)
+    return next(
+        unpacked(each["data"], "<f4") for each in run["numbers"] if each["key"] == key
+    )
 
 
 def test_bytes_of_a_map_give_it_back_within_half_a_step_of_its_range():
@@ -164,7 +180,8 @@ def test_bytes_of_a_map_give_it_back_within_half_a_step_of_its_range():
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [((24, 40), (24, 40)), ((224, 224), (56, 56)), ((100, 300), (20, 60))]
+    ("shape", "expected"),
+    [((24, 40), (24, 40)), ((224, 224), (56, 56)), ((100, 300), (20, 60))],
 )
 def test_large_maps_are_averaged_down_by_a_whole_number(shape, expected):
     values = np.random.default_rng(0).uniform(0, 1, (2, *shape)).astype(np.float32)
@@ -182,7 +199,10 @@ def test_energy_is_that_of_the_package_on_the_map_of_the_package():
     )
     for n in range(5):
         rendered = jnp.stack(
-            [masks.render(jnp.asarray(vector[n]), (SIDE, SIDE)) for vector in run.mask_vectors]
+            [
+                masks.render(jnp.asarray(vector[n]), (SIDE, SIDE))
+                for vector in run.mask_vectors
+            ]
         )
         saliency = masks.normalize(masks.stack(rendered, weights))
         assert found[n] == pytest.approx(
@@ -193,7 +213,9 @@ def test_energy_is_that_of_the_package_on_the_map_of_the_package():
 def test_the_fill_is_the_blur_of_the_package_at_the_cells():
     image = np.random.default_rng(0).uniform(0, 1, (30, 60, 3)).astype(np.float32)
     expected = images.gaussian_blur(jnp.asarray(image), 4.0)[1::3, 2::5]
-    np.testing.assert_allclose(pictures.blur_at_cells(image, (10, 12), 4.0), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        pictures.blur_at_cells(image, (10, 12), 4.0), expected, atol=1e-5
+    )
 
 
 def test_what_goes_beside_a_picture_holds_mean_fill_and_outline():
@@ -210,7 +232,9 @@ def test_what_goes_beside_a_picture_holds_mean_fill_and_outline():
 
 
 def test_no_text_ends_its_script():
-    text = columns.script_call("f", {"a": "</script><!-- & \u2028\ud800 \" '"}, 3).decode("ascii")
+    text = columns.script_call("f", {"a": "</script><!-- & \u2028\ud800 \" '"}, 3).decode(
+        "ascii"
+    )
     assert not set("<>&\u2028") & set(text)
     assert json.loads(f"[{text[2:-3]}]") == [{"a": "</script><!-- & \u2028\ud800 \" '"}, 3]
 
@@ -222,7 +246,9 @@ def test_runs_are_joined_by_image_and_rank():
     assert both.ids == (name_of(0), name_of(1), name_of(3), name_of(5))
     np.testing.assert_array_equal(both.image, [0, 0, 1, 1, 2, 3, 3])
     np.testing.assert_array_equal(both.rank, [0, 1, 0, 1, 0, 0, 1])
-    np.testing.assert_array_equal(both.rows, [[0, -1, 1, -1, 2, -1, -1], [4, 5, 2, 3, -1, 0, 1]])
+    np.testing.assert_array_equal(
+        both.rows, [[0, -1, 1, -1, 2, -1, -1], [4, 5, 2, 3, -1, 0, 1]]
+    )
     np.testing.assert_array_equal(both.items, [[0, 1, 3, -1], [0, 1, -1, 5]])
     assert join_runs.join_runs([left, right], 2).ids == (name_of(0), name_of(3))
 
@@ -238,10 +264,15 @@ def test_images_of_one_name_are_told_apart():
 
 def test_activation_kept_is_told_where_there_is_some():
     rows = [record(0), record(1, activation=0.0), record(2, activation=-2.0), unreadable(3)]
-    found = {each.key: each.values for each in columns.read_numbers(table(rows), np.arange(5) % 4)}
+    found = {
+        each.key: each.values
+        for each in columns.read_numbers(table(rows), np.arange(5) % 4)
+    }
     np.testing.assert_allclose(found["kept"], [1, np.nan, np.nan, np.nan, 1])
     assert "forwards" in found
-    vectors = [record(0, **{f"activation{each}": [0.1, 0.2] for each in ("", "_masked", "_fill")})]
+    vectors = [
+        record(0, **{f"activation{each}": [0.1, 0.2] for each in ("", "_masked", "_fill")})
+    ]
     kept = columns.read_numbers(table(vectors, vector=True), np.zeros(1, int))
     assert not {"kept", "activation"} & {each.key for each in kept}
 
@@ -267,7 +298,12 @@ def test_a_page_holds_every_row_whatever_fails(tmp_path):
             raise OSError("gone")
 
     source = Shapes(
-        8, {1: InputError("shape01.png is damaged"), 2: RuntimeError("<boom>"), 5: MemoryError()}
+        8,
+        {
+            1: InputError("shape01.png is damaged"),
+            2: RuntimeError("<boom>"),
+            5: MemoryError(),
+        },
     )
     run = fake(bad=(1,))
     other = fake("other", saliency=True)
@@ -282,7 +318,9 @@ def test_a_page_holds_every_row_whatever_fails(tmp_path):
         def advance(self, done, **measures):
             steps.append(done)
 
-    written = write_report([run, other, broken], albums, tmp_path / "page", progress=Recording())
+    written = write_report(
+        [run, other, broken], albums, tmp_path / "page", progress=Recording()
+    )
     assert (written.images, written.entries, written.pictures, written.explained) == (
         8,
         8,
@@ -291,7 +329,8 @@ def test_a_page_holds_every_row_whatever_fails(tmp_path):
     )
     assert steps == [8]
     assert any(
-        "broken: maps of images 1 to 8 cannot be read (OSError)" in note for note in written.notes
+        "broken: maps of images 1 to 8 cannot be read (OSError)" in note
+        for note in written.notes
     )
     assert any("3 of 8 pictures" in note for note in written.notes)
     index = index_of(written.page.parent)
@@ -325,7 +364,9 @@ def test_a_damaged_mask_costs_the_outline_alone():
         def read_image(self, index):
             example = self.shapes[index]
             return ImageItem(
-                example.id, PIL.Image.fromarray(images.to_uint8(example.image)), example.label
+                example.id,
+                PIL.Image.fromarray(images.to_uint8(example.image)),
+                example.label,
             )
 
         name = class_names = property(lambda self: ("x",))
@@ -393,7 +434,8 @@ def stored(place, count=6, request=None):
     for chunk in range(layout.chunks):
         rows = layout.rows_of(chunk)
         values = {
-            f"mask_vectors/{h}x{w}": np.full((len(rows), h, w), 0.5, np.float32) for h, w in SIZES
+            f"mask_vectors/{h}x{w}": np.full((len(rows), h, w), 0.5, np.float32)
+            for h, w in SIZES
         }
         for array in values.values():
             array[:, 0, 0] = 0.9
@@ -407,9 +449,9 @@ def folder(tmp_path):
     for n in range(6):
         file = tmp_path / "photos" / "val" / f"c{n % 2}" / f"{n}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        PIL.Image.fromarray(images.to_uint8(np.kron(Shapes(6)[n].image, np.ones((3, 3, 1))))).save(
-            file
-        )
+        PIL.Image.fromarray(
+            images.to_uint8(np.kron(Shapes(6)[n].image, np.ones((3, 3, 1))))
+        ).save(file)
     return tmp_path / "photos"
 
 
@@ -422,7 +464,12 @@ def test_the_command_opens_runs_and_their_images(tmp_path, folder):
         "mean": [0.5] * 3,
         "std": [0.5] * 3,
     }
-    request = {"data": f"folder:{folder}", "split": "val", "limit": None, "preprocessing": how}
+    request = {
+        "data": f"folder:{folder}",
+        "split": "val",
+        "limit": None,
+        "preprocessing": how,
+    }
     place = stored(tmp_path / "run", request=request)
     command = parse(ReportCommand, "mdm report", [place, "--out", str(tmp_path / "page")])
     assert (command.runs, command.out, command.limit) == ((place,), tmp_path / "page", None)
@@ -443,7 +490,10 @@ def test_the_command_opens_runs_and_their_images(tmp_path, folder):
     folder.rename(tmp_path / "moved")
     with pytest.raises(InputError, match=r"is not a folder.*have moved, say with --data"):
         report(command.runs)
-    assert report(command.runs, f"folder:{tmp_path / 'moved'}", "val", 3).rows[0]["images"] == 3
+    assert (
+        report(command.runs, f"folder:{tmp_path / 'moved'}", "val", 3).rows[0]["images"]
+        == 3
+    )
     other = stored(tmp_path / "other")
     with pytest.raises(InputError, match=r"made by a program.*--data"):
         report((other,))
@@ -482,7 +532,9 @@ class Elements(HTMLParser):
             self.texts[name] = self.texts.get(name, "") + data
 
     def all(self, attribute):
-        return [attributes[attribute] for _, attributes in self.found if attribute in attributes]
+        return [
+            attributes[attribute] for _, attributes in self.found if attribute in attributes
+        ]
 
 
 PROBE = """
@@ -606,9 +658,13 @@ def test_the_page_works_in_a_browser(page, tmp_path):
     assert found["first"] == everything[: len(found["first"])]
     assert len(found["first"]) < 40  # only those that are to be seen, and a row more
     kept = [n for n in range(39, 0, -1) if n != 1]
-    assert found["byKept"] == kept[: len(found["byKept"])]  # the image without a result comes last
+    assert (
+        found["byKept"] == kept[: len(found["byKept"])]
+    )  # the image without a result comes last
     assert found["wrong"] == [n for n in everything if n % 3 == 0][: len(found["wrong"])]
-    assert found["between"] == [n for n in everything if 0.2 <= round(0.02 * n + 0.1, 6) <= 0.3]
+    assert found["between"] == [
+        n for n in everything if 0.2 <= round(0.02 * n + 0.1, 6) <= 0.3
+    ]
     assert found["back"] == found["wrong"]
     named = [
         n for n in everything if n != 3 and (n % 2 == 0 or n % 3 == 0)
@@ -640,7 +696,9 @@ def test_the_page_works_in_a_browser(page, tmp_path):
         [masks.render(jnp.asarray(vector[4]), (SIDE, SIDE)) for vector in run.mask_vectors]
     )
     expected = masks.normalize(masks.stack(rendered, [1.0, 3.0]))
-    np.testing.assert_allclose(np.reshape(found["saliency"], (SIDE, SIDE)), expected, atol=0.012)
+    np.testing.assert_allclose(
+        np.reshape(found["saliency"], (SIDE, SIDE)), expected, atol=0.012
+    )
     assert found["missing"]
     assert found["nodes"] < 2500
     harmless(elements)
@@ -653,11 +711,15 @@ def test_a_link_shows_the_view_that_it_keeps(page, tmp_path):
     shown = [int(entry) for entry in elements.all("data-entry")]
     assert shown == list(range(3, 40, 2))[: len(shown)]
     assert elements.found[0][1]["data-theme"] == "dark"
-    assert ("dialog", "") in [(tag, attributes.get("open")) for tag, attributes in elements.found]
+    assert ("dialog", "") in [
+        (tag, attributes.get("open")) for tag, attributes in elements.found
+    ]
     assert HOSTILE in elements.texts["detail"]
     assert unreadable(1)["reason"] not in elements.texts["detail"]
     pressed = [
-        attributes for _, attributes in elements.found if attributes.get("aria-pressed") == "true"
+        attributes
+        for _, attributes in elements.found
+        if attributes.get("aria-pressed") == "true"
     ]
     assert "masks" in [attributes.get("data-view") for attributes in pressed]
     harmless(elements)
@@ -680,14 +742,21 @@ def harmless(elements):
     """No text of ours became an element, and nothing comes from elsewhere."""
     assert "broken" not in elements.texts.get("title", "")
     assert not elements.all("onerror")
-    assert not [tag for tag, attributes in elements.found if tag in {"b", "i"} and not attributes]
+    assert not [
+        tag for tag, attributes in elements.found if tag in {"b", "i"} and not attributes
+    ]
     places = elements.all("src") + elements.all("href")
-    assert all(place.startswith(("assets/", "data/", "images/", "#", "data:")) for place in places)
+    assert all(
+        place.startswith(("assets/", "data/", "images/", "#", "data:")) for place in places
+    )
 
 
 def test_nothing_in_the_folder_asks_for_anything_elsewhere(page):
     for path in page[0].rglob("*"):
-        if path.suffix in {".html", ".css", ".js"} and path.name not in {"probe.js", "probe.html"}:
+        if path.suffix in {".html", ".css", ".js"} and path.name not in {
+            "probe.js",
+            "probe.html",
+        }:
             text = path.read_text()
             assert not [word for word in ASKING if word in text]
     assert "default-src 'none'" in (page[0] / "index.html").read_text()

@@ -21,10 +21,11 @@ from mdm_jax.training.classification import Labels, classification_loss
 from mdm_jax.training.prototypes.config import PrototypeConfig
 from mdm_jax.training.prototypes.ownership import own_prototypes, own_weights
 
+# Terms of occurrence maps, which the last layer's stage does not have.
 MAP_TERMS = ("transformation", "occurrence_norm")
-"""terms of occurrence maps, which the last layer's stage does not have"""
+
+# Degrees and factors that the transformation loss draws from.
 TURN, SMALLEST, LARGEST = 20.0, 0.6, 1.5
-"""degrees and factors that the transformation loss draws from"""
 
 
 def term_weights(config: PrototypeConfig) -> dict[str, float]:
@@ -78,12 +79,16 @@ def compared_distances(out: dict[str, Any]) -> Float[Array, "b m"]:
     return out["distances"] if "distance_maps" in out else 1.0 - out["similarities"]
 
 
-def cluster_cost(distances: Float[Array, "b m"], own: Bool[Array, "b m"]) -> Float[Array, " b"]:
+def cluster_cost(
+    distances: Float[Array, "b m"], own: Bool[Array, "b m"]
+) -> Float[Array, " b"]:
     """Distance to the nearest prototype of the image's class, min_{j own} d_j; 0 without one."""
     return _nearest(distances, own)
 
 
-def separation_cost(distances: Float[Array, "b m"], own: Bool[Array, "b m"]) -> Float[Array, " b"]:
+def separation_cost(
+    distances: Float[Array, "b m"], own: Bool[Array, "b m"]
+) -> Float[Array, " b"]:
     """Distance to the nearest prototype of another class, min_{j not own} d_j; 0 without one.
 
     It is to be large."""
@@ -101,7 +106,9 @@ def l1_cost(
     kernel: Float[Array, "m classes"], prototype_classes: Sequence[int]
 ) -> Float[Array, ""]:
     """Sum of absolute weights of the last layer from prototypes to classes that are not theirs."""
-    return jnp.sum(jnp.where(own_weights(prototype_classes, kernel.shape[1]), 0.0, jnp.abs(kernel)))
+    return jnp.sum(
+        jnp.where(own_weights(prototype_classes, kernel.shape[1]), 0.0, jnp.abs(kernel))
+    )
 
 
 def occurrence_norm(maps: Float[Array, "b gh gw m"]) -> Float[Array, " b"]:

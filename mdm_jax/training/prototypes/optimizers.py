@@ -16,8 +16,8 @@ import optax
 from mdm_jax.training.prototypes.config import PrototypeConfig
 from mdm_jax.training.stages import BATCHED, JOINT, LAST_LAYER, WARM, Stage
 
+# Whose learning rate each part of a network has, where that is not its own.
 PART_OF_MODULE = {"backbone": "features", "occurrence": "add_on"}
-"""whose learning rate each part of a network has, where that is not its own"""
 FROZEN = "frozen"
 
 
@@ -36,7 +36,9 @@ def stage_rates(config: PrototypeConfig, kind: str) -> dict[str, float]:
     return {part: rate for part, rate in (joint | new).items() if rate > 0}
 
 
-def rate_factor(config: PrototypeConfig, kind: str, steps_per_epoch: int) -> Callable[[Any], Any]:
+def rate_factor(
+    config: PrototypeConfig, kind: str, steps_per_epoch: int
+) -> Callable[[Any], Any]:
     """The factor of a stage's rates at each step: `decay` for every `decay_every` passes."""
     if kind != JOINT:
         return lambda step: 1.0

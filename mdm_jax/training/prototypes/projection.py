@@ -26,8 +26,8 @@ from mdm_jax.errors import InputError
 from mdm_jax.training.prototypes.ownership import own_prototypes
 from mdm_jax.training.prototypes.record import PushedPrototype
 
+# A feature that is shorter has no direction, and nothing is pushed onto it.
 SHORTEST = 1e-6
-"""a feature that is shorter has no direction, and nothing is pushed onto it"""
 
 
 class Nearest(NamedTuple):
@@ -116,7 +116,9 @@ def find_nearest(
     # one transfer at the end; until then everything stays on the device
     found = jax.device_get(best)
     rows, columns = np.divmod(found.places, grid[1])
-    placed = np.where((found.places >= 0)[..., None], np.stack([rows, columns], axis=-1), -1)
+    placed = np.where(
+        (found.places >= 0)[..., None], np.stack([rows, columns], axis=-1), -1
+    )
     return Nearest(
         found.items,
         found.distances,
@@ -146,13 +148,17 @@ def push_records(
         elif position[0] < 0 and not np.linalg.norm(found.features[j, 0]) > SHORTEST:
             reason = f"it occurs in no image of the class {class_names[class_index]!r}"
         if reason:
-            records.append(PushedPrototype(j, class_index, None, "", -1, None, None, reason))
+            records.append(
+                PushedPrototype(j, class_index, None, "", -1, None, None, reason)
+            )
             continue
         if item not in ids:
             ids[item] = str(read_image(source, item).id)
         place = (int(position[0]), int(position[1])) if position[0] >= 0 else None
         label, distance = int(found.labels[j, 0]), float(found.distances[j, 0])
-        records.append(PushedPrototype(j, class_index, item, ids[item], label, place, distance))
+        records.append(
+            PushedPrototype(j, class_index, item, ids[item], label, place, distance)
+        )
     return tuple(records)
 
 
@@ -163,7 +169,9 @@ def project(
 ) -> Float[np.ndarray, "m d"]:
     """The prototypes after the push that `records` tells; those not pushed stay as they are."""
     moves = np.asarray([each.item is not None for each in records])
-    return np.where(moves[:, None], found.features[:, 0], np.asarray(prototypes)).astype(np.float32)
+    return np.where(moves[:, None], found.features[:, 0], np.asarray(prototypes)).astype(
+        np.float32
+    )
 
 
 def prototype_classes(classifier: Any) -> tuple[int, ...]:

@@ -63,5 +63,7 @@ def prune_weights(
 
 def prune_record(record: PushRecord, keep: Sequence[int]) -> PushRecord:
     """The record of the prototypes that stay, numbered anew."""
-    pushed = tuple(record.pushed[old]._replace(prototype=new) for new, old in enumerate(keep))
+    pushed = tuple(
+        record.pushed[old]._replace(prototype=new) for new, old in enumerate(keep)
+    )
     return replace(record, pushed=pushed)

@@ -88,7 +88,9 @@ def from_json(values: Any) -> PushRecord:
     pushed = tuple(_pushed_from_json(each) for each in values["pushed"])
     if [each.prototype for each in pushed] != list(range(len(pushed))):
         raise ValueError("its prototypes are not in order")
-    return PushRecord(str(values["source"]), str(values["split"]), pushed, int(values["step"]))
+    return PushRecord(
+        str(values["source"]), str(values["split"]), pushed, int(values["step"])
+    )
 
 
 def _pushed_from_json(values: Any) -> PushedPrototype:
@@ -109,9 +111,13 @@ def _pushed_from_json(values: Any) -> PushedPrototype:
     )
     # a negative index would silently count from the end
     if min(pushed.item or 0, *(pushed.position or (0,)), 0) < 0:
-        raise ValueError(f"the item or position of prototype {pushed.prototype} is negative")
+        raise ValueError(
+            f"the item or position of prototype {pushed.prototype} is negative"
+        )
     if not math.isfinite(pushed.distance or 0.0):
-        raise ValueError(f"the distance of prototype {pushed.prototype} is {pushed.distance}")
+        raise ValueError(
+            f"the distance of prototype {pushed.prototype} is {pushed.distance}"
+        )
     return pushed
 
 

@@ -25,8 +25,9 @@ from mdm_jax.training.prototypes.steps import prototype_program
 from mdm_jax.training.steps import TrainingProgram, TrainingState
 
 Says = Callable[[str], object]
+
+# (items done, all items); raises to end a pass.
 OnBatch = Callable[[int, int], object]
-"""(items done, all items); raises to end a pass"""
 
 
 def as_classifier(job: TrainingJob, module: nnx.Module) -> Classifier:
@@ -85,10 +86,14 @@ def push(
         )
     # the module of the state is not changed: a stopped stage is done again from it
     moved = nnx.clone(module)
-    moved.prototypes[...] = jnp.asarray(projection.project(module.prototypes[...], found, pushed))
+    moved.prototypes[...] = jnp.asarray(
+        projection.project(module.prototypes[...], found, pushed)
+    )
     params = nnx.state(moved, nnx.Param)
     record = PushRecord(job.source.name, job.config.data.train, pushed, int(state.step) + 1)
-    return StageResult(job, compiled, state._replace(params=params, step=state.step + 1), record)
+    return StageResult(
+        job, compiled, state._replace(params=params, step=state.step + 1), record
+    )
 
 
 def prune(
@@ -110,7 +115,9 @@ def prune(
     found = projection.find_nearest(
         as_classifier(job, module), job.source, **reading, on_batch=on_batch
     )
-    keep = pruning.prototypes_to_keep(found.own, found.distances, classes, config.prune_fewer)
+    keep = pruning.prototypes_to_keep(
+        found.own, found.distances, classes, config.prune_fewer
+    )
     says(f"pruning keeps {len(keep)} of {len(classes)} prototypes")
     # arrays change their shapes, so everything is compiled anew
     smaller = job.with_prototypes([classes[j] for j in keep])

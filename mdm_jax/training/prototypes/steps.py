@@ -37,10 +37,11 @@ from mdm_jax.training.steps import (
     measuring_step,
 )
 
+# Params -> (every term of the loss [b], logits, batch statistics).
 Objective = Callable[[Any], tuple[dict[str, Array], Array, Any]]
-"""params -> (every term of the loss [b], logits, batch statistics)"""
+
+# (state, ...) -> (state, loss); the state that goes in is consumed.
 Step = Callable[..., tuple[TrainingState, Array]]
-"""(state, ...) -> (state, loss); the state that goes in is consumed"""
 
 
 class PrototypeSums(NamedTuple):
@@ -53,7 +54,9 @@ class PrototypeSums(NamedTuple):
     terms: dict[str, Float[Array, ""]]
 
 
-def prototype_program(config: TrainConfig, module: Any, steps_per_epoch: int) -> TrainingProgram:
+def prototype_program(
+    config: TrainConfig, module: Any, steps_per_epoch: int
+) -> TrainingProgram:
     """The steps of every stage for prototype networks of the structure of `module`."""
     settings = config.prototypes
     network = split_network(module, config)
@@ -120,9 +123,13 @@ class _Steps:
                     changed = losses.transform(images, angle, scale)
                     _, others, _ = network.forward(graph, params, state.stats, changed)
                     maps = others["occurrence_maps"], out["occurrence_maps"]
-                    terms["transformation"] = losses.transformation_cost(*maps, angle, scale)
+                    terms["transformation"] = losses.transformation_cost(
+                        *maps, angle, scale
+                    )
                 if "occurrence_norm" in self.term_names:
-                    terms["occurrence_norm"] = losses.occurrence_norm(out["occurrence_maps"])
+                    terms["occurrence_norm"] = losses.occurrence_norm(
+                        out["occurrence_maps"]
+                    )
                 return terms, logits, stats
 
             return self._update(kind, state, objective, labels, valid)
@@ -159,7 +166,9 @@ class _Steps:
                     )
                     return terms, logits, state.stats
 
-                return self._update(LAST_LAYER, state, objective, labels[chosen], valid[chosen])
+                return self._update(
+                    LAST_LAYER, state, objective, labels[chosen], valid[chosen]
+                )
 
             batches = order[: count // size * size].reshape(-1, size)
             done, each = jax.lax.scan(train, state, batches)

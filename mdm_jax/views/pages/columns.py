@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int
 
+# Numbers of a record in the order in which they are shown: what they are called, and how they are
+# written.
 TITLES = {
     "kept": ("activation kept", "share"),
     "kept_area": ("area kept", "share"),
@@ -24,12 +26,12 @@ TITLES = {
     "evaluations": ("evaluations with gradient", "count"),
     "forwards": ("evaluations without", "count"),
 }
-"""numbers of a record in the order in which they are shown: what they are called, and how they are
-written"""
+
+# So many of them come before metrics.
 LEADING = 3
-"""so many of them come before metrics"""
+
+# An activation up to this is nothing of which a share could be kept.
 SMALLEST_ACTIVATION = 1e-6
-"""an activation up to this is nothing of which a share could be kept"""
 
 
 class Number(NamedTuple):
@@ -61,12 +63,16 @@ def read_numbers(table: pa.Table, rows: Int[np.ndarray, " entries"]) -> list[Num
         titles[name] = (f"term {name.removeprefix('term_')}", "number")
     found: dict[str, np.ndarray] = {}
     for name in titles:
-        if name not in table.column_names or pa.types.is_nested(table.schema.field(name).type):
+        if name not in table.column_names or pa.types.is_nested(
+            table.schema.field(name).type
+        ):
             continue
         values = table[name].cast(pa.float64()).to_numpy()
         found[name] = take_rows(values, rows, np.nan).astype(np.float32)
     if "activation" in found and "activation_masked" in found:
-        whole = np.where(found["activation"] > SMALLEST_ACTIVATION, found["activation"], np.nan)
+        whole = np.where(
+            found["activation"] > SMALLEST_ACTIVATION, found["activation"], np.nan
+        )
         found["kept"] = found["activation_masked"] / whole
     numbers = []
     for name, (title, kind) in titles.items():

@@ -106,7 +106,9 @@ class Frame:
                 path = self._path(out, image)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(pictures.encode_jpeg(framed.image))
-                packs[image - start] = pictures.side_bytes(framed.image, framed.mask, self.grid)
+                packs[image - start] = pictures.side_bytes(
+                    framed.image, framed.mask, self.grid
+                )
         return packs, truths
 
     def _path(self, out: Path, image: int) -> Path:

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from mdm_jax import masks
 from mdm_jax.metrics import energy_pointing
 
+# Cells; larger saliency maps are reduced to at most so many a side.
 SIDE = 64
-"""cells; larger saliency maps are reduced to at most so many a side"""
 
 
 def quantize(maps: Float[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n bytes"]:

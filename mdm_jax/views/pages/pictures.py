@@ -21,12 +21,14 @@ from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Example, HasFiles, Source, read_image
 from mdm_jax.errors import InputError
 
+# Pixels; larger images are shown at this side.
 SIDE = 384
-"""pixels; larger images are shown at this side"""
+
+# Pixels of the network's frame: the blur of the fill `blur`.
 SIGMA = 10.0
-"""pixels of the network's frame: the blur of the fill `blur`"""
+
+# Cells of the object's outline.
 TRUTH_SIDE = 64
-"""cells of the object's outline"""
 SUFFIX = "jpg"
 QUALITY = 90
 
@@ -68,7 +70,9 @@ def read_framed(
             example = source[index]
         except InputError:  # perhaps the mask or a box alone
             opened = read_image(source, index)
-            example = Example(opened.id, images.to_array(opened.image), opened.label, None, None)
+            example = Example(
+                opened.id, images.to_array(opened.image), opened.label, None, None
+            )
         if example.id != id:
             return SkippedExample(
                 f"the data holds {example.id} in its place: give the data and the split that"
@@ -91,9 +95,13 @@ class Finder:
     def __init__(self, source: Source, used: list[int]) -> None:
         self._used = used
         self._names = (
-            list(map(images.printable, source.files)) if isinstance(source, HasFiles) else []
+            list(map(images.printable, source.files))
+            if isinstance(source, HasFiles)
+            else []
         )
-        self._files = {name: n for n, name in enumerate(self._names)} if self._names else None
+        self._files = (
+            {name: n for n, name in enumerate(self._names)} if self._names else None
+        )
 
     def index(self, id: str, item: int) -> int:
         """Index in the source, -1 where it has no such image."""
@@ -166,7 +174,9 @@ def _weights(cells: int, pixels: int, sigma: float) -> Float32[np.ndarray, "cell
 def _frame_unchanged(example: Example) -> PreparedExample:
     mask = example.mask
     if mask is None and example.boxes is not None and len(example.boxes):
-        mask = boxes_to_mask(example.boxes, (example.image.shape[0], example.image.shape[1]))
+        mask = boxes_to_mask(
+            example.boxes, (example.image.shape[0], example.image.shape[1])
+        )
     return PreparedExample(
         example.id,
         np.asarray(example.image, np.float32),

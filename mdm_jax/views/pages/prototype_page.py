@@ -30,8 +30,12 @@ from mdm_jax.views.pages.columns import pack, script_call
 from mdm_jax.views.prototype_figures import COLORS
 
 FOLDERS = ("data", "images", "assets")
+
+# Map data of a block of pairs.
 BLOCK_BYTES = 196_608
-"""map data of a block of pairs"""
+
+# What a way of finding regions is called, and what it shows, for a person who does not know the
+# method.
 REGIONS = {
     "mdm": (
         "MDM",
@@ -65,16 +69,17 @@ REGIONS = {
         "where the feature map pushes the similarity up, by its gradient",
     ),
 }
-"""what a way of finding regions is called, and what it shows, for a person who does not know the
-method"""
+
+# Shown with the box around all that lies above its 95th percentile, as the network's authors show
+# it.
 BOXED_REGIONS = ("activation_map",)
-"""shown with the box around all that lies above its 95th percentile, as the network's authors show
-it"""
 
 
 def title_of(region: str) -> tuple[str, str]:
     """What a way of finding regions is called, and what it shows."""
-    return REGIONS.get(region, (region, f"the method {region} at the prototype's similarity"))
+    return REGIONS.get(
+        region, (region, f"the method {region} at the prototype's similarity")
+    )
 
 
 def write_page(
@@ -94,7 +99,9 @@ def write_page(
     pairs = survey.pairs
     # decisions first, so that their images have the lowest numbers
     items = list(
-        dict.fromkeys([each.item for each in survey.decisions] + [pair.item for pair in pairs])
+        dict.fromkeys(
+            [each.item for each in survey.decisions] + [pair.item for pair in pairs]
+        )
     )
     total = len(items) + len(pairs) * len(survey.regions)
     try:
@@ -135,7 +142,9 @@ class _Blocks(NamedTuple):
     """in a file"""
 
 
-def _write_image(album: ImageSets, item: ImageRef, number: int, out: Path) -> dict[str, Any]:
+def _write_image(
+    album: ImageSets, item: ImageRef, number: int, out: Path
+) -> dict[str, Any]:
     """Write one image's file; the image as the page knows it."""
     try:
         seen = album.read(item)
@@ -165,7 +174,9 @@ def _write_maps(
         folder.mkdir()
         for start in range(0, len(pairs), block):
             part = pairs[start : start + block]
-            found = np.stack([missing if each is None else each for each in kept.maps(part)])
+            found = np.stack(
+                [missing if each is None else each for each in kept.maps(part)]
+            )
             packs = maps.quantize(maps.reduce_maps(found))
             number = start // block
             text = script_call("Mdm.take", name, number, pack(packs))
@@ -239,8 +250,13 @@ def _prototype(each: Prototype, place: dict[Pair, int]) -> dict[str, Any]:
     }
 
 
-def _decision(each: Decision, place: dict[Pair, int], where: dict[ImageRef, int]) -> dict[str, Any]:
-    rows = [row._asdict() | {"pair": place[pair]} for row, pair in zip(each.sum.rows, each.pairs)]
+def _decision(
+    each: Decision, place: dict[Pair, int], where: dict[ImageRef, int]
+) -> dict[str, Any]:
+    rows = [
+        row._asdict() | {"pair": place[pair]}
+        for row, pair in zip(each.sum.rows, each.pairs)
+    ]
     decision = each.sum._asdict() | {"rows": rows}
     return decision | {
         "image": where[each.item],

@@ -32,16 +32,20 @@ from mdm_jax.views.pages.run_view import RunView
 from mdm_jax.views.pages.scores import read_scores
 
 FORMAT = 1
+
+# Mask data of a block of images: small, so that a screen of images from all over the data loads at
+# once.
 BLOCK_BYTES = 196_608
-"""mask data of a block of images: small, so that a screen of images from all over the data loads at
-once"""
+
+# Fewest and most images in a block.
 BLOCK = (16, 200)
-"""fewest and most images in a block"""
 COLORS = ("inferno", "viridis", "cividis")
+
+# What `mdm report` writes beside the page, as every verb does.
 OPTIONS_FILE = "mdm-report.toml"
-"""what `mdm report` writes beside the page, as every verb does"""
+
+# By which a folder is known as a report, which may be written anew.
 GENERATOR = '<meta name="generator" content="mdm report">'
-"""by which a folder is known as a report, which may be written anew"""
 FOLDERS = ("data", "images", "assets")
 
 
@@ -80,7 +84,9 @@ def write_report(
     that. Raises InputError where nothing is committed, or `out` cannot be written or holds
     something else."""
     out = Path(out)
-    names = tuple(map(printable, names or run_view.short_names([run.place for run in runs])))
+    names = tuple(
+        map(printable, names or run_view.short_names([run.place for run in runs]))
+    )
     joined = join_runs([run.records for run in runs], limit)
     frames = group_frames(runs, albums, len(joined.ids))
     numbers, notes = [], []
@@ -90,7 +96,9 @@ def write_report(
         notes += [note] if note else []
     _clear_folder(out)
     try:
-        energies, unread = _write_blocks(runs, frames, joined, out, progress or NullProgress())
+        energies, unread = _write_blocks(
+            runs, frames, joined, out, progress or NullProgress()
+        )
         notes += [f"{names[number]}: {note}" for number, note in unread]
         notes += [frame.note for frame in frames if frame.reasons]
         for number, energy in enumerate(energies):
@@ -107,7 +115,9 @@ def write_report(
         ) from error
     found = tuple({number.key: number.values for number in each} for each in numbers)
     there = tuple(int(frame.there.sum()) for frame in frames)
-    explained = tuple(int(np.isfinite(each.get("kept_area", np.empty(0))).sum()) for each in found)
+    explained = tuple(
+        int(np.isfinite(each.get("kept_area", np.empty(0))).sum()) for each in found
+    )
     return ReportSummary(
         out / "index.html",
         len(joined.ids),
@@ -173,8 +183,12 @@ def _read_maps(run: RunView, places: np.ndarray) -> tuple[list[np.ndarray], str]
     arrays = run_view.map_arrays(run)
     try:
         return [maps.read_rows(array, rows, tuple(array.shape[1:])) for array in arrays], ""
-    except Exception as error:  # a damaged store may raise anything; the rest is still worth seeing
-        empty = [np.full((len(rows), *array.shape[1:]), np.nan, np.float32) for array in arrays]
+    except (
+        Exception
+    ) as error:  # a damaged store may raise anything; the rest is still worth seeing
+        empty = [
+            np.full((len(rows), *array.shape[1:]), np.nan, np.float32) for array in arrays
+        ]
         return (
             empty,
             f"cannot be read ({type(error).__name__}): mdm run verify tells more",
@@ -272,7 +286,8 @@ def _clear_folder(out: Path) -> None:
         others -= {*FOLDERS, OPTIONS_FILE}
         if others and not _is_report(page):
             raise InputError(
-                f"{out} holds other files: choose a new folder for the report", setting="out"
+                f"{out} holds other files: choose a new folder for the report",
+                setting="out",
             )
         page.unlink(missing_ok=True)  # no page while its data are incomplete
         for folder in FOLDERS:
@@ -281,7 +296,8 @@ def _clear_folder(out: Path) -> None:
             (out / folder).mkdir(parents=True)
     except OSError as error:
         raise InputError(
-            f"cannot write to {out} ({error.strerror}): choose another folder", setting="out"
+            f"cannot write to {out} ({error.strerror}): choose another folder",
+            setting="out",
         ) from error
 
 

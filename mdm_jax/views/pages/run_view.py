@@ -49,7 +49,10 @@ def draws_masks(run: RunView) -> bool:
     Where there are any, unless the map is more than their stack and was stored."""
     given = settings(run)
     # smoothing is applied after the stack and cannot be drawn from vectors
-    stack = given.get("method") == "mdm" and (given.get("config") or {}).get("smoothing") is None
+    stack = (
+        given.get("method") == "mdm"
+        and (given.get("config") or {}).get("smoothing") is None
+    )
     return bool(run.mask_vectors) and (stack or run.saliency_maps is None)
 
 
@@ -80,7 +83,9 @@ def short_names(places: Sequence[Any]) -> list[str]:
         if len(set(found)) == len(found):
             return found
     # the same place twice
-    return [f"{each[-1] if each else 'run'} ({number})" for number, each in enumerate(parts, 1)]
+    return [
+        f"{each[-1] if each else 'run'} ({number})" for number, each in enumerate(parts, 1)
+    ]
 
 
 def run_to_json(

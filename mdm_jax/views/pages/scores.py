@@ -58,7 +58,9 @@ def read_scores(
         # curves and other arrays an image have no place in a column
         if values.shape != (len(measured),) or values.dtype.kind not in "fiub":
             continue
-        taken = np.where(rows >= 0, values[rows].astype(np.float64), np.nan).astype(np.float32)
+        taken = np.where(rows >= 0, values[rows].astype(np.float64), np.nan).astype(
+            np.float32
+        )
         if np.isfinite(taken).any():
             found.append(Number(f"metric:{name}", name, "number", taken))
     return found, ""
