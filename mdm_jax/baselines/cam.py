@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax import masks
 from mdm_jax.baselines.attribution import make_explanation
 from mdm_jax.errors import InputError
-from mdm_jax.execution import intermediates
+from mdm_jax.execution import feature_maps, intermediates
 from mdm_jax.problem import activation, begin
 from mdm_jax.types import STATIC, Explanation, Image, Node, Predict
 
@@ -73,8 +73,8 @@ def weigh_gradients(
 
     value, gradient = intermediates.value_and_gradient(program, image, layer, score)
     size = image.shape[:2]
-    maps = intermediates.as_map(value, size, layer)
-    gradients = intermediates.as_map(gradient, size, layer)
+    maps = feature_maps.as_map(value, size, layer)
+    gradients = feature_maps.as_map(gradient, size, layer)
     cam = combine(maps, gradients)
     return make_explanation(
         predict, problem, resize_to_image(cam, image)[..., None], node=node, evaluations=1

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax.baselines.attribution import make_explanation
 from mdm_jax.baselines.cam import resize_to_image
 from mdm_jax.errors import InputError, find_renamed, unknown
-from mdm_jax.execution import intermediates
+from mdm_jax.execution import feature_maps, intermediates
 from mdm_jax.problem import begin
 from mdm_jax.types import (
     STATIC,
@@ -106,7 +106,7 @@ def discard(attention: Float[Array, "t t"], ratio: Any) -> Float[Array, "t t"]:
 def class_row(relevance: Float[Array, "t t"], image: Image) -> Float[Array, "h w"]:
     """The relevance of each patch for the class token, the first, at the size of the image."""
     size = (image.shape[0], image.shape[1])
-    row = intermediates.as_map(relevance[0][:, None], size, "attention")
+    row = feature_maps.as_map(relevance[0][:, None], size, "attention")
     return resize_to_image(row[..., 0], image)
 
 

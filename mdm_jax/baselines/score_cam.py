@@ -14,7 +14,7 @@ from mdm_jax import fills
 from mdm_jax.baselines.attribution import make_explanation
 from mdm_jax.baselines.cam import check_layer, resize_to_image
 from mdm_jax.errors import InputError, find_renamed, unknown
-from mdm_jax.execution import intermediates
+from mdm_jax.execution import feature_maps, intermediates
 from mdm_jax.execution.convolutions import canonical
 from mdm_jax.problem import Problem, activation, begin, blend
 from mdm_jax.types import STATIC, Explanation, Image, Method, Node, Predict
@@ -76,7 +76,7 @@ def explain(
     program = intermediates.trace(predict, image.shape)
     layer = config.layer or intermediates.default_layer(program, image.shape)
     value = intermediates.values(program, image, layer)
-    maps = jnp.moveaxis(intermediates.as_map(value, image.shape[:2], layer), -1, 0)
+    maps = jnp.moveaxis(feature_maps.as_map(value, image.shape[:2], layer), -1, 0)
     as_library = config.variant == "pytorch-grad-cam"
     score_node = "logit" if as_library else node
     scores, varies = channel_scores(

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.feature_maps import is_map, is_patch_tokens
 from mdm_jax.execution.interpreter import evaluate
 from mdm_jax.execution.network import Traced
 from mdm_jax.types import Image, Predict
@@ -29,9 +30,6 @@ from mdm_jax.types import Image, Predict
 # pytorch-grad-cam's `blocks[-1].norm1`); after it the patches' tokens no longer reach the logits,
 # so a CAM must use this entry.
 LAST_NORM = "norm1"
-
-# Class, distillation and register tokens before those of the patches, at most.
-MAX_EXTRA_TOKENS = 16
 
 # Primitives that hand on the same numbers in another form.
 VIEWS = frozenset(
@@ -122,7 +120,7 @@ def default_layer(program: TracedNetwork, shape: tuple[int, ...]) -> str:
         if _source(program, entry) is not None:
             on_the_way.append(name)
     candidates = [
-        name for name in on_the_way if name == LAST_NORM or _is_map(program.entries[name])
+        name for name in on_the_way if name == LAST_NORM or is_map(program.entries[name])
     ]
     if candidates:
         return candidates[-1]
@@ -131,7 +129,7 @@ def default_layer(program: TracedNetwork, shape: tuple[int, ...]) -> str:
             "the network returns an empty dictionary of intermediates: a CAM needs a feature map"
             " in it"
         )
-    tokens = [name for name in on_the_way if _is_tokens(program.entries[name], shape)]
+    tokens = [name for name in on_the_way if is_patch_tokens(program.entries[name], shape)]
     if tokens:
         raise InputError(
             "the network has no feature map [h, w, c] and does not say which tokens enter its last"
@@ -197,42 +195,6 @@ def find(program: TracedNetwork, name: str) -> Any:
     if name not in program.entries:
         raise unknown("intermediate", name, program.entries)
     return program.entries[name]
-
-
-def as_map(value: Any, size: tuple[int, ...], name: str) -> Float[Array, "gh gw c"]:
-    """An intermediate as a map [gh, gw, c] in float32.
-
-    A map stays as it is; of tokens [t, c] those of the patches are kept, in a grid of the
-    proportions of the image, whose (height, width) is `size`. Raises InputError for anything else.
-    """
-    shape = getattr(value, "shape", None)
-    if shape is not None and len(shape) == 3:
-        return value.astype(jnp.float32)
-    grid = patch_grid(shape[0], size) if shape is not None and len(shape) == 2 else None
-    if shape is None or grid is None:
-        kind = "a list" if shape is None else f"of shape {tuple(shape)}"
-        raise InputError(
-            f"out[{name!r}] is {kind} for one image: a CAM needs a map [h, w, c], or tokens [t, c]"
-            " whose last h * w are the patches in the image's proportions"
-        )
-    height, width = grid
-    return value[shape[0] - height * width :].reshape(height, width, -1).astype(jnp.float32)
-
-
-def patch_grid(tokens: int, size: tuple[int, ...]) -> tuple[int, int] | None:
-    """Rows and columns of patches among `tokens` in an image of `size`, or None.
-
-    With as few extra tokens as possible.
-    """
-    for extra in range(min(MAX_EXTRA_TOKENS, tokens - 1) + 1):
-        patches = tokens - extra
-        height = round((patches * size[0] / size[1]) ** 0.5)
-        if not height or patches % height:
-            continue
-        width = patches // height
-        if height * size[1] == width * size[0]:
-            return height, width
-    return None
 
 
 def with_attention(predict: Predict, shape: tuple[int, ...]) -> Predict:
@@ -346,16 +308,6 @@ def _run(
 
     outputs = evaluate(program.jaxpr, program.constants, [image], intercept=add_tap)
     return jax.tree.unflatten(program.outputs, outputs), known
-
-
-def _is_map(entry: Any) -> bool:
-    shape: tuple[int, ...] = getattr(getattr(entry, "aval", None), "shape", ())
-    return len(shape) == 4 and min(shape[1:3]) > 1
-
-
-def _is_tokens(entry: Any, size: tuple[int, ...]) -> bool:
-    shape: tuple[int, ...] = getattr(getattr(entry, "aval", None), "shape", ())
-    return len(shape) == 3 and patch_grid(shape[1], size) is not None
 
 
 def _has_attention(outputs: Any) -> bool:

@@ -51,7 +51,6 @@ def sensitivity_n(
     key: Key[Array, ""],
     sizes: Sequence[int] | None = None,
     subsets: int = SUBSETS,
-    node: str | Node = "logit",
     chunk: int | None = None,
 ) -> Float[Array, ""]:
     """Mean over n of Pearson's r_n in [-1, 1], higher is better, over random sets S of n pixels.
@@ -93,14 +92,14 @@ def sensitivity_n(
         inside = orders[draw].reshape(height, width) < count
         altered = jnp.where(inside[..., None], neutral, image)
         total = jnp.where(inside, centered, 0.0).sum()
-        return total, score(predict, altered, target, node=node)
+        return total, score(predict, altered, target, node="logit")
 
     chosen = (
         jnp.repeat(jnp.arange(subsets), counts.size),
         jnp.tile(jnp.asarray(counts), subsets),
     )
     sums, scores = map_over(evaluate_set, chosen, chunk_for(image.shape, chunk))
-    full = score(predict, image, target, node=node)
+    full = score(predict, image, target, node="logit")
     sums, drops = (
         values.reshape(subsets, counts.size).T for values in (sums, full - scores)
     )

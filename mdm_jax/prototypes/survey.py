@@ -13,16 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
-from mdm_jax import fills
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes import regions
-from mdm_jax.prototypes.boxes import top_share
 from mdm_jax.prototypes.image_sets import TRAIN, ImageRef, ImageSets, Pair
 from mdm_jax.prototypes.reasoning import (
     Reasoning,
@@ -32,19 +27,14 @@ from mdm_jax.prototypes.reasoning import (
     round_sum,
 )
 from mdm_jax.prototypes.region_store import RegionStore
-from mdm_jax.prototypes.search import activations, find_regions, prototype_classes
+from mdm_jax.prototypes.retained_similarity import measure_similarities
+from mdm_jax.prototypes.search import find_regions, prototype_classes
 from mdm_jax.storage import arrays
 from mdm_jax.training.prototypes import projection
 from mdm_jax.training.prototypes.record import PushedPrototype, PushRecord
 
 # Pairs in a file: what is lost at most when a search is stopped.
 PAIRS_PER_FILE = 64
-
-# Share of an image by which every way of finding regions is judged.
-RETAINED_AREA = 0.1
-
-# Pairs are filled up to a multiple of this.
-BATCH_MULTIPLE = 16
 
 # Images that are held at a time.
 IMAGES_AT_ONCE = 32
@@ -319,37 +309,3 @@ def search_regions(
 
 def _advance(done: Callable[[int], None], before: int, _: str, count: int) -> None:
     done(before + count)
-
-
-def measure_similarities(
-    classifier: Classifier,
-    images: Float[np.ndarray, "n h w c"],
-    maps: Float[np.ndarray, "n h w"],
-    prototypes: Int[np.ndarray, " n"],
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """The similarity of each pair in three images: `similarity`, `retained` and `blurred`.
-
-    In the whole image; where only the strongest `RETAINED_AREA` of its map stays and the rest is
-    blurred; and where everything is blurred, which every map is to be compared with."""
-    n = len(images)
-    # pairs are repeated up to a multiple, so that few shapes are compiled
-    padded = -(-n // BATCH_MULTIPLE) * BATCH_MULTIPLE
-    rows = np.resize(np.arange(n), padded)
-    images, maps = images[rows], maps[rows]
-    retained = np.asarray(_keep_region(images, maps, RETAINED_AREA))
-    blurred = np.asarray(_keep_region(images, maps, 0.0))
-    versions = np.concatenate([images, retained, blurred])
-    similarities = activations(classifier, versions).similarities
-    of_pairs = similarities[np.arange(3 * padded), np.tile(prototypes[rows], 3)]
-    of_versions = of_pairs.reshape(3, -1)[:, :n]
-    return dict(zip(("similarity", "retained", "blurred"), of_versions))
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(0, 0, None))
-def _keep_region(
-    image: Float[Array, "h w c"], saliency: Float[Array, "h w"], share: Float[Array, ""]
-) -> Float[Array, "h w c"]:
-    stays = top_share(saliency, share)[..., None]
-    blurred = fills.blur()(image, key=jax.random.key(0))  # it draws nothing
-    return jnp.where(stays, image, blurred)

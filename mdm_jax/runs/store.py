@@ -3,12 +3,10 @@
 - run.json: what the run is; `format`, `layout` and `settings` must agree when it goes on
 - zarr.json, mask_vectors/HxW, saliency: Zarr arrays, in chunks that are those of the run (`arrays`)
 - records/NNNNN.parquet: one for every chunk (`records`), and its commit marker: written aside after
-  the chunk's arrays are complete, then renamed. A chunk without it does not count and is computed
-  again
+  the chunk's arrays, then renamed. A chunk without it is computed again
 - log-I-of-N.txt: what happened, for people; locks/: who is at work (`locks`). Local folders only
 
-A record carries a fingerprint of what must agree, so that a run.json that was lost is written anew
-by the same command."""
+A record carries a fingerprint of what must agree: a lost run.json is written anew by the command."""
 
 from __future__ import annotations
 
@@ -344,7 +342,8 @@ class Store(SharedFolder):
         keys.sort(key=lambda key: (len(key), key))
         for start in range(0, len(keys), READ_AHEAD):
             part = keys[start : start + READ_AHEAD]
-            for key, pending in [(key, self.kv.read(key)) for key in part]:
+            reads = [(key, self.kv.read(key)) for key in part]
+            for key, pending in reads:
                 with self.reading():
                     result = pending.result()
                 if result.state == "value":

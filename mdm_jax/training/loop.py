@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.data.loader import Batch, eval_batches, train_batches
@@ -22,16 +20,15 @@ from mdm_jax.training import run_folder
 from mdm_jax.training.clock import TrainingClock
 from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.job import TrainingJob, first_network, open_job
+from mdm_jax.training.programs import build_program, reset_sums_each_pass
 from mdm_jax.training.prototypes import record as records
 from mdm_jax.training.prototypes import stages
 from mdm_jax.training.prototypes.record import PushRecord
-from mdm_jax.training.prototypes.steps import prototype_program
 from mdm_jax.training.run_folder import TrainingFolder
 from mdm_jax.training.stages import BATCHED, LAST_LAYER, PLAIN, PRUNE, PUSH, Stage
 from mdm_jax.training.steps import (
     TrainingProgram,
     TrainingState,
-    classifier_program,
     fill_tree,
     leaves,
 )
@@ -126,7 +123,7 @@ class _Training:
 
     def _begin(self) -> TrainingState:
         module = first_network(self.job)
-        self.compiled = _build_program(self.job, module)
+        self.compiled = build_program(self.job, module)
         return self.compiled.initial(module)
 
     def _resume(self, checkpoint: checkpoints.Checkpoint) -> TrainingState:
@@ -138,7 +135,7 @@ class _Training:
                 self.job = replace(self.job, arguments=notes["arguments"])
             # the network first: a pruning has changed what the optimizer's state must fit
             module = weights.load(self.job.construct, tree["model"])
-            self.compiled = _build_program(self.job, module)
+            self.compiled = build_program(self.job, module)
             state = self.compiled.initial(module)
             rest = fill_tree((state.optimizer, state.step, state.sums), tree["optimizer"])
         except (KeyError, TypeError, ValueError) as error:
@@ -220,7 +217,7 @@ class _Training:
                 job.config.augment,
                 start=stage.batch(step),
             )
-            act = _reset_sums_each_pass(stage, step, compiled)
+            act = reset_sums_each_pass(stage, step, compiled)
             return StageWork(
                 lambda: self._note_skipped(next(batches))[:3], act, job.config.data.batch
             )
@@ -228,7 +225,7 @@ class _Training:
             given = stages.training_similarities(job, compiled, state, on_batch)
             self.progress.describe(kind)
             # it trains on similarities and sees no images
-            return StageWork(lambda: given, _reset_sums_each_pass(stage, step, compiled), 0)
+            return StageWork(lambda: given, reset_sums_each_pass(stage, step, compiled), 0)
         change = {PUSH: stages.push, PRUNE: stages.prune}[kind]
         changed = change(job, compiled, state, self.record, self.progress.say, on_batch)
 
@@ -344,25 +341,3 @@ class _Training:
     def _is_closed(self, step: int) -> bool:
         """Whether the pass that ends at this step has been measured."""
         return bool(self.metrics) and self.metrics[-1]["step"] >= step
-
-
-def _reset_sums_each_pass(
-    stage: Stage, step: int, compiled: TrainingProgram
-) -> Callable[..., Any]:
-    """The steps of a stage from number `step` on, their sums set to zero as each pass begins."""
-    numbers, act = itertools.count(step), compiled.stages[stage.kind]
-    if stage.kind == PLAIN:  # its compiled step does it
-        return act
-
-    def begin_pass_and_act(state: TrainingState, *given: Any) -> Any:
-        if (next(numbers) - stage.start) % stage.period == 0:
-            state = state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums))
-        return act(state, *given)
-
-    return begin_pass_and_act
-
-
-def _build_program(job: TrainingJob, module: Any) -> TrainingProgram:
-    if job.config.has_prototypes:
-        return prototype_program(job.config, module, job.steps_per_epoch)
-    return classifier_program(job.config, module, job.steps, job.steps_per_epoch)

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from mdm_jax import InputError
-from mdm_jax.execution import intermediates
+from mdm_jax.execution import feature_maps, intermediates
 from mdm_jax.execution.network import as_network
 from mdm_jax.models.densenet import DenseNet
 from mdm_jax.models.resnet import ResNet
@@ -209,9 +209,9 @@ def test_what_enters_the_last_attention_moves_the_logits_through_every_patch():
     ],
 )
 def test_patches_behind_class_distillation_and_register_tokens(tokens, size, grid):
-    assert intermediates.patch_grid(tokens, size) == grid
+    assert feature_maps.patch_grid(tokens, size) == grid
     value = jnp.arange(tokens, dtype=jnp.float32)[:, None]
-    laid = intermediates.as_map(value, size, "tokens")[..., 0]
+    laid = feature_maps.as_map(value, size, "tokens")[..., 0]
     np.testing.assert_array_equal(
         laid.reshape(-1), np.arange(tokens - grid[0] * grid[1], tokens)
     )
@@ -257,9 +257,9 @@ def test_one_sentence_for_each_mistake():
             SHAPE,
         )
     with pytest.raises(InputError, match="is of shape \\(5,\\) for one image"):
-        intermediates.as_map(jnp.ones(5), SHAPE[:2], "a_pooled")
+        feature_maps.as_map(jnp.ones(5), SHAPE[:2], "a_pooled")
     with pytest.raises(InputError, match="is a list for one image"):
-        intermediates.as_map([jnp.ones(5)], SHAPE[:2], "a")
+        feature_maps.as_map([jnp.ones(5)], SHAPE[:2], "a")
     with pytest.raises(InputError, match="an empty dictionary"):
         intermediates.default_layer(
             intermediates.trace(returning(lambda hidden: {}), SHAPE), SHAPE

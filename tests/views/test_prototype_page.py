@@ -31,12 +31,12 @@ from mdm_jax.prototypes.reasoning import (
     round_sum,
 )
 from mdm_jax.prototypes.region_store import RegionStore
+from mdm_jax.prototypes.retained_similarity import measure_similarities
 from mdm_jax.prototypes.search import activations
 from mdm_jax.prototypes.survey import (
     Decision,
     Prototype,
     Survey,
-    measure_similarities,
     survey_decisions,
 )
 from mdm_jax.types import Explanation, Info

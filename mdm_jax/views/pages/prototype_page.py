@@ -24,7 +24,8 @@ from mdm_jax.images import printable
 from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes.image_sets import ImageRef, ImageSets, Pair
 from mdm_jax.prototypes.region_store import RegionStore
-from mdm_jax.prototypes.survey import RETAINED_AREA, Decision, Prototype, Survey
+from mdm_jax.prototypes.retained_similarity import RETAINED_AREA
+from mdm_jax.prototypes.survey import Decision, Prototype, Survey
 from mdm_jax.views.pages import maps, pictures
 from mdm_jax.views.pages.columns import pack, script_call
 from mdm_jax.views.prototype_figures import COLORS
