@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUT ?= mdm-demo
 
-.PHONY: demo test lint format types check figures tables clean
+.PHONY: demo test test-quick lint format types check figures tables clean
 
 demo: $(VENV)/.installed ## explain 16 digits with the embedded network; figures in $(OUT)
 	$(BIN)/mdm demo --out $(OUT)
@@ -13,7 +13,10 @@ demo: $(VENV)/.installed ## explain 16 digits with the embedded network; figures
 test: $(VENV)/.developed ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.developed ## style and format, changing nothing
+test-quick: $(VENV)/.developed ## contracts, analytic truths and one of each kind, in two minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+lint: $(VENV)/.developed ## style, format and layers, changing nothing
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache && $(BIN)/oxlint mdm_jax/views
 
 format: $(VENV)/.developed ## mend style and format

@@ -6,7 +6,7 @@
   the chunk's arrays, then renamed. A chunk without it is computed again
 - log-I-of-N.txt: what happened, for people; locks/: who is at work (`locks`). Local folders only
 
-A record carries a fingerprint of what must agree: a lost run.json is written anew by the command."""
+A record carries a fingerprint of what must agree: the same command restores a lost run.json."""
 
 from __future__ import annotations
 
