@@ -12,8 +12,13 @@ import tyro
 from mdm_jax import images, methods
 from mdm_jax.cli.console import Result, Terminal, finite
 from mdm_jax.cli.label_targets import label_targets
-from mdm_jax.cli.options import Options, positional
-from mdm_jax.data.open_source import describe_kinds
+from mdm_jax.cli.options import (
+    ComputeOptions,
+    Options,
+    RecordedImages,
+    positional,
+    recorded_data,
+)
 from mdm_jax.data.spec import DataSpec
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation import saved_maps
@@ -27,14 +32,9 @@ from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
 from mdm_jax.storage.atomic import check_writable, write_whole
 
-DATA_HELP = (
-    f"source of the images and their truth: {describe_kinds()}; the run's own when not given, else"
-    " digits"
-)
-
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateCommand(ModelSpec, Options):
+class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
     """Score saved saliency maps with a network and labeled images.
 
     MAPS is a folder of mdm run, of mdm explain or of a benchmark's method, an .npy, or an .npz with
@@ -50,11 +50,11 @@ class EvaluateCommand(ModelSpec, Options):
 
     maps: Annotated[tyro.conf.Positional[Path | None], positional("MAPS")] = None
     """a folder of mdm run, of mdm explain or of a benchmark's method, an .npz or an .npy"""
-    data: Annotated[str | None, tyro.conf.arg(help=DATA_HELP)] = None
+    data: Annotated[
+        str | None, recorded_data("that of the run when not given, else digits")
+    ] = None
     split: str | None = None
-    """split of the data; the run's own when not given, else test"""
-    limit: int | None = None
-    """use only so many images, spread evenly over the data"""
+    """split of the data; that of the run when neither it nor data is given, else test"""
     metrics: tuple[str, ...] = DEFAULT_METRICS
     """names, ids such as insertion:rise-224, or functions of yours, such as
     my_metrics.py:compactness"""
@@ -63,8 +63,6 @@ class EvaluateCommand(ModelSpec, Options):
     choice) or label"""
     method: str | None = None
     """what made the maps, such as rise:num_samples=1000: for metrics that run it again"""
-    seed: int = 0
-    """seed of metrics that draw"""
     micro_batch: int | None = None
     """images measured at a time"""
     out: Path = Path("mdm-evaluate")
@@ -76,8 +74,7 @@ class EvaluateCommand(ModelSpec, Options):
             raise InputError(
                 "no maps: give a folder or a file, for example mdm evaluate maps.npz"
             )
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit is {self.limit}: give a whole number from 1")
+        self.check_limit()
         request = _run_request(self.maps)
         maps = saved_maps.read(self.maps)
         method = None

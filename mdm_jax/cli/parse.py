@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from itertools import pairwise
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
     PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
 )
 
 from mdm_jax.cli.options import Options
@@ -31,9 +37,8 @@ def parse(verb: type[Verb], prog: str, words: Sequence[str]) -> Verb:
     words ask for help, or a value is of another type.
     """
     if "-h" in words or "--help" in words:
-        print(
-            inspect.getdoc(verb), end="\n\n"
-        )  # above the options: tyro would join its lines
+        # Not as tyro's description, which would join the lines of the examples.
+        print(inspect.getdoc(verb), end="\n\n")
     words = _with_current_names(verb, words)
     options = _read_words(verb, prog, words, verb())
     file = options.config or getattr(options, "file", None)
@@ -125,3 +130,79 @@ def _literal(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         is_instance=lambda value: value in choices,
         str_from_instance=lambda value: [value],
     )
+
+
+# How help shows a value. Without these, tyro shows an optional one as {None}|STR.
+_METAVARS = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+
+
+@_REGISTRY.struct_rule
+def _options(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """The fields of a verb as options, each with the docstring below it as its help."""
+    defaults = info.default
+    # tyro asks of the type of every field too; only a verb comes with options as its default.
+    if not isinstance(defaults, Options):
+        return None
+    verb = type(defaults)
+    types = get_type_hints(verb, include_extras=True)
+    # Read only where help asks for the first of them: parsing source takes a while.
+    docstrings = cache(partial(_field_docstrings, verb))
+
+    def read_help(name: str) -> str | None:
+        return docstrings().get(name)
+
+    fields = []
+    for each in dataclasses.fields(verb):
+        if _has_tables(types[each.name]):
+            continue
+        field = StructFieldSpec(
+            name=each.name,
+            type=_with_metavar(types[each.name]),
+            default=getattr(defaults, each.name),
+            helptext=partial(read_help, each.name),
+        )
+        fields.append(field)
+    # What is no option stays as the file of --config has it.
+    return StructConstructorSpec(partial(dataclasses.replace, defaults), tuple(fields))
+
+
+def _has_tables(kind: Any) -> bool:
+    """Whether a value holds tables, which only a file can write."""
+    return get_origin(kind) is Mapping or any(map(_has_tables, get_args(kind)))
+
+
+def _with_metavar(kind: Any) -> Any:
+    """The type of an optional value with the metavar of the value alone; the word None is read as
+    before."""
+    bare, *extras = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    alternatives = set(get_args(bare))
+    if type(None) not in alternatives:
+        return kind
+    values = alternatives - {type(None)}
+    metavar = _METAVARS.get(values.pop()) if len(values) == 1 else None
+    # First, so that the metavar of a positional argument wins.
+    return Annotated[bare, tyro.conf.arg(metavar=metavar), *extras]
+
+
+def _field_docstrings(verb: type[Options]) -> dict[str, str]:
+    """The docstring of each field, a line for a paragraph, so that help wraps it to the terminal.
+
+    tyro reads docstrings too, but keeps the line breaks of those that are indented.
+    """
+    docstrings = {}
+    # From the oldest class on: a field that is declared again has the newer docstring.
+    for each in reversed(verb.__mro__):
+        if not dataclasses.is_dataclass(each):
+            continue
+        (definition,) = ast.parse(inspect.getsource(each)).body
+        assert isinstance(definition, ast.ClassDef)
+        for statement, below in pairwise(definition.body):
+            match statement, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    paragraphs = inspect.cleandoc(text).split("\n\n")
+                    lines = [" ".join(each.split()) for each in paragraphs]
+                    docstrings[name] = "\n\n".join(lines)
+    return docstrings

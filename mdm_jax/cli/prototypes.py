@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +11,14 @@ import tyro
 
 from mdm_jax.cli.console import Result, Terminal, finite
 from mdm_jax.cli.decision_figures import name_classes, write_figures
-from mdm_jax.cli.options import Options, describe_presets, positional
+from mdm_jax.cli.options import (
+    ComputeOptions,
+    MDMSettings,
+    Options,
+    describe_presets,
+    positional,
+    recorded_data,
+)
 from mdm_jax.cli.push_record import check_record, record_folder
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.config_files import build
@@ -21,7 +27,6 @@ from mdm_jax.data.fingerprint import source_fingerprint
 from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
-from mdm_jax.methods import MDM_SETTINGS
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.spec import ModelSpec
@@ -64,7 +69,7 @@ STOPPED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypesCommand(ModelSpec, Options):
+class PrototypesCommand(ModelSpec, MDMSettings, ComputeOptions, Options):
     """What the prototypes of a ProtoPNet or XProtoNet are, and how they decide.
 
     Each prototype is shown in the training image that it comes from and in those most like it; for
@@ -84,9 +89,9 @@ class PrototypesCommand(ModelSpec, Options):
     model: Annotated[tyro.conf.Positional[str | None], positional("MODEL")] = None
     """the network: folder of a training, hub id, or an embedded one by name (protopnet,
     xprotonet)"""
-    data: str | None = None
-    """source of the images, such as digits, folder:PATH or tfds:NAME; that of the training when not
-    given"""
+    data: Annotated[
+        str | None, recorded_data("that of the training when not given, else digits")
+    ] = None
     train_split: str | None = None
     """split that the prototypes come from; that of the training when not given"""
     split: str = "test"
@@ -98,7 +103,8 @@ class PrototypesCommand(ModelSpec, Options):
     nearest: int = 3
     """training images most like each prototype; 0 searches none"""
     limit: int | None = 5000
-    """training images among which they are searched, spread evenly over the split"""
+    """training images among which they are searched, spread evenly over the split; None
+    searches all"""
     regions: tuple[str, ...] = ()
     """how regions are found, such as mdm activation_map receptive_field grad_cam; all that suit the
     network when not given. Figures take the first"""
@@ -107,14 +113,6 @@ class PrototypesCommand(ModelSpec, Options):
     preset: Annotated[
         NodePresetName, tyro.conf.arg(help=describe_presets(NODE_PRESETS))
     ] = "node"
-    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(
-        default_factory=dict, metadata=MDM_SETTINGS
-    )
-    """settings of MDM from the file of --config, which replace the preset's"""
-    seed: int = 0
-    """seed of everything random"""
-    micro_batch: int | None = None
-    """images solved at a time; found from the memory when not given"""
     out: Path = Path("mdm-prototypes")
     """folder of the results"""
 

@@ -12,7 +12,7 @@ import tyro
 
 from mdm_jax import images
 from mdm_jax.cli.console import Result, Terminal, finite
-from mdm_jax.cli.options import Options, positional
+from mdm_jax.cli.options import Options, RecordedImages, positional
 from mdm_jax.data import open_source
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Source
@@ -22,7 +22,7 @@ from mdm_jax.views.pages import ImageOrigin, ReportSummary, write_report
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportCommand(Options):
+class ReportCommand(RecordedImages, Options):
     """A page of a run, or of several side by side on the same images.
 
     It opens in any browser without a server. It shows every image with its map (overlay, masked,
@@ -40,20 +40,12 @@ class ReportCommand(Options):
     """folders or URLs of runs"""
     out: Path = Path("mdm-report")
     """folder of the page; a report that lies there is replaced"""
-    data: str | None = None
-    """where the images are now, in place of what the runs say: folder:PATH, files:PATH, tfds:NAME
-    or any other source"""
-    split: str | None = None
-    """split of the data, in place of what the runs say"""
-    limit: int | None = None
-    """show only so many images, spread evenly over the runs"""
 
     def run(self, terminal: Terminal) -> Result:
         """Write the page; a row of numbers for each run."""
         if not self.runs:
             raise InputError("no runs: give one or more, for example mdm report mdm-run")
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"--limit is {self.limit}: give a whole number from 1")
+        self.check_limit()
         runs = [open_run(place) for place in self.runs]
         sources: dict[tuple[str, str], Source] = {}
         origins = [self._image_origin(run, sources) for run in runs]

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import jax
-import tyro
 
 from mdm_jax import renamed_settings
 from mdm_jax.cli.console import Result, Terminal
-from mdm_jax.cli.options import Options, describe_presets
+from mdm_jax.cli.options import Options, PresetOptions
 from mdm_jax.cli.progress_bar import RunBar, stoppable
-from mdm_jax.config import PRESETS, PresetName
 from mdm_jax.errors import InputError
-from mdm_jax.methods import MDM_SETTINGS
 from mdm_jax.progress import Stopped
 from mdm_jax.runs import loop, verify
 from mdm_jax.runs.chunk_builder import FAILED
@@ -38,7 +35,7 @@ RECORDED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunCommand(RunJob, Options):
+class RunCommand(PresetOptions, RunJob, Options):
     """Explain every image of a data set and keep everything.
 
     The same command again goes on where it stopped. Any number of processes may share a run: on
@@ -56,11 +53,6 @@ class RunCommand(RunJob, Options):
       mdm run verify runs/photos
     """
 
-    preset: Annotated[PresetName, tyro.conf.arg(help=describe_presets(PRESETS))] = "fast"
-    mdm: tyro.conf.Suppress[Mapping[str, Any]] = field(
-        default_factory=dict, metadata=MDM_SETTINGS
-    )
-    """settings of MDM from the file of --config, which replace the preset's"""
     shard: str | None = None
     """i/n: do the i-th of n shares, i from 0"""
     distributed: bool = False

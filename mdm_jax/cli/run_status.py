@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from mdm_jax.cli.console import Result, Terminal
-from mdm_jax.cli.options import Options, positional
+from mdm_jax.cli.options import MovedData, Options, positional
 from mdm_jax.cli.run import (
     RECORDED,
     count_rows,
@@ -57,7 +57,7 @@ class RunStatusCommand(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunVerifyCommand(Options):
+class RunVerifyCommand(MovedData, Options):
     """Find chunks of a run that are missing, duplicate or corrupt.
 
     They are computed again. Exits with code 3 if any stay.
@@ -72,10 +72,8 @@ class RunVerifyCommand(Options):
     """folder or URL of the run"""
     check_only: bool = False
     """only say what is wrong"""
-    data: str | None = None
-    """where the images are now, in place of what the run says"""
     weights: str | None = None
-    """where the weights are now, in place of what the run says"""
+    """where the weights are now; those of the run when not given"""
     micro_batch: int | None = None
     """problems on each device at a time; where it was given to the run, give the same, as others
     agree to rounding only"""

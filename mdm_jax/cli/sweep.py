@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,12 +27,7 @@ from mdm_jax.progress import task
 from mdm_jax.storage.atomic import check_writable, write_text, write_whole
 from mdm_jax.sweeps import export_preset, tables
 from mdm_jax.sweeps.axes import varying
-from mdm_jax.sweeps.config import (
-    AXES_IN_FILE,
-    POINTS_IN_FILE,
-    QUALITY_IN_FILE,
-    SweepConfig,
-)
+from mdm_jax.sweeps.config import SweepConfig
 from mdm_jax.sweeps.loop import sweep
 from mdm_jax.sweeps.points import label
 from mdm_jax.sweeps.quality import Quality, formula
@@ -65,15 +60,6 @@ class SweepCommand(SweepConfig, Options):
     file: Annotated[tyro.conf.Positional[Path | None], positional("FILE")] = None
     """TOML file with the settings of SweepConfig; --config does the same"""
     base: Annotated[str, tyro.conf.arg(help=describe_presets(PRESETS))] = "fast"
-    axes: tyro.conf.Suppress[Mapping[str, Any]] = field(
-        default_factory=dict, metadata=AXES_IN_FILE
-    )
-    points: tyro.conf.Suppress[tuple[Mapping[str, Any], ...]] = field(
-        default=(), metadata=POINTS_IN_FILE
-    )
-    quality: tyro.conf.Suppress[Mapping[str, float]] = field(
-        default_factory=dict, metadata=QUALITY_IN_FILE
-    )
 
     def run(self, terminal: Terminal) -> Result:
         """Sweep, then write the tables, the figures and the winner; the best points as rows."""

@@ -9,17 +9,14 @@ from typing import Annotated, ClassVar
 import tyro
 
 from mdm_jax.cli.console import Result, Terminal
-from mdm_jax.cli.options import Options, positional
+from mdm_jax.cli.options import Options, positional, recorded_data
 from mdm_jax.cli.progress_bar import TrainingBar, stoppable
 from mdm_jax.config_files import load
-from mdm_jax.data.open_source import describe_kinds
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.progress import Stopped
 from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.loop import TrainingResult, train
-
-DATA_HELP = f"source of images, in place of the file's: {describe_kinds()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +38,7 @@ class TrainCommand(Options):
     """TOML file with the settings of TrainConfig; --config does the same"""
     out: Path | None = None
     """folder of the training, in place of the file's out"""
-    data: Annotated[str | None, tyro.conf.arg(help=DATA_HELP)] = None
+    data: Annotated[str | None, recorded_data("that of the file when not given")] = None
     epochs: int | None = None
     """passes over the images, in place of the file's"""
     seed: int | None = None

@@ -118,3 +118,28 @@ def test_the_command_line_adds_the_option_to_a_sentence_of_the_library(tmp_path,
     (tmp_path / "file").write_text("")
     assert main(["demo", "--limit", "1", "--out", str(tmp_path / "file")]) == 2
     assert "choose another folder (option --out)" in capsys.readouterr().err
+
+
+def help_of(verb, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*verb.split(), "--help"])
+    return capsys.readouterr().out.partition("usage:")[2]
+
+
+def test_help_wraps_to_the_terminal_and_not_as_the_source_does(capsys, monkeypatch):
+    text = help_of("explain", capsys, monkeypatch)
+    # The source has a line break before deit.
+    assert "vit_base_patch16_224 or deit_small_patch16_224; by its" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_an_optional_value_as_the_value(verb, capsys, monkeypatch):
+    assert "{None}" not in help_of(verb, capsys, monkeypatch)
+
+
+def test_the_word_none_takes_back_a_value():
+    words = ["protopnet", "--limit", "None"]
+    assert load_verb("prototypes")().limit == 5000
+    assert parse(load_verb("prototypes"), "mdm prototypes", words).limit is None
