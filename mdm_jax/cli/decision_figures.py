@@ -19,6 +19,7 @@ def write_figures(
     """Draw each decision, with the regions of the first way of finding them; the files."""
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
+    # An earlier call may have drawn more images, or others under the same numbers.
     for old in folder.glob("*.png"):
         old.unlink()
     region, store = next(iter(survey.regions.items()))

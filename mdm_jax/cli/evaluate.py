@@ -80,6 +80,7 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
         method = None
         if self.method is not None:
             method = methods.configure(self.method).with_default_config()
+        # Before the network is loaded and the images are measured, which may take minutes.
         check_writable(self.out)
         classifier = self._model_spec(request).load()
         _check_weights(self.maps, classifier)
@@ -127,6 +128,7 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
             image_size=self.image_size,
             dtype=self.dtype,
         )
+        # One option of the network is enough: the run's others may be of another network.
         if not request or spec != ModelSpec():
             return spec
         names = ("model", "weights", "image_size", "dtype")
@@ -135,6 +137,7 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
     def _data_spec(self, request: dict[str, Any]) -> DataSpec:
         """The images that are given, else those of the run; a limit holds for both."""
         spec = DataSpec()
+        # Other data need not have the split of the run.
         if self.data is None:
             names = ("data", "split", "limit")
             spec = replace(
@@ -151,8 +154,9 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
 
 
 def _run_request(maps: Path) -> dict[str, Any]:
-    """What a run says of its network and data; empty where the maps are none, or only a program can
-    open it again."""
+    """What a run says of its network and data.
+
+    Empty for maps that are no run, and for a run of a program, which no command can open again."""
     if not (maps / DESCRIPTION).exists():
         return {}
     return dict(open_run(maps).description.get("request") or {})

@@ -146,6 +146,7 @@ class ExplainCommand(ModelSpec, MethodOptions):
             return _Problems(each, np.full(len(inputs), self.target))
         if self.top == 1:
             return _Problems(each, None)
+        # Image by image: all files in one batch may not fit into the memory.
         logits = jax.jit(lambda network, image: network(image[None])[0][0])
         best = []
         for image in inputs:

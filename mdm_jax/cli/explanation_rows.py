@@ -35,6 +35,7 @@ def columns(
         **more,
         "status": Status(int(info.status[i])).name.lower().replace("_", " "),
         "evaluations": int(info.evaluations[i]),
+        # Batches are timed as a whole: each explanation has the same share.
         "seconds": timing.running / len(explanation.saliency),
     }
 

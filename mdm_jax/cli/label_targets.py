@@ -19,6 +19,7 @@ def label_targets(
     """The network's class of each label. Raises InputError for a label that it does not have."""
     numbers = class_numbers(source.class_names, classifier.class_names)
     targets = np.asarray([class_number(numbers, each.label) for each in examples])
+    # -1 is a label that is no class of the network.
     if (targets < 0).any():
         lacking = examples[int(np.flatnonzero(targets < 0)[0])]
         raise InputError(

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
@@ -44,6 +45,7 @@ def parse(verb: type[Verb], prog: str, words: Sequence[str]) -> Verb:
     file = options.config or getattr(options, "file", None)
     if file is None or verb.READS_CONFIG:
         return options
+    # The file becomes the defaults, so that words win; the words are then read a second time.
     settings = read_toml(file)
     try:
         defaults = build(verb, settings, base=verb())
@@ -75,6 +77,7 @@ def _read_words(verb: type[Verb], prog: str, words: Sequence[str], defaults: Ver
             default=defaults,
             config=(tyro.conf.FlagCreatePairsOff,),
             registry=_REGISTRY,
+            # Unknown words are answered below, in one sentence with the nearest option.
             return_unknown_args=True,
         )
     except _NoChoice as error:
@@ -184,6 +187,10 @@ def _with_metavar(kind: Any) -> Any:
     return Annotated[bare, tyro.conf.arg(metavar=metavar), *extras]
 
 
+def _join_lines(paragraph: str) -> str:
+    return " ".join(paragraph.split())
+
+
 def _field_docstrings(verb: type[Options]) -> dict[str, str]:
     """The docstring of each field, a line for a paragraph, so that help wraps it to the terminal.
 
@@ -194,7 +201,8 @@ def _field_docstrings(verb: type[Options]) -> dict[str, str]:
     for each in reversed(verb.__mro__):
         if not dataclasses.is_dataclass(each):
             continue
-        (definition,) = ast.parse(inspect.getsource(each)).body
+        source = textwrap.dedent(inspect.getsource(each))
+        (definition,) = ast.parse(source).body
         assert isinstance(definition, ast.ClassDef)
         for statement, below in pairwise(definition.body):
             match statement, below:
@@ -203,6 +211,5 @@ def _field_docstrings(verb: type[Options]) -> dict[str, str]:
                     ast.Expr(value=ast.Constant(value=str(text))),
                 ):
                     paragraphs = inspect.cleandoc(text).split("\n\n")
-                    lines = [" ".join(each.split()) for each in paragraphs]
-                    docstrings[name] = "\n\n".join(lines)
+                    docstrings[name] = "\n\n".join(map(_join_lines, paragraphs))
     return docstrings

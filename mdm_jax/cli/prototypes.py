@@ -52,15 +52,15 @@ MDM_REGIONS = ("mdm", "mdm_frozen")
 
 # Regions in the order in which they are shown; others that are given come after.
 REGION_ORDER = (
-    *(
-        "mdm",
-        "activation_map",
-        "occurrence_map",
-        "receptive_field",
-        "grad_cam",
-        "mdm_frozen",
-    ),
+    "mdm",
+    "activation_map",
+    "occurrence_map",
+    "receptive_field",
+    "grad_cam",
+    "mdm_frozen",
 )
+
+# A preset of its own for the node of a prototype, whose values have another range than a class.
 NODE_PRESETS: dict[str, MDMConfig] = {"node": regions.NODE_MDM, **PRESETS}
 NodePresetName = Literal["node", "fast", "best", "paper"]
 STOPPED = (

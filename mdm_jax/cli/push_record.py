@@ -35,15 +35,15 @@ def check_record(
     in the data."""
     source = image_sets.sources[TRAIN]
     _check_network(record, classifier)
+    # Numbers before names: these need no image to be read.
     for each in record.pushed:
         if each.item is not None and each.item >= len(source):
             raise InputError(
                 f"prototype {each.prototype} is from item {each.item}, {data} has {len(source)}"
                 f" items: {HINT}"
             )
-    id_of = lru_cache(None)(
-        partial(_id_of, source)
-    )  # several prototypes may be of one image
+    # Several prototypes may be of one image, which is read once.
+    id_of = lru_cache(None)(partial(_id_of, source))
     name = "checking the training images of the prototypes"
     with task(progress, name, len(record.pushed)) as advance:
         for each in record.pushed:

@@ -62,6 +62,7 @@ class ReportCommand(RecordedImages, Options):
     ) -> ImageOrigin:
         """Where the images of a run are; a source that several runs share is opened once."""
         request: Mapping[str, Any] = run.description.get("request") or {}
+        # Images that have moved are divided into the same splits, unlike other data.
         data = self.data or request.get("data")
         split = self.split or request.get("split") or "test"
         if data is None:

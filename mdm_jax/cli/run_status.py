@@ -95,6 +95,7 @@ class RunVerifyCommand(MovedData, Options):
         if self.check_only:
             return Result(rows, summary, [], 3)
         request = describe(store).get("request")
+        # A run of a program: its functions and images have no names that a command could use.
         if request is None:
             with store.locked(loop.WHOLE_RUN):
                 verify.repair(store, faults)
@@ -115,6 +116,7 @@ class RunVerifyCommand(MovedData, Options):
                 f"the request in run.json lacks {', '.join(sorted(missing))}: the same `mdm run`"
                 " command again writes it anew"
             )
+        # They may lie elsewhere, but `verify.mend` refuses others than those of the run.
         moved = {"data": self.data, "weights": self.weights}
         places = {name: place for name, place in moved.items() if place}
         try:

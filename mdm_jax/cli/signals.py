@@ -56,11 +56,10 @@ def _heard_at_once(second: str) -> Iterator[None]:
         yield
         return
     receiving, sending = os.pipe()
+    # set_wakeup_fd takes no other: a signal must never wait for its reader.
     os.set_blocking(sending, False)
-    before, ended = (
-        signal.set_wakeup_fd(sending, warn_on_full_buffer=False),
-        threading.Event(),
-    )
+    before = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
+    ended = threading.Event()
 
     def listen() -> None:
         heard = 0
@@ -68,6 +67,7 @@ def _heard_at_once(second: str) -> Iterator[None]:
             heard += len(data)
         if heard >= 2 and not ended.wait(GRACE):
             os.write(2, f"mdm: {second}\n".encode())
+            # sys.exit would end this thread alone.
             os._exit(INTERRUPTED)
 
     listener = threading.Thread(target=listen, name="interrupts", daemon=True)

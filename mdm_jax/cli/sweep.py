@@ -98,6 +98,7 @@ class SweepCommand(SweepConfig, Options):
                 micro_batch=self.micro_batch,
                 on_progress=advance,
             )
+        # The winner is judged on images that had no say in it.
         others = [i for i in range(len(result.ids)) if i not in set(chooses)]
         quality = dict(self.quality) or result.default_quality()
         finished = _Finished(

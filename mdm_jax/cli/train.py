@@ -63,6 +63,7 @@ class TrainCommand(Options):
             raise InputError(
                 "no settings: give a TOML file, for example mdm train digits.toml"
             )
+        # By the names of the file's settings; None leaves what the file says.
         options = {
             "out": None if self.out is None else str(self.out),
             "epochs": self.epochs,
@@ -73,9 +74,9 @@ class TrainCommand(Options):
 
 
 def _summary(trained: TrainingResult, config: TrainConfig) -> str:
-    accuracy = (
-        f"{trained.metrics[-1]['eval_accuracy']:.3f}" if trained.metrics else "not known"
-    )
+    accuracy = "not known"
+    if trained.metrics:
+        accuracy = f"{trained.metrics[-1]['eval_accuracy']:.3f}"
     summary = f"{config.data.evaluate} accuracy {accuracy} after {config.epochs} epochs"
     if trained.was_done:
         summary = f"this training had ended already, nothing was done: {summary}"
