@@ -3,6 +3,7 @@
 Nothing is imported before it is used: `import mdm_jax` takes no time, and `mdm_jax.explain` only
 what it needs."""
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -156,9 +157,24 @@ __all__ = [
 ]
 
 
+# Modules that were of the package itself and have moved into a room, for one more version.
+_MOVED = {
+    "batch": "explain_batch",
+    "intermediates": "execution.intermediates",
+    "network": "execution.network",
+    "outside": "plugins",
+    "plots": "views.explanation_figures",
+    "report": "views.pages",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    elif name in _MOVED:
+        new = f"{__name__}.{_MOVED[name]}"
+        warnings.warn(f"{__name__}.{name} is now {new}", DeprecationWarning, stacklevel=2)
+        return import_module(new)
     elif name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:

@@ -310,7 +310,7 @@ def test_what_does_not_fit_the_image_is_said(method, config, sentence, images):
 
 def test_settings_from_text():
     assert configure("rise:samples=100,normalization=coverage").config == RISE(
-        samples=100, normalization="coverage"
+        num_samples=100, normalization="coverage"
     )
     assert configure("occlusion:window=9,average=false").config == Occlusion(
         window=9, average=False

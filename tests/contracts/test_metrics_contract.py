@@ -125,8 +125,16 @@ def test_compiled_as_without(name, reference, samples):
     metric = METRICS[name]
     together = batched(name)(reference, samples, KEYS)
     for i in range(2):
-        plain = metric.measure(reference, row(samples, i), key=KEYS[i])
-        np.testing.assert_allclose(plain, together[i], rtol=1e-4, atol=1e-6)
+        plain = np.asarray(metric.measure(reference, row(samples, i), key=KEYS[i]))
+        if name != "pxap:wsol":
+            np.testing.assert_allclose(plain, together[i], rtol=1e-4, atol=1e-6)
+            continue
+        # Histograms: a value at the edge of a bin falls on either side with another rounding, so
+        # the counts below each edge may differ by a pixel, and the score must not.
+        below = np.cumsum(plain, axis=-1) - np.cumsum(together[i], axis=-1)
+        assert np.abs(below).max() <= 1
+        score = metric.reduce(together[i][None])
+        assert metric.reduce(plain[None]) == pytest.approx(score, rel=1e-4)
 
 
 def by_hand(name, value, image, blurred, target, mask, key, logits):

@@ -57,3 +57,10 @@ def test_importing_the_package_imports_nothing_else():
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert shown.stdout.strip() == "[]", shown.stderr
+
+
+@pytest.mark.parametrize("name", mdm_jax._MOVED)
+def test_modules_that_have_moved_are_still_found(name):
+    with pytest.warns(DeprecationWarning, match=f"{name} is now mdm_jax"):
+        module = getattr(mdm_jax, name)
+    assert module.__name__ == f"mdm_jax.{mdm_jax._MOVED[name]}"

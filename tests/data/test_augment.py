@@ -169,7 +169,8 @@ def test_a_skew_moves_the_corners_of_one_side_apart_or_one_corner():
 @pytest.mark.parametrize("seed", range(20))
 def test_the_homography_is_opencvs(seed):
     rng = np.random.default_rng(seed)
-    corners = _corners((rng.integers(20, 600), rng.integers(20, 600)))
+    height, width = (int(side) for side in rng.integers(20, 600, 2))
+    corners = _corners((height, width))
     places = (corners + rng.uniform(-5, 5, (4, 2))).astype(np.float32)
     found = _homography(places.astype(np.float64), corners)
     expected = cv2.getPerspectiveTransform(places, corners.astype(np.float32))

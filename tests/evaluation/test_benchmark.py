@@ -345,8 +345,9 @@ def test_another_class_of_an_image_is_a_change(classifier, tmp_path):
 def test_a_place_that_cannot_be_made_is_a_sentence(classifier, tmp_path):
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "gradient").write_text("a file")
-    with pytest.raises(InputError, match=r"cannot write to .*gradient .*--out"):
+    with pytest.raises(InputError, match=r"cannot write to .*gradient .*another") as raised:
         run(classifier, plan(tmp_path, methods=("gradient",), limit=3))
+    assert raised.value.setting == "out"
 
 
 def test_one_image_has_a_table_without_intervals(classifier, tmp_path):
