@@ -275,7 +275,7 @@ def test_the_mask_is_drawn_in_blocks_then_blurred(images):
 
 def test_jitter_moves_the_image_by_less_than_it(images):
     image = jnp.asarray(images[0])
-    moved = jax.jit(lambda key: meaningful._shifted(image, key, 3))
+    moved = jax.jit(lambda key: meaningful._shift(image, key, 3))
     seen = set()
     for key in jax.random.split(KEY, 20):
         shifts = [
@@ -287,7 +287,7 @@ def test_jitter_moves_the_image_by_less_than_it(images):
         assert len(shifts) == 1
         seen.update(shifts)
     assert len(seen) > 3
-    np.testing.assert_array_equal(meaningful._shifted(image, KEY, 1), image)
+    np.testing.assert_array_equal(meaningful._shift(image, KEY, 1), image)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_every_kind_of_source_has_an_opener(kind):
 def test_every_verb_has_a_command_with_help(name):
     command = load_verb(name)
     assert issubclass(command, Options)
-    assert "Examples:" in command.HELP
+    assert "Examples:" in command.__doc__
     assert callable(command.run)
 
 

@@ -159,7 +159,7 @@ def test_a_fill_among_others_and_as_a_baseline(parts):
         MDMConfig, {"fill": ["blur", "parts.py:checkerboard"]}, base=PRESETS["fast"]
     )
     assert config.fill == ("blur", "parts.py:checkerboard")
-    assert callable(fills.resolve(config.fill))
+    assert all(map(callable, fills.resolve_turns(config.fill)))
     chosen = methods.configure("integrated_gradients:baseline=parts.py:checkerboard")
     assert chosen.config.baseline == "parts.py:checkerboard"
     with pytest.raises(InputError, match=r"unknown name in parts\.py: 'zero'"):
