@@ -155,7 +155,7 @@ def collectives(out: str) -> dict[str, Any]:
     )
     pool = continuous_batching.SlotPool(program, 1)
     pool.fill(QueuedRow(i, ExplainRequest(*each)) for i, each in enumerate(zip(*ahead)))
-    places = pool._at(range(program.devices))
+    places = pool._on_devices(range(program.devices))
     quorum, questions = (
         program.shard(np.ones(program.devices, np.int32)),
         program.shard(ahead),

@@ -107,8 +107,8 @@ def test_infidelity_is_captum_s():
     signed = fixture["integrated_gradients/gauss_legendre"].sum(axis=-1)
     for i, image in enumerate(fixture["images"].astype(np.float32)):
         for attribution, drawn, names in (
-            (fixture["gradient"][i], "infidelity/perturbations", ("plain", "normalized")),
-            (signed[i], "infidelity/map_perturbations", ("map", "map_normalized")),
+            (fixture["gradient"][i], "infidelity/perturbations", ("plain", "normalised")),
+            (signed[i], "infidelity/map_perturbations", ("map", "map_normalised")),
         ):
             for name, scaled in zip(names, (False, True)):
                 arrays = (

@@ -437,8 +437,9 @@ def undisturbed(photos, tmp_path_factory):
 
 KILLED = """
 import json, os, signal, sys, threading, time
-from mdm_jax import checkpoints, config_files
-from mdm_jax.training import loop as train, run as training_run
+from mdm_jax import config_files
+from mdm_jax.storage import checkpoints
+from mdm_jax.training import loop as train, run_folder
 from mdm_jax.training.config import TrainConfig
 
 settings, place, count = json.load(sys.stdin)
@@ -466,7 +467,7 @@ class Mortal(train.NullProgress):
             die()
 
 if place == "after metrics":
-    wrap(training_run, "write_metrics", after=die)
+    wrap(run_folder, "write_metrics", after=die)
 elif place == "before checkpoint":
     wrap(checkpoints, "save", before=die)
 elif place == "in checkpoint":
@@ -474,7 +475,7 @@ elif place == "in checkpoint":
 elif place == "after checkpoint":
     wrap(checkpoints, "save", after=die)
 elif place == "weights":
-    wrap(training_run, "finish", before=die)
+    wrap(run_folder, "write_weights", before=die)
 train.train(config_files.build(TrainConfig, settings), Mortal())
 """
 
