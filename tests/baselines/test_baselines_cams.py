@@ -83,6 +83,7 @@ def test_grad_cam_is_captums(fixture):
     assert found.max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "config", "name"),
     [
@@ -106,6 +107,7 @@ def test_the_others_are_what_torch_computes_from_their_formulas(
     assert expected.max() > 0
 
 
+@pytest.mark.slow
 def test_grad_cam_of_a_mean_and_a_linear_head_is_the_class_activation_map(image):
     explanation = solve("grad_cam", pooled, image, 1)
     cam = jnp.maximum(feature_map(image[None])[0] @ HEAD[:, 1], 0.0) / 24
@@ -133,6 +135,7 @@ def test_grad_cam_pp_of_a_single_channel_by_hand():
     np.testing.assert_array_equal(grad_cam_pp.combine(maps, -gradients), 0.0)
 
 
+@pytest.mark.slow
 def test_the_papers_score_cam_weighs_by_the_increase_over_the_neutral_image(image):
     explanation = solve("score_cam", pooled, image, config=ScoreCAM(chunk=3))
     maps = feature_map(image[None])[0]
@@ -188,6 +191,7 @@ def test_rollout_of_uniform_attention(image):
     assert (explanation.info.evaluations, explanation.info.forwards) == (0, 1 + 3)
 
 
+@pytest.mark.slow
 def test_rollout_rows_sum_to_one_and_columns_do_not():
     attention = [
         jax.nn.softmax(2 * jax.random.normal(key, (6, 6)))
@@ -216,6 +220,7 @@ def test_heads_are_fused_as_told():
     assert fused == {"mean": [[2.0, 3.0]], "max": [[3.0, 4.0]], "min": [[1.0, 2.0]]}
 
 
+@pytest.mark.slow
 def test_chefer_of_one_block_by_hand(image):
     values = jnp.asarray([[1.0, 2.0, -3.0, 0.5, 4.0], [0.0, -1.0, 1.0, 2.0, -0.5]])
 

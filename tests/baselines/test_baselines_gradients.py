@@ -55,6 +55,7 @@ def assert_parity(got, expected, tolerance=1e-5):
     assert np.abs(np.asarray(got) - expected).max() <= tolerance * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["gauss_legendre", "left", "middle", "right"])
 def test_integrated_gradients_are_captums(rule, reference):
     predict = network(reference)
@@ -83,6 +84,7 @@ def test_smoothgrad_is_captums_given_its_noise(kind, reference):
     assert_parity(jax.jit(jax.vmap(one))(*arguments), reference[f"smoothgrad/{kind}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "config", "name"),
     [
@@ -112,6 +114,7 @@ def test_the_methods_are_captums(method, config, name, reference):
     assert found.info.forwards.tolist() == [3, 3]
 
 
+@pytest.mark.slow
 def test_closed_forms_on_a_linear_network(small):
     weights = np.asarray(WEIGHTS)
     product = ((small - 0.5) * weights).sum(-1)
@@ -144,6 +147,7 @@ def test_closed_forms_on_a_linear_network(small):
     np.testing.assert_allclose(found.attribution, product, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["gauss_legendre", "trapezoid"])
 def test_integrated_gradients_are_complete(rule, small):
     """On a smooth network they add up to the difference to 1e-4; a kink of a ReLU costs more
@@ -160,6 +164,7 @@ def test_integrated_gradients_are_complete(rule, small):
     np.testing.assert_allclose(found.attribution.sum((1, 2)), difference, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_several_baselines_are_averaged(small):
     def attribution(baseline):
         config = IntegratedGradients(steps=8, baseline=baseline)
@@ -211,6 +216,7 @@ def test_absence_is_what_the_network_sees_as_zero(reference, small):
     np.testing.assert_allclose(draw_baseline(predict, image, 0.25, key=key), 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["input_x_gradient", "smoothgrad", "integrated_gradients"]
 )

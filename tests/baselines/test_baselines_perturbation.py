@@ -27,6 +27,7 @@ def fixture():
         return captum() | {name: file[name] for name in file.files}
 
 
+@pytest.mark.slow
 def test_the_smooth_mask_and_the_energy_are_those_that_torch_computes(fixture):
     predict, image, parameters = (
         network(fixture),
@@ -95,6 +96,7 @@ def test_lengths_scale_with_the_image_whatever_the_rounding():
     ] == [9] * 4
 
 
+@pytest.mark.slow
 def test_momentum_is_torchs_with_dampening(images):
     config = ExtremalPerturbation(
         steps=3, levels=3, cell=28.0, sigma=84.0, areas=(0.1, 0.3)
@@ -134,6 +136,7 @@ def test_momentum_is_torchs_with_dampening(images):
     assert explanation.info.evaluations == 6
 
 
+@pytest.mark.slow
 def test_variants_and_mirrored_images(images):
     image = jnp.asarray(images[0])
     smooth = smoother((32, 32), cell=4.0, sigma=12.0)
@@ -171,6 +174,7 @@ def test_variants_and_mirrored_images(images):
     assert delete < 0 < preserve
 
 
+@pytest.mark.slow
 def test_the_area_error_takes_the_largest_share_as_the_area():
     mask = jnp.asarray([[0.9, 0.1], [0.4, 0.2], [0.3, 0.8]])
     np.testing.assert_allclose(
@@ -185,6 +189,7 @@ def test_the_area_error_takes_the_largest_share_as_the_area():
     )  # equals are pulled alike, to no side
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["preserve", "dual"])
 def test_extremal_perturbation_finds_the_patch(images, variant):
     config = ExtremalPerturbation(
@@ -210,6 +215,7 @@ def test_extremal_perturbation_finds_the_patch(images, variant):
     assert found.attribution.max() > 1.5  # the masks of both areas are added up
 
 
+@pytest.mark.slow
 def test_meaningful_perturbation_finds_the_patch(images):
     config = MeaningfulPerturbation(steps=60, cells=16, fill_blur=70.0, area_weight=1e-3)
     found = jax.jit(
@@ -224,6 +230,7 @@ def test_meaningful_perturbation_finds_the_patch(images):
     assert found.trace.mask_vectors[0].shape == (60, 16, 16)
 
 
+@pytest.mark.slow
 def test_the_start_is_the_smallest_circle_that_destroys_the_score(images):
     config = MeaningfulPerturbation(cells=16, fill_blur=70.0)
     image = jnp.asarray(images[0])
@@ -250,6 +257,7 @@ def test_the_start_is_the_smallest_circle_that_destroys_the_score(images):
     assert (ones == 1).all()
 
 
+@pytest.mark.slow
 def test_total_variation_by_hand_and_its_gradient_where_the_mask_is_flat():
     mask = jnp.asarray([[0.0, 3.0], [4.0, 0.0]])
     expected = (16 + 9) ** 1.5 + 3.0**3 + 4.0**3
@@ -260,6 +268,7 @@ def test_total_variation_by_hand_and_its_gradient_where_the_mask_is_flat():
         ).all()
 
 
+@pytest.mark.slow
 def test_the_mask_is_drawn_in_blocks_then_blurred(images):
     config = MeaningfulPerturbation(mask_blur=0.0)
     mask = jax.random.uniform(KEY, (8, 8))

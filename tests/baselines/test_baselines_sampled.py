@@ -35,6 +35,7 @@ def total(images):
 # ---- the loop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3, 5, 7, 100])
 def test_loops_give_the_same_for_every_chunk(chunk):
     inputs = {"a": jnp.arange(7.0), "b": jnp.arange(14.0).reshape(7, 2)}
@@ -100,6 +101,7 @@ def test_convolutions_in_the_loop_are_canonical(reference):
 # ---- occlusion
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "node", "window", "stride"),
     [
@@ -120,6 +122,7 @@ def test_occlusion_is_captums(name, node, window, stride, reference):
     assert found.info.evaluations[0] == 0
 
 
+@pytest.mark.slow
 def test_occlusion_of_a_sum_in_closed_form():
     drawn = np.random.default_rng(1).uniform(0, 1, (1, 8, 9, 3)).astype(np.float32)
     single = Occlusion(window=1, stride=1, baseline="black")
@@ -176,6 +179,7 @@ def test_rise_draws_masks_of_the_share_asked_for():
     np.testing.assert_allclose(masks.mean(0), 0.3, atol=0.1)
 
 
+@pytest.mark.slow
 def test_rise_of_a_constant_network():
     """A score of two everywhere: the coverage form gives two, the paper's two in expectation
     only."""
@@ -205,6 +209,7 @@ def test_rise_of_a_constant_network():
     assert np.ptp(expected) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rise", "occlusion"])
 def test_the_patch_is_found(method, images):
     config = (

@@ -45,6 +45,7 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_demo_writes_a_figure_an_animation_and_results(capsys, tmp_path, quick_config):
     code, out, _ = run(
         capsys, "demo", "--limit", 3, "--out", tmp_path / "demo", "--config", quick_config
@@ -76,6 +77,7 @@ def test_demo_writes_a_figure_an_animation_and_results(capsys, tmp_path, quick_c
     assert all(row["evaluations"] == 3 for row in rows)
 
 
+@pytest.mark.slow
 def test_explain_writes_overlay_masks_and_arrays(
     capsys, tmp_path, photographs, quick_config
 ):
@@ -110,6 +112,7 @@ def test_explain_writes_overlay_masks_and_arrays(
         } <= set(arrays)
 
 
+@pytest.mark.slow
 def test_explain_top_and_target(capsys, tmp_path, photographs, quick_config):
     common = ("--out", tmp_path, "--json", "--config", quick_config)
     _, out, _ = run(capsys, "explain", photographs[0], "--top", 2, *common)
@@ -122,6 +125,7 @@ def test_explain_top_and_target(capsys, tmp_path, photographs, quick_config):
     assert [row["class"] for row in json.loads(out)["rows"]] == [7]
 
 
+@pytest.mark.slow
 def test_seed_repeats_and_table_is_printed(capsys, tmp_path, photographs):
     config = tmp_path / "noise.toml"
     config.write_text('steps = 2\nsizes = [4]\nfill = "noise"')
@@ -147,6 +151,7 @@ def test_seed_repeats_and_table_is_printed(capsys, tmp_path, photographs):
     assert not np.array_equal(maps[0], maps[2])
 
 
+@pytest.mark.slow
 def test_names_of_any_kind_and_no_result_over_another(capsys, tmp_path, quick_config):
     scene = PIL.Image.fromarray((Digits("test")[0].image * 255).astype(np.uint8))
     names = [
@@ -313,6 +318,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_one_sentence_and_code_2(
     capsys, tmp_path, photographs, case, monkeypatch
@@ -333,6 +339,7 @@ def test_bad_input_is_one_sentence_and_code_2(
     assert not set(tmp_path.rglob("*")) - before
 
 
+@pytest.mark.slow
 def test_a_network_of_nan_is_refused(capsys, tmp_path, photographs):
     from mdm_jax.models import pretrained
     from mdm_jax.models.weights import load_file, save_file
@@ -352,6 +359,7 @@ def test_a_network_of_nan_is_refused(capsys, tmp_path, photographs):
     assert (code, "nothing to explain" in err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 5])
 def test_networks_of_other_channels(capsys, tmp_path, photographs, quick_config, channels):
     network = ResNet(

@@ -26,6 +26,8 @@ from mdm_jax.models.pretrained import load_model
 from mdm_jax.prototypes import survey
 from mdm_jax.training.prototypes import projection, record
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("bad", "good")
 BACKBONE = {"widths": [4, 8], "depths": [1, 1]}
 

@@ -161,6 +161,7 @@ def records_of(folder):
 # Run
 
 
+@pytest.mark.slow
 def test_a_run_and_the_same_command_again(asked, undisturbed, tmp_path, said):
     command = asked(tmp_path / "run")
     code, out, err = said(*command)
@@ -220,6 +221,7 @@ CHANGES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_run_is_refused_with_the_difference(
     asked, undisturbed, changes, change, said
@@ -288,6 +290,7 @@ def test_status_and_json(asked, undisturbed, run_copy, tmp_path, said):
         )
 
 
+@pytest.mark.slow
 def test_targets(asked, tmp_path, said):
     def ran(targets):
         assert said(*asked(tmp_path / targets, targets=targets, limit=4))[0] == 0
@@ -322,6 +325,7 @@ def test_labels_that_the_network_does_not_know(asked, place, tmp_path, said):
     )
 
 
+@pytest.mark.slow
 def test_another_method(asked, tmp_path, said):
     assert said(*asked(tmp_path / "run", method="gradient", config=None, limit=3))[0] == 0
     run = mdm_jax.open_run(tmp_path / "run")
@@ -393,6 +397,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_is_one_sentence(asked, tmp_path, case, said, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -530,6 +535,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_verify_finds_and_mends(run_copy, undisturbed, damage, said):
     do, faults, again = DAMAGES[damage]
@@ -615,6 +621,7 @@ def test_data_that_moved(place, asked, undisturbed, tmp_path, said):
 # Images that cannot be read
 
 
+@pytest.mark.slow
 def test_bad_images_are_records_and_the_others_right(asked, tmp_path, said):
     expected = make_bad_images(tmp_path / "images")
     markup = {
@@ -697,6 +704,7 @@ def test_bad_images_do_not_fail_a_run(asked, tmp_path, said):
 # Places that fail
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_the_middle(asked, tmp_path, said):
     assert said(*asked(tmp_path / "whole", chunk=2))[0] == 0
     with small_disk(tmp_path / "small", 88) as disk:
@@ -722,6 +730,7 @@ def test_a_disk_that_fills_up_in_the_middle(asked, tmp_path, said):
         assert said("run", "verify", disk / "run")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_folder_turned_read_only(asked, undisturbed, tmp_path, said):
     with small_disk(tmp_path / "small", 1024) as disk:
         run = disk / "run"
@@ -741,6 +750,7 @@ def test_a_folder_turned_read_only(asked, undisturbed, tmp_path, said):
         assert same(run, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [None, 0, 50])
 @pytest.mark.parametrize(
     "name",
@@ -774,6 +784,7 @@ def test_what_says_what_a_run_is_comes_back(
     assert same(run_copy, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [None, 0, 50])
 def test_a_record_comes_back(asked, run_copy, undisturbed, damage, said):
     record = run_copy / "records" / "00001.parquet"
@@ -805,6 +816,7 @@ def test_a_request_that_is_damaged_comes_back(asked, run_copy, undisturbed, said
     assert same(run_copy, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "run.json", "other run.json"])
 def test_what_disappears_while_it_is_at_work(
     asked, undisturbed, tmp_path, kind, said, monkeypatch

@@ -73,6 +73,7 @@ def run(capsys, path, settings, *options):
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_a_sweep_is_written_ranked_on_one_half_and_reported_on_the_other(
     capsys, tmp_path, settings
 ):
@@ -164,6 +165,7 @@ def test_shares_are_spread_and_leave_images_on_both_sides():
             choosing_images(count, share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [

@@ -55,11 +55,13 @@ def form(request, tmp_path, monkeypatch):
     return SimpleNamespace(method=method, config=config, image=image, expected=expected)
 
 
+@pytest.mark.slow
 def test_explain(form):
     shown = mdm_jax.explain(network, form.image, method=form.method)
     np.testing.assert_array_equal(shown.saliency, form.expected)
 
 
+@pytest.mark.slow
 def test_evaluate(form):
     maps = mdm_jax.explain(network, form.image, method=form.method)
     scores = mdm_jax.evaluate(
@@ -73,6 +75,7 @@ def test_evaluate(form):
     assert np.isfinite(summary.value)
 
 
+@pytest.mark.slow
 def test_run(form, tmp_path):
     asked = mdm_jax.RunConfig(method=form.method, limit=1, saliency=True)
     mdm_jax.run(network, mdm_jax.open_source("digits", "test"), tmp_path / "run", asked)
@@ -85,6 +88,7 @@ def test_benchmark(form):
     assert chosen.config == form.config
 
 
+@pytest.mark.slow
 def test_specs_and_the_command_line(form, tmp_path, capsys):
     if not isinstance(form.method, str):
         pytest.skip("a command line and a file write text")
@@ -99,6 +103,7 @@ def test_specs_and_the_command_line(form, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_a_preset_or_settings_of_mdm():
     image = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
     settings = {"sizes": [4], "steps": 1}

@@ -187,6 +187,7 @@ def test_shape_range_and_finiteness(method, network, images):
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(explanation))
 
 
+@pytest.mark.slow
 def test_batch_equals_a_loop_over_images(method, network, images):
     together = explain(network, images, [0, 1, 2], method=method, config=CONFIGS[method])
     one = jax.jit(
@@ -205,6 +206,7 @@ def test_batch_equals_a_loop_over_images(method, network, images):
         )
 
 
+@pytest.mark.slow
 def test_same_key_same_result_and_other_batch_sizes_and_orders(method, network, images):
     whole = explain(
         network, images, method=method, config=CONFIGS[method], ids=["a", "b", "c"]
@@ -229,6 +231,7 @@ def test_same_key_same_result_and_other_batch_sizes_and_orders(method, network, 
     close(padded, whole)
 
 
+@pytest.mark.slow
 def test_a_second_call_compiles_nothing(method, network, images, compilations):
     for each in (network, FUNCTIONS[method]):
         explain(each, images, method=method, config=CONFIGS[method])
@@ -237,6 +240,7 @@ def test_a_second_call_compiles_nothing(method, network, images, compilations):
         assert compiled.count == 0
 
 
+@pytest.mark.slow
 def test_explicit_target_of_first_choice_changes_nothing(method, network, images):
     free = explain(network, images, method=method, config=CONFIGS[method])
     told = explain(network, images, free.info.target, method=method, config=CONFIGS[method])
@@ -246,6 +250,7 @@ def test_explicit_target_of_first_choice_changes_nothing(method, network, images
     )
 
 
+@pytest.mark.slow
 def test_wide_images_of_one_channel(method):
     """Two classes, one channel, and sides that differ and that no grid of masks or windows
     divides."""

@@ -63,6 +63,7 @@ def test_every_metric_says_what_it_is():
         assert metric.description.endswith(".")
 
 
+@pytest.mark.slow
 def test_what_is_declared_to_reduce_the_mean_does(samples):
     declared = [metric for metric in METRICS.values() if metric.reduces_mean]
     assert {metric.name for metric in declared} == {"maxboxacc", "objects", "pxap"}
@@ -120,6 +121,7 @@ def test_finite_and_the_same_in_a_batch_and_alone(name, reference, samples, comp
     np.testing.assert_array_equal(batched(name)(reference, samples, KEYS), together)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ON_DEVICE if name not in SAME_PROGRAM])
 def test_compiled_as_without(name, reference, samples):
     metric = METRICS[name]
@@ -188,6 +190,7 @@ def by_hand(name, value, image, blurred, target, mask, key, logits):
     }.get(name, 0.0)  # 0 for sensitivity_n and sparseness
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in ON_DEVICE if not name.startswith("road")]
 )

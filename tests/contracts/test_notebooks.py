@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "colab"
 NOTEBOOKS = ("explain_your_photo", "dataset_on_tpu", "design_an_objective")
 MACHINE = re.compile(r"/(work|tmp|home|root|opt|mnt|Users)\b|\.\./|https?://\w|index-url")

@@ -103,6 +103,7 @@ def test_a_run_is_as_it_was_written(place, kind, capsys):
     assert [(fault["what"], fault["file"]) for fault in faults] == missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", stored.EVALUATE)
 def test_its_maps_are_scored(place, kind):
     check(stored.evaluated(kind), EXPECTED["evaluated"][kind])
@@ -114,6 +115,7 @@ def test_runs_are_shown(place):
     assert (place / "page" / "index.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", stored.KEPT)
 def test_it_is_gone_on_with(place, kind, capsys):
     if kind in RUNS:
@@ -131,6 +133,7 @@ def test_it_is_gone_on_with(place, kind, capsys):
         assert contents(kind, stored.KEPT[kind]) == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAININGS)
 def test_a_training_is_gone_on_with(place, kind, capsys):
     before = Path(kind, "metrics.jsonl").read_text()
@@ -146,6 +149,7 @@ def test_a_training_is_gone_on_with(place, kind, capsys):
     assert contents(kind) == finished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REFUSED)
 def test_another_setting_is_refused(place, kind, capsys):
     before = contents(kind)

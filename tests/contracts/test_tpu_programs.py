@@ -19,6 +19,8 @@ from mdm_jax.runs import compiled, continuous_batching
 from mdm_jax.runs.compiled import ExplainRequest
 from mdm_jax.runs.plan import prepare
 
+pytestmark = pytest.mark.slow
+
 UNFIT = {
     "float64": re.compile(r"[x<](f64|complex<f64>)"),
     "a call of the host, or of what is not XLA": re.compile(

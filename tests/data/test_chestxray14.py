@@ -232,6 +232,7 @@ def tiny(published, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_training_from_before_there_were_such_settings_goes_on(published, trained):
     written = trained.run.settings.read_text()
     told = json.loads(written)
@@ -247,6 +248,7 @@ def test_a_training_from_before_there_were_such_settings_goes_on(published, trai
     trained.run.settings.write_text(written)
 
 
+@pytest.mark.slow
 def test_a_training_with_any_number_of_findings(published, trained):
     """From the config to logits of 14 findings and a mean AUC."""
     assert trained.metrics[-1]["skipped"] == 0
@@ -282,6 +284,7 @@ def test_a_training_with_any_number_of_findings(published, trained):
     assert "no image of the class 'Pneumonia'" in pneumonia.reason
 
 
+@pytest.mark.slow
 def test_commands_take_such_images(published, trained, tmp_path, capsys):
     """A finding in its boxes is explained and scored; of an image with none or several it is said
     that it has no label."""

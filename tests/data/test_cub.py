@@ -269,6 +269,7 @@ def test_the_configs_for_these_data_can_be_read(name):
     assert config.augment == Augment(rotation=15.0, skew=0.2, shear=10.0, flip=True)
 
 
+@pytest.mark.slow
 def test_a_training_on_crops(published, tmp_path):
     """From the config to prototypes that say which crop they come from."""
     trained = train(

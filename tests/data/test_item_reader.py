@@ -103,6 +103,7 @@ def test_items_come_in_order_whatever_the_threads(order, damaged, threads, own):
             assert read.image.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_processes_read_the_same_and_end(tmp_path):
     make_bad_images(tmp_path)
     source = open_source(f"folder:{tmp_path}", "val")
@@ -262,6 +263,7 @@ def test_names_and_labels_of_strangers():
     assert read.reason.startswith("ValueError: invalid literal for int()")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs the signals of POSIX")
 def test_a_process_that_dies_is_a_sentence():
     reads = read_items(
@@ -275,6 +277,7 @@ def test_a_process_that_dies_is_a_sentence():
         list(reads)
 
 
+@pytest.mark.slow
 def test_a_source_that_cannot_be_sent_to_processes_is_a_sentence():
     source = Numbers(others={0: threading.Lock()})
     with pytest.raises(
@@ -342,6 +345,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux", reason="gives up the rights of root as Linux has them"
 )

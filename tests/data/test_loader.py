@@ -89,6 +89,7 @@ def test_evaluation_sees_every_item_once_in_order(count, size, limit):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(3, 40), size=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_an_epoch_of_training_sees_no_item_twice_and_epochs_differ(count, size, seed):
@@ -131,6 +132,7 @@ def test_an_item_is_augmented_anew_in_each_epoch():
     assert not np.array_equal(batches[1].images, batches[2].images)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_batches_and_end(tmp_path):
     for number in range(7):
         (tmp_path / f"class{number % 2}").mkdir(exist_ok=True)
@@ -159,6 +161,7 @@ def test_processes_give_the_same_batches_and_end(tmp_path):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(signal, "pthread_sigmask"), reason="needs the signals of POSIX"
 )
@@ -239,6 +242,7 @@ def test_threads_end_when_the_consumer_stops():
     assert not readers() - others
 
 
+@pytest.mark.slow
 def test_a_program_that_leaves_an_iterator_open_ends():
     program = (
         "from mdm_jax import images\n"

@@ -212,6 +212,7 @@ def test_build_refuses(prepared):
             build(*arguments)
 
 
+@pytest.mark.slow
 def test_the_command(split_folder, tmp_path):
     command = [sys.executable, str(SCRIPT), "--folder", str(split_folder), "--name", "pets"]
     done = subprocess.run(

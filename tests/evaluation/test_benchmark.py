@@ -134,6 +134,7 @@ class Counted:
         monkeypatch.setattr(benchmark_steps, "measure", counted_measure)
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_is_computed_by_hand(whole, classifier):
     table = tables.build(whole)
     ids = [item.example.id for item in whole.images["net"]]
@@ -184,6 +185,7 @@ def stopping(after):
     return Stopping()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [3, 10, 16, 24])
 def test_stopped_and_run_again_it_ends_with_the_same_table(
     whole, classifier, tmp_path, after
@@ -225,6 +227,7 @@ def test_nothing_is_left_half_written_when_a_write_fails(classifier, tmp_path, m
     assert not list(tmp_path.rglob(".writing-*"))
 
 
+@pytest.mark.slow
 def test_more_costs_only_itself(classifier, tmp_path, monkeypatch):
     run(classifier, plan(tmp_path, methods=("gradient",), metrics=MEASURES[:2], limit=3))
     counted = Counted(monkeypatch)
@@ -450,6 +453,7 @@ def test_a_plan_that_cannot_be_writes_nothing(classifier, tmp_path, given, messa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_tables_and_figures_are_drawn(whole):
     table = tables.build(whole, "gradient")
     assert table.reference == "gradient"
@@ -545,6 +549,7 @@ def digits(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_commands_write_tables_and_agree(capsys, digits, tmp_path):
     assert {path.name for path in digits.iterdir()} >= {"table.md", "table.csv", "resnet"}
     assert {path.name for path in (digits / "resnet").glob("*.png")} == {
@@ -639,6 +644,7 @@ EVALUATE_CASES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVALUATE_CASES)
 def test_maps_that_cannot_be_scored_are_one_sentence(capsys, tmp_path, digits, case):
     calls = bad_calls(tmp_path, digits)
@@ -753,6 +759,7 @@ def test_a_reader_that_has_gone_is_no_error(capsys, digits, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_explain_by_another_method(capsys, tmp_path):
     import PIL.Image
 
@@ -822,6 +829,7 @@ class Threshold(nnx.Module):
         ), {}
 
 
+@pytest.mark.slow
 def test_an_image_without_explanation_in_a_chunk_of_its_own_is_counted_and_ends_nothing(
     classifier, tmp_path
 ):
@@ -842,6 +850,7 @@ def test_an_image_without_explanation_in_a_chunk_of_its_own_is_counted_and_ends_
         )
 
 
+@pytest.mark.slow
 def test_one_method_s_cost_has_room_on_its_axis(whole):
     """Warnings are errors here: without limits of its own this axis is singular for some costs,
     such as 48."""

@@ -44,6 +44,7 @@ def problem(case):
     return jax.value_and_grad(function, argnums=(0, 1)), lhs, rhs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients_are_the_same(case):
     function, lhs, rhs = problem(case)

@@ -61,6 +61,7 @@ def small_vit(**more):
     return as_network(network, (16, 24, 3))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -144,6 +145,7 @@ def test_names_shapes_and_order_of_computation():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "layer"),
     [
@@ -188,6 +190,7 @@ def test_the_default_layer_lies_on_the_way_and_is_larger_than_a_pixel():
     )
 
 
+@pytest.mark.slow
 def test_what_enters_the_last_attention_moves_the_logits_through_every_patch():
     program = intermediates.trace(small_vit(), (16, 24, 3))
     image = jax.random.uniform(jax.random.key(3), (16, 24, 3))

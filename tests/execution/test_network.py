@@ -96,6 +96,7 @@ def some_images(n=2, height=16, width=16, channels=3):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", NETWORKS)
 def test_any_network_is_explained(build):
     explanation = explain(build(3), some_images(), config=CONFIG)
@@ -103,6 +104,7 @@ def test_any_network_is_explained(build):
     assert np.isfinite(explanation.saliency).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "channels"), [(16, 16, 1), (16, 16, 5), (16, 24, 3)]
 )
@@ -113,6 +115,7 @@ def test_any_image_shape(height, width, channels):
     assert explanation.saliency.shape == (2, height, width)
 
 
+@pytest.mark.slow
 def test_multi_label_network():
     images = some_images()
     explanation = explain(
@@ -123,6 +126,7 @@ def test_multi_label_network():
     np.testing.assert_allclose(explanation.info.activation, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_outputs_of_the_users_own_form():
     def predict(images):
         return {"distances": jnp.square(images).mean((1, 2))}
@@ -137,11 +141,13 @@ def test_outputs_of_the_users_own_form():
     assert (explanation.info.activation < 0).all()
 
 
+@pytest.mark.slow
 def test_whole_logit_vector_as_node():
     explanation = explain(numpy_closure(3), some_images(), node="logits", config=CONFIG)
     assert explanation.info.activation.shape == (2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", NETWORKS)
 def test_network_computes_what_the_original_does(build):
     original, images = build(3), some_images()
@@ -223,6 +229,7 @@ def test_split_parts_as_equinox_does():
     assert hash(rest) == hash(network.split(tree)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [in_place, rebound, rebound_under_jit, trained_module])
 def test_changed_weights_are_seen_without_compiling_again(build, compilations):
     predict, double = build()
@@ -239,6 +246,7 @@ def test_changed_weights_are_seen_without_compiling_again(build, compilations):
     assert compiled.count == 0
 
 
+@pytest.mark.slow
 def test_half_precision_outputs_are_compared_in_float32():
     def predict(images):
         return numpy_closure(3)(images).astype(jnp.bfloat16)
@@ -249,6 +257,7 @@ def test_half_precision_outputs_are_compared_in_float32():
     assert np.isfinite(explanation.info.objective).all()
 
 
+@pytest.mark.slow
 def test_outputs_without_logits_are_named():
     images = some_images()
     for predict in (

@@ -9,6 +9,8 @@ from mdm_jax import explain, load_model
 from mdm_jax.data import Digits
 from mdm_jax.metrics.similarity import spearman
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found():

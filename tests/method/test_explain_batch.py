@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
 QUICK = MDMConfig(sizes=(4, 8), steps=2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     jax.default_backend() != "cpu",
     reason="bitwise only where the compiled batch shape is fixed",
@@ -40,6 +41,7 @@ def test_number_order_and_place_of_images_change_no_bit():
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[::-1]), whole, turned)
 
 
+@pytest.mark.slow
 def test_keys_come_from_ids(images):
     def noisy(image, *, key):
         return jax.random.uniform(key, image.shape)
@@ -63,12 +65,14 @@ def test_keys_come_from_ids(images):
     assert not np.allclose(first.info.activation_fill, other.info.activation_fill)
 
 
+@pytest.mark.slow
 def test_the_counter_of_compilations_counts(images, compilations):
     with compilations as compiled:
         explain(lambda x: patch_network(x), images, config=QUICK)
     assert compiled.count > 0
 
 
+@pytest.mark.slow
 def test_progress_is_told(images):
     told = []
     explain(patch_network, images, config=QUICK, micro_batch=2, on_progress=told.append)
@@ -87,6 +91,7 @@ def test_another_value_of_a_number_does_not_compile_again(images, compilations):
     assert compiled.count == 0
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own(images):
     def brightness(
         predict, image, target=None, *, node="probability", key, config=None, trace=False
@@ -151,6 +156,7 @@ def test_bad_arguments(images, arguments, message):
         explain(patch_network, images, **({"config": QUICK} | arguments))
 
 
+@pytest.mark.slow
 def test_constant_network_is_named():
     images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
     with pytest.raises(
@@ -161,6 +167,7 @@ def test_constant_network_is_named():
         )
 
 
+@pytest.mark.slow
 def test_a_blank_image_is_a_status_and_a_map_of_zeros(images):
     blank = np.full_like(images[:1], 0.5)
     settings = replace(QUICK, sizes=(32,))
@@ -170,6 +177,7 @@ def test_a_blank_image_is_a_status_and_a_map_of_zeros(images):
     assert explain(patch_network, blank, 0, config=settings).info.status.tolist() == [3]
 
 
+@pytest.mark.slow
 def test_nan_weights_are_named(images):
     weights = jnp.full((3, 2), jnp.nan)
     with pytest.raises(

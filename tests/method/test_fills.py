@@ -12,6 +12,7 @@ def image():
     return jax.random.uniform(jax.random.key(1), (12, 10, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fills.FILLS)
 def test_every_fill_keeps_shape_range_and_repeats_with_its_key(name, image, key):
     fill = fills.resolve(name)

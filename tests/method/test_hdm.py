@@ -14,6 +14,8 @@ from mdm_jax.hdm import HDMConfig
 from mdm_jax.metrics import METRICS, Sample, find
 from mdm_jax.metrics.objects import object_masks, objects_found
 
+pytestmark = pytest.mark.slow
+
 SECOND = (slice(20, 28), slice(2, 10))
 SMALL = HDMConfig(
     benchmark_sizes=(8,),

@@ -120,6 +120,7 @@ def test_missing_file_and_folder(tmp_path):
         images.read(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [12_000, 20_000])
 def test_decompression_bombs_are_refused_before_decoding(tmp_path, side):
     PIL.Image.new("1", (side, side)).save(tmp_path / "bomb.png")

@@ -62,6 +62,7 @@ def test_normalize_spans_the_unit_interval_or_is_zero(mask):
     assert normalized.max() in (0.0, pytest.approx(1.0, abs=1e-6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.3, -2.0])
 def test_constant_map_normalizes_to_zeros(value):
     mask = jnp.full((4, 4), value)

@@ -57,6 +57,7 @@ def test_linear_network_with_one_patch_is_solved(images, schedule, parametrizati
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_find_the_patch(images, name):
     explanation = explain(patch_network, images, targets=0, config=name)
@@ -67,6 +68,7 @@ def test_presets_find_the_patch(images, name):
     ).all()
 
 
+@pytest.mark.slow
 def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
     settings = MDMConfig(
         sizes=(2, (3, 4)),
@@ -93,6 +95,7 @@ def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["joint", "independent"])
 def test_jit_equals_eager(tiny, images, key, schedule):
     # Adam's first step is a sign, which rounding turns where the gradient is nearly 0
@@ -114,6 +117,7 @@ def test_jit_equals_eager(tiny, images, key, schedule):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), compiled, eager)
 
 
+@pytest.mark.slow
 def test_numeric_hyperparameters_are_swept_by_vmap(images, key):
     image, weights = jnp.asarray(images[0]), jnp.array([0.1, 1.0, 4.0])
     base = MDMConfig(sizes=(4, 8), steps=6, fill="black")
@@ -132,6 +136,7 @@ def test_numeric_hyperparameters_are_swept_by_vmap(images, key):
     assert rates[0] > rates[1]
 
 
+@pytest.mark.slow
 def test_independent_scales_do_not_influence_each_other(tiny, images):
     settings = MDMConfig(sizes=(4, 8), schedule="independent", steps=5, coarse_to_fine=None)
     together = explain(tiny, images[:1], targets=1, config=settings)
@@ -140,6 +145,7 @@ def test_independent_scales_do_not_influence_each_other(tiny, images):
     assert together.info.evaluations[0] == 2 * alone.info.evaluations[0]
 
 
+@pytest.mark.slow
 def test_stacking_weights_choose_the_scale(tiny, images):
     settings = MDMConfig(
         sizes=(4, 8), stack_weights=(0.0, 1.0), steps=5, coarse_to_fine=None
@@ -154,6 +160,7 @@ def test_stacking_weights_choose_the_scale(tiny, images):
     np.testing.assert_allclose(weighted.saliency, alone.saliency, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_reported_numbers_are_true(images):
     settings = MDMConfig(
         sizes=(4,), steps=3, fill="black", objective=(consistency(), area(10.0))
@@ -173,6 +180,7 @@ def test_reported_numbers_are_true(images):
     assert (info.forwards == 3).all()
 
 
+@pytest.mark.slow
 def test_user_terms_steer_the_mask(images):
     def top_half(view):
         return view.mask[:16].mean()
@@ -194,6 +202,7 @@ def test_user_terms_steer_the_mask(images):
     assert (two.mask_vectors[1][in_patch] < 0.1).all()
 
 
+@pytest.mark.slow
 def test_until_converged_reports_status_per_image(images):
     settings = MDMConfig(sizes=(4, 8), steps=300, until_converged=True, tolerance=1e-3)
     info = explain(patch_network, images, targets=0, config=settings).info
@@ -205,6 +214,7 @@ def test_until_converged_reports_status_per_image(images):
     assert (short.status == Status.OUT_OF_STEPS).all()
 
 
+@pytest.mark.slow
 def test_trace_follows_the_reasoning(images, quick):
     explanation = explain(patch_network, images, targets=0, config=quick, trace=True)
     trace = explanation.trace
@@ -215,6 +225,7 @@ def test_trace_follows_the_reasoning(images, quick):
     assert explain(patch_network, images, targets=0, config=quick).trace is None
 
 
+@pytest.mark.slow
 def test_random_fill_drawn_at_every_step(images, key):
     def white_noise(image, *, key):
         return jax.random.uniform(key, image.shape)
@@ -239,6 +250,7 @@ def test_random_fill_drawn_at_every_step(images, key):
     assert not np.allclose(once.objective[:, 1], anew.objective[:, 1], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_warm_start_from_a_map(images):
     warm = np.zeros((32, 32), np.float32)
     warm[PATCH] = 1.0
@@ -254,6 +266,7 @@ def test_warm_start_from_a_map(images):
     assert first[3, 0] < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [optax.sgd, optax.lion, optax.adamw, optax.adam(0.3), optax.lbfgs()]
 )
@@ -264,6 +277,7 @@ def test_any_optimizer(images, optimizer):
     assert (info.kept_area < 0.98).all()
 
 
+@pytest.mark.slow
 def test_nan_while_solving_is_a_status_and_leaves_the_others(images):
     def breaks(images):
         logits = patch_network(images)
@@ -326,6 +340,7 @@ def test_a_divergence_needs_probabilities(images):
         explain(patch_network, images, node="logit", config=settings)
 
 
+@pytest.mark.slow
 def test_a_tiny_probability_is_not_a_constant_network(images):
     def sure(images):
         return patch_network(images) + jnp.array([30.0, 0.0])
@@ -337,6 +352,7 @@ def test_a_tiny_probability_is_not_a_constant_network(images):
     assert (info.status == Status.OUT_OF_STEPS).all()
 
 
+@pytest.mark.slow
 def test_terms_of_independent_scales_are_means(images):
     info = explain(
         patch_network,
@@ -396,6 +412,7 @@ def test_settings_of_the_wrong_kind(name, value):
         config_files.build(MDMConfig, {name: value}, base=PRESETS["fast"])
 
 
+@pytest.mark.slow
 def test_solver_of_one_problem_can_be_stepped_by_hand(images, key, quick):
     quick = replace(quick, start="ones", fill="mean", objective=(consistency(), area(3.0)))
     problem = mdm.begin(
@@ -415,6 +432,7 @@ def test_solver_of_one_problem_can_be_stepped_by_hand(images, key, quick):
     np.testing.assert_allclose(stepped.saliency, whole.saliency, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
     """On a network that adds up the left half, removal alone pushes the mask onto that half."""
 
@@ -438,6 +456,7 @@ def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
     assert found.info.evaluations == 2 * 30
 
 
+@pytest.mark.slow
 def test_several_fills_take_turns(images):
     settings = config_files.build(
         MDMConfig,

@@ -40,6 +40,7 @@ def settled(images, **choices):
     )
 
 
+@pytest.mark.slow
 def test_finer_sizes_join_in_turn(images):
     coarse, fine = settled(images[:1], coarse_to_fine=0.5).trace.mask_vectors
     moved = [
@@ -49,11 +50,13 @@ def test_finer_sizes_join_in_turn(images):
     assert moved == [[True] * 5, [False] * 3 + [True] * 2]
 
 
+@pytest.mark.slow
 def test_all_join_at_once_with_no_share(images):
     plain, joined = settled(images[:1]), settled(images[:1], coarse_to_fine=0.0)
     jax.tree.map(np.testing.assert_array_equal, joined.mask_vectors, plain.mask_vectors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sigmoid", "box"])
 def test_a_budget_is_held_and_keeps_the_order(name):
     values = tuple(
@@ -71,6 +74,7 @@ def test_a_budget_is_held_and_keeps_the_order(name):
     jax.tree.map(np.testing.assert_array_equal, roomy, parameters)
 
 
+@pytest.mark.slow
 def test_within_a_budget_the_mask_goes_where_it_helps(images):
     choices = {
         "optimizer": partial(optax.sgd, momentum=0.9),
@@ -87,6 +91,7 @@ def test_within_a_budget_the_mask_goes_where_it_helps(images):
     assert (inside > 4 * 64 / 1024).all()  # four times chance
 
 
+@pytest.mark.slow
 def test_a_warm_start_is_the_baselines_map_and_is_paid_for(tiny, images, key):
     settings = replace(BASE, start="gradient", steps=1)
     warm = explain(tiny, images[:1], targets=1, node="logit", config=settings, trace=True)
@@ -106,6 +111,7 @@ def test_a_warm_start_is_the_baselines_map_and_is_paid_for(tiny, images, key):
         explain(tiny, images[:1], config=replace(BASE, start="gradients"))
 
 
+@pytest.mark.slow
 def test_the_images_are_shifted_anew_at_every_step(images, key):
     shown = jnp.asarray(images[:2])
     drawn = [mdm.random_shift(shown, jax.random.fold_in(key, t), 3) for t in range(8)]
@@ -124,6 +130,7 @@ def test_the_images_are_shifted_anew_at_every_step(images, key):
     assert np.abs(calm.saliency - shaken.saliency).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_map_is_smoothed_and_the_masks_are_not(images):
     sharp, smooth = settled(images[:1]), settled(images[:1], smoothing=3.0)
     jax.tree.map(np.testing.assert_array_equal, sharp.mask_vectors, smooth.mask_vectors)
@@ -139,6 +146,7 @@ def test_the_map_is_smoothed_and_the_masks_are_not(images):
     assert sharp.info.kept_area == smooth.info.kept_area
 
 
+@pytest.mark.slow
 def test_terms_see_how_far_the_steps_are(images):
     objective = from_mapping({"absolute": 1.0, "area": 0.0, "late_area": 0.0})
     terms = settled(images[:1], objective=objective).trace.terms
@@ -147,6 +155,7 @@ def test_terms_see_how_far_the_steps_are(images):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["momentum", "nesterov", "schedule_free", "lbfgs"])
 def test_optimizers_by_name(images, name):
     settings = config_files.build(
@@ -172,6 +181,7 @@ def test_choices_that_cannot_be(choices, message):
         replace(BASE, **choices).check()
 
 
+@pytest.mark.slow
 def test_one_number_weighs_sizes_by_their_cells(images):
     by_power = settled(images[:1], stack_weights=1.0)
     by_hand = settled(images[:1], stack_weights=(4.0, 8.0))

@@ -9,6 +9,7 @@ from mdm_jax import InputError, nodes
 LOGITS = jnp.array([1.0, -0.5, 2.0, 0.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", nodes.NODES)
 def test_every_node_is_finite_and_differentiable(name):
     def node(z, target):

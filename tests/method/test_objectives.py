@@ -110,6 +110,7 @@ def test_vector_distances():
     assert objectives.absolute(view([0.0, 3.0], [1.0, 1.0])) == pytest.approx(1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", objectives.DISTANCES)
 def test_distances_are_least_where_nothing_changed(name):
     def distance(activation):

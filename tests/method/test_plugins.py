@@ -121,6 +121,7 @@ def digit():
     return Digits("test")[0].image
 
 
+@pytest.mark.slow
 def test_a_term_and_a_fill_in_a_config(parts, images):
     written = {
         "objective": {"absolute": 1, "area": 3, "parts.py:corner": 100},
@@ -214,6 +215,7 @@ def test_a_metric_that_says_everything_itself(parts):
     assert metrics.find("told.py:spot") == metric  # or it would be compiled twice
 
 
+@pytest.mark.slow
 def test_another_text_is_another_part(parts, images):
     """In one process too, and within the second in which Python would take the old text's code."""
     before = explain(
@@ -335,6 +337,7 @@ def test_files_import_their_neighbors(parts):
     )
 
 
+@pytest.mark.slow
 def test_explain_on_the_command_line(parts, digit, capsys):
     PIL.Image.fromarray((digit * 255).astype(np.uint8)).save("digit.png")
     (parts / "my.toml").write_text(
@@ -366,6 +369,7 @@ def test_explain_on_the_command_line(parts, digit, capsys):
     assert "did you mean 'margin'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_benchmark_on_the_command_line(parts, capsys):
     command = ["benchmark", "--limit", "2", "--grid", "0", "--json"]
     command += [
@@ -389,6 +393,7 @@ def test_benchmark_on_the_command_line(parts, capsys):
     assert "outside.parts.py:inverse" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sweep_on_the_command_line(parts, capsys):
     (parts / "sweep.toml").write_text(
         'limit = 1\nnode = "parts.py:margin"\nmetrics = ["parts.py:compactness"]\n[axes]\nsteps ='
@@ -408,6 +413,7 @@ def test_sweep_on_the_command_line(parts, capsys):
     assert point().identity != before  # what another text gave is not taken for this one's
 
 
+@pytest.mark.slow
 def test_a_run_and_its_evaluation_on_the_command_line(parts, capsys):
     command = [
         "run",

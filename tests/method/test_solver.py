@@ -33,6 +33,7 @@ def start(objective=quadratic, optimizer=OPTIMIZERS["adam"], **options):
     return solver.make(objective, optimizer, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_optax_optimizer_finds_the_minimum(name, key):
     state, _ = solver.run_fixed(
@@ -42,6 +43,7 @@ def test_any_optax_optimizer_finds_the_minimum(name, key):
     assert state.steps == 100
 
 
+@pytest.mark.slow
 def test_line_search_evaluations_are_counted(key):
     plain, _ = solver.run_fixed(start(), jnp.zeros(2), steps=3, key=key)
     search, _ = solver.run_fixed(
@@ -80,6 +82,7 @@ def breaks_above(limit):
     return objective
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [solver.run_fixed, solver.run_until])
 def test_one_failure_leaves_the_others_untouched(run, key):
     def solve(limit, run=run):

@@ -35,6 +35,7 @@ def test_the_kernel_and_the_blur_are_rise_s():
         np.testing.assert_allclose((blurred - mean) / std, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["insertion", "deletion"])
 @pytest.mark.parametrize(("steps", "pixels"), [(24, 5), (18, 7)])
 def test_curves_and_areas_are_rise_s(mode, steps, pixels):
@@ -52,6 +53,7 @@ def test_curves_and_areas_are_rise_s(mode, steps, pixels):
         )
 
 
+@pytest.mark.slow
 def test_curves_of_a_linear_network_in_closed_form():
     """Deletion turns bright pixels to 0.5 in the given order; the probability is the mean
     brightness."""
@@ -79,6 +81,7 @@ def test_curves_of_a_linear_network_in_closed_form():
     np.testing.assert_allclose(reverse, 0.5 + values.mean() - expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_ends_of_the_curves(images):
     neutral = np.full_like(images[0], 0.5)
     blurred = curves.rise_blur(images[0], fills.neutral_color(patch_network, 3))
@@ -111,6 +114,7 @@ def test_the_object_is_better_than_the_rest(images, key):
         assert a > b + 0.1 if metric.better == "higher" else a < b - 0.1, metric.id
 
 
+@pytest.mark.slow
 def test_areas_and_ranks_are_those_of_scikit_learn_and_scipy():
     rng = np.random.default_rng(0)
     for points in (2, 29, 225):
@@ -132,6 +136,7 @@ def test_ties_go_row_by_row():
     ]
 
 
+@pytest.mark.slow
 def test_a_constant_map_reads_the_image_as_text(images):
     text = -np.arange(32 * 32, dtype=np.float32).reshape(32, 32)
     for value in (0.0, 0.3):
@@ -152,6 +157,7 @@ def test_what_curves_refuse(images):
         curves.insertion(patch_network, images[0], images[0, ..., 0], 0, start="blurr")
 
 
+@pytest.mark.slow
 def test_confidence_in_closed_form():
     """The network says the mean brightness of a gray image; a map of mean m moves it to m x + (1 -
     m) / 2."""

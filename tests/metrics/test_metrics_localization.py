@@ -45,6 +45,7 @@ LOCAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOCAL)
 def test_a_map_equal_to_the_object_is_perfect_and_one_elsewhere_is_not(name):
     mask = MASK
@@ -78,6 +79,7 @@ def test_constant_and_all_zero_maps_have_the_documented_results(name):
     assert measured(name, np.zeros(SHAPE)) == pytest.approx(zero, rel=2e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**31), st.floats(0.01, 100.0), st.floats(0.3, 6.0))
 def test_scores_lie_in_their_range_and_ignore_the_maps_scale(seed, scale, power):
@@ -240,6 +242,7 @@ def cases():
         yield saliency, stored[f"boxes{number}"], mask
 
 
+@pytest.mark.slow
 def test_box_accuracies_are_those_of_the_wsol_evaluation():
     stored = np.load(FIXTURE)
     for name, options in (("v1", {"ious": (0.5,), "largest": True}), ("v2", {})):

@@ -62,6 +62,7 @@ def scenes(side):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [32, 64])
 def test_imputation_is_the_direct_solution(side):
     image, maps = scenes(side)
@@ -73,6 +74,7 @@ def test_imputation_is_the_direct_solution(side):
     assert steps < 25  # it grows with the logarithm of the side, at most
 
 
+@pytest.mark.slow
 def test_borders_odd_sides_and_extremes():
     rng = np.random.default_rng(1)
     image = rng.uniform(size=(13, 9, 2)).astype(np.float32)
@@ -102,6 +104,7 @@ def test_borders_odd_sides_and_extremes():
     np.testing.assert_array_equal(filled[1], plane)
 
 
+@pytest.mark.slow
 def test_preconditioner_is_symmetric_and_positive():
     rng = np.random.default_rng(2)
     unknown = jnp.asarray(rng.random((11, 14, 1)) < 0.7, jnp.float32)
@@ -128,6 +131,7 @@ def test_as_many_pixels_as_asked_for_whatever_the_map(images):
         road.removals(saliency, order="random")
 
 
+@pytest.mark.slow
 def test_probabilities_are_the_network_s_on_the_imputed_images(images, key):
     saliency = np.random.default_rng(4).random((32, 32)).astype(np.float32)
     run = jax.jit(
@@ -149,6 +153,7 @@ def test_probabilities_are_the_network_s_on_the_imputed_images(images, key):
     assert 0 < np.abs(run(road.NOISE) - got).max() < 0.05
 
 
+@pytest.mark.slow
 def test_combination_and_orders(images, key):
     good = np.zeros((32, 32), np.float32)
     good[*PATCH] = 1.0

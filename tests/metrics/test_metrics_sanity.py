@@ -33,6 +33,7 @@ spearman, ssim, hog_spearman = (
 hog = jax.jit(similarity.hog)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(3))
 def test_similarities_are_those_of_scikit_image_and_scipy(number):
     stored = np.load(FIXTURE)
@@ -49,6 +50,7 @@ def test_ranks_of_ties_are_shared():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compare", [spearman, ssim, hog_spearman])
 def test_a_map_is_most_like_itself_and_never_undefined(compare):
     a, b = (
@@ -64,6 +66,7 @@ def test_a_map_is_most_like_itself_and_never_undefined(compare):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(12, 10), (24, 40), (7, 13)])
 def test_constant_maps_rank_nothing_whatever_their_size(shape):
     """The mean of their ranks is not exact in float32, if it is summed up and divided."""
@@ -124,6 +127,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMALL, "resnet50", "deit_tiny_distilled_patch16_224"])
 def test_an_architecture_is_read_off_a_network(name):
     if name in SMALL:
@@ -136,6 +140,7 @@ def test_an_architecture_is_read_off_a_network(name):
     assert weight_shapes(again) == weight_shapes(network)
 
 
+@pytest.mark.slow
 def test_a_fresh_network_is_what_its_constructor_gives():
     expected = SMALL["bottleneck"](nnx.Rngs(7))
     network = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(1), expected)
@@ -209,6 +214,7 @@ def test_cascading_keeps_what_it_randomized_and_independent_does_not(tiny):
     assert seen == kernels
 
 
+@pytest.mark.slow
 def test_cascade_of_a_gradient(tiny, images):
     stages = sanity.cascade(tiny, images, method="gradient")
     assert [stage.part for stage in stages] == [
@@ -257,6 +263,7 @@ def spread_of(draw):
     )(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_spread_over_seeds_of_known_methods():
     fixed = jax.random.uniform(jax.random.key(1), (16, 16))
     assert spread_of(lambda key: fixed) == pytest.approx(1.0, abs=1e-6)
@@ -265,6 +272,7 @@ def test_spread_over_seeds_of_known_methods():
     assert spread_of(lambda key: jnp.zeros((16, 16))) == 0.0
 
 
+@pytest.mark.slow
 def test_mdm_depends_on_the_weights_and_not_on_the_seed():
     """The digits network: after randomizing every part the maps are others, nor are they the
     opposite; with another key they are the same, because nothing in the default settings is drawn

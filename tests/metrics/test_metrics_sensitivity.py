@@ -43,6 +43,7 @@ def still(images):
     return 0 * linear(images) + 3.3
 
 
+@pytest.mark.slow
 def test_exact_attributions_of_a_linear_network():
     assert measured("sensitivity_n:ancona", EXACT) == pytest.approx(1.0, abs=1e-4)
     assert measured("sensitivity_n:ancona", -EXACT) == pytest.approx(-1.0, abs=1e-4)
@@ -69,6 +70,7 @@ def test_a_network_that_does_not_react_correlates_with_nothing():
     assert measured("sensitivity_n:ancona", EXACT, predict=still) == 0.0
 
 
+@pytest.mark.slow
 def test_pearson_against_numpy():
     """Sums and changes of every set, done one by one."""
     sizes, subsets, key = (1, 30, 90), 12, jax.random.key(3)
@@ -102,6 +104,7 @@ def test_sizes_of_the_sets():
             )
 
 
+@pytest.mark.slow
 def test_infidelity_is_captum_s():
     fixture, predict = captum(), network(captum())
     signed = fixture["integrated_gradients/gauss_legendre"].sum(axis=-1)
@@ -122,6 +125,7 @@ def test_infidelity_is_captum_s():
                 )
 
 
+@pytest.mark.slow
 def test_max_sensitivity_is_captum_s():
     fixture, predict = captum(), network(captum())
     for i, image in enumerate(fixture["images"].astype(np.float32)):
@@ -140,6 +144,7 @@ def test_max_sensitivity_is_captum_s():
         assert float(largest) == pytest.approx(fixture["sensitivity/map"][i], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_max_sensitivity_of_known_methods():
     sample = Sample(IMAGE, np.abs(EXACT), EXACT, 0)
     metric = METRICS["max_sensitivity:captum"]

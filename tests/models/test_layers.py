@@ -18,6 +18,7 @@ def windowed(x):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 8, 8, 2), (2, 7, 10, 1), (1, 1, 3, 1)])
 def test_max_pool_is_the_windowed_maximum(shape):
     x = jax.random.normal(jax.random.key(0), shape)
@@ -31,6 +32,7 @@ def test_max_pool_is_the_windowed_maximum(shape):
     np.testing.assert_allclose(*gradients, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_first_of_equals_gets_the_gradient():
     gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 3, 3, 1)))
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
@@ -47,6 +49,7 @@ def test_average_pool_leaves_out_an_odd_border():
     np.testing.assert_allclose(average_pool(x)[0, :, :, 0], [[3.0, 5.0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "sides"),
     [(7, (16, 16)), (7, (15, 18)), (3, (9, 8)), (3, (8, 13)), (7, (5, 3))],
@@ -93,6 +96,7 @@ def test_the_input_gradient_dilates_nothing():
     assert "lhs_dilation=(2, 2)" not in jaxpr
 
 
+@pytest.mark.slow
 def test_the_first_convolution_has_tangents_and_second_derivatives():
     layer = first_conv(3, 4, 7, 2, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (1, 9, 12, 3))

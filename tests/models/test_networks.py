@@ -97,6 +97,7 @@ def batch():
     return jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_intermediate_is_named(name, batch):
     logits, out = run(small(name), batch)
@@ -115,6 +116,7 @@ def test_inference_sees_each_image_alone(name, batch):
     assert np.abs(run(network, batch)[0][1] - run(network, other)[0][1]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_folding_changes_nothing_but_the_work(name, batch):
     network = small(name)
@@ -158,6 +160,7 @@ PARAMETERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_published_networks_have_the_published_number_of_parameters(name):
     network = build_shapes(name, num_classes=1000, size=(224, 224))
@@ -169,6 +172,7 @@ def test_published_networks_have_the_published_number_of_parameters(name):
     )
 
 
+@pytest.mark.slow
 def test_every_published_name_can_be_built():
     for name in STANDARD:
         family, _ = resolve(name)
@@ -231,6 +235,7 @@ def test_distilled_logits_are_the_mean_of_both_heads(batch):
     np.testing.assert_array_equal(out["features"], out["norm"][:, 0])
 
 
+@pytest.mark.slow
 def test_rematerialization_changes_memory_not_values(batch):
     def gradient(network):
         return jax.jit(jax.grad(lambda x: network(x)[0][:, 0].sum()))(batch)
@@ -243,6 +248,7 @@ def test_rematerialization_changes_memory_not_values(batch):
     assert "checkpoint" in jaxpr or "remat" in jaxpr
 
 
+@pytest.mark.slow
 def test_position_embeddings_are_interpolated_for_other_sizes():
     network = small("vit")
     wider = jax.random.normal(jax.random.key(1), (2, 32, 48, 3))
@@ -266,6 +272,7 @@ def test_interpolation_keeps_planes_and_the_leading_tokens():
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_bfloat16_inside(batch):
     network = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), small("vit"))
     logits, out = run(network, batch.astype(jnp.bfloat16))
@@ -278,6 +285,7 @@ def test_bfloat16_stays_bfloat16_inside(batch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_entries_fill_the_same_network(name, batch):
     network = small(name)
@@ -291,6 +299,7 @@ def test_entries_fill_the_same_network(name, batch):
     np.testing.assert_array_equal(run(inference(again), batch)[0], run(network, batch)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_mdm_explains_every_family(name, batch):
     network, images, config = (
@@ -304,6 +313,7 @@ def test_mdm_explains_every_family(name, batch):
     assert (explanation.info.kept_area < 0.98).all()
 
 
+@pytest.mark.slow
 def test_mdm_on_a_network_in_bfloat16_has_float32_masks(batch):
     images, config = jax.nn.sigmoid(batch), MDMConfig(sizes=(4,), steps=3)
     network = small("vit")

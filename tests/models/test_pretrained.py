@@ -116,6 +116,7 @@ def inference(network):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_gives_the_network_its_preprocessing_and_its_intermediates(folder):
     classifier = load_model(weights=folder)
     images = jax.random.uniform(jax.random.key(0), (2, 32, 48, 3))
@@ -143,6 +144,7 @@ def test_weights_carry_timm_names_and_torch_layout(folder):
     assert arrays["fc.weight"].shape == (3, 8)
 
 
+@pytest.mark.slow
 def test_half_precision_computes_in_bfloat16_and_answers_in_float32(folder):
     images = jax.random.uniform(jax.random.key(0), (2, 32, 48, 3))
     logits, out = load_model(weights=folder, dtype="bfloat16")(images)
@@ -152,6 +154,7 @@ def test_half_precision_computes_in_bfloat16_and_answers_in_float32(folder):
         load_model(weights=folder, dtype="float16")
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_ended_gives_its_newest_checkpoint(folder):
     arrays = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -194,6 +197,7 @@ def rewrite(folder, change):
     save_file(arrays, folder / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -228,6 +232,7 @@ def test_wrong_weights_are_named(folder, change, message):
         load_model(weights=folder)
 
 
+@pytest.mark.slow
 def test_batch_counters_and_other_precisions_are_understood(folder):
     expected = load_model(weights=folder)(jnp.full((1, 32, 48, 3), 0.4))[0]
     rewrite(folder, lambda a: a.update({"bn1.num_batches_tracked": np.zeros((), np.int64)}))
@@ -270,6 +275,7 @@ def test_names_of_others(name, timm):
     assert timm_name(name) == timm
 
 
+@pytest.mark.slow
 def test_an_old_densenet_without_config(tmp_path):
     arrays = random_arrays("densenet121", classes=7, size=(224, 224))
     old = {
@@ -297,6 +303,7 @@ def test_an_old_densenet_without_config(tmp_path):
         load_model("resnet50", weights=tmp_path / "densenet121-a639ec97.safetensors")
 
 
+@pytest.mark.slow
 def test_a_transformer_at_another_size(tmp_path):
     arrays = random_arrays("vit", classes=3, size=(32, 32), width=16, depth=1, heads=2)
     save_file(arrays, tmp_path / "model.safetensors")
@@ -324,6 +331,7 @@ def test_a_transformer_at_another_size(tmp_path):
         load_model(weights=tmp_path)
 
 
+@pytest.mark.slow
 def test_one_id_from_the_cache_of_the_hub(hub):
     arrays = random_arrays("resnet18", classes=1000, size=(224, 224))
     config = {
@@ -394,6 +402,7 @@ def test_some_published_networks_have_no_usual_weights():
             load_model(name)
 
 
+@pytest.mark.slow
 def test_preprocessing_of_bare_files_follows_name_and_origin(tmp_path):
     arrays = random_arrays("vit_tiny_patch16_384", classes=3, size=(384, 384))
     save_file(arrays, tmp_path / "timm.safetensors")
@@ -499,6 +508,7 @@ def test_unusable_config(folder):
         load_model(weights=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -543,6 +553,7 @@ def test_descriptions_name_the_classes(folder):
     assert load_model(weights=folder).class_names == ("tench", "n2", "shark")
 
 
+@pytest.mark.slow
 def test_starting_from_another_number_of_classes(folder):
     arrays = load_file(folder / "model.safetensors")
     fresh = build(
@@ -568,6 +579,7 @@ def test_starting_from_another_number_of_classes(folder):
         initialize_from(other, folder)
 
 
+@pytest.mark.slow
 def test_starting_from_another_input_size(tmp_path):
     arguments = {"width": 16, "depth": 1, "heads": 2}
     save_file(
@@ -585,6 +597,7 @@ def test_starting_from_another_input_size(tmp_path):
     np.testing.assert_allclose(started.pos_embed[...], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_resnet50_loads_within_three_seconds(tmp_path):
     save_file(
         random_arrays("resnet50", classes=1000, size=(224, 224)),
@@ -596,6 +609,7 @@ def test_resnet50_loads_within_three_seconds(tmp_path):
     assert time.process_time() - start <= 3.0
 
 
+@pytest.mark.slow
 def test_the_documented_command_explains_a_photograph_offline(tmp_path):
     arrays = random_arrays("resnet50", classes=1000, size=(224, 224))
     config = {
@@ -671,6 +685,7 @@ def test_every_family_is_embedded_and_every_variant_resolves_to_its_family():
         assert resolve(name) == (family, dict(variant.arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", EMBEDDED)
 def test_embedded_networks_read_1000_test_digits(family):
     classifier, source = load_model(family), Digits("test")

@@ -54,6 +54,7 @@ def images():
     return jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("family", ["protopnet", "xprotonet"])
 def test_outputs_on_every_backbone(family, backbone, images):
@@ -127,6 +128,7 @@ def test_cosine_of_pooled_features_by_hand():
     )
 
 
+@pytest.mark.slow
 def test_a_prototype_that_occurs_nowhere_has_no_nan(images):
     built = network("xprotonet")
     built.occurrence[2].kernel = nnx.Param(jnp.zeros_like(built.occurrence[2].kernel[...]))
@@ -143,6 +145,7 @@ def test_a_prototype_that_occurs_nowhere_has_no_nan(images):
     ).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["protopnet", "xprotonet"])
 def test_gradients_agree_with_finite_differences(family):
     patches = jax.random.uniform(jax.random.key(1), (1, 2, 2, 3))
@@ -172,6 +175,7 @@ def test_last_layer_starts_at_the_published_weights():
     )
 
 
+@pytest.mark.slow
 def test_options_of_xprotonet(images):
     plain, shifted = (
         said(network("xprotonet", shifted=shifted), images)[1] for shifted in (False, True)
@@ -198,6 +202,7 @@ def test_numbers_of_prototypes():
         assign_classes(3, 1, [0, 3])
 
 
+@pytest.mark.slow
 def test_bottleneck_halves_the_channels():
     layers = add_on_layers("bottleneck", 32, 8, rngs=nnx.Rngs(0))
     assert [(each.in_features, each.out_features) for each in layers] == [
@@ -296,6 +301,7 @@ def test_nodes_read_prototypes_and_places(images):
     assert nodes.first_target("distance", outputs) == np.argmin(out["distances"])
 
 
+@pytest.mark.slow
 def test_prototypes_are_explained_as_classes_are(images):
     built = network("protopnet")
     asked = {"node": "similarity", "config": mdm_jax.MDMConfig(sizes=(2, 4), steps=2)}

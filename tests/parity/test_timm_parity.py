@@ -34,6 +34,7 @@ pytestmark = [
         not (SHARED / "parity").is_dir(),
         reason="the reference arrays are not beside this checkout",
     ),
+    pytest.mark.slow,
 ]
 
 

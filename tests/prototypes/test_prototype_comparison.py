@@ -166,6 +166,7 @@ def compared(scenes, masks):
     )
 
 
+@pytest.mark.slow
 def test_comparison_of_known_regions(compared):
     summary = compared.scores("cell").summary(resamples=10)
     for name, value in {
@@ -204,6 +205,7 @@ def test_comparison_of_known_regions(compared):
     assert wrong["removal:gray"].value > summary["removal:gray"].value
 
 
+@pytest.mark.slow
 def test_the_table_is_paired_and_written(compared):
     table = compared.table(reference="cell")
     assert [row.method for row in table.rows] == [
@@ -307,6 +309,7 @@ def test_what_cannot_be_compared(scenes, arguments, sentence):
     assert not searched  # said before the search
 
 
+@pytest.mark.slow
 def test_checks_are_those_that_the_network_allows(scenes):
     found = compare_regions(brightness, scenes, 0, regions="cell")
     assert set(found.evidence["cell"].others) == {"noise"}
@@ -317,6 +320,7 @@ def test_checks_are_those_that_the_network_allows(scenes):
     assert possible_checks(Classifier(network, "tiny", ("a", "b", "c"), SEEN)) == CHECKS
 
 
+@pytest.mark.slow
 def test_left_and_right_are_one_part_for_purity(scenes):
     """The region finds the left wing in one image and the right one in another."""
     here, there = [20.0, 12.0], [2.0, 2.0]
@@ -347,6 +351,7 @@ def test_left_and_right_are_one_part_for_purity(scenes):
     np.testing.assert_array_equal(merged, [[True, False, False]])
 
 
+@pytest.mark.slow
 def test_purity_and_consistency_by_hand():
     near = np.asarray([[1, 0], [1, 0], [0, 1], [0, 0]], bool)
     seen = np.asarray([[1, 1], [1, 1], [1, 1], [1, 0]], bool)

@@ -90,6 +90,7 @@ def test_cubic_upsampling_is_opencvs():
     np.testing.assert_allclose(maps.upsample(jnp.asarray(grid), (4, 3)), smaller, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_regions_of_a_bright_cell(scenes):
     found = search.find_regions(
         brightness, scenes, 0, configs={"mdm": SHARP, "mdm_frozen": SHARP}
@@ -140,6 +141,7 @@ def test_a_frozen_position_cannot_move():
         )
 
 
+@pytest.mark.slow
 def test_a_dead_prototype_is_an_outcome(scenes):
     found = search.find_regions(
         brightness, scenes, 1, regions=("activation_map", "cell", "grad_cam", "mdm")
@@ -149,6 +151,7 @@ def test_a_dead_prototype_is_an_outcome(scenes):
         assert np.isfinite(each.saliency).all(), name
 
 
+@pytest.mark.slow
 def test_a_pair_does_not_depend_on_the_others(scenes):
     options = {"regions": ("mdm",), "configs": {"mdm": MDMConfig(fill="noise", steps=3)}}
     both = search.find_regions(brightness, scenes, [0, 0], ids=["a", "b"], **options)["mdm"]
@@ -156,6 +159,7 @@ def test_a_pair_does_not_depend_on_the_others(scenes):
     np.testing.assert_array_equal(both.saliency[1], alone.saliency[0])
 
 
+@pytest.mark.slow
 def test_receptive_fields_are_those_of_the_layers(protopnet):
     # 3x3 thrice at full resolution, then 3x3 of stride 2 and 3x3 on half of it: 1 + 2 * 4 + 2 * 2 =
     # 13 pixels, from 2 i - 6
@@ -181,6 +185,7 @@ def relu_by_hand():
     return rule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "function",
     [
@@ -234,6 +239,7 @@ def test_receptive_field_behind_any_activation(function):
     np.testing.assert_array_equal(config.columns, spans)
 
 
+@pytest.mark.slow
 def test_a_position_that_sees_nothing_is_said_so():
     def steps(images):
         return brightness((images > 0.3).astype(jnp.float32))
@@ -263,6 +269,7 @@ def test_receptive_field_config_changes_the_cost_alone(scenes):
         receptive_field.FieldConfig(rows=config.rows).check()
 
 
+@pytest.mark.slow
 def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
     assert regions.config_for("grad_cam", protopnet, (32, 32, 3)).layer == "layer2"
     found = search.find_regions(protopnet, scenes[:1], 3, regions=("grad_cam",))["grad_cam"]
@@ -285,6 +292,7 @@ def test_grad_cam_looks_at_the_backbone(protopnet, scenes):
     )
 
 
+@pytest.mark.slow
 def test_occurrence_map_is_the_networks_own(xprotonet, scenes):
     shape = (32, 32, 3)
     assert regions.applicable_regions(xprotonet, shape) == (
@@ -342,6 +350,7 @@ def test_a_network_without_prototypes(scenes):
         search.find_regions(lambda images: images.mean((1, 2)), scenes, 0)
 
 
+@pytest.mark.slow
 def test_a_strangers_network_has_what_needs_no_maps(scenes):
     assert regions.applicable_regions(strangers, (32, 32, 3)) == ("mdm",)
     quick = {"mdm": MDMConfig(steps=2)}

@@ -113,6 +113,7 @@ def test_a_row_is_what_explain_gives(whole, tiny):
         np.testing.assert_allclose(whole.saliency(row), explained.saliency[row], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"chunk": 1}, {"chunk": 64}, {"workers": 0, "chunk": 3}]
 )
@@ -124,12 +125,14 @@ def test_the_order_changes_nothing(whole, tiny, tmp_path):
     assert same(whole, ran(tiny, Drawn(reverse=True), tmp_path / "run", chunk=4))
 
 
+@pytest.mark.slow
 def test_slots_change_nothing(whole, tiny, tmp_path):
     assert same(
         whole, ran(tiny, Drawn(), tmp_path / "run", chunk=4, slots=True), within=1e-6
     )
 
 
+@pytest.mark.slow
 def test_the_batch_changes_nothing_but_rounding(tmp_path):
     alone = ran(smooth_network, Drawn(), tmp_path / "1", chunk=4)
     assert same(
@@ -151,6 +154,7 @@ def test_the_batch_changes_nothing_but_rounding(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_slots_hold_to_convergence(tmp_path):
     """With a rule that ends images at different steps, every image ends as it does alone."""
     objective = (mdm_jax.consistency("absolute"), mdm_jax.area(0.3))
@@ -202,6 +206,7 @@ def test_a_run_goes_on(whole, tiny, tmp_path):
     assert run_plan(job, store, NullProgress()).rows == 0
 
 
+@pytest.mark.slow
 def test_another_run_is_refused_with_the_difference(whole, tiny):
     with pytest.raises(InputError, match=r"settings\.seed 0 -> 3"):
         mdm_jax.run(tiny, Drawn(), whole.place, RunConfig(config=CONFIG, chunk=4, seed=3))
@@ -223,6 +228,7 @@ def test_another_run_is_refused_with_the_difference(whole, tiny):
         mdm_jax.run(tiny, Drawn(12), whole.place, RunConfig(config=CONFIG, chunk=4))
 
 
+@pytest.mark.slow
 def test_shares_make_the_whole(whole, tiny, tmp_path):
     for share in ((1, 2), (0, 2)):
         ended = mdm_jax.run(
@@ -255,6 +261,7 @@ def test_unreadable_images_are_records(whole, tiny, tmp_path):
         np.testing.assert_array_equal(stored[...][others], expected[...][others])
 
 
+@pytest.mark.slow
 def test_an_image_of_nan_outputs_leaves_the_others_alone(whole, tmp_path, tiny):
     def fragile(images):
         return (
@@ -272,6 +279,7 @@ def test_an_image_of_nan_outputs_leaves_the_others_alone(whole, tmp_path, tiny):
     )
 
 
+@pytest.mark.slow
 def test_targets(tiny, tmp_path):
     top = ran(tiny, Drawn(3), tmp_path / "top", targets="top2", chunk=2).records.to_pydict()
     logits = np.asarray(tiny(jnp.stack([Drawn()[i].image for i in range(3)]))[0])
@@ -305,6 +313,7 @@ def test_targets_that_cannot_be(asked):
         parse_targets(asked, 11)
 
 
+@pytest.mark.slow
 def test_other_methods_keep_their_maps(tiny, tmp_path):
     source = Drawn(3)
     run = ran(tiny, source, tmp_path / "run", method="input_x_gradient")
@@ -330,6 +339,7 @@ def test_a_function_of_ours_is_known_by_its_name_and_defaults(tiny):
     )
 
 
+@pytest.mark.slow
 def test_a_vector_node_and_kept_maps(tiny, tmp_path):
     config = dataclasses.replace(
         CONFIG, objective=(mdm_jax.consistency("squared"), mdm_jax.area(1.0))
@@ -369,6 +379,7 @@ def test_no_labels_in_common_is_one_sentence(tiny, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_batch(whole, tiny, tmp_path, monkeypatch):
     from mdm_jax.runs import compiled
 
@@ -393,6 +404,7 @@ def test_shards_that_cannot_be(text):
     assert distributed.parse_share("1/2") == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated(whole, tiny, tmp_path):
     """A run is read like other maps: its rows with a map, by id."""
     mdm_jax.run(
@@ -409,6 +421,7 @@ def test_a_run_is_evaluated(whole, tiny, tmp_path):
         saved_maps.read(tmp_path / "top")
 
 
+@pytest.mark.slow
 def test_other_code_is_another_run(tmp_path):
     """Weights, names and lengths are the same; the program or the pixels are not."""
 
@@ -443,6 +456,7 @@ def test_other_code_is_another_run(tmp_path):
         again(brightness=0.5)
 
 
+@pytest.mark.slow
 def test_rows_without_a_result_have_no_map(tmp_path, tiny):
     for saliency in (False, True):
         run = ran(tiny, Drawn(3, missing=(1,)), tmp_path / str(saliency), saliency=saliency)
@@ -466,6 +480,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path, tiny):
         assert (out / name).read_text() == (out / "Cargo.lock.__lock").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_network_without_logits_needs_targets(tmp_path):
     def named(images):
         return {"logits": smooth_network(images)}
@@ -478,6 +493,7 @@ def test_a_network_without_logits_needs_targets(tmp_path):
     assert run.records["prediction"].to_pylist() == [-1, -1]
 
 
+@pytest.mark.slow
 def test_dropout_is_no_obstacle(tmp_path):
     class Dropping(nnx.Module):
         def __init__(self):

@@ -22,7 +22,10 @@ from mdm_jax.progress import NullProgress
 from mdm_jax.runs.store import open_store
 from mdm_jax.runs.verify import check
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL"),
+    pytest.mark.slow,
+]
 WORKER = str(Path(__file__).parents[1] / "run_worker.py")
 CHUNKS = 6
 PATIENCE = 120

@@ -675,6 +675,7 @@ with open_store(sys.argv[1]).locked((0, 1)):
 """
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_until_the_first_is_killed(tmp_path):
     store = whole_run(tmp_path, [0])
     half = tmp_path / "records" / ".00001.parquet"
@@ -758,6 +759,7 @@ with open_store(sys.argv[1]).locked(share):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_run(tmp_path):
     command = [sys.executable, "-c", SHARE, tmp_path / "a", Path(__file__).parent]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

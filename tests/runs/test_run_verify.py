@@ -149,6 +149,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_is_found_and_mended(tmp_path, name):
     harm, chunk, what, key = FAULTS[name]
@@ -203,6 +204,7 @@ def test_a_chunk_without_any_result_has_no_files_and_no_fault(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_flip_anywhere_in_a_record_that_changes_it_is_found(tmp_path):
     """Every bit that matters: what is not found reads back as the same table."""
     store = whole_run(tmp_path, [0, 1, 2])
@@ -266,6 +268,7 @@ def test_a_column_of_another_name_is_told_to_a_reader(tmp_path):
     one_sentence(error)
 
 
+@pytest.mark.slow
 def test_checking_needs_the_memory_of_a_chunk(tmp_path):
     """60 chunks of 8 MiB each, which compress to nothing on the disk, in less than 100 MiB."""
     layout = Layout(items=60, targets=1, chunk=1)

@@ -61,6 +61,7 @@ def swept(images, masks):
     )
 
 
+@pytest.mark.slow
 def test_other_numbers_compile_nothing(swept, images, masks, compilations):
     points = grid(
         {
@@ -86,6 +87,7 @@ def test_other_numbers_compile_nothing(swept, images, masks, compilations):
     np.testing.assert_array_equal(result.values("area")[1:], again.values("area")[1:])
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_maps(swept, images, masks):
     maps = [
         explain(patch_network, images, config=each).saliency for each in swept.configs[:3]
@@ -193,6 +195,7 @@ def test_damage_and_strange_folders_are_told(images, masks, tmp_path, monkeypatc
     ] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_a_point_that_fails_is_a_row_with_a_note(images, tmp_path):
     huge = mdm_jax.term(lambda view: 1e38 * view.mask.mean(), 0.0, name="huge")
     points = [{}, {"objective.huge": 1e3}, {"node": "logit"}, {"objective.huge": 1e-36}]

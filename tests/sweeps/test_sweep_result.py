@@ -146,6 +146,7 @@ def boxes(figure, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pareto", "parallel", "heatmap"])
 def test_no_text_of_a_figure_lies_on_another_or_outside(drawn, kind, monkeypatch):
     figure = getattr(sweep_figures, kind)(drawn)

@@ -4,6 +4,7 @@ compiled apart."""
 import dataclasses
 
 import numpy as np
+import pytest
 from conftest import patch_network
 
 from mdm_jax import MDMConfig, explain, fills
@@ -32,6 +33,7 @@ def problems(network, images, key=3):
     )
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_explain_to_the_last_bit(tiny, images):
     base = dataclasses.replace(BASE, fill=fills.blur(3.0))
     points = [point(each, base, "probability") for each in NUMBERS]
@@ -48,6 +50,7 @@ def test_maps_are_those_of_explain_to_the_last_bit(tiny, images):
         np.testing.assert_array_equal(explanation.info.objective, alone.info.objective)
 
 
+@pytest.mark.slow
 def test_pairs_solved_together_are_those_solved_alone(images):
     points = [point(each, BASE, "probability") for each in NUMBERS]
     (group,) = vmapped.group_points(points)

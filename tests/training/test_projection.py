@@ -103,6 +103,7 @@ def brute(classifier, source, own):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["protopnet", "xprotonet"])
 @pytest.mark.parametrize("own", [True, False])
 def test_the_nearest_are_those_of_brute_force(classifiers, name, own):
@@ -121,6 +122,7 @@ def test_the_nearest_are_those_of_brute_force(classifiers, name, own):
     assert found.skipped == ("noise/4 is damaged",)
 
 
+@pytest.mark.slow
 def test_the_size_of_a_batch_changes_nothing(classifiers):
     one, other = (
         find_nearest(classifiers["protopnet"], Noise(LABELS), k=2, batch=batch)
@@ -137,6 +139,7 @@ def test_the_size_of_a_batch_changes_nothing(classifiers):
     }  # three items, spread over eleven
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["protopnet", "xprotonet"])
 def test_after_the_push_every_prototype_is_the_recorded_feature(classifiers, name):
     classifier, source = classifiers[name], Noise(LABELS)
@@ -184,6 +187,7 @@ def test_a_class_without_images_leaves_its_prototypes_as_they_are(classifiers):
     np.testing.assert_array_equal(after[3:], classifier.network.prototypes[3:])
 
 
+@pytest.mark.slow
 def test_more_prototypes_than_patches_share_them(classifiers):
     module = network("protopnet", classes=(0,) * 40)
     classifier = Classifier(module, "many", ("a", "b", "c"), PREPROCESSING)
@@ -194,6 +198,7 @@ def test_more_prototypes_than_patches_share_them(classifiers):
     assert all(0 <= row < 8 and 0 <= column < 8 for row, column in places)
 
 
+@pytest.mark.slow
 def test_a_dead_prototype_is_not_pushed_and_gives_no_nan():
     """Of an occurrence map that is zero everywhere there is no feature, and nothing to become."""
     module = network("xprotonet", classes=(0, 1, 2))
@@ -234,6 +239,7 @@ def test_equal_patches_are_the_first(classifiers):
         assert (np.diff(found.items, axis=1) == 3).all()
 
 
+@pytest.mark.slow
 def test_images_of_several_classes_have_the_label_of_the_prototype():
     class Several(Noise):
         multi_hot = np.asarray([[1, 0, 1], [0, 1, 1], [0, 0, 0]], np.float32)
@@ -391,6 +397,7 @@ def test_prototypes_of_other_classes_are_dropped_but_each_class_keeps_one():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["protopnet", "xprotonet"])
 def test_the_pruned_network_says_what_the_whole_one_says_of_the_prototypes_left(
     classifiers, name

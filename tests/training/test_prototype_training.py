@@ -39,7 +39,7 @@ from mdm_jax.training.prototypes.steps import prototype_program
 from mdm_jax.training.stages import JOINT, LAST_LAYER, PRUNE, PUSH, WARM
 from mdm_jax.training.steps import leaves
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.usefixtures("compiled_once"), pytest.mark.slow]
 
 BACKBONE = {"backbone_arguments": {"widths": [4, 8], "depths": [1, 1]}}
 STAGES = {

@@ -141,6 +141,7 @@ def test_the_schedule_is_that_of_its_two_parts(warmup, steps):
     assert [float(ours(i)) for i in range(steps)] == [float(rates(i)) for i in range(steps)]
 
 
+@pytest.mark.slow
 def test_norms_biases_positions_and_tokens_do_not_decay():
     transformer = nnx.eval_shape(
         lambda: ViT(
@@ -215,6 +216,7 @@ def test_clipping_shortens_the_gradient():
         np.testing.assert_allclose(updates["w"], -5.0 * scale, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_agree_with_the_plain_loop_of_flax():
     compiled, state = tiny_program(learning_rate=0.01, label_smoothing=0.1)
     images, labels, valid = tiny_batch()
@@ -248,6 +250,7 @@ def test_steps_agree_with_the_plain_loop_of_flax():
     assert float(state.sums.items) == 24
 
 
+@pytest.mark.slow
 def test_statistics_move_in_training_and_rest_in_evaluation():
     compiled, state = tiny_program()
     images, labels, valid = tiny_batch()
@@ -274,6 +277,7 @@ def test_statistics_move_in_training_and_rest_in_evaluation():
     )
 
 
+@pytest.mark.slow
 def test_padding_counts_nowhere():
     compiled, state = tiny_program()
     images, labels, valid = tiny_batch()
@@ -294,6 +298,7 @@ def test_padding_counts_nowhere():
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_weights_and_is_close():
     images, labels, valid = tiny_batch()
     losses = []
@@ -358,6 +363,7 @@ def test_learns_and_leaves_a_model_folder(settings, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["rows"][0]["name"] == "red"
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_padded_batch_is_that_of_all_items(settings):
     # 15 items in batches of 8: the metrics are means over 15.
     trained = train(replace(config_files.build(TrainConfig, settings), epochs=1))
@@ -373,6 +379,7 @@ def test_evaluation_of_a_padded_batch_is_that_of_all_items(settings):
     assert trained.metrics[0]["eval_loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 4, 6, 7, 13])
 def test_stopped_and_gone_on_gives_the_same(settings, tmp_path, stop, undisturbed):
     config = replace(
@@ -402,6 +409,7 @@ def test_stopped_and_gone_on_gives_the_same(settings, tmp_path, stop, undisturbe
         assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
 
 
+@pytest.mark.slow
 def test_stopped_while_it_measures_gives_the_same(settings, undisturbed):
     class Measuring(StopAfter):
         def wants_stop(
@@ -521,6 +529,7 @@ def test_killed_again_and_again_gives_the_same_weights(
         assert ours["train_loss"] == theirs["train_loss"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_command_line_saves_and_says_how_to_go_on(
     settings, undisturbed, compiled_once, tmp_path, capsys
 ):
@@ -579,6 +588,7 @@ def write_toml(folder, settings):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_damaged_image_is_skipped_counted_and_named(settings, photos, tmp_path, capsys):
     folder = tmp_path / "damaged"
     shutil.copytree(photos, folder)
@@ -597,6 +607,7 @@ def test_a_damaged_image_is_skipped_counted_and_named(settings, photos, tmp_path
     assert all(np.isfinite(row["train_loss"]) for row in result["rows"])
 
 
+@pytest.mark.slow
 def test_nan_stops_with_a_sentence_and_keeps_the_checkpoint(settings, tmp_path):
     settings["optimizer"] = {"name": "sgd", "learning_rate": 1e30, "warmup": 0.0}
     with pytest.raises(
@@ -639,6 +650,7 @@ def test_an_ended_training_is_not_done_again(
     )
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_written_again_for_all_to_read(ended):
     config, folder = ended
     before = weights_of(folder)
@@ -677,6 +689,7 @@ def test_damaged_metrics_are_passed_over(ended, undisturbed):
     assert (again.was_done, again.metrics) == (True, undisturbed.metrics)
 
 
+@pytest.mark.slow
 def test_a_mistake_before_the_first_checkpoint_can_be_mended(settings, tmp_path):
     wrong = settings["model"] | {"start_from": str(tmp_path / "none.safetensors")}
     with pytest.raises(InputError, match="no weights at"):
@@ -703,6 +716,7 @@ def test_data_may_move_but_not_change(ended, settings, photos, tmp_path):
         train(config_files.build(TrainConfig, settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_epoch_of_only_damaged_images_is_refused(settings, photos, tmp_path, split):
     shutil.copytree(photos, tmp_path / "damaged")
@@ -723,6 +737,7 @@ def test_one_class_is_warned_of(settings, photos, tmp_path):
         open_job(config_files.build(TrainConfig, settings))
 
 
+@pytest.mark.slow
 def test_a_stop_that_ends_the_loading_too_is_a_stop(settings, monkeypatch):
     watch = StopAfter(10**6)
 
@@ -783,6 +798,7 @@ def test_experiments_say_one_sentence(monkeypatch, tmp_path, capsys, settings):
     )
 
 
+@pytest.mark.slow
 def test_command_line_overrides_and_other_settings_are_refused(settings, tmp_path, capsys):
     path = write_toml(tmp_path, settings | {"epochs": 1})
     call = ["train", path, "--out", str(tmp_path / "other"), "--seed", "3"]
@@ -918,6 +934,7 @@ def test_other_bad_calls(tmp_path, capsys):
     assert "did you mean --epochs?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_tfds_data_set_trains_as_its_folder_does(settings, photos, tmp_path, monkeypatch):
     from mdm_jax.data.tfds_builder import build
 
@@ -936,6 +953,7 @@ def test_a_tfds_data_set_trains_as_its_folder_does(settings, photos, tmp_path, m
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_training_starts_from_another_training(settings, tmp_path):
     first = train(
         config_files.build(

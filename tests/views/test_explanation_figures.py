@@ -38,6 +38,7 @@ def test_overlay_shows_heat_where_the_map_is_high():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_sheets_are_written(tmp_path, explained, count):
     examples, explanation = explained

@@ -137,6 +137,7 @@ def test_a_logit_is_taken_apart_as_by_hand(images):
     )
 
 
+@pytest.mark.slow
 def test_every_class_of_a_network_is_the_sum_of_its_prototypes(classifier, images):
     for target in range(3):
         for one in explain_decisions(classifier, images, [target] * 3):
@@ -236,6 +237,7 @@ def looks(count):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5, 12])
 def test_no_text_of_the_figure_overlaps_or_leaves_it(count):
     image, shown, total = looks(count)

@@ -190,6 +190,7 @@ def test_large_maps_are_averaged_down_by_a_whole_number(shape, expected):
     np.testing.assert_allclose(small.mean((1, 2)), values.mean((1, 2)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_energy_is_that_of_the_package_on_the_map_of_the_package():
     run = fake(count=5)
     weights = [1.0, 3.0]
@@ -643,6 +644,7 @@ def page(tmp_path_factory):
     return out, first
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_the_page_works_in_a_browser(page, tmp_path):
     out, run = page
