@@ -13,7 +13,7 @@ demo: $(VENV)/.installed ## explain 16 digits with the embedded network; figures
 test: $(VENV)/.developed ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-quick: $(VENV)/.developed ## contracts, analytic truths and one of each kind, in two minutes
+test-quick: $(VENV)/.developed ## contracts, analytic truths and one of each kind
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: $(VENV)/.developed ## style, format and layers, changing nothing
