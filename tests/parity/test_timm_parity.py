@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mdm_jax import images, load_model
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import build
 
@@ -98,29 +97,3 @@ def test_logits_features_and_gradients(name, reference):
             )
             _, _, gradient = jax.jit(evaluate)(*double)
         assert apart(gradient, exact) <= 1e-6
-
-
-def test_the_real_transformer_reads_real_images():
-    import json
-
-    folder = SHARED / "data" / "imagenet_val300"
-    truth = json.loads((folder / "annotations.json").read_text())
-    classifier = load_model(weights=SHARED / "weights" / "vit_tiny_patch16_224")
-    assert classifier.class_names[285] == "Egyptian cat"
-    predict = jax.jit(lambda network, x: jnp.argmax(network(x)[0], axis=-1))
-    names, hits = list(truth), 0
-    for start in range(0, 300, 50):
-        chosen = names[start : start + 50]
-        batch = np.stack(
-            [
-                classifier.preprocess(images.read(folder / "images" / each))
-                for each in chosen
-            ]
-        )
-        hits += int(
-            np.sum(
-                np.asarray(predict(classifier, batch))
-                == [truth[each]["label"] for each in chosen]
-            )
-        )
-    assert hits / 300 >= 0.84
