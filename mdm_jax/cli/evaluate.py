@@ -175,8 +175,11 @@ def _check_weights(maps: Path, classifier: Classifier) -> None:
 
 
 def _rows(scores: Scores) -> list[dict[str, Any]]:
+    """A row for each metric, and one for each of its parts."""
     rows = []
-    for name, each in scores.summary().items():
+    summaries = scores.summary()
+    has_parts = any(each.parts for each in summaries.values())
+    for name, each in summaries.items():
         low, high = each.interval
         row = {
             "metric": name,
@@ -187,7 +190,12 @@ def _rows(scores: Scores) -> list[dict[str, Any]]:
             "images": each.counted,
             "without truth": each.without_truth,
         }
+        if has_parts:
+            row["spread"] = finite(each.spread)
         rows.append(row)
+        for part, value in each.parts.items():
+            alone = {"metric": f"{name} {part}", "value": finite(value)}
+            rows.append(row | alone | dict.fromkeys(("low", "high", "spread")))
     return rows
 
 

@@ -19,6 +19,7 @@ TARGETS = get_args(Targets)
 DEFAULT_METRICS = (
     "insertion",
     "deletion",
+    "road",
     "average_drop",
     "increase",
     "energy",

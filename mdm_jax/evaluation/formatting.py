@@ -46,6 +46,11 @@ def format_estimate(value: float, interval: Interval) -> str:
     return f"{format_number(value)} {format_interval(interval)}".rstrip()
 
 
+def format_spread(spread: float) -> str:
+    """A spread over parts such as ± .012; "" where there is none."""
+    return "" if math.isnan(spread) else f"± {format_number(spread)}"
+
+
 def heading(metric: Metric) -> str:
     """The head of a metric's column: its id, and an arrow to the better side."""
     return f"{metric.id} {ARROWS[metric.better]}".rstrip()

@@ -86,6 +86,8 @@ def measure(
     else:
         explainer = None  # not used, and so no part of the program
     program = _make_program(metric, network, key, explainer)
+    if metric.prepare is not None:
+        program = partial(_prepare_and_run, metric, metric.prepare, program)
     # without masks, empty ones: the program has one signature
     masks = (
         np.stack(scene.masks) if metric.needs == "mask" else np.zeros((len(rows), 0), bool)
@@ -103,6 +105,25 @@ def measure(
         program, batch, size, on_progress or (lambda done: None)
     )
     return Measured(np.asarray(statistics), rows)
+
+
+def _prepare_and_run(
+    metric: Metric,
+    prepare: Callable[[Sample], Any],
+    program: Callable[..., Any],
+    *batch: Any,
+) -> Any:
+    """Run the program on some images, after what the metric does with each on the host.
+
+    Not for all images at once: what is prepared may be much larger than an image.
+    """
+    rows = [np.asarray(array) for array in batch]
+    prepared = []
+    for image, saliency, attribution, target, mask, _ in zip(*rows):
+        has_mask = metric.needs == "mask"
+        sample = Sample(image, saliency, attribution, target, mask if has_mask else None)
+        prepared.append(prepare(sample))
+    return program(*batch, np.stack(prepared))
 
 
 def _rows_with_truth(metric: Metric, scene: Scene) -> np.ndarray:
@@ -178,10 +199,12 @@ def _measure_chunk(
         target: Array,
         mask: Array,
         number: Array,
+        prepared: Array | None = None,
     ) -> Any:
         # boxes differ in number from image to image, so `vmap` has none
+        mask_or_none = mask if metric.needs == "mask" else None
         sample = Sample(
-            image, saliency, attribution, target, mask if metric.needs == "mask" else None
+            image, saliency, attribution, target, mask_or_none, prepared=prepared
         )
         return metric.measure(network, sample, key=jax.random.fold_in(key, number), **more)
 

@@ -50,6 +50,10 @@ class Summary(NamedTuple):
     """images without the mask or box that the metric compares with"""
     protocol: str
     better: str
+    parts: Mapping[str, float] = {}
+    """the value of each part alone, where the metric has parts"""
+    spread: float = math.nan
+    """standard deviation of the parts' values (divided by their number); NaN without parts"""
 
 
 class Difference(NamedTuple):
@@ -112,9 +116,16 @@ class Scores:
             resamples=resamples,
             seed=seed,
         )
-        without_truth = len(self.ids) - len(rows)
+        parts = values_of_parts(metric, statistics)
         return Summary(
-            value, bounds, len(rows), without_truth, metric.protocol, metric.better
+            value,
+            bounds,
+            counted=len(rows),
+            without_truth=len(self.ids) - len(rows),
+            protocol=metric.protocol,
+            better=metric.better,
+            parts=parts,
+            spread=float(np.std(list(parts.values()))) if parts else math.nan,
         )
 
     def paired_difference(
@@ -147,6 +158,25 @@ class Scores:
             resamples=resamples,
             seed=seed,
         )
+
+
+def values_of_parts(
+    metric: Metric, statistics: Float[np.ndarray, "m ..."]
+) -> dict[str, float]:
+    """The metric's number of each of its parts alone; empty without parts or images.
+
+    Raises InputError where the statistics are not [m, parts].
+    """
+    if not metric.parts or not len(statistics):
+        return {}
+    if statistics.shape[1:] != (len(metric.parts),):
+        raise InputError(
+            f"{metric.id} names {len(metric.parts)} parts, but its statistics of an image have the"
+            f" shape {statistics.shape[1:]}: return one number for each part"
+        )
+    numbers = range(len(metric.parts))
+    values = [float(metric.reduce(statistics[:, [number]])) for number in numbers]
+    return dict(zip(metric.parts, values))
 
 
 def estimate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mdm_jax.evaluation.cost import Cost
@@ -13,6 +13,7 @@ from mdm_jax.evaluation.formatting import (
     MARKS,
     format_interval,
     format_number,
+    format_spread,
     heading,
     markdown_table,
 )
@@ -34,8 +35,10 @@ COLUMNS = (
     "method",
     "metric",
     "protocol",
+    "part",
     "better",
     "value",
+    "spread",
     "low",
     "high",
     "counted",
@@ -51,10 +54,28 @@ COLUMNS = (
     "note",
 )
 
+# Of the CSV's lines of a part, in common with the line of the whole.
+PART_COLUMNS = (
+    "model",
+    "method",
+    "metric",
+    "protocol",
+    "better",
+    "counted",
+    "without_truth",
+    *Cost._fields,
+)
+
 
 def markdown(table: Table) -> str:
-    """One table a network, then what the marks and the metrics mean."""
-    parts = [f"## {model}\n\n{_model_table(table, model)}" for model in table.models]
+    """One table a network, one more for each metric with parts, then what marks and metrics
+    mean."""
+    parts = []
+    for model in table.models:
+        parts.append(f"## {model}\n\n{_model_table(table, model)}")
+        for name, metric in table.metrics.items():
+            if metric.parts:
+                parts.append(f"{name} by part:\n\n{_parts_table(table, model, name)}")
     parts.append("\n".join(f"- {line}" for line in footnotes(table)))
     return "\n\n".join(parts) + "\n"
 
@@ -69,6 +90,21 @@ def _model_table(table: Table, model: str) -> str:
     return markdown_table(heads, lines, left_columns=("method",))
 
 
+def _parts_table(table: Table, model: str, name: str) -> str:
+    """The number under each part of a metric, and their spread."""
+    names = table.metrics[name].parts
+    lines = []
+    for row in table.of(model):
+        cell = row.cells.get(name)
+        if cell is None or not cell.summary.parts:
+            continue
+        values = [cell.summary.parts[part] for part in names]
+        numbers = [*values, cell.summary.value, cell.summary.spread]
+        lines.append([row.method, *map(format_number, numbers)])
+    heads = ["method", *names, "mean", "spread"]
+    return markdown_table(heads, lines, left_columns=("method",))
+
+
 def _cell_text(cell: Cell | None) -> str:
     if cell is None:
         return "n/a"
@@ -80,7 +116,8 @@ def _cell_text(cell: Cell | None) -> str:
         value = f"**{value}**"
     elif cell.rank == "near":
         value = f"<u>{value}</u>"
-    parts = value, format_interval(cell.summary.interval), MARKS[cell.verdict]
+    spread = format_spread(cell.summary.spread)
+    parts = value, spread, format_interval(cell.summary.interval), MARKS[cell.verdict]
     return " ".join(part for part in parts if part)
 
 
@@ -96,6 +133,8 @@ def footnotes(table: Table) -> list[str]:
         *table.notes,
         *missing(table),
     ]
+    if any(metric.parts for metric in table.metrics.values()):
+        lines.append("value ± spread: the standard deviation over the parts of the metric")
     for metric in table.metrics.values():
         better = "" if metric.better == "none" else f" ({metric.better} is better)"
         lines.append(f"{metric.id}{better}: {metric.description}")
@@ -122,13 +161,18 @@ def format_cost(cost: Cost | None) -> list[str]:
 
 
 def to_csv(table: Table) -> str:
-    """One line for each network, method and metric, with unrounded numbers."""
+    """One line for each network, method and metric, and for each part, with unrounded numbers."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for row in table.rows:
         for name in table.metrics:
-            writer.writerow(_csv_line(table, row, name))
+            line = _csv_line(table, row, name)
+            writer.writerow(line)
+            cell = row.cells.get(name)
+            for part, value in cell.summary.parts.items() if cell is not None else ():
+                same = {each: line[each] for each in PART_COLUMNS if each in line}
+                writer.writerow(same | {"part": part, "value": value})
     return text.getvalue()
 
 
@@ -158,6 +202,8 @@ def _csv_line(table: Table, row: Row, name: str) -> Mapping[str, Any]:
             "verdict": cell.verdict,
             "rank": cell.rank,
         }
+        if cell.summary.parts:
+            line["spread"] = cell.summary.spread
     return line
 
 
@@ -171,6 +217,20 @@ def to_records(table: Table) -> list[dict[str, Any]]:
             # JSON has no NaN
             finite = cell is not None and math.isfinite(cell.summary.value)
             record[name] = cell.summary.value if cell is not None and finite else None
+            if table.metrics[name].parts:
+                record |= _records_of_parts(name, table.metrics[name].parts, cell)
         record |= dict.fromkeys(Cost._fields) if row.cost is None else row.cost._asdict()
         records.append(record)
     return records
+
+
+def _records_of_parts(
+    name: str, parts: Sequence[str], cell: Cell | None
+) -> dict[str, float | None]:
+    """The spread and the number of each part, None where it is not known."""
+    known = {} if cell is None else {**cell.summary.parts, "spread": cell.summary.spread}
+    values = {part: known.get(part, math.nan) for part in ("spread", *parts)}
+    return {
+        f"{name} {part}": value if math.isfinite(value) else None
+        for part, value in values.items()
+    }

@@ -15,12 +15,15 @@ from mdm_jax.metrics.metric import load_metric
 # The files that have metrics, in the order of lists; a new metric is a file and a name here.
 FILES = (
     "curves",
+    "fill_curves",
+    "areas",
     "confidence",
     "road",
     "sensitivity",
     "localization",
     "objects",
     "wsol",
+    "salient_objects",
     "complexity",
     "sanity",
 )

@@ -37,6 +37,8 @@ class Sample(NamedTuple):
     """pixels of the object (a box's pixels where only boxes are known)"""
     boxes: Float[AnyArray, "k 4"] | None = None
     """(x0, y0, x1, y1) in pixels of `image`, ends exclusive; for metrics on the host"""
+    prepared: AnyArray | None = None
+    """what the metric's `prepare` made of the sample"""
 
 
 def mean(statistics: Any) -> float:
@@ -70,6 +72,12 @@ class Metric:
     reduces_mean: bool = False
     """whether `reduce` depends on the mean of the statistics over images only, as `mean` does: then
     intervals are computed from the means of resampled images, which is much faster"""
+    parts: tuple[str, ...] = ()
+    """names of an image's statistics [parts], such as ("blur", "mean"), where each is a score of
+    its own: tables then show every part, and their spread beside the metric's number"""
+    prepare: Callable[[Sample], Any] | None = None
+    """`prepare(sample) -> array`, in NumPy on the host before `measure`, for what no program can
+    do: `measure` finds it as `sample.prepared`; of one shape and type for all images of a shape"""
 
     @property
     def id(self) -> str:

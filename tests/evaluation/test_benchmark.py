@@ -19,6 +19,7 @@ from conftest import unchecked
 from flax import nnx
 
 from mdm_jax import Classifier, InputError, explain_batch, methods
+from mdm_jax.cli import evaluate as evaluate_command
 from mdm_jax.cli.main import main
 from mdm_jax.data import Example
 from mdm_jax.data.preprocessing import Preprocessing
@@ -33,6 +34,8 @@ from mdm_jax.evaluation import (
 )
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.cost import Cost
+from mdm_jax.evaluation.statistics import Measured, Scores
+from mdm_jax.metrics import Metric
 from mdm_jax.progress import NullProgress
 from mdm_jax.storage import arrays, workspace
 from mdm_jax.storage.arrays import file_name, read_arrays
@@ -475,6 +478,49 @@ def test_tables_and_figures_are_drawn(whole):
     ):
         figure.draw_without_rendering()
         assert figure.axes
+
+
+def test_tables_show_every_part_of_a_metric_and_their_spread():
+    parts = ("dark", "bright")
+    metric = Metric("sum", "two", lambda *_, key: 0, "higher", parts=parts)
+    statistics = np.asarray([[0.1, 0.5], [0.3, 0.7]])
+    entries = []
+    for method, shift in (("mdm", 0.0), ("other", 0.2)):
+        measured = {metric.id: Measured(statistics + shift, np.arange(2))}
+        scores = Scores(("a", "b"), {metric.id: metric}, measured)
+        entries.append(benchmark.Entry("net", method, Cost(1, 2, 3.0), scores))
+    entries.append(benchmark.Entry("net", "neither", notes={"": "it cannot"}))
+    table = tables.of_entries(entries, {metric.id: metric})
+    lines = [line.split("|") for line in table_text.markdown(table).split("\n")]
+    cells = [[cell.strip() for cell in line[1:-1]] for line in lines if len(line) > 2]
+    assert cells[2][:2] == ["**mdm**", ".400 ± .200 [.300, .500]"]
+    assert cells[-4] == ["method", "dark", "bright", "mean", "spread"]
+    assert cells[-2:] == [
+        ["mdm", ".200", ".600", ".400", ".200"],
+        ["other", ".400", ".800", ".600", ".200"],
+    ]
+    written = csv.DictReader(io.StringIO(table_text.to_csv(table)))
+    found = [(row["method"], row["part"], row["value"], row["spread"]) for row in written]
+    assert [each[:2] for each in found] == [
+        ("mdm", ""),
+        ("mdm", "dark"),
+        ("mdm", "bright"),
+        ("other", ""),
+        ("other", "dark"),
+        ("other", "bright"),
+        ("neither", ""),
+    ]
+    assert [float(each[2]) for each in found[:3]] == pytest.approx([0.4, 0.2, 0.6])
+    assert [each[3] for each in found[1:3]] == ["", ""]
+    assert float(found[0][3]) == pytest.approx(0.2)
+    records = table_text.to_records(table)
+    assert records[1]["sum:two bright"] == pytest.approx(0.8)
+    assert records[2]["sum:two spread"] is None
+    assert [list(record) for record in records[1:]] == [list(records[0])] * 2
+    (row, dark, bright) = evaluate_command._rows(entries[0].scores)
+    assert (row["metric"], row["spread"]) == ("sum:two", pytest.approx(0.2))
+    assert (dark["metric"], bright["value"]) == ("sum:two dark", pytest.approx(0.6))
+    assert list(row) == list(dark) == list(bright)
 
 
 def test_numbers_are_short():
