@@ -11,12 +11,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mdm_jax.baselines import RISE as RISE
+    from mdm_jax.baselines import AblationCAM as AblationCAM
+    from mdm_jax.baselines import AttnLRP as AttnLRP
     from mdm_jax.baselines import Center as Center
     from mdm_jax.baselines import Chefer as Chefer
+    from mdm_jax.baselines import EigenCAM as EigenCAM
     from mdm_jax.baselines import ExtremalPerturbation as ExtremalPerturbation
+    from mdm_jax.baselines import FullGrad as FullGrad
     from mdm_jax.baselines import GradCAM as GradCAM
     from mdm_jax.baselines import GradCAMPlusPlus as GradCAMPlusPlus
     from mdm_jax.baselines import Gradient as Gradient
+    from mdm_jax.baselines import HiResCAM as HiResCAM
     from mdm_jax.baselines import InputXGradient as InputXGradient
     from mdm_jax.baselines import IntegratedGradients as IntegratedGradients
     from mdm_jax.baselines import LayerCAM as LayerCAM
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from mdm_jax.baselines import ScoreCAM as ScoreCAM
     from mdm_jax.baselines import SmoothGrad as SmoothGrad
     from mdm_jax.baselines import Sobel as Sobel
+    from mdm_jax.baselines import XGradCAM as XGradCAM
     from mdm_jax.config import PRESETS as PRESETS
     from mdm_jax.config import MDMConfig as MDMConfig
     from mdm_jax.data.open_source import open_source as open_source
@@ -62,12 +68,17 @@ if TYPE_CHECKING:
 # The public names, by the module that each comes from.
 _HOMES = {
     "baselines": (
+        "AblationCAM",
+        "AttnLRP",
         "Center",
         "Chefer",
+        "EigenCAM",
         "ExtremalPerturbation",
+        "FullGrad",
         "GradCAM",
         "GradCAMPlusPlus",
         "Gradient",
+        "HiResCAM",
         "InputXGradient",
         "IntegratedGradients",
         "LayerCAM",
@@ -79,6 +90,7 @@ _HOMES = {
         "ScoreCAM",
         "SmoothGrad",
         "Sobel",
+        "XGradCAM",
     ),
     "config": ("PRESETS", "MDMConfig"),
     "data.open_source": ("open_source",),
@@ -108,17 +120,22 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "PRESETS",
     "RISE",
+    "AblationCAM",
+    "AttnLRP",
     "BenchmarkConfig",
     "Center",
     "Chefer",
     "Classifier",
     "DataSpec",
+    "EigenCAM",
     "Explanation",
     "ExtremalPerturbation",
+    "FullGrad",
     "GradCAM",
     "GradCAMPlusPlus",
     "Gradient",
     "HDMConfig",
+    "HiResCAM",
     "InputError",
     "InputXGradient",
     "IntegratedGradients",
@@ -142,6 +159,7 @@ __all__ = [
     "Sweep",
     "SweepConfig",
     "TrainConfig",
+    "XGradCAM",
     "area",
     "consistency",
     "evaluate",

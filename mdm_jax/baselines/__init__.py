@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from mdm_jax.baselines.ablation_cam import AblationCAM as AblationCAM
+from mdm_jax.baselines.attn_lrp import AttnLRP as AttnLRP
 from mdm_jax.baselines.center import Center as Center
 from mdm_jax.baselines.chefer import Chefer as Chefer
+from mdm_jax.baselines.eigen_cam import EigenCAM as EigenCAM
 from mdm_jax.baselines.extremal_perturbation import (
     ExtremalPerturbation as ExtremalPerturbation,
 )
+from mdm_jax.baselines.fullgrad import FullGrad as FullGrad
 from mdm_jax.baselines.grad_cam import GradCAM as GradCAM
 from mdm_jax.baselines.grad_cam_pp import GradCAMPlusPlus as GradCAMPlusPlus
 from mdm_jax.baselines.gradient import Gradient as Gradient
+from mdm_jax.baselines.hires_cam import HiResCAM as HiResCAM
 from mdm_jax.baselines.input_x_gradient import InputXGradient as InputXGradient
 from mdm_jax.baselines.integrated_gradients import (
     IntegratedGradients as IntegratedGradients,
@@ -30,6 +35,7 @@ from mdm_jax.baselines.rollout import Rollout as Rollout
 from mdm_jax.baselines.score_cam import ScoreCAM as ScoreCAM
 from mdm_jax.baselines.smoothgrad import SmoothGrad as SmoothGrad
 from mdm_jax.baselines.sobel import Sobel as Sobel
+from mdm_jax.baselines.xgrad_cam import XGradCAM as XGradCAM
 from mdm_jax.types import Method
 
 # Names of the methods, which are those of their files: a new one is a file and a name here.
@@ -47,8 +53,14 @@ NAMES = (
     "grad_cam_pp",
     "layer_cam",
     "score_cam",
+    "hires_cam",
+    "xgrad_cam",
+    "eigen_cam",
+    "ablation_cam",
+    "fullgrad",
     "rollout",
     "chefer",
+    "attn_lrp",
     "meaningful_perturbation",
     "extremal_perturbation",
 )

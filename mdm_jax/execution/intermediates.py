@@ -21,8 +21,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.dependence import equations_behind, is_literal, upstream_of
 from mdm_jax.execution.feature_maps import is_map, is_patch_tokens
-from mdm_jax.execution.interpreter import evaluate
+from mdm_jax.execution.interpreter import evaluate, evaluate_equations
 from mdm_jax.execution.network import Traced
 from mdm_jax.types import Image, Predict
 
@@ -87,11 +88,11 @@ def trace(predict: Predict, shape: tuple[int, ...]) -> TracedNetwork:
 
     def last_position(entry: tuple[str, Any]) -> int:
         leaves = jax.tree.leaves(entry[1])
-        positions = [position.get(leaf, -1) for leaf in leaves if not _is_literal(leaf)]
+        positions = [position.get(leaf, -1) for leaf in leaves if not is_literal(leaf)]
         return max(positions, default=-1)
 
     entries = dict(sorted(_named(variables[1]), key=last_position))
-    upstream = _upstream(jaxpr, jax.tree.leaves(variables[0]))
+    upstream = upstream_of(jaxpr, jax.tree.leaves(variables[0]))
     return TracedNetwork(jaxpr, inlined.consts, outputs, entries, upstream, made_by)
 
 
@@ -148,8 +149,8 @@ def values(program: TracedNetwork, image: Image, name: str) -> Any:
     """
     entry = find(program, name)
     leaves, tree = jax.tree.flatten(entry)
-    _, known = _run(program, image, {})
-    batched = [leaf.val if _is_literal(leaf) else known[leaf] for leaf in leaves]
+    _, known = run(program, image)
+    batched = [leaf.val if is_literal(leaf) else known[leaf] for leaf in leaves]
     return jax.tree.unflatten(tree, [value[0] for value in batched])
 
 
@@ -166,19 +167,14 @@ def value_and_gradient(
     an unknown name, and for an intermediate that the logits do not depend on.
     """
     entry = find(program, name)
-    sources = _source(program, entry)
-    if sources is None:
-        raise InputError(
-            f"the logits do not depend on out[{name!r}]: it is a copy or lies behind them, or they"
-            " use it inside a loop, a checkpoint (remat) or a custom gradient; return in out the"
-            " very array that the network goes on with, and build the network without remat"
-        )
+    sources = _source_on_the_way(program, name)
     leaves, tree = jax.tree.flatten(entry)
     roots = [root for root, _ in sources]
     taps = [jnp.zeros(root.aval.shape, root.aval.dtype) for root in roots]
 
     def tapped(taps: list[Array]) -> tuple[Array, list[Array]]:
-        outputs, known = _run(program, image, dict(zip(roots, taps)))
+        changes = {root: partial(jnp.add, tap) for root, tap in zip(roots, taps)}
+        outputs, known = run(program, image, changes)
         value = score(jax.tree.map(lambda leaf: leaf[0], outputs))
         return value, [known[leaf] for leaf in leaves]
 
@@ -188,6 +184,59 @@ def value_and_gradient(
         gradients.append(_view(gradient, views)[0])
     values = [value[0] for value in batched]
     return jax.tree.unflatten(tree, values), jax.tree.unflatten(tree, gradients)
+
+
+def value_and_rest(
+    program: TracedNetwork, image: Image, name: str
+) -> tuple[Array, Callable[[Array], Any]]:
+    """The intermediate `name` of one image, and the network's outputs as a function of it.
+
+    One forward pass, and a function that computes only what lies behind the intermediate: from its
+    value, without the batch axis, to the outputs, with it. Raises InputError as
+    `value_and_gradient`, and for a list of intermediates.
+    """
+    sources = _source_on_the_way(program, name)
+    if len(sources) != 1:
+        raise InputError(
+            f"out[{name!r}] is a list: name an intermediate that is a single array"
+        )
+    ((root, views),) = sources
+    _, known = run(program, image)
+    equations = equations_behind(program.jaxpr, root)
+    # a view holds the same numbers in another order, so its transpose is its inverse
+    to_root = jax.linear_transpose(
+        lambda value: _view(value, views)[0],
+        jax.ShapeDtypeStruct(root.aval.shape, root.aval.dtype),
+    )
+
+    def rest(value: Array) -> Any:
+        (replaced,) = to_root(value)
+        values = known | {root: replaced}
+        outputs = evaluate_equations(equations, values, program.jaxpr.outvars)
+        return jax.tree.unflatten(program.outputs, outputs)
+
+    return _view(known[root], views)[0], rest
+
+
+def run(
+    program: TracedNetwork,
+    image: Image,
+    changes: Mapping[Any, Callable[[Array], Array]] | None = None,
+) -> tuple[Any, dict[Any, Any]]:
+    """The network's outputs, with the batch axis, and the value of every variable.
+
+    `changes` maps a variable to the function of its value that the network goes on with.
+    """
+    changes = changes or {}
+    inputs = [*program.jaxpr.constvars, *program.jaxpr.invars]
+    known: dict[Any, Any] = dict(zip(inputs, [*program.constants, image]))
+
+    def change(variable: Any, value: Array) -> Array:
+        known[variable] = changes[variable](value) if variable in changes else value
+        return known[variable]
+
+    outputs = evaluate(program.jaxpr, program.constants, [image], intercept=change)
+    return jax.tree.unflatten(program.outputs, outputs), known
 
 
 def find(program: TracedNetwork, name: str) -> Any:
@@ -248,19 +297,6 @@ def _named(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def _is_literal(atom: Any) -> bool:
-    return hasattr(atom, "val")
-
-
-def _upstream(jaxpr: Any, outputs: list[Any]) -> frozenset[Any]:
-    """The variables that `outputs` depend on, themselves included."""
-    needed = {atom for atom in outputs if not _is_literal(atom)}
-    for equation in reversed(jaxpr.eqns):
-        if not needed.isdisjoint(equation.outvars):
-            needed.update(atom for atom in equation.invars if not _is_literal(atom))
-    return frozenset(needed)
-
-
 def _source(program: TracedNetwork, entry: Any) -> list[tuple[Any, list[Any]]] | None:
     """For every leaf of an entry, the variable that it is a view of, and the equations between.
 
@@ -269,7 +305,7 @@ def _source(program: TracedNetwork, entry: Any) -> list[tuple[Any, list[Any]]] |
     sources = []
     for leaf in jax.tree.leaves(entry):
         views: list[Any] = []
-        while not _is_literal(leaf) and leaf not in program.upstream:
+        while not is_literal(leaf) and leaf not in program.upstream:
             equation = program.made_by.get(leaf)
             if (
                 equation is None
@@ -279,9 +315,21 @@ def _source(program: TracedNetwork, entry: Any) -> list[tuple[Any, list[Any]]] |
                 return None
             views.insert(0, equation)
             leaf = equation.invars[0]
-        if _is_literal(leaf) or leaf not in program.made_by:
+        if is_literal(leaf) or leaf not in program.made_by:
             return None
         sources.append((leaf, views))
+    return sources
+
+
+def _source_on_the_way(program: TracedNetwork, name: str) -> list[tuple[Any, list[Any]]]:
+    """`_source` of a name. Raises InputError where the logits do not depend on it."""
+    sources = _source(program, find(program, name))
+    if sources is None:
+        raise InputError(
+            f"the logits do not depend on out[{name!r}]: it is a copy or lies behind them, or they"
+            " use it inside a loop, a checkpoint (remat) or a custom gradient; return in out the"
+            " very array that the network goes on with, and build the network without remat"
+        )
     return sources
 
 
@@ -293,21 +341,6 @@ def _view(array: Array, views: list[Any]) -> Array:
     for equation in views:
         array = equation.primitive.bind(array, *equation.invars[1:], **equation.params)
     return array
-
-
-def _run(
-    program: TracedNetwork, image: Image, taps: Mapping[Any, Array]
-) -> tuple[Any, dict[Any, Any]]:
-    """The network's outputs and the value of every variable, with `taps` added to theirs."""
-    inputs = [*program.jaxpr.constvars, *program.jaxpr.invars]
-    known: dict[Any, Any] = dict(zip(inputs, [*program.constants, image]))
-
-    def add_tap(variable: Any, value: Array) -> Array:
-        known[variable] = value + taps[variable] if variable in taps else value
-        return known[variable]
-
-    outputs = evaluate(program.jaxpr, program.constants, [image], intercept=add_tap)
-    return jax.tree.unflatten(program.outputs, outputs), known
 
 
 def _has_attention(outputs: Any) -> bool:

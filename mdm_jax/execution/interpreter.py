@@ -21,25 +21,39 @@ def evaluate(
     called with what each equation computes, and what it returns takes the value's place. Follows
     JAX's guide to custom jaxpr interpreters.
     """
-    rules = rules or {}
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments]))
+    return evaluate_equations(jaxpr.eqns, values, jaxpr.outvars, rules, intercept)
+
+
+def evaluate_equations(
+    equations: Sequence[Any],
+    values: dict[Any, Any],
+    outputs: Sequence[Any],
+    rules: Mapping[Any, Callable[..., Any]] | None = None,
+    intercept: Callable[[Any, Any], Any] | None = None,
+) -> list[Any]:
+    """The values of the atoms `outputs` after some equations of a jaxpr, see `evaluate`.
+
+    `values` maps variables to what is known before; those that the equations compute are added.
+    """
+    rules = rules or {}
 
     def read(atom: Any) -> Any:
         # an atom is a variable, or a literal that holds its value
         return atom.val if hasattr(atom, "val") else values[atom]
 
-    for equation in jaxpr.eqns:
+    for equation in equations:
         inputs = [read(atom) for atom in equation.invars]
         if equation.primitive in rules:
-            outputs = rules[equation.primitive](*inputs, **equation.params)
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
+            results = rules[equation.primitive](*inputs, **equation.params)
+            results = results if equation.primitive.multiple_results else [results]
         elif equation.primitive is jit_p:
             inner = equation.params["jaxpr"]
-            outputs = evaluate(inner.jaxpr, inner.consts, inputs, rules, intercept)
+            results = evaluate(inner.jaxpr, inner.consts, inputs, rules, intercept)
         else:
             parameters = equation.primitive.get_bind_params(equation.params)
-            outputs = equation.primitive.bind(*inputs, **parameters)
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
-        for variable, value in zip(equation.outvars, outputs):
+            results = equation.primitive.bind(*inputs, **parameters)
+            results = results if equation.primitive.multiple_results else [results]
+        for variable, value in zip(equation.outvars, results):
             values[variable] = value if intercept is None else intercept(variable, value)
-    return [read(atom) for atom in jaxpr.outvars]
+    return [read(atom) for atom in outputs]

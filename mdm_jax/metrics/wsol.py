@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Num
 from mdm_jax import masks
 from mdm_jax.errors import InputError
 from mdm_jax.metrics.metric import Metric, Sample
+from mdm_jax.metrics.region_boxes import best_overlaps
 from mdm_jax.types import AnyArray
 
 # Pixels a side that maps, masks and boxes are resized to.
@@ -51,42 +52,12 @@ def box_hits(
     pixels_above = gray.size - np.cumsum(np.bincount(gray.ravel(), minlength=256))
     # two levels with as many pixels above have the same regions, which are found only once
     distinct, of_level = np.unique(pixels_above[levels], return_inverse=True)
-    best = np.empty(len(distinct))
-    for number in range(len(distinct)):
-        level = int(levels[np.argmax(of_level == number)])
-        found = _boxes_of_regions(gray, level, largest)
-        best[number] = intersection_over_union(found, true_boxes).max()
+    first = [int(levels[np.argmax(of_level == number)]) for number in range(len(distinct))]
+    # fewer pixels above at higher levels: turned round, the levels rise
+    best = best_overlaps(gray, first[::-1], true_boxes, least=min(ious), largest=largest)[
+        ::-1
+    ]
     return best[of_level][:, None] >= np.asarray(ious)
-
-
-def _boxes_of_regions(gray: np.ndarray, level: int, largest: bool) -> np.ndarray:
-    """Boxes [k, 4] of the contours, those of holes too; [[0, 0, 0, 0]] where there is none."""
-    import cv2
-
-    _, binary = cv2.threshold(gray, level, 255, cv2.THRESH_BINARY)
-    contours: Any = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
-    if not contours:
-        return np.zeros((1, 4), int)
-    if largest:
-        with_area = [contour for contour in contours if len(contour) > 2]
-        top = max(with_area, key=cv2.contourArea, default=contours[0])
-        # as the authors': the first contour where none has an area
-        contours = [top if cv2.contourArea(top) > 0 else contours[0]]
-    found = np.array([cv2.boundingRect(contour) for contour in contours])
-    found[:, 2:] = np.minimum(found[:, :2] + found[:, 2:], SIDE - 1)
-    return found
-
-
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "m n"]:
-    """Overlap of boxes [m, 4] with boxes [n, 4] of whole pixels.
-
-    x1 and y1 are the last pixels, so sides are x1 - x0 + 1.
-    """
-    a, b = a[:, None].astype(np.int64), b[None].astype(np.int64)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
-    overlap = np.maximum(sides, 0).prod(axis=-1)
-    area_a, area_b = ((box[..., 2:] - box[..., :2] + 1).prod(axis=-1) for box in (a, b))
-    return overlap / (area_a + area_b - overlap)
 
 
 def max_box_acc(hits: Any) -> float:

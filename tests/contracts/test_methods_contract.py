@@ -10,6 +10,7 @@ from conftest import patch_network
 from flax import nnx
 
 from mdm_jax import MDMConfig, area, consistency, explain
+from mdm_jax.baselines.ablation_cam import AblationCAM
 from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation
 from mdm_jax.baselines.integrated_gradients import IntegratedGradients
 from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbation
@@ -46,8 +47,14 @@ CONFIGS = {
     "grad_cam_pp": None,
     "layer_cam": None,
     "score_cam": ScoreCAM(chunk=3),
+    "hires_cam": None,
+    "xgrad_cam": None,
+    "eigen_cam": None,
+    "ablation_cam": AblationCAM(chunk=3),
+    "fullgrad": None,
     "rollout": None,
     "chefer": None,
+    "attn_lrp": None,
     "meaningful_perturbation": MeaningfulPerturbation(steps=4, cells=8, start="ones"),
     "extremal_perturbation": ExtremalPerturbation(steps=4, levels=3, cell=28.0, sigma=84.0),
 }
@@ -78,13 +85,15 @@ WIDE_CONFIGS = {
 NETWORKS = dict.fromkeys(METHODS, "tiny") | {
     "rollout": "transformer",
     "chefer": "transformer",
+    "attn_lrp": "transformer",
 }
 """the network that each method is tested on"""
 
 
 def patch_map(images):
-    """The patch network with what it looks at as a map [n, 8, 8, 3] of means over 4 x 4 pixels."""
-    seen = images.reshape(len(images), 8, 4, 8, 4, -1).mean((2, 4))
+    """The patch network with what it looks at as a map [n, 8, 8, 3] of means over 4 x 4 pixels, and
+    a bias."""
+    seen = images.reshape(len(images), 8, 4, 8, 4, -1).mean((2, 4)) + jnp.zeros(3)
     inside = seen[:, 2:4, 4:6].mean((1, 2, 3))
     return jnp.stack([8.0 * inside - 3.0, jnp.zeros_like(inside)], axis=-1), {"map": seen}
 
@@ -95,23 +104,34 @@ def patch_attention(images):
     patches = (
         images.reshape(len(images), 4, 8, 4, 8, -1).mean((2, 4, 5)).reshape(len(images), -1)
     )
-    tokens = jnp.concatenate([jnp.ones((len(images), 1)), patches], axis=1)
-    attention = []
+    first = jnp.concatenate([jnp.ones((len(images), 1)), patches], axis=1)[..., None]
+    tokens, attention = first[..., 0], []
     for _ in range(2):
         attention.append(
             jax.nn.softmax(4.0 * tokens[:, :, None] * tokens[:, None, :], axis=-1)[:, None]
         )
         tokens = tokens + jnp.einsum("nqk,nk->nq", attention[-1][:, 0], tokens)
     return jnp.stack([tokens[:, 0], jnp.zeros(len(images))], axis=-1), {
-        "attention": attention
+        "tokens": first,
+        "attention": attention,
     }
 
 
-CAMS = ("grad_cam", "grad_cam_pp", "layer_cam", "score_cam")
+CAMS = (
+    "grad_cam",
+    "grad_cam_pp",
+    "layer_cam",
+    "score_cam",
+    "hires_cam",
+    "xgrad_cam",
+    "eigen_cam",
+    "ablation_cam",
+    "fullgrad",
+)
 FUNCTIONS = (
     dict.fromkeys(METHODS, patch_network)
     | dict.fromkeys(CAMS, patch_map)
-    | dict.fromkeys(("rollout", "chefer"), patch_attention)
+    | dict.fromkeys(("rollout", "chefer", "attn_lrp"), patch_attention)
 )
 """the plain function that each method is tested on: it returns more than logits where the method
 needs more"""
@@ -127,13 +147,14 @@ BLIND = ("random", "center", "sobel", "rollout")
 def wide_network(images):
     """Two logits, the first the brightness of the spot, also as attention to it: whatever mixes
     rows and columns misses it."""
-    seen = images.reshape(len(images), 6, 4, 10, 4, -1).mean((2, 4))
+    seen = images.reshape(len(images), 6, 4, 10, 4, -1).mean((2, 4)) + jnp.zeros(1)
     spot = jnp.zeros((3, 5)).at[1, 3].set(1.0).reshape(-1)
     bright = (
         seen.reshape(len(images), 3, 2, 5, 2, -1).mean((2, 4, 5)).reshape(len(images), -1)
         * spot
     )
-    tokens = jnp.concatenate([jnp.zeros((len(images), 1)), bright], axis=1)
+    first = jnp.concatenate([jnp.zeros((len(images), 1)), bright], axis=1)[..., None]
+    tokens = first[..., 0]
     attention = jax.nn.softmax(4.0 * tokens[:, None, :] * jnp.ones((16, 1)), axis=-1)[
         :, None
     ]
@@ -141,6 +162,7 @@ def wide_network(images):
     score = 6.0 * seen[:, 2:4, 6:8].mean((1, 2, 3)) + flow - 3.0
     return jnp.stack([score, jnp.zeros_like(score)], axis=-1), {
         "map": seen,
+        "tokens": first,
         "attention": [attention],
     }
 

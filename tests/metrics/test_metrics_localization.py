@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdm_jax.errors import InputError
-from mdm_jax.metrics import METRICS, Sample, complexity, localization, wsol
+from mdm_jax.metrics import METRICS, Sample, complexity, localization, region_boxes, wsol
 
 SHAPE = (40, 56)
 BOX = np.array([[12.0, 8.0, 36.0, 28.0]], np.float32)
@@ -202,6 +202,63 @@ def test_v1_takes_the_largest_region_and_v2_all():
     small = np.array([[4.0, 4.0, 20.0, 20.0]], np.float32)
     assert measured("maxboxacc:v1", saliency, boxes=small) == 0.0
     assert measured("maxboxacc:v2", saliency, boxes=small) == 1.0
+
+
+def straightforward_hits(saliency, boxes, ious, largest):
+    """Every contour of every threshold, one after the other."""
+    import cv2
+
+    gray = (wsol._resize_and_stretch(saliency) * 255).astype(np.uint8)
+    true = (boxes * 224 / np.array([saliency.shape[1], saliency.shape[0]] * 2)).astype(int)
+    best = {}
+    for level in np.unique((wsol.THRESHOLDS * int(gray.max())).astype(int)):
+        binary = (gray > level).astype(np.uint8)
+        contours = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
+        if largest:
+            with_area = [each for each in contours if len(each) > 2]
+            top = max(with_area, key=cv2.contourArea, default=contours[0])
+            contours = [top if cv2.contourArea(top) > 0 else contours[0]]
+        overlaps = [0.0]
+        for contour in contours:
+            x, y, width, height = cv2.boundingRect(contour)
+            x1, y1 = min(x + width, 223), min(y + height, 223)
+            for x0, y0, true_x1, true_y1 in true:
+                sides = min(x1, true_x1) - max(x, x0) + 1, min(y1, true_y1) - max(y, y0) + 1
+                overlap = max(sides[0], 0) * max(sides[1], 0)
+                areas = (x1 - x + 1) * (y1 - y + 1), (true_x1 - x0 + 1) * (true_y1 - y0 + 1)
+                overlaps.append(overlap / (sum(areas) - overlap))
+        best[level] = max(overlaps)
+    levels = (wsol.THRESHOLDS * int(gray.max())).astype(int)
+    return np.array([best[level] for level in levels])[:, None] >= np.array(ious)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pixels", [20, 48])
+@pytest.mark.parametrize(("ious", "largest"), [((0.3, 0.5, 0.7), False), ((0.5,), True)])
+def test_the_fast_search_of_boxes_is_the_straightforward_one(pixels, ious, largest):
+    rng = np.random.default_rng(pixels)
+    saliency = rng.uniform(0, 1, (pixels, pixels)).astype(np.float32)
+    gray = (wsol._resize_and_stretch(saliency) * 255).astype(np.uint8)
+    changes = np.abs(np.diff(gray.astype(int), axis=1)).sum() / 255
+    assert changes > region_boxes.ROUGH  # so that it is searched by labels
+    boxes = np.array([[0.1, 0.2, 0.4, 0.6], [0.05, 0.0, 0.9, 0.95]]) * pixels
+    found = wsol.box_hits(saliency, boxes, ious=ious, largest=largest)
+    expected = straightforward_hits(saliency, boxes, ious, largest)
+    np.testing.assert_array_equal(found, expected)
+    assert found.any()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8])
+def test_boxes_of_labels_are_those_of_all_contours(share):
+    rng = np.random.default_rng(int(10 * share))
+    for _ in range(20):
+        gray = (rng.uniform(size=rng.integers(3, 14, 2)) < share).astype(np.uint8)
+        contours = region_boxes.contour_boxes(gray, 0, largest=False)
+        regions = region_boxes._components(region_boxes.REGIONS, gray, 0)
+        holes = region_boxes._components(region_boxes.HOLES, gray, 0)
+        found = [*regions.boxes, *holes.boxes[~holes.at_border]]
+        if found:
+            assert {tuple(each) for each in found} == {tuple(each) for each in contours}
 
 
 def test_ignored_pixels_count_nowhere():
