@@ -13,7 +13,7 @@ from mdm_jax import images, metrics
 from mdm_jax.cli.console import Result, Terminal
 from mdm_jax.cli.options import Options
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.evaluation import benchmark, table_text, tables
+from mdm_jax.evaluation import benchmark, table_text, tables, win_matrix, win_matrix_text
 from mdm_jax.evaluation.benchmark import Results
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.metrics import Metric
@@ -22,7 +22,7 @@ from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.storage import arrays
 from mdm_jax.storage.atomic import write_text
-from mdm_jax.views import benchmark_figures, explanation_figures
+from mdm_jax.views import benchmark_figures, explanation_figures, win_matrix_figure
 
 # Images; a PNG holds no more rows than 2^16 pixels.
 MAX_GRID = 100
@@ -41,7 +41,12 @@ class BenchmarkCommand(BenchmarkConfig, Options):
       mdm benchmark --models resnet50=timm/resnet50.tv_in1k --data folder:photos --split val
       mdm benchmark --methods mdm mdm:preset=paper rise:num_samples=1000 --reference mdm
       mdm benchmark --models vit=runs/vit --data tfds:mnist --only-correct --out compared
+      mdm benchmark --methods mdm grad_cam rise --win-matrix --budget 90 --costly-limit 20
     """
+
+    win_matrix: bool = False
+    """also write where the reference is first, tied or lost, and to whom (win_matrix.md, .csv and
+    .png)"""
 
     def run(self, terminal: Terminal) -> Result:
         """Compute what is missing, then write table.md, table.csv, and for each network a table, a
@@ -63,10 +68,31 @@ class BenchmarkCommand(BenchmarkConfig, Options):
             write_text(path, text)
         for model in table.models:
             files += self._save_figures(results, table, model, judge)
-        notes = (*table.notes, *table_text.missing(table))
+        notes = [*table.notes, *table_text.missing(table)]
+        if self.win_matrix:
+            counts, written = self._write_win_matrix(results, table.reference)
+            notes += counts
+            files += written
         summary = "\n".join(f"  {note}" for note in notes)
         printable = [images.printable(path) for path in files]
         return Result(table_text.to_records(table), summary, printable, out=self.out)
+
+    def _write_win_matrix(
+        self, results: Results, reference: str
+    ) -> tuple[list[str], list[Path]]:
+        """Write the win matrix against all rivals and against those of a similar cost; its counts
+        in words, and its files."""
+        matrices = [
+            win_matrix.compare(
+                results.entries, results.metrics, reference, cost_limit=cost_limit
+            )
+            for cost_limit in (None, win_matrix.SIMILAR_COST)
+        ]
+        files = [self.out / f"win_matrix.{kind}" for kind in ("md", "csv", "png")]
+        write_text(files[0], win_matrix_text.document(matrices))
+        write_text(files[1], win_matrix_text.to_csv(matrices))
+        explanation_figures.save(win_matrix_figure.draw(matrices[0]), files[2])
+        return [win_matrix_text.describe_counts(each) for each in matrices], files
 
     def _judge(self) -> Metric | None:
         """The metric of --worst. Raises InputError for what the figures cannot show."""

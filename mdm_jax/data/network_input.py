@@ -153,3 +153,19 @@ def evenly_spaced(length: int, limit: int | None) -> list[int]:
     """Which items are used: all, or `limit` of them evenly over the source, as in training."""
     count = length if limit is None else min(limit, length)
     return [number * length // count for number in range(count)]
+
+
+def nested_order(length: int) -> list[int]:
+    """All items, ordered so that the first ones, however many, are spread over the source.
+
+    So the images of a small budget are among those of a larger one. It is the order of van der
+    Corput: number i lies where the bits of i stand behind the point in reverse, 0, 1/2, 1/4, 3/4,
+    1/8 ... of the length.
+    """
+    if not length:
+        return []
+    bits = (length - 1).bit_length()
+    count = 1 << bits
+    reversed_bits = (int(f"{i:0{bits}b}"[::-1], 2) if bits else 0 for i in range(count))
+    # there are up to twice as many places as items: an item that is met again is passed over
+    return list(dict.fromkeys(place * length // count for place in reversed_bits))

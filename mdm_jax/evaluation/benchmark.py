@@ -14,28 +14,29 @@ The folder:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import takewhile
 
 import numpy as np
 
-from mdm_jax import plugins
 from mdm_jax.data.source import Source
+from mdm_jax.evaluation.benchmark_budget import work_in_time
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
-from mdm_jax.evaluation.benchmark_images import BenchmarkImage, find_images
-from mdm_jax.evaluation.benchmark_steps import MethodRun, explain_missing, measure_missing
+from mdm_jax.evaluation.benchmark_images import BenchmarkImage
+from mdm_jax.evaluation.benchmark_parts import NetworkWork, Part, open_store
 from mdm_jax.evaluation.cost import Cost, count_failures
-from mdm_jax.evaluation.measure import Explainer
 from mdm_jax.evaluation.statistics import Measured, Scores
 from mdm_jax.methods import ConfiguredMethod
 from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.progress import NullProgress, Progress
-from mdm_jax.storage import arrays, part_names, workspace
+from mdm_jax.storage import arrays, workspace
 from mdm_jax.storage.arrays import Columns
-from mdm_jax.storage.map_store import MapStore
+
+NOT_REACHED = "the budget ended before it: give more minutes"
 
 
 @dataclass(frozen=True)
@@ -74,52 +75,57 @@ def run(
     *,
     data: str = "",
     progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Results:
     """Compute what is missing in `config.out` and return all results.
 
-    `models` load the networks by label; `data` names the source in the folder. A method that a
-    network cannot have is an entry with a note. Raises InputError for what cannot be used, and for
-    a folder that holds other data, weights, seeds or settings.
+    `models` load the networks by label; `data` names the source in the folder; `clock` tells the
+    seconds by which a budget is kept. A method that a network cannot have is an entry with a note.
+    Raises InputError for what cannot be used, and for a folder that holds other data, weights,
+    seeds or settings.
     """
+    start = clock()
     methods, metrics = config.resolve()
     # all networks first, so that a mistake in the last one costs nothing
     classifiers = {name: load() for name, load in models.items()}
     progress = progress or NullProgress()
     record = {"data": data or source.name, "seed": config.seed, "targets": config.targets}
-    entries, notes, images = [], [], {}
     # limit, methods and metrics are not recorded: they may change between two runs
     with workspace.open_workspace(config.out, "benchmark") as out:
         workspace.record_settings(out, "benchmark.json", record, "a benchmark")
+        works = []
         for name, classifier in classifiers.items():
             folder = out / arrays.file_name(name)
             workspace.record_settings(
                 folder, "model.json", network_fingerprint(classifier), "maps"
             )
-            images[name], note = find_images(
-                config, classifier, source, folder, progress, name
-            )
-            notes.append(f"{name}: {note}")
-            for method in methods:
-                method_run = MethodRun(
-                    config,
-                    classifier,
-                    images[name],
-                    Explainer(method.explain, method.default_node, method.config),
-                    _open_store(folder, method.label),
-                    f"{name}: {method.label}",
-                )
-                _record_method(method, method_run)
-                entries.append(
-                    _make_entry(name, method.label, method_run, metrics, progress)
-                )
+            works.append(NetworkWork(name, classifier, folder, config, source, progress))
+        if config.nested:
+            notes = work_in_time(works, methods, metrics, start, clock)
+        else:
+            notes = [_work_through(work, methods, metrics) for work in works]
+        entries = [
+            _read_entry(work, part, metrics) for work in works for part in work.parts
+        ]
+    images = {work.name: work.images for work in works}
     return Results(tuple(entries), metrics, tuple(notes), images, config)
+
+
+def _work_through(
+    work: NetworkWork, methods: Sequence[ConfiguredMethod], metrics: Mapping[str, Metric]
+) -> str:
+    """Every method on every image of a network; a sentence about the images."""
+    work.read_images()
+    for method in methods:
+        work.add_part(method, metrics).work_through()
+    return f"{work.name}: {work.note}"
 
 
 def stored_maps(
     results: Results, model: str, method: str, ids: Sequence[str]
 ) -> np.ndarray | None:
     """Stored saliency maps [n, h, w] of some images; None where the method has none of one."""
-    store = _open_store(results.config.out / arrays.file_name(model), method)
+    store = open_store(results.config.out / arrays.file_name(model), method)
     stored = store.columns("ids", "saliency")
     places = _places(stored)
     if not places or not all(id in places for id in ids):
@@ -127,41 +133,17 @@ def stored_maps(
     return stored["saliency"][[places[id] for id in ids]]
 
 
-def _open_store(folder: Path, label: str) -> MapStore:
-    # a label such as fill:FILE.py:NAME is no name of a folder
-    return MapStore(folder / arrays.file_name(label))
-
-
-def _record_method(method: ConfiguredMethod, run: MethodRun) -> None:
-    """Write down the settings of a method, or check that they are those of its stored maps."""
-    node, config = run.explainer.node, method.config
-    record = {
-        "method": method.name,
-        "node": part_names.describe(node),
-        "config": part_names.describe({} if config is None else config),
-        "outside": plugins.reference_checksums(method.name, node, config),
-    }
-    defaults = part_names.defaults_of(config, "config.")
-    workspace.record_settings(
-        run.store.folder, "method.json", record, "maps", defaults=defaults
-    )
-
-
-def _make_entry(
-    model: str,
-    label: str,
-    run: MethodRun,
-    metrics: Mapping[str, Metric],
-    progress: Progress,
-) -> Entry:
-    """One method: its missing maps, then the missing scores; then what is stored of its images."""
-    reason = explain_missing(run, progress)
-    if reason:
-        return Entry(model, label, notes={"": reason})
-    notes = measure_missing(run, metrics, progress)
-    ids = [image.example.id for image in run.images]
-    stored = run.store.columns("ids", "evaluations", "forwards", "seconds", "status")
+def _read_entry(work: NetworkWork, part: Part, metrics: Mapping[str, Metric]) -> Entry:
+    """What is stored of one method on the images that are used, or on the first of them."""
+    if part.reason:
+        return Entry(work.name, part.label, notes={"": part.reason})
+    every_id = [image.example.id for image in work.images]
+    stored = part.run.store.columns("ids", "evaluations", "forwards", "seconds", "status")
     places = _places(stored)
+    # a budget may have ended before the last images of a costly method
+    ids = list(takewhile(places.__contains__, every_id))
+    if not ids:
+        return Entry(work.name, part.label, notes={"": NOT_REACHED})
     # maps of earlier runs, on more images, do not count
     rows = [places[id] for id in ids]
     cost = Cost(
@@ -169,10 +151,18 @@ def _make_entry(
         forwards=float(np.mean(stored["forwards"][rows])),
         seconds=float(np.mean(stored["seconds"][rows])),
     )
-    had = {name: metric for name, metric in metrics.items() if name not in notes}
-    measured = {name: _read_measured(run.store.scores(name), ids) for name in had}
-    scores = Scores(tuple(ids), had, measured)
-    return Entry(model, label, cost, scores, notes, count_failures(stored["status"][rows]))
+    measured = {}
+    notes = dict(part.notes)
+    for name in metrics:
+        if name not in notes:
+            columns = part.run.store.scores(name)
+            if columns:
+                measured[name] = _read_measured(columns, ids)
+            else:
+                notes[name] = NOT_REACHED
+    scores = Scores(tuple(ids), {name: metrics[name] for name in measured}, measured)
+    failures = count_failures(stored["status"][rows])
+    return Entry(work.name, part.label, cost, scores, notes, failures)
 
 
 def _read_measured(stored: Columns, ids: Sequence[str]) -> Measured:
@@ -180,7 +170,7 @@ def _read_measured(stored: Columns, ids: Sequence[str]) -> Measured:
     places = _places(stored)
     # statistics have a row for each image that counts only
     statistics_row = np.cumsum(stored["counted"]) - 1
-    rows = [i for i, id in enumerate(ids) if stored["counted"][places[id]]]
+    rows = [i for i, id in enumerate(ids) if id in places and stored["counted"][places[id]]]
     chosen = [statistics_row[places[ids[i]]] for i in rows]
     return Measured(stored["statistics"][np.asarray(chosen, int)], np.asarray(rows, int))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,6 +25,15 @@ DEFAULT_METRICS = (
     "increase",
     "energy",
     "pointing",
+)
+# Settings that count something, from 1.
+COUNTS = (
+    "limit",
+    "image_size",
+    "costly_limit",
+    "micro_batch",
+    "metric_micro_batch",
+    "chunk",
 )
 METHODS_IN_FILE = in_file(
     tuple[str, ...], 'a list such as ["mdm", "rise:num_samples=1000"]'
@@ -56,6 +66,12 @@ class BenchmarkConfig(DataSpec):
     have are then left out"""
     only_correct: bool = False
     """use only images that the network classifies correctly"""
+    budget: float | None = None
+    """minutes in which it is to end: a pilot measures what each method and metric takes, and as
+    many images are used as fit; more minutes go on from what is stored"""
+    costly_limit: int | None = None
+    """methods that cost over 100 evaluations are worked out on the first so many of the images
+    only"""
     seed: int = 0
     """seed of everything random"""
     micro_batch: int | None = None
@@ -75,14 +91,21 @@ class BenchmarkConfig(DataSpec):
     def check(self) -> None:
         """Raises InputError for a number out of range."""
         check_choices(self)
-        for name in ("limit", "image_size", "micro_batch", "metric_micro_batch", "chunk"):
+        for name in COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: give a whole number from 1")
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise InputError(f"budget is {self.budget}: give minutes, more than 0")
         as_key(self.seed)
         if not self.methods:
             raise InputError("no methods: give one or more, such as mdm gradient")
         find_all(self.metrics)
+
+    @property
+    def nested(self) -> bool:
+        """Whether the images are ordered so that fewer are among more, see `nested_order`."""
+        return self.budget is not None or self.costly_limit is not None
 
     def resolve(self) -> tuple[tuple[ConfiguredMethod, ...], dict[str, Metric]]:
         """The methods, and the metrics by id. Raises InputError for an unknown name or a setting

@@ -28,6 +28,10 @@ from mdm_jax.storage.arrays import Columns
 REASONS = 3
 
 
+class NoImages(InputError):
+    """None of the items read can be used."""
+
+
 class BenchmarkImage(NamedTuple):
     """An image that is used, with what the network says of it."""
 
@@ -46,13 +50,17 @@ def find_images(
     folder: Path,
     progress: Progress,
     name: str,
+    indices: Sequence[int] | None = None,
 ) -> tuple[list[BenchmarkImage], str]:
     """The images that are used for a network, and a sentence about them.
 
+    They are taken from the items `indices`, by default `config.limit` evenly over the source.
     Predictions are stored in the network's folder and not computed again. Raises InputError for an
-    image that has changed since maps of it were made, and where no image can be used.
+    image that has changed since maps of it were made, and NoImages where none can be used.
     """
-    examples, skipped = _read_examples(config, classifier, source, progress, name)
+    if indices is None:
+        indices = evenly_spaced(len(source), config.limit)
+    examples, skipped = _read_examples(classifier, source, progress, name, indices)
     numbers = class_numbers(source.class_names, classifier.class_names)
     labels = [class_number(numbers, example.label) for example in examples]
     path = folder / "items.npz"
@@ -100,7 +108,7 @@ def find_images(
     used = _choose_used(config, images)
     if not used:
         why = f" ({skipped[0].reason})" if skipped else ""
-        raise InputError(
+        raise NoImages(
             f"{source.name} gives no image that can be used{why}:"
             " check the data, targets and only_correct"
         )
@@ -108,15 +116,14 @@ def find_images(
 
 
 def _read_examples(
-    config: BenchmarkConfig,
     classifier: Classifier,
     source: Source,
     progress: Progress,
     name: str,
+    indices: Sequence[int],
 ) -> tuple[list[PreparedExample], list[SkippedExample]]:
     examples: list[PreparedExample] = []
     skipped: list[SkippedExample] = []
-    indices = evenly_spaced(len(source), config.limit)
     with task(progress, f"{name}: reading", len(indices)) as advance:
         for example in prepare_examples(source, indices, classifier.preprocessing):
             if isinstance(example, SkippedExample):

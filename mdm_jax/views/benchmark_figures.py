@@ -253,7 +253,11 @@ def map_grid(
     The images are spread over the data; or, with `worst` = (method, metric), those on which this
     method scores worst. None where no method has any map."""
     items, scores = results.images[model], None
-    places = evenly_spaced(len(items), count)
+    # nested images begin with those that are spread, which every method has
+    nested = results.config.nested
+    places = (
+        list(range(min(count, len(items)))) if nested else evenly_spaced(len(items), count)
+    )
     if worst is not None:
         method, metric = worst[0], look_up(worst[1], results.metrics)
         scores = _scores(results, model, method, metric.id)

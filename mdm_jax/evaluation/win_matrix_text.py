@@ -1,0 +1,176 @@
+"""The win matrix as Markdown, as CSV, and as plain records that can be read again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mdm_jax.evaluation.formatting import format_interval, format_number, markdown_table
+from mdm_jax.evaluation.statistics import Interval
+from mdm_jax.evaluation.win_matrix import VERDICTS, WinCell, WinMatrix
+
+ALL_RIVALS = "all"
+
+# Of the CSV, and of the values of a results file.
+COLUMNS = (
+    "rivals",
+    "data",
+    "network",
+    "metric",
+    "outcome",
+    "rival",
+    "value",
+    "low",
+    "high",
+    "images",
+    "compared",
+)
+
+
+def markdown(matrix: WinMatrix) -> str:
+    """A table with a row for each network and data, and the counts; what is lost is bold."""
+    several = len({data for data, _ in matrix.rows}) > 1 or any(
+        data for data, _ in matrix.rows
+    )
+    heads = [*(["data"] if several else []), "network", *matrix.metrics]
+    lines = []
+    for row in matrix.rows:
+        cells = [_markdown_cell(matrix.find(row, metric)) for metric in matrix.metrics]
+        lines.append([*(row if several else row[1:]), *cells])
+    counts = [_count_text(matrix.count(metric)) for metric in matrix.metrics]
+    lines.append([*([""] if several else []), "first / tied / lost", *counts])
+    left = ("data", "network")
+    parts = [markdown_table(heads, lines, left_columns=left), describe_counts(matrix)]
+    if matrix.left_out:
+        parts.append(_describe_left_out(matrix))
+    return "\n\n".join(parts) + "\n"
+
+
+def document(matrices: Iterable[WinMatrix]) -> str:
+    """What `win_matrix.md` holds: each matrix under its heading, and what the verdicts mean."""
+    parts = []
+    for matrix in matrices:
+        parts.append(f"## {title(matrix)}\n\n{markdown(matrix)}".rstrip())
+    parts.append(EXPLANATION)
+    return "\n\n".join(parts) + "\n"
+
+
+EXPLANATION = """\
+- first: better than every rival; tied: no rival is better, but some are not told apart;
+  **lost**: some rival is better; by the 95 % interval of the difference, paired over the images
+  that both have
+- positive differences are good for the reference, also where less is better; the rival named is
+  the one that is better by most where it lost, else the nearest
+- every rival is one comparison at 95 %, not corrected for how many there are"""
+
+
+def title(matrix: WinMatrix) -> str:
+    """Whom the reference is compared with."""
+    if matrix.cost_limit is None:
+        return f"{matrix.reference} against all others"
+    return f"{matrix.reference} against those that cost at most {matrix.cost_limit:g} times as much"
+
+
+def describe_counts(matrix: WinMatrix) -> str:
+    """A sentence: how many cells are first, tied and lost."""
+    counts = matrix.count()
+    return (
+        f"{title(matrix)}: first {counts['first']}, tied {counts['tied']}, lost"
+        f" {counts['lost']} of {len(matrix.cells)}"
+    )
+
+
+def cell_text(cell: WinCell) -> str:
+    """The words of a cell, such as "tied (rise -.004)"."""
+    gap = _signed(cell.difference)
+    if cell.verdict == "first":
+        return f"first {gap} over {cell.rival}"
+    if cell.verdict == "tied":
+        return f"tied ({cell.rival} {gap})"
+    return f"lost {gap} to {cell.rival} {format_interval(cell.interval)}"
+
+
+def to_csv(matrices: Iterable[WinMatrix]) -> str:
+    """One line for each cell of each matrix, with unrounded numbers."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for matrix in matrices:
+        writer.writerows(to_records(matrix))
+    return text.getvalue()
+
+
+def to_records(matrix: WinMatrix) -> list[dict[str, Any]]:
+    """The cells as plain values."""
+    rivals = ALL_RIVALS if matrix.cost_limit is None else f"cost x{matrix.cost_limit:g}"
+    records = []
+    for cell in matrix.cells:
+        record = {
+            "rivals": rivals,
+            "data": cell.data,
+            "network": cell.network,
+            "metric": cell.metric,
+            "outcome": cell.verdict,
+            "rival": cell.rival,
+            "value": cell.difference,
+            "low": cell.interval.low,
+            "high": cell.interval.high,
+            "images": cell.images,
+            "compared": cell.rivals,
+        }
+        records.append(record)
+    return records
+
+
+def from_records(
+    records: Iterable[Mapping[str, Any]], reference: str, rivals: str = ALL_RIVALS
+) -> WinMatrix:
+    """The matrix of `to_records`; `rivals` says which, where the records are of several."""
+    cells = []
+    for record in records:
+        if record.get("rivals") != rivals:
+            continue
+        cell = WinCell(
+            data=record["data"],
+            network=record["network"],
+            metric=record["metric"],
+            verdict=record["outcome"],
+            rival=record["rival"],
+            difference=record["value"],
+            interval=Interval(record["low"], record["high"]),
+            rivals=record["compared"],
+            images=record["images"],
+        )
+        cells.append(cell)
+    limit = None if rivals == ALL_RIVALS else float(rivals.removeprefix("cost x"))
+    return WinMatrix(tuple(cells), reference, limit)
+
+
+def _markdown_cell(cell: WinCell | None) -> str:
+    if cell is None:
+        return "n/a"
+    text = cell_text(cell)
+    return f"**{text}**" if cell.verdict == "lost" else text
+
+
+def _signed(value: float) -> str:
+    text = format_number(value)
+    return f"+{text}" if value > 0 else text
+
+
+def _count_text(counts: Mapping[str, int]) -> str:
+    return " / ".join(str(counts[verdict]) for verdict in VERDICTS)
+
+
+def _describe_left_out(matrix: WinMatrix) -> str:
+    """Which rivals cost too much, once where it is the same everywhere."""
+    by_names: dict[tuple[str, ...], list[str]] = {}
+    for row, names in matrix.left_out.items():
+        by_names.setdefault(names, []).append(", ".join(part for part in row if part))
+    lines = [
+        f"- left out for their cost on {'; '.join(rows)}: {', '.join(names)}"
+        for names, rows in by_names.items()
+    ]
+    return "\n".join(lines)
