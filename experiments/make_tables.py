@@ -176,6 +176,27 @@ def source(*names: str) -> str:
     return "<sub>" + "<br>".join(lines) + "</sub>"
 
 
+def win_matrix(name: str, rivals: str = "all") -> str:
+    """A win matrix: where the reference is first, tied or lost, what it loses in bold."""
+    # most tables need no JAX, which takes seconds to import
+    from mdm_jax.evaluation import win_matrix_text
+
+    matrix = win_matrix_text.from_records(load(name)["values"], rivals)
+    return win_matrix_text.markdown(matrix).strip()
+
+
+def win_images(name: str) -> str:
+    """How many images each network of a win matrix had: the most, and the fewest of a method."""
+    counts: dict[tuple[str, str], list[int]] = {}
+    for value in select(name, {"quantity": "seconds"}):
+        counts.setdefault((value["data"], value["network"]), []).append(value["images"])
+    texts = []
+    for (data, network), images in counts.items():
+        few = "" if min(images) == max(images) else f" ({min(images)} for the costliest)"
+        texts.append(f"{data}, {network}: {max(images)}{few}")
+    return "; ".join(texts)
+
+
 def environment() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
@@ -184,6 +205,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"table": table, "quote": quote, "percent": percent, "source": source}
+    made.globals |= {"win_matrix": win_matrix, "win_images": win_images}
     return made
 
 

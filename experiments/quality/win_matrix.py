@@ -75,7 +75,7 @@ class Config:
     parts: Path = CONFIG
     """file of the parts"""
     only: tuple[str, ...] = ()
-    """names of parts; all when none is given"""
+    """parts, as digits, or networks of one, as digits/resnet; all when none is given"""
     place: tuple[str, ...] = ()
     """NAME=FOLDER of the data and weights that the parts ask for"""
     budget: float | None = None
@@ -126,17 +126,21 @@ def find_units(config: Config, plan: Plan) -> Iterator[Unit | str]:
     """Each network of each part; a sentence for one that is skipped."""
     places = dict(each.split("=", 1) for each in config.place if "=" in each)
     for part in plan.parts:
-        if config.only and part.name not in config.only:
+        labels = [network.partition("=")[0] for network in part.networks]
+        names = {part.name, *(f"{part.name}/{label}" for label in labels)}
+        if config.only and not names.intersection(config.only):
             continue
         missing = [name for name in asked(part.data) if name not in places]
         if missing:
             yield f"{part.name} is skipped: give --place {missing[0]}=FOLDER"
             continue
         data = part.data.format(**places)
-        for network in part.networks:
+        for label, network in zip(labels, part.networks):
+            chosen = {part.name, f"{part.name}/{label}"}.intersection(config.only)
+            if config.only and not chosen:
+                continue
             missing = [name for name in asked(network) if name not in places]
             if missing:
-                label = network.partition("=")[0]
                 yield f"{part.name}, {label} is skipped: give --place {missing[0]}=FOLDER"
             else:
                 yield Unit(part, data, network.format(**places))
@@ -191,7 +195,7 @@ def main(config: Config) -> int:
                 "no part is left: give places (--place) or other parts (--only)"
             )
         all_results = work_all(units, config, plan)
-        finish(units, all_results, config, plan)
+        finish(units, all_results, config, plan.reference)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -224,11 +228,11 @@ def work_all(units: Sequence[Unit], config: Config, plan: Plan) -> list[Results]
 
 
 def finish(
-    units: Sequence[Unit], all_results: Sequence[Results], config: Config, plan: Plan
+    units: Sequence[Unit], all_results: Sequence[Results], config: Config, reference: str
 ) -> None:
     """Write the matrix to `out`, and as results and a figure of the pages."""
     matrices = [
-        make_matrix(units, all_results, plan.reference, cost_limit)
+        make_matrix(units, all_results, reference, cost_limit)
         for cost_limit in (None, win_matrix.SIMILAR_COST)
     ]
     write_text(config.out / "win_matrix.md", win_matrix_text.document(matrices))
@@ -243,7 +247,7 @@ def finish(
             values += win_matrix_text.to_records(matrix)
         for unit, results in zip(units, all_results):
             values += costs(unit.part.name, results.entries)
-        write(config.results, values, note=f"reference: {plan.reference}")
+        write(config.results, values)
         explanation_figures.save(figure, PICTURE.with_stem(config.results))
 
 

@@ -6,7 +6,8 @@ more are, so a larger budget goes on with those of a smaller one. Cheap methods 
 time runs out nevertheless, the last methods have fewer images: the first ones, so that differences
 are paired over those.
 
-A budget counts from the start, the loading of networks and compilation included."""
+A budget counts from the start, the loading of networks and compilation included. What is begun is
+finished: the pilot of a method, or a chunk that was expected to fit."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ ALL_RIVALS = "all"
 
 # Of the CSV, and of the values of a results file.
 COLUMNS = (
+    "reference",
     "rivals",
     "data",
     "network",
@@ -108,6 +109,7 @@ def to_records(matrix: WinMatrix) -> list[dict[str, Any]]:
     records = []
     for cell in matrix.cells:
         record = {
+            "reference": matrix.reference,
             "rivals": rivals,
             "data": cell.data,
             "network": cell.network,
@@ -125,14 +127,17 @@ def to_records(matrix: WinMatrix) -> list[dict[str, Any]]:
 
 
 def from_records(
-    records: Iterable[Mapping[str, Any]], reference: str, rivals: str = ALL_RIVALS
+    records: Iterable[Mapping[str, Any]], rivals: str = ALL_RIVALS
 ) -> WinMatrix:
-    """The matrix of `to_records`; `rivals` says which, where the records are of several."""
-    cells = []
-    for record in records:
-        if record.get("rivals") != rivals:
-            continue
-        cell = WinCell(
+    """The matrix of `to_records`; `rivals` says which, where the records are of several.
+
+    Records of anything else are passed over. Raises ValueError where none is left.
+    """
+    chosen = [record for record in records if record.get("rivals") == rivals]
+    if not chosen:
+        raise ValueError(f"no cell of a win matrix with rivals {rivals!r}")
+    cells = [
+        WinCell(
             data=record["data"],
             network=record["network"],
             metric=record["metric"],
@@ -143,9 +148,10 @@ def from_records(
             rivals=record["compared"],
             images=record["images"],
         )
-        cells.append(cell)
+        for record in chosen
+    ]
     limit = None if rivals == ALL_RIVALS else float(rivals.removeprefix("cost x"))
-    return WinMatrix(tuple(cells), reference, limit)
+    return WinMatrix(tuple(cells), chosen[0]["reference"], limit)
 
 
 def _markdown_cell(cell: WinCell | None) -> str:

@@ -1,10 +1,13 @@
 """A benchmark with a budget: as many images as fit by a clock that the tests hold, fewer of the
 costly ones, and the next one goes on where it stopped."""
 
+import csv
+
 import numpy as np
 import pytest
 
 from mdm_jax import Classifier, InputError
+from mdm_jax.cli.main import main
 from mdm_jax.data.network_input import PreparedExample, nested_order
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.evaluation import benchmark, benchmark_parts, tables
@@ -218,3 +221,21 @@ def test_an_interrupted_part_leaves_whole_chunks(clock, tmp_path):
     run(clock, tmp_path, budget=10.0, chunk=4)
     chunks = MapStore(tmp_path / "net" / "rise").chunks()
     assert len(chunks) == 1 + -(-22 // 4)
+
+
+@pytest.mark.slow
+def test_the_command_writes_the_win_matrix(tmp_path, capsys):
+    words = ["benchmark", "--models", "resnet", "--methods", "center", "random", "gradient"]
+    words += ["--metrics", "energy", "pointing", "--limit", "10", "--costly-limit", "4"]
+    words += ["--grid", "0", "--win-matrix", "--out", str(tmp_path)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "center against all others: first" in printed
+    assert "win_matrix.png" in printed
+    text = (tmp_path / "win_matrix.md").read_text()
+    assert "## center against those that cost at most 10 times as much" in text
+    assert "| resnet" in text
+    lines = list(csv.DictReader((tmp_path / "win_matrix.csv").read_text().splitlines()))
+    assert {line["rivals"] for line in lines} == {"all", "cost x10"}
+    assert {line["images"] for line in lines} == {"10"}
+    assert (tmp_path / "win_matrix.png").stat().st_size > 1000

@@ -188,7 +188,7 @@ def test_the_markdown_writes_what_is_lost_in_bold():
 def test_records_and_csv_hold_all_of_the_matrix():
     matrix = joined()
     records = json.loads(json.dumps(win_matrix_text.to_records(matrix)))
-    assert win_matrix_text.from_records(records, "mdm") == matrix
+    assert win_matrix_text.from_records(records) == matrix
     rows = list(csv.DictReader(io.StringIO(win_matrix_text.to_csv([matrix]))))
     assert [row["outcome"] for row in rows] == ["first", "lost", "tied"]
     assert float(rows[1]["value"]) == matrix.cells[1].difference
