@@ -20,7 +20,7 @@ import string
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def read_plan(path: Path) -> Plan:
         shared = {name: tuple(content.pop(name)) for name in ("methods", "metrics")}
         parts = []
         for settings in content.pop("parts"):
-            own = {
+            own: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in settings.items()
             }
@@ -271,9 +271,9 @@ def make_matrix(
     return win_matrix.join(matrices)
 
 
-def costs(data: str, entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
+def costs(data: str, entries: Sequence[Entry]) -> list[Value]:
     """What each method cost, and on how many images."""
-    values = []
+    values: list[Value] = []
     for entry in entries:
         if entry.cost is None or entry.scores is None:
             continue
