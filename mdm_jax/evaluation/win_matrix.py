@@ -26,6 +26,10 @@ from mdm_jax.metrics import Metric
 
 VERDICTS = ("first", "tied", "lost")
 
+# A rival counts from so many common images on: with fewer, even a difference of one sign on every
+# image could be chance at 5 % (the sign test), whatever the bootstrap of so few says.
+MIN_IMAGES = 6
+
 # A matrix of rivals at similar cost has those that cost at most so many times as much.
 SIMILAR_COST = 10.0
 
@@ -63,6 +67,10 @@ class WinMatrix:
         default_factory=dict
     )
     """rivals that cost more, by (data, network)"""
+    too_few: Mapping[tuple[str, str], tuple[str, ...]] = dataclasses.field(
+        default_factory=dict
+    )
+    """rivals that have fewer than `MIN_IMAGES` images and do not count, by (data, network)"""
 
     @property
     def rows(self) -> tuple[tuple[str, str], ...]:
@@ -103,7 +111,7 @@ def compare(
     that do not have the reference.
     """
     cells: list[WinCell] = []
-    left_out = {}
+    left_out, too_few = {}, {}
     for network in dict.fromkeys(entry.model for entry in entries):
         of_network = [entry for entry in entries if entry.model == network]
         ours = next((each for each in of_network if each.method == reference), None)
@@ -116,11 +124,14 @@ def compare(
         if costly:
             left_out[data, network] = tuple(each.method for each in costly)
         compared = [each for each in rivals if each not in costly]
+        few = [each.method for each in compared if _count_images(each) < MIN_IMAGES]
+        if few:
+            too_few[data, network] = tuple(few)
         for metric in metrics.values():
             cell = _decide(metric, ours, compared, data)
             if cell is not None:
                 cells.append(cell)
-    return WinMatrix(tuple(cells), reference, cost_limit, left_out)
+    return WinMatrix(tuple(cells), reference, cost_limit, left_out, too_few)
 
 
 def join(matrices: Sequence[WinMatrix]) -> WinMatrix:
@@ -133,7 +144,12 @@ def join(matrices: Sequence[WinMatrix]) -> WinMatrix:
         raise ValueError(f"matrices of different references or cost limits: {kinds}")
     cells = tuple(cell for each in matrices for cell in each.cells)
     left_out = {row: names for each in matrices for row, names in each.left_out.items()}
-    return dataclasses.replace(matrices[0], cells=cells, left_out=left_out)
+    too_few = {row: names for each in matrices for row, names in each.too_few.items()}
+    return dataclasses.replace(matrices[0], cells=cells, left_out=left_out, too_few=too_few)
+
+
+def _count_images(entry: Entry) -> int:
+    return 0 if entry.scores is None else len(entry.scores.ids)
 
 
 def _costs_too_much(rival: Entry, ours: Entry, cost_limit: float | None) -> bool:
@@ -151,8 +167,8 @@ def _decide(
     compared = {}
     for rival in rivals:
         found = _difference(metric, ours, rival)
-        # one image in common, or a value that is no number, says nothing
-        if found is not None and found.verdict:
+        # few images in common, or a value that is no number, say nothing
+        if found is not None and found.verdict and found.counted >= MIN_IMAGES:
             compared[rival.method] = found
     if not compared:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from mdm_jax.evaluation.formatting import format_interval, format_number, markdown_table
 from mdm_jax.evaluation.statistics import Interval
-from mdm_jax.evaluation.win_matrix import VERDICTS, WinCell, WinMatrix
+from mdm_jax.evaluation.win_matrix import MIN_IMAGES, VERDICTS, WinCell, WinMatrix
 
 ALL_RIVALS = "all"
 
@@ -44,8 +44,12 @@ def markdown(matrix: WinMatrix) -> str:
     lines.append([*([""] if several else []), "first / tied / lost", *counts])
     left = ("data", "network")
     parts = [markdown_table(heads, lines, left_columns=left), describe_counts(matrix)]
-    if matrix.left_out:
-        parts.append(_describe_left_out(matrix))
+    for why, names in (
+        ("left out for their cost", matrix.left_out),
+        (f"left out with fewer than {MIN_IMAGES} images", matrix.too_few),
+    ):
+        if names:
+            parts.append(_describe_left_out(why, names))
     return "\n\n".join(parts) + "\n"
 
 
@@ -170,13 +174,15 @@ def _count_text(counts: Mapping[str, int]) -> str:
     return " / ".join(str(counts[verdict]) for verdict in VERDICTS)
 
 
-def _describe_left_out(matrix: WinMatrix) -> str:
-    """Which rivals cost too much, once where it is the same everywhere."""
+def _describe_left_out(
+    why: str, left_out: Mapping[tuple[str, str], tuple[str, ...]]
+) -> str:
+    """Which rivals do not count, once where it is the same for several networks."""
     by_names: dict[tuple[str, ...], list[str]] = {}
-    for row, names in matrix.left_out.items():
+    for row, names in left_out.items():
         by_names.setdefault(names, []).append(", ".join(part for part in row if part))
     lines = [
-        f"- left out for their cost on {'; '.join(rows)}: {', '.join(names)}"
+        f"- {why} on {'; '.join(rows)}: {', '.join(names)}"
         for names, rows in by_names.items()
     ]
     return "\n".join(lines)

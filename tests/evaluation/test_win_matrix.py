@@ -103,7 +103,10 @@ def test_where_less_is_better_the_sign_is_turned():
 
 def test_what_cannot_be_compared_has_no_cell():
     ours = entry("mdm", energy=HARD)
-    assert not compare(ours, entry("rise", images=1, energy=HARD - 0.1)).cells
+    few = compare(ours, entry("rise", images=5, energy=HARD - 0.1))
+    assert not few.cells
+    assert few.too_few == {("", "net"): ("rise",)}
+    assert compare(ours, entry("rise", images=6, energy=HARD - 0.1)).cells
     assert not compare(ours, entry("rise", deletion=HARD)).cells
     assert not compare(ours, Entry("net", "rollout", notes={"": "no attention"})).cells
     assert not compare(entry("rise", energy=HARD), entry("center", energy=HARD)).cells
@@ -142,6 +145,12 @@ def test_only_images_that_both_have_are_compared():
     assert compare(ours_entry, entry("rise", energy=theirs)).cells[0].verdict == "first"
     (cell,) = compare(ours_entry, entry("rise", images=10, energy=theirs)).cells
     assert (cell.verdict, cell.images) == ("lost", 10)
+
+
+def test_who_has_too_few_images_is_named():
+    entries = entry("mdm", energy=HARD), entry("rise", images=5, energy=HARD)
+    text = win_matrix_text.markdown(compare(*entries, entry("center", energy=HARD)))
+    assert "- left out with fewer than 6 images on net: rise" in text
 
 
 def joined():
