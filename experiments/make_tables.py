@@ -50,6 +50,15 @@ def load(name: str) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+def parts_of(name: str) -> dict[str, dict[str, Any]]:
+    """What is said of the parts of a check that have values; none where it was never run."""
+    if not (RESULTS / f"{name}.json").exists():
+        return {}
+    content = load(name)
+    measured = {value["part"] for value in content["values"]}
+    return {part: said for part, said in content["parts"].items() if part in measured}
+
+
 def select(names: str | Sequence[str], conditions: Mapping[str, Any]) -> list[Value]:
     """The values of one or several results files that have these properties."""
     files = [names] if isinstance(names, str) else names
@@ -206,6 +215,7 @@ def environment() -> jinja2.Environment:
     )
     made.globals |= {"table": table, "quote": quote, "percent": percent, "source": source}
     made.globals |= {"win_matrix": win_matrix, "win_images": win_images}
+    made.globals |= {"parts_of": parts_of}
     return made
 
 

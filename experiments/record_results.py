@@ -26,7 +26,9 @@ Value = Mapping[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
 FIELDS = ("command", "commit", "date", "machine", "versions", "values")
-"""what every file has; `note` is optional"""
+"""what every file has"""
+OPTIONAL = ("note", "parts")
+"""what a file may have; `parts` says of each part of a check when and where it was measured"""
 PACKAGES = ("mdm_jax", "jax", "flax", "optax", "numpy")
 
 

@@ -14,24 +14,18 @@ Results: `experiments/results/evaluation_speed.json`, shown in `docs/measurement
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
 from experiments.record_results import write
-from experiments.speed.throughput import alternate
-from mdm_jax.models import weights
-from mdm_jax.models.architectures import build_shapes
-from mdm_jax.models.fold_batch_norm import fold_batch_norms
+from experiments.speed.measuring import alternate, evaluation, forward, random_network
 
 NETWORKS = (
     "resnet18",
@@ -62,48 +56,10 @@ class Config:
     """name of the file in experiments/results that is written; none when empty"""
 
 
-def random_network(name: str, config: Config, dtype: str) -> Any:
-    """A network of the published sizes with random weights, which are not slow to draw."""
-    arguments: dict[str, Any] = (
-        {"remat": True} if config.remat and name.startswith(("vit", "deit")) else {}
-    )
-
-    blank = build_shapes(
-        name, num_classes=1000, size=(config.side, config.side), **arguments
-    )
-    rng, arrays = np.random.default_rng(0), {}
-    for entry, (path, leaf) in weights.places(blank).items():
-        shape = weights.torch_shape(leaf.shape, path[-1])
-        noise = rng.standard_normal(shape, np.float32)
-        positive = entry.endswith("running_var") or (
-            entry.endswith("weight") and len(shape) == 1
-        )
-        arrays[entry] = (
-            1 + 0.1 * np.abs(noise) if positive else noise / math.sqrt(math.prod(shape[1:]))
-        )
-    network = weights.fill(blank, arrays)
-    network = fold_batch_norms(network) if config.fold else network
-    network = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), network)
-    return nnx.view(
-        network, deterministic=True, use_running_average=True, raise_if_not_found=False
-    )
-
-
-def forward(network: Any, images: jax.Array) -> jax.Array:
-    return network(images)[0].astype(jnp.float32)
-
-
-def evaluation(network: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Value and input gradient: the evaluation that MDM makes at each step."""
-    return jax.value_and_grad(
-        lambda images: jax.nn.softmax(forward(network, images))[:, 17].sum()
-    )(images)
-
-
 def measure(name: str, dtype: str, config: Config) -> dict[str, float]:
     """Seconds of a forward pass and of an evaluation, and the floating-point operations of the
     evaluation."""
-    network = random_network(name, config, dtype)
+    network = random_network(name, config.side, dtype, fold=config.fold, remat=config.remat)
     images = jax.random.normal(
         jax.random.key(0), (config.batch, config.side, config.side, 3), jnp.dtype(dtype)
     )

@@ -16,11 +16,8 @@ Results: `experiments/results/throughput*.json`, shown in `docs/measurements.md`
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -32,7 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.record_results import write
-from mdm_jax import PRESETS, explain_batch, mdm, solver
+from experiments.speed.measuring import peak_memory, step_against_gradient
+from mdm_jax import explain_batch
 from mdm_jax.data import Digits
 from mdm_jax.execution.network import as_network, residual_bytes
 from mdm_jax.execution.timing import stopwatch
@@ -72,94 +70,6 @@ def build(config: Config) -> Callable[..., Any]:
     )
 
 
-def alternate(
-    functions: dict[str, Callable[[], Any]], repeats: int
-) -> dict[str, np.ndarray]:
-    """Seconds of each function, taken in turn so that a drift of the machine meets all of them
-    alike."""
-    for function in functions.values():
-        jax.block_until_ready(function())
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            jax.block_until_ready(function())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: np.asarray(values) for name, values in seconds.items()}
-
-
-def step_against_gradient(
-    network: Any, images: jax.Array, repeats: int
-) -> dict[str, float]:
-    """(a) Seconds of a bare gradient and of an MDM step on the same batch, alone and in a scan of
-    5; median ratios."""
-    config, key, inner = PRESETS["fast"], jax.random.key(0), 5
-
-    @jax.jit
-    def start(network: Any, images: jax.Array) -> Any:
-        def one(image: jax.Array) -> Any:
-            problem = mdm.begin(
-                network, image, None, node="probability", key=key, fill=config.fill
-            )
-            made = mdm.make_solver(network, problem, node="probability", config=config)
-            return problem, made.init(mdm.first_parameters(problem, config))
-
-        return jax.vmap(one)(images)
-
-    def mdm_step(network: Any, problems: Any, states: Any) -> Any:
-        def one(problem: mdm.Problem, state: solver.State) -> solver.State:
-            return mdm.make_solver(
-                network, problem, node="probability", config=config
-            ).step(state, key)[0]
-
-        return jax.vmap(one)(problems, states)
-
-    def gradient(network: Any, images: jax.Array, targets: jax.Array) -> Any:
-        def score(images: jax.Array) -> jax.Array:
-            return jnp.take_along_axis(
-                jax.nn.softmax(network(images)[0]), targets[:, None], axis=1
-            ).sum()
-
-        return jax.value_and_grad(score)(images)
-
-    @jax.jit
-    def scanned_step(network: Any, problems: Any, states: Any) -> Any:
-        return jax.lax.scan(
-            lambda s, _: (mdm_step(network, problems, s), None), states, None, length=inner
-        )[0]
-
-    @jax.jit
-    def scanned_gradient(network: Any, images: jax.Array, targets: jax.Array) -> Any:
-        def body(x: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return x - 1e-6 * gradient(network, x, targets)[1], None
-
-        return jax.lax.scan(body, images, None, length=inner)[0]
-
-    problems, states = start(network, images)
-    seconds = alternate(
-        {
-            "gradient": partial(jax.jit(gradient), network, images, problems.target),
-            "step": partial(jax.jit(mdm_step), network, problems, states),
-            "gradient in scan": partial(scanned_gradient, network, images, problems.target),
-            "step in scan": partial(scanned_step, network, problems, states),
-        },
-        repeats,
-    )
-    per_call = {
-        name: float(np.median(s)) / (inner if "scan" in name else 1)
-        for name, s in seconds.items()
-    }
-    return per_call | {
-        "step / gradient": float(np.median(seconds["step"] / seconds["gradient"])),
-        "step in scan / gradient": float(
-            np.median(seconds["step in scan"] / inner / seconds["gradient"])
-        ),
-        "plain gradient in scan / gradient": float(
-            np.median(seconds["gradient in scan"] / inner / seconds["gradient"])
-        ),
-    }
-
-
 def batching(
     network: Any, images: np.ndarray, sizes: tuple[int, ...]
 ) -> list[tuple[int, float, float, float]]:
@@ -187,14 +97,6 @@ def batching(
             )
         )
     return rows
-
-
-def peak_memory() -> float:
-    """Peak bytes in use: of the device where it tells, else of this process."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get(
-        "peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
 
 
 def main(config: Config) -> None:

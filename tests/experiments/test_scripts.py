@@ -15,6 +15,7 @@ INDEX = (FOLDER / "README.md").read_text()
 SCRIPTS = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*.py"))
 LIBRARIES = {
     "quality/benchmark_networks.py",
+    "speed/measuring.py",
     "training/train_networks.py",
     "figures/figure_look.py",
 }
@@ -37,7 +38,7 @@ def test_the_index_lists_every_results_file_and_nothing_else():
     }
     for name in names:
         assert any(re.fullmatch(each.replace("*", r"\w+"), name) for each in listed), name
-    optional = {"throughput_networks"}  # for a GPU, not measured yet
+    optional = {"accelerator"}  # for a GPU, not measured yet
     for column in columns:
         for each in re.findall(r"`([\w*]+)`", column):
             pattern = each.replace("*", r"\w+")
