@@ -95,13 +95,15 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> int:
     asked = arguments(given)
     parts: Mapping[str, Part] = asked.parts
-    say_what_lacks(parts)
     settings = tiny() if asked.tiny else Settings()
     run_of = {
         "commit": asked.commit or commit(),
         "date": date.today().isoformat(),
         "command": record_results.command_line(),
     }
+    say_what_lacks(parts)
+    if not run_of["commit"]:
+        say("the commit is not known here: give it with --commit")
     return measure(parts, settings, 60 * asked.minutes, asked.out, run_of)
 
 
@@ -212,9 +214,7 @@ def child(
         environment.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "programs"))
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, start_new_session=True, stdout=sys.stderr
-    )
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
     try:
         yield process
     finally:

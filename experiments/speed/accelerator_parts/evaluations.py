@@ -23,7 +23,7 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 def measure(settings: Settings, clock: Clock) -> Iterator[Value]:
     networks.require_accelerator(settings)
-    peak = float("nan")
+    peak, flops = float("nan"), Operations()
     with clock.case("matrix products"):
         for value in matrix_products(settings):
             yield value
@@ -36,7 +36,7 @@ def measure(settings: Settings, clock: Clock) -> Iterator[Value]:
         wave = f"{dtype}, batch {size}"
         if clock.has_time(wave):
             with clock.case(wave):
-                yield from measure_wave(settings, dtype, size, peak)
+                yield from measure_wave(settings, dtype, size, peak, flops)
 
 
 def matrix_products(settings: Settings) -> Iterator[Value]:
@@ -67,12 +67,27 @@ def matrix_products(settings: Settings) -> Iterator[Value]:
         yield measured("matrix product, relative error", error, dtype=name)
 
 
-def measure_wave(settings: Settings, dtype: str, size: int, peak: float) -> Iterator[Value]:
+class Operations:
+    """Floating-point operations of an evaluation of one image, by network; counted once each."""
+
+    def __init__(self) -> None:
+        self.counted: dict[str, float] = {}
+
+    def of(self, name: str, network: Any, images: jax.Array) -> float:
+        """NaN where JAX does not count them."""
+        if name not in self.counted:
+            costs: Any = jax.jit(evaluation).lower(network, images).cost_analysis() or {}
+            self.counted[name] = float(costs.get("flops", float("nan"))) / len(images)
+        return self.counted[name]
+
+
+def measure_wave(
+    settings: Settings, dtype: str, size: int, peak: float, flops: Operations
+) -> Iterator[Value]:
     """All networks at one dtype and batch: compiled together, timed one after the other."""
     built = {name: networks.network(name, settings, dtype) for name in settings.networks}
     shape = (size, settings.side, settings.side, 3)
     images = jax.random.normal(jax.random.key(0), shape, jnp.dtype(dtype))
-    lowered = {name: jax.jit(evaluation).lower(net, images) for name, net in built.items()}
     calls = {}
     for name, net in built.items():
         calls[f"{name} forward"] = (jax.jit(forward), (net, images))
@@ -83,9 +98,7 @@ def measure_wave(settings: Settings, dtype: str, size: int, peak: float) -> Iter
             {kind: compiled[f"{name} {kind}"] for kind in ("forward", "evaluation")},
             settings.repeats,
         )
-        costs: Any = lowered[name].cost_analysis() or {}
-        flops = float(costs.get("flops", float("nan")))
-        rate = flops / seconds["evaluation"] / 1e12
+        rate = size * flops.of(name, built[name], images) / seconds["evaluation"] / 1e12
         what = {"network": name, "dtype": dtype, "batch": size}
         yield measured("evaluations/s", size / seconds["evaluation"], **what)
         yield measured("forward passes/s", size / seconds["forward"], **what)

@@ -46,7 +46,7 @@ PARTS: dict[str, Part] = {
     "evaluations": Part(
         "a",
         f"{HERE}.evaluations:measure",
-        115,
+        110,
         JAX,
         ("dtype",),
         (*RATES, "matrix product TFLOP/s", "TFLOP/s", "share of bfloat16 peak"),
@@ -62,7 +62,7 @@ PARTS: dict[str, Part] = {
     "images": Part(
         "c",
         f"{HERE}.images:measure",
-        95,
+        90,
         JAX,
         ("network", "dtype", "batch"),
         (
@@ -78,7 +78,7 @@ PARTS: dict[str, Part] = {
     "agreement": Part(
         "e",
         f"{HERE}.agreement:measure",
-        55,
+        50,
         JAX,
         ("network", "way", "images"),
         ("Spearman, median", "Spearman, minimum"),
@@ -94,7 +94,7 @@ PARTS: dict[str, Part] = {
     "torch_networks": Part(
         "f",
         f"{HERE}.torch_networks:measure",
-        60,
+        75,
         TORCH,
         ("network", "dtype", "batch", "mode"),
         RATES,

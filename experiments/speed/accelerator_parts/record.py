@@ -44,10 +44,10 @@ class Clock:
     changed: Callable[[], None] = lambda: None
     """called when another case begins"""
 
-    def has_time(self, case: str) -> bool:
-        """Whether a case as long as the longest so far would still end in time; else it is
-        missed."""
-        if time.time() + self.longest < self.deadline:
+    def has_time(self, case: str, seconds: float = 0.0) -> bool:
+        """Whether a case of so many seconds, or as long as the longest so far, would still end in
+        time; else it is missed."""
+        if time.time() + max(seconds, self.longest) < self.deadline:
             return True
         self.missed[case] = "no time left"
         return False
