@@ -200,7 +200,7 @@ def test_the_page_says_what_was_measured_and_when(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_every_part_is_rehearsed_on_a_cpu(tmp_path, capfd):
     out = tmp_path / "out.json"
-    assert accelerator.main(["--tiny", "--minutes", "9", "--out", str(out)]) == 0
+    assert accelerator.main(["--tiny", "--minutes", "30", "--out", str(out)]) == 0
     content = json.loads(out.read_text())
     assert list(content["parts"]) == list(PARTS)
     assert not problems(content)
