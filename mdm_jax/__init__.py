@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mdm_jax.baselines import HSIC as HSIC
+    from mdm_jax.baselines import LIME as LIME
     from mdm_jax.baselines import RISE as RISE
     from mdm_jax.baselines import AblationCAM as AblationCAM
     from mdm_jax.baselines import AttnLRP as AttnLRP
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mdm_jax.baselines import HiResCAM as HiResCAM
     from mdm_jax.baselines import InputXGradient as InputXGradient
     from mdm_jax.baselines import IntegratedGradients as IntegratedGradients
+    from mdm_jax.baselines import KernelSHAP as KernelSHAP
     from mdm_jax.baselines import LayerCAM as LayerCAM
     from mdm_jax.baselines import MeaningfulPerturbation as MeaningfulPerturbation
     from mdm_jax.baselines import Occlusion as Occlusion
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from mdm_jax.baselines import ScoreCAM as ScoreCAM
     from mdm_jax.baselines import SmoothGrad as SmoothGrad
     from mdm_jax.baselines import Sobel as Sobel
+    from mdm_jax.baselines import SobolIndices as SobolIndices
+    from mdm_jax.baselines import SubmodularSelection as SubmodularSelection
     from mdm_jax.baselines import XGradCAM as XGradCAM
     from mdm_jax.config import PRESETS as PRESETS
     from mdm_jax.config import MDMConfig as MDMConfig
@@ -79,8 +84,11 @@ _HOMES = {
         "GradCAMPlusPlus",
         "Gradient",
         "HiResCAM",
+        "HSIC",
         "InputXGradient",
         "IntegratedGradients",
+        "KernelSHAP",
+        "LIME",
         "LayerCAM",
         "MeaningfulPerturbation",
         "Occlusion",
@@ -91,6 +99,8 @@ _HOMES = {
         "SmoothGrad",
         "Sobel",
         "XGradCAM",
+        "SobolIndices",
+        "SubmodularSelection",
     ),
     "config": ("PRESETS", "MDMConfig"),
     "data.open_source": ("open_source",),
@@ -118,6 +128,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "HSIC",
+    "LIME",
     "PRESETS",
     "RISE",
     "AblationCAM",
@@ -139,6 +151,7 @@ __all__ = [
     "InputError",
     "InputXGradient",
     "IntegratedGradients",
+    "KernelSHAP",
     "LayerCAM",
     "MDMConfig",
     "MeaningfulPerturbation",
@@ -155,7 +168,9 @@ __all__ = [
     "Scores",
     "SmoothGrad",
     "Sobel",
+    "SobolIndices",
     "Status",
+    "SubmodularSelection",
     "Sweep",
     "SweepConfig",
     "TrainConfig",

@@ -20,11 +20,14 @@ from mdm_jax.baselines.grad_cam import GradCAM as GradCAM
 from mdm_jax.baselines.grad_cam_pp import GradCAMPlusPlus as GradCAMPlusPlus
 from mdm_jax.baselines.gradient import Gradient as Gradient
 from mdm_jax.baselines.hires_cam import HiResCAM as HiResCAM
+from mdm_jax.baselines.hsic import HSIC as HSIC
 from mdm_jax.baselines.input_x_gradient import InputXGradient as InputXGradient
 from mdm_jax.baselines.integrated_gradients import (
     IntegratedGradients as IntegratedGradients,
 )
+from mdm_jax.baselines.kernel_shap import KernelSHAP as KernelSHAP
 from mdm_jax.baselines.layer_cam import LayerCAM as LayerCAM
+from mdm_jax.baselines.lime import LIME as LIME
 from mdm_jax.baselines.meaningful_perturbation import (
     MeaningfulPerturbation as MeaningfulPerturbation,
 )
@@ -35,6 +38,10 @@ from mdm_jax.baselines.rollout import Rollout as Rollout
 from mdm_jax.baselines.score_cam import ScoreCAM as ScoreCAM
 from mdm_jax.baselines.smoothgrad import SmoothGrad as SmoothGrad
 from mdm_jax.baselines.sobel import Sobel as Sobel
+from mdm_jax.baselines.sobol_indices import SobolIndices as SobolIndices
+from mdm_jax.baselines.submodular_selection import (
+    SubmodularSelection as SubmodularSelection,
+)
 from mdm_jax.baselines.xgrad_cam import XGradCAM as XGradCAM
 from mdm_jax.types import Method
 
@@ -63,6 +70,11 @@ NAMES = (
     "attn_lrp",
     "meaningful_perturbation",
     "extremal_perturbation",
+    "hsic",
+    "sobol_indices",
+    "lime",
+    "kernel_shap",
+    "submodular_selection",
 )
 BASELINES: tuple[Method, ...] = tuple(
     import_module(f"mdm_jax.baselines.{name}").METHOD for name in NAMES

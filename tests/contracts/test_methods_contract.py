@@ -12,12 +12,17 @@ from flax import nnx
 from mdm_jax import MDMConfig, area, consistency, explain
 from mdm_jax.baselines.ablation_cam import AblationCAM
 from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation
+from mdm_jax.baselines.hsic import HSIC
 from mdm_jax.baselines.integrated_gradients import IntegratedGradients
+from mdm_jax.baselines.kernel_shap import KernelSHAP
+from mdm_jax.baselines.lime import LIME
 from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbation
 from mdm_jax.baselines.occlusion import Occlusion
 from mdm_jax.baselines.rise import RISE
 from mdm_jax.baselines.score_cam import ScoreCAM
 from mdm_jax.baselines.smoothgrad import SmoothGrad
+from mdm_jax.baselines.sobol_indices import SobolIndices
+from mdm_jax.baselines.submodular_selection import SubmodularSelection
 from mdm_jax.hdm import HDMConfig
 from mdm_jax.methods import METHODS
 from mdm_jax.models.vit import ViT
@@ -57,6 +62,11 @@ CONFIGS = {
     "attn_lrp": None,
     "meaningful_perturbation": MeaningfulPerturbation(steps=4, cells=8, start="ones"),
     "extremal_perturbation": ExtremalPerturbation(steps=4, levels=3, cell=28.0, sigma=84.0),
+    "hsic": HSIC(num_samples=10, cells=4, chunk=6),
+    "sobol_indices": SobolIndices(num_samples=2, cells=4, chunk=6),
+    "lime": LIME(num_samples=20, segments=9, rounds=3, chunk=6),
+    "kernel_shap": KernelSHAP(num_samples=60, segments=9, rounds=3, chunk=6),
+    "submodular_selection": SubmodularSelection(segments=6, rounds=3, chunk=2),
 }
 """the settings under which each method is tested; None for its default"""
 
@@ -79,6 +89,11 @@ WIDE_CONFIGS = {
         max_blur=140.0,
         learning_rate=0.03,
     ),
+    "hsic": HSIC(num_samples=100, cells=7),
+    "sobol_indices": SobolIndices(num_samples=4, cells=7),
+    "lime": LIME(num_samples=100, segments=15, baseline="black"),
+    "kernel_shap": KernelSHAP(num_samples=100, segments=15),
+    "submodular_selection": SubmodularSelection(segments=15),
 }
 """likewise for wide images, where a few more steps must find the object"""
 
