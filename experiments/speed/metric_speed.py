@@ -2,6 +2,7 @@
 
     python experiments/speed/metric_speed.py    # 64 digits, the embedded ResNet, CPU: a few minutes
     python experiments/speed/metric_speed.py --images 8 --others 2
+    python experiments/speed/metric_speed.py --boxes    # MaxBoxAcc's boxes instead, a few seconds
 
 Insertion and deletion (28 steps each: 29 evaluations) and ROAD (9 percentages in both orders).
 "Ours" is one compiled program over all images; "one by one" the same program for one image, called
@@ -9,7 +10,8 @@ in a loop; "others" what public code does: a Python loop over images, in it one 
 pass a step, blurring and changing pixels in NumPy, and for ROAD an assembled sparse system and
 `scipy.sparse.linalg.spsolve` an image, percentage and order. `others` images are measured that way
 and the time is scaled to all. All three must agree: the largest difference of an image's score is
-shown (ROAD adds noise, left out here).
+shown (ROAD adds noise, left out here). `--boxes` shows the seconds of processor time that MaxBoxAcc
+takes for one map of 224 pixels, smooth or of independent random pixels, and stores nothing.
 
 Results: `experiments/results/metric_speed.json`, shown in `docs/measurements.md`.
 """
@@ -34,7 +36,7 @@ from rich.table import Table
 
 from experiments.record_results import Value, write
 from mdm_jax import fills, load_model
-from mdm_jax.metrics import curves, road
+from mdm_jax.metrics import curves, road, wsol
 
 NEIGHBORS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 Program = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -50,6 +52,8 @@ class Config:
     others: int = 4
     """images measured in the others' way"""
     repeats: int = 3
+    boxes: bool = False
+    """only MaxBoxAcc's search of boxes"""
     results: str = "metric_speed"
     """name of the file in experiments/results that is written; none when empty"""
 
@@ -193,7 +197,31 @@ def time_others(
     return seconds(lambda: [score(i) for i in numbers], 1)
 
 
+def time_boxes(repeats: int) -> Table:
+    """Median seconds of processor time that the boxes of one map take."""
+    noise = np.random.default_rng(0).uniform(size=(wsol.SIDE, wsol.SIDE))
+    maps = {"random": noise, "smooth": scipy.ndimage.gaussian_filter(noise, 20)}
+    boxes = np.array([[60.0, 50.0, 150.0, 140.0]])
+    table = Table(
+        "map", "MaxBoxAcc", "MaxBoxAccV2", title="seconds a map, MaxBoxAcc's boxes"
+    )
+    for name, saliency in maps.items():
+        row = []
+        for ious, largest in (((0.5,), True), (wsol.IOUS, False)):
+            taken = []
+            for _ in range(repeats):
+                start = time.process_time()
+                wsol.box_hits(saliency, boxes, ious=ious, largest=largest)
+                taken.append(time.process_time() - start)
+            row.append(f"{np.median(taken):.3f}")
+        table.add_row(name, *row)
+    return table
+
+
 def main(config: Config) -> None:
+    if config.boxes:
+        Console(width=120).print(time_boxes(config.repeats))
+        return
     predict, rng = load_model(config.network), np.random.default_rng(0)
     neutral = np.asarray(fills.neutral_color(predict, 3))
     noise = rng.normal(size=(2, config.images, config.side, config.side, 3))

@@ -54,8 +54,9 @@ def explain(
 
     One forward evaluation; node and target play no part. The sign of v_1, which a singular value
     decomposition leaves open, is the one for which S is larger where A is: sum_p S_p |A_p| >= 0.
-    For maps that are not negative S then has no negative value. Image [h, w, c] in [0, 1]. Raises
-    InputError for a network without the layer.
+    For maps that are not negative S then has no negative value. Of a Transformer's tokens the first
+    component is close to their mean, large in the background too: there the centered variant tells
+    the object better. Image [h, w, c] in [0, 1]. Raises InputError for a network without the layer.
     """
     config = config or EigenCAM()
     config.check()
