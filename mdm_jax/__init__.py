@@ -11,10 +11,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mdm_jax.baselines import HSIC as HSIC
+    from mdm_jax.baselines import IGOS as IGOS
     from mdm_jax.baselines import LIME as LIME
     from mdm_jax.baselines import RISE as RISE
+    from mdm_jax.baselines import SAMP as SAMP
     from mdm_jax.baselines import AblationCAM as AblationCAM
     from mdm_jax.baselines import AttnLRP as AttnLRP
+    from mdm_jax.baselines import BlurIG as BlurIG
     from mdm_jax.baselines import Center as Center
     from mdm_jax.baselines import Chefer as Chefer
     from mdm_jax.baselines import EigenCAM as EigenCAM
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     from mdm_jax.baselines import GradCAM as GradCAM
     from mdm_jax.baselines import GradCAMPlusPlus as GradCAMPlusPlus
     from mdm_jax.baselines import Gradient as Gradient
+    from mdm_jax.baselines import GuidedIG as GuidedIG
     from mdm_jax.baselines import HiResCAM as HiResCAM
+    from mdm_jax.baselines import IGOSPlusPlus as IGOSPlusPlus
     from mdm_jax.baselines import InputXGradient as InputXGradient
     from mdm_jax.baselines import IntegratedGradients as IntegratedGradients
     from mdm_jax.baselines import KernelSHAP as KernelSHAP
@@ -75,6 +80,7 @@ _HOMES = {
     "baselines": (
         "AblationCAM",
         "AttnLRP",
+        "BlurIG",
         "Center",
         "Chefer",
         "EigenCAM",
@@ -85,6 +91,9 @@ _HOMES = {
         "Gradient",
         "HiResCAM",
         "HSIC",
+        "GuidedIG",
+        "IGOS",
+        "IGOSPlusPlus",
         "InputXGradient",
         "IntegratedGradients",
         "KernelSHAP",
@@ -95,6 +104,7 @@ _HOMES = {
         "RISE",
         "Random",
         "Rollout",
+        "SAMP",
         "ScoreCAM",
         "SmoothGrad",
         "Sobel",
@@ -129,12 +139,15 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "HSIC",
+    "IGOS",
     "LIME",
     "PRESETS",
     "RISE",
+    "SAMP",
     "AblationCAM",
     "AttnLRP",
     "BenchmarkConfig",
+    "BlurIG",
     "Center",
     "Chefer",
     "Classifier",
@@ -146,8 +159,10 @@ __all__ = [
     "GradCAM",
     "GradCAMPlusPlus",
     "Gradient",
+    "GuidedIG",
     "HDMConfig",
     "HiResCAM",
+    "IGOSPlusPlus",
     "InputError",
     "InputXGradient",
     "IntegratedGradients",

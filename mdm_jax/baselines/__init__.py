@@ -9,6 +9,7 @@ from importlib import import_module
 
 from mdm_jax.baselines.ablation_cam import AblationCAM as AblationCAM
 from mdm_jax.baselines.attn_lrp import AttnLRP as AttnLRP
+from mdm_jax.baselines.blur_ig import BlurIG as BlurIG
 from mdm_jax.baselines.center import Center as Center
 from mdm_jax.baselines.chefer import Chefer as Chefer
 from mdm_jax.baselines.eigen_cam import EigenCAM as EigenCAM
@@ -19,8 +20,11 @@ from mdm_jax.baselines.fullgrad import FullGrad as FullGrad
 from mdm_jax.baselines.grad_cam import GradCAM as GradCAM
 from mdm_jax.baselines.grad_cam_pp import GradCAMPlusPlus as GradCAMPlusPlus
 from mdm_jax.baselines.gradient import Gradient as Gradient
+from mdm_jax.baselines.guided_ig import GuidedIG as GuidedIG
 from mdm_jax.baselines.hires_cam import HiResCAM as HiResCAM
 from mdm_jax.baselines.hsic import HSIC as HSIC
+from mdm_jax.baselines.igos import IGOS as IGOS
+from mdm_jax.baselines.igos_pp import IGOSPlusPlus as IGOSPlusPlus
 from mdm_jax.baselines.input_x_gradient import InputXGradient as InputXGradient
 from mdm_jax.baselines.integrated_gradients import (
     IntegratedGradients as IntegratedGradients,
@@ -35,6 +39,7 @@ from mdm_jax.baselines.occlusion import Occlusion as Occlusion
 from mdm_jax.baselines.random import Random as Random
 from mdm_jax.baselines.rise import RISE as RISE
 from mdm_jax.baselines.rollout import Rollout as Rollout
+from mdm_jax.baselines.samp import SAMP as SAMP
 from mdm_jax.baselines.score_cam import ScoreCAM as ScoreCAM
 from mdm_jax.baselines.smoothgrad import SmoothGrad as SmoothGrad
 from mdm_jax.baselines.sobel import Sobel as Sobel
@@ -75,6 +80,11 @@ NAMES = (
     "lime",
     "kernel_shap",
     "submodular_selection",
+    "igos",
+    "igos_pp",
+    "samp",
+    "guided_ig",
+    "blur_ig",
 )
 BASELINES: tuple[Method, ...] = tuple(
     import_module(f"mdm_jax.baselines.{name}").METHOD for name in NAMES

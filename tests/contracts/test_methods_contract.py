@@ -11,14 +11,19 @@ from flax import nnx
 
 from mdm_jax import MDMConfig, area, consistency, explain
 from mdm_jax.baselines.ablation_cam import AblationCAM
+from mdm_jax.baselines.blur_ig import BlurIG
 from mdm_jax.baselines.extremal_perturbation import ExtremalPerturbation
+from mdm_jax.baselines.guided_ig import GuidedIG
 from mdm_jax.baselines.hsic import HSIC
+from mdm_jax.baselines.igos import IGOS
+from mdm_jax.baselines.igos_pp import IGOSPlusPlus
 from mdm_jax.baselines.integrated_gradients import IntegratedGradients
 from mdm_jax.baselines.kernel_shap import KernelSHAP
 from mdm_jax.baselines.lime import LIME
 from mdm_jax.baselines.meaningful_perturbation import MeaningfulPerturbation
 from mdm_jax.baselines.occlusion import Occlusion
 from mdm_jax.baselines.rise import RISE
+from mdm_jax.baselines.samp import SAMP
 from mdm_jax.baselines.score_cam import ScoreCAM
 from mdm_jax.baselines.smoothgrad import SmoothGrad
 from mdm_jax.baselines.sobol_indices import SobolIndices
@@ -27,6 +32,9 @@ from mdm_jax.hdm import HDMConfig
 from mdm_jax.methods import METHODS
 from mdm_jax.models.vit import ViT
 from mdm_jax.types import Explanation
+
+# A line search chooses by small differences, which rounding turns.
+STEADY = {"optimizer": "nesterov", "learning_rate": 10.0}
 
 CONFIGS = {
     "mdm": MDMConfig(
@@ -67,6 +75,15 @@ CONFIGS = {
     "lime": LIME(num_samples=20, segments=9, rounds=3, chunk=6),
     "kernel_shap": KernelSHAP(num_samples=60, segments=9, rounds=3, chunk=6),
     "submodular_selection": SubmodularSelection(segments=6, rounds=3, chunk=2),
+    "igos": IGOS(
+        iterations=3, steps=4, cells=8, blur_kernel=301, **STEADY, area_weight=0.01
+    ),
+    "igos_pp": IGOSPlusPlus(
+        iterations=3, steps=2, cells=8, blur_kernel=301, **STEADY, area_weight=0.01
+    ),
+    "samp": SAMP(step_share=0.25, momentum=0.0),
+    "guided_ig": GuidedIG(steps=4, max_distance=0.25),
+    "blur_ig": BlurIG(steps=5, max_sigma=40.0, chunk=3),
 }
 """the settings under which each method is tested; None for its default"""
 
