@@ -31,7 +31,7 @@ from experiments.quality.benchmark_imagenet import write_image_folder
 from experiments.quality.benchmark_networks import LoggedBar
 from experiments.record_results import ROOT, Value, write
 from mdm_jax.cli.benchmark import model_loaders
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation import benchmark, table_text, tables, win_matrix, win_matrix_text
 from mdm_jax.evaluation.benchmark import Entry, Results
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
@@ -84,6 +84,10 @@ class Config:
     """images for the costly methods, in place of the file's"""
     limit: int | None = None
     """images for each part at most, in place of the file's"""
+    methods: tuple[str, ...] = ()
+    """only these of each part's methods, as they are written there; all when none is given"""
+    metrics: tuple[str, ...] = ()
+    """only these of each part's metrics"""
     out: Path = Path("win-matrix")
     """folder of all maps, scores and tables"""
     results: str = "win_matrix"
@@ -136,8 +140,8 @@ def find_units(config: Config, plan: Plan) -> Iterator[Unit | str]:
             continue
         data = part.data.format(**places)
         for label, network in zip(labels, part.networks):
-            chosen = {part.name, f"{part.name}/{label}"}.intersection(config.only)
-            if config.only and not chosen:
+            wanted = {part.name, f"{part.name}/{label}"}.intersection(config.only)
+            if config.only and not wanted:
                 continue
             missing = [name for name in asked(network) if name not in places]
             if missing:
@@ -149,6 +153,14 @@ def find_units(config: Config, plan: Plan) -> Iterator[Unit | str]:
 def asked(text: str) -> list[str]:
     """The places that a text of the file asks for."""
     return [name for _, name, _, _ in string.Formatter().parse(text) if name]
+
+
+def chosen(names: Sequence[str], of_part: Sequence[str], kind: str) -> tuple[str, ...]:
+    """The part's own that are named, all where none is. Raises InputError where none is left."""
+    found = tuple(each for each in of_part if not names or each in names)
+    if not found:
+        raise unknown(kind, names[0], of_part)
+    return found
 
 
 def work(unit: Unit, config: Config, plan: Plan, minutes: float | None) -> Results:
@@ -164,8 +176,8 @@ def work(unit: Unit, config: Config, plan: Plan, minutes: float | None) -> Resul
         split=unit.part.split,
         limit=config.limit or unit.part.limit,
         models=(unit.network,),
-        methods=unit.part.methods,
-        metrics=unit.part.metrics,
+        methods=chosen(config.methods, unit.part.methods, "method"),
+        metrics=chosen(config.metrics, unit.part.metrics, "metric"),
         reference=plan.reference,
         budget=minutes,
         costly_limit=config.costly_limit or plan.costly_limit,
