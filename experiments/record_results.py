@@ -33,16 +33,25 @@ PACKAGES = ("mdm_jax", "jax", "flax", "optax", "numpy")
 
 
 def write(
-    name: str, values: Iterable[Value], command: str | None = None, note: str = ""
+    name: str,
+    values: Iterable[Value],
+    command: str | None = None,
+    note: str = "",
+    parts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `results/NAME.json`; the command is by default that of this process."""
+    """Write `results/NAME.json`; the command is by default that of this process.
+
+    `parts` says of each part when and how it was measured, where some keep values of an earlier
+    run.
+    """
     content = {
         "command": command or command_line(),
         "commit": commit(),
-        "date": datetime.date.today().isoformat(),
+        "date": today(),
         "machine": machine(),
         "versions": versions(),
         "note": note,
+        **({} if parts is None else {"parts": parts}),
         "values": [finite(value) for value in values],
     }
     path = RESULTS / f"{name}.json"
@@ -76,6 +85,11 @@ def commit() -> str:
     return git("rev-parse", "HEAD") + (
         "-dirty" if git("status", "--porcelain", "-uno") else ""
     )
+
+
+def today() -> str:
+    """The date as ISO 8601 has it."""
+    return datetime.date.today().isoformat()
 
 
 def git(*arguments: str) -> str:

@@ -8,7 +8,7 @@ The parts stand in `configs/win_matrix.toml`, cheap ones first: digits with the 
 need no place, all others are skipped while the place of their data or weights is not given. The
 budget, in minutes, is shared evenly by the networks that are still to come. The same command again
 goes on where it was stopped, and with more minutes takes more images. Tables of each part and the
-matrix are written to win-matrix/.
+matrix are written to win-matrix/. A run of some parts keeps what the results file has of others.
 
 Results: `experiments/results/win_matrix.json` and `docs/images/win_matrix.png`, shown in
 `docs/measurements.md`.
@@ -16,6 +16,7 @@ Results: `experiments/results/win_matrix.json` and `docs/images/win_matrix.png`,
 
 from __future__ import annotations
 
+import json
 import string
 import sys
 import time
@@ -29,7 +30,15 @@ import tyro
 
 from experiments.quality.benchmark_imagenet import write_image_folder
 from experiments.quality.benchmark_networks import LoggedBar
-from experiments.record_results import ROOT, Value, write
+from experiments.record_results import (
+    RESULTS,
+    ROOT,
+    Value,
+    command_line,
+    commit,
+    today,
+    write,
+)
 from mdm_jax.cli.benchmark import model_loaders
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.evaluation import benchmark, table_text, tables, win_matrix, win_matrix_text
@@ -249,18 +258,40 @@ def finish(
     ]
     write_text(config.out / "win_matrix.md", win_matrix_text.document(matrices))
     write_text(config.out / "win_matrix.csv", win_matrix_text.to_csv(matrices))
-    figure = win_matrix_figure.draw(matrices[0])
-    explanation_figures.save(figure, config.out / "win_matrix.png")
     for matrix in matrices:
         print(win_matrix_text.describe_counts(matrix))
+    figure = win_matrix_figure.draw(matrices[0])
+    explanation_figures.save(figure, config.out / "win_matrix.png")
     if config.results:
         values: list[Value] = []
         for matrix in matrices:
             values += win_matrix_text.to_records(matrix)
         for unit, results in zip(units, all_results):
             values += costs(unit.part.name, results.entries)
-        write(config.results, values)
-        explanation_figures.save(figure, PICTURE.with_stem(config.results))
+        write_results(config.results, values)
+
+
+def write_results(name: str, values: Sequence[Value]) -> None:
+    """Write the results and their figure, with what is stored of other networks and data."""
+    measured = dict.fromkeys((value["data"], value["network"]) for value in values)
+    kept: list[Value] = []
+    parts: dict[str, Any] = {}
+    path = RESULTS / f"{name}.json"
+    if path.exists():
+        stored = json.loads(path.read_text())
+        kept = [
+            value
+            for value in stored["values"]
+            if (value["data"], value["network"]) not in measured
+        ]
+        parts = stored.get("parts", {})
+    this_run = {"command": command_line(), "commit": commit(), "date": today()}
+    for data, network in measured:
+        parts[f"{data}, {network}"] = this_run
+    values = [*kept, *values]
+    write(name, values, parts=parts)
+    matrix = win_matrix_text.from_records(values)
+    explanation_figures.save(win_matrix_figure.draw(matrix), PICTURE.with_stem(name))
 
 
 def make_matrix(

@@ -62,21 +62,39 @@ def test_a_file_of_another_form_is_refused(text, tmp_path):
         experiment.read_plan(path)
 
 
+CELL = {
+    "reference": "mdm",
+    "rivals": "all",
+    "data": "digits",
+    "network": "resnet",
+    "metric": "energy:mask",
+    "outcome": "lost",
+    "rival": "rise",
+    "value": -0.05,
+    "low": -0.07,
+    "high": -0.03,
+    "images": 9,
+    "compared": 3,
+}
+
+
+def test_a_run_of_some_parts_keeps_what_is_stored_of_others(tmp_path, monkeypatch):
+    for module in (record_results, experiment):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+        monkeypatch.setattr(module, "ROOT", tmp_path, raising=False)
+    monkeypatch.setattr(experiment, "PICTURE", tmp_path / "picture.png")
+    vit = CELL | {"network": "vit"}
+    experiment.write_results("some", [CELL, vit])
+    better = CELL | {"value": -0.01, "images": 20}
+    experiment.write_results("some", [better])
+    content = json.loads((tmp_path / "some.json").read_text())
+    assert content["values"] == [vit, better]
+    assert set(content["parts"]) == {"digits, resnet", "digits, vit"}
+    assert all(part["command"] and part["date"] for part in content["parts"].values())
+
+
 def test_the_page_shows_the_matrix_of_the_results(tmp_path, monkeypatch):
-    cell = {
-        "reference": "mdm",
-        "rivals": "all",
-        "data": "digits",
-        "network": "resnet",
-        "metric": "energy:mask",
-        "outcome": "lost",
-        "rival": "rise",
-        "value": -0.05,
-        "low": -0.07,
-        "high": -0.03,
-        "images": 9,
-        "compared": 3,
-    }
+    cell = CELL
     other = {"data": "digits", "network": "resnet", "quantity": "seconds", "value": 1.0}
     values = [cell, other | {"method": "mdm", "images": 9}]
     values.append(other | {"method": "rise", "images": 4})
@@ -98,7 +116,8 @@ def test_a_small_run_writes_the_matrix_and_its_results(tmp_path, monkeypatch, ca
         'metrics = ["energy:mask", "pointing:exact"]\n'
         '[[parts]]\nname = "digits"\ndata = "digits"\nsplit = "test"\nnetworks = ["resnet"]\n'
     )
-    monkeypatch.setattr(record_results, "RESULTS", tmp_path)
+    for module in (record_results, experiment):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(record_results, "ROOT", tmp_path)
     monkeypatch.setattr(experiment, "PICTURE", tmp_path / "picture.png")
     config = experiment.Config(
