@@ -40,7 +40,7 @@ from experiments.record_results import (
     write,
 )
 from mdm_jax.cli.benchmark import model_loaders
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError
 from mdm_jax.evaluation import benchmark, table_text, tables, win_matrix, win_matrix_text
 from mdm_jax.evaluation.benchmark import Entry, Results
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
@@ -94,9 +94,11 @@ class Config:
     limit: int | None = None
     """images for each part at most, in place of the file's"""
     methods: tuple[str, ...] = ()
-    """only these of each part's methods, as they are written there; all when none is given"""
+    """in place of the file's"""
     metrics: tuple[str, ...] = ()
-    """only these of each part's metrics"""
+    """ids, in place of the file's"""
+    metric_micro_batch: int | None = None
+    """images measured at a time; on CPU, 4 suit networks of many weights"""
     out: Path = Path("win-matrix")
     """folder of all maps, scores and tables"""
     results: str = "win_matrix"
@@ -164,14 +166,6 @@ def asked(text: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(text) if name]
 
 
-def chosen(names: Sequence[str], of_part: Sequence[str], kind: str) -> tuple[str, ...]:
-    """The part's own that are named, all where none is. Raises InputError where none is left."""
-    found = tuple(each for each in of_part if not names or each in names)
-    if not found:
-        raise unknown(kind, names[0], of_part)
-    return found
-
-
 def work(unit: Unit, config: Config, plan: Plan, minutes: float | None) -> Results:
     """The benchmark of one network of a part, in its share of the time."""
     out = config.out / arrays.file_name(unit.part.name)
@@ -185,11 +179,12 @@ def work(unit: Unit, config: Config, plan: Plan, minutes: float | None) -> Resul
         split=unit.part.split,
         limit=config.limit or unit.part.limit,
         models=(unit.network,),
-        methods=chosen(config.methods, unit.part.methods, "method"),
-        metrics=chosen(config.metrics, unit.part.metrics, "metric"),
+        methods=config.methods or unit.part.methods,
+        metrics=config.metrics or unit.part.metrics,
         reference=plan.reference,
         budget=minutes,
         costly_limit=config.costly_limit or plan.costly_limit,
+        metric_micro_batch=config.metric_micro_batch,
         out=out,
     )
     return benchmark.run(
