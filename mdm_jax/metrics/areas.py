@@ -51,7 +51,6 @@ def minimal_area(
     share: float = SHARE,
     steps: int = STEPS,
     node: str | Node = "probability",
-    chunk: int | None = None,
 ) -> Float[Array, ""]:
     """The least share of top pixels that wins `share` of the way from the fill to the image
     ("sufficient"), or whose removal loses as much of it ("necessary"); in (0, 1].
@@ -74,8 +73,7 @@ def minimal_area(
         is_seen = is_top if kind == "sufficient" else ~is_top
         return score(predict, jnp.where(is_seen, image, background), target, node=node)
 
-    at_once = chunk_for(image.shape, chunk)
-    scores = map_over(score_of, jnp.asarray(counts), at_once)
+    scores = map_over(score_of, jnp.asarray(counts), chunk_for(image.shape))
     # from nothing done to everything done: 0 to 1 for both kinds
     way = scores[-1] - scores[0]
     can_move = way > 0 if kind == "sufficient" else way < 0

@@ -17,6 +17,7 @@ Ties go row by row; a map with a NaN gives NaN.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -38,32 +39,49 @@ FILLS = ("blur", "zero", "mean", "noise", "inpaint")
 STEPS = 14
 
 
+@dataclass(frozen=True)
+class FillProtocol:
+    """Which curves are measured."""
+
+    order: str
+    """insertion: the most salient pixels appear; deletion: they go"""
+    names: tuple[str, ...] = FILLS
+    """the fills, of `FILLS`"""
+    steps: int = STEPS
+    """those of `curves.curve`"""
+
+    def check(self) -> None:
+        """Raises InputError for another order or fill, or no step."""
+        if self.order not in ORDERS:
+            raise unknown("order", self.order, ORDERS)
+        for name in self.names:
+            if name not in FILLS:
+                raise unknown("fill", name, FILLS)
+        if self.steps < 1:
+            raise InputError(f"steps is {self.steps}: give a whole number from 1")
+
+
 def fill_curves(
     predict: Predict,
     image: Float[AnyArray, "h w c"],
     saliency: Float[AnyArray, "h w"],
     target: Any,
     *,
-    order: str,
+    protocol: FillProtocol,
     key: Key[Array, ""],
-    names: tuple[str, ...] = FILLS,
-    steps: int = STEPS,
     inpainted: UInt8[AnyArray, "inner h w c"] | None = None,
     node: str | Node = "probability",
-    chunk: int | None = None,
 ) -> Float[Array, "fills scores"]:
-    """p_0 .. p_K under each of the fills `names`, as the most salient pixels appear or go.
+    """p_0 .. p_K under each of the protocol's fills, as the most salient pixels appear or go.
 
     `inpainted` is what `inpainted_steps` returns for the same image, map, order and steps; only the
-    fill "inpaint" needs it. Steps are those of `curves.curve`. Raises InputError for another order
-    or fill, and where "inpaint" lacks its images.
+    fill "inpaint" needs it. Raises InputError for a protocol that is not valid, and where "inpaint"
+    lacks its images.
     """
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
-    if steps < 1:
-        raise InputError(f"steps is {steps}: give a whole number from 1")
+    protocol.check()
+    names, order = protocol.names, protocol.order
     image = jnp.asarray(image)
-    step = -(-saliency.size // steps)
+    step = -(-saliency.size // protocol.steps)
     counts = step * np.arange(-(-saliency.size // step) + 1)
     stacks = [_background(name, predict, image, key, inpainted) for name in names]
     backgrounds = jnp.concatenate(stacks)
@@ -83,7 +101,7 @@ def fill_curves(
         return score(predict, seen, target, node=node)
 
     taken = jnp.asarray(np.tile(counts, len(names))), jnp.asarray(np.concatenate(rows))
-    scores = map_over(score_after, taken, chunk_for(image.shape, chunk))
+    scores = map_over(score_after, taken, chunk_for(image.shape))
     return unless_nan(saliency, scores.reshape(len(names), len(counts)))
 
 
@@ -105,8 +123,6 @@ def _background(
         return mean_color
     if name == "noise":
         return fills.noise()(image, key=key)[None]
-    if name != "inpaint":
-        raise unknown("fill", name, FILLS)
     if inpainted is None:
         raise InputError(
             "the fill 'inpaint' needs inpainted=: give what inpainted_steps returns for the image"
@@ -117,25 +133,19 @@ def _background(
 
 
 def _measure(
-    predict: Predict,
-    sample: Sample,
-    *,
-    key: Key[Array, ""],
-    order: str,
-    names: tuple[str, ...],
+    predict: Predict, sample: Sample, *, key: Key[Array, ""], protocol: FillProtocol
 ) -> Float[Array, "*fills"]:
     scores = fill_curves(
         predict,
         sample.image,
         sample.saliency,
         sample.target,
-        order=order,
+        protocol=protocol,
         key=key,
-        names=names,
         inpainted=sample.prepared,
     )
     areas = jax.vmap(area)(scores)
-    return areas if len(names) > 1 else areas[0]
+    return areas if len(protocol.names) > 1 else areas[0]
 
 
 def _prepare(sample: Sample, *, order: str) -> UInt8[np.ndarray, "inner h w c"]:
@@ -168,7 +178,7 @@ def _row(order: str, names: tuple[str, ...]) -> Metric:
     return Metric(
         order,
         f"{'fills' if several else names[0]}-{STEPS}",
-        partial(_measure, order=order, names=names),
+        partial(_measure, protocol=FillProtocol(order, names)),
         "higher" if order == "insertion" else "lower",
         description=text,
         parts=names if several else (),

@@ -92,8 +92,10 @@ def test_inpainted_pixels_depend_on_those_that_remain_only():
 
 def test_what_fills_refuse():
     def curve(**given):
-        given = {"order": "insertion", "key": KEY} | given
-        return fill_curves.fill_curves(contrast, IMAGE, SALIENCY, 0, **given)
+        protocol = fill_curves.FillProtocol(**({"order": "insertion"} | given))
+        return fill_curves.fill_curves(
+            contrast, IMAGE, SALIENCY, 0, protocol=protocol, key=KEY
+        )
 
     with pytest.raises(InputError, match="needs inpainted="):
         curve()
@@ -161,7 +163,7 @@ def test_minimal_areas_of_a_network_that_counts_the_object_s_pixels():
         def found(maps, targets, kind=kind):
             return jax.vmap(
                 lambda one, target: areas.minimal_area(
-                    linear, image, one, target, kind=kind, steps=100, chunk=101
+                    linear, image, one, target, kind=kind, steps=100
                 )
             )(maps, targets)
 
