@@ -222,6 +222,11 @@ def network(method, request):
     return request.getfixturevalue(NETWORKS[method])
 
 
+# A last batch that is not full is filled up, which is the batch's matter, not the method's: methods
+# that draw, and one that ends when the last image of a batch has, stand for all others.
+PADDED = ("mdm", "hdm", "random", "rise", "smoothgrad", "samp")
+
+
 def close(a, b, atol=1e-4):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
 
@@ -274,6 +279,8 @@ def test_same_key_same_result_and_other_batch_sizes_and_orders(method, network, 
         network, images[order], method=method, config=CONFIGS[method], ids=["c", "a", "b"]
     )
     close(turned, jax.tree.map(lambda leaf: leaf[order], whole))
+    if method not in PADDED:
+        return
     padded = explain(
         network,
         images,
