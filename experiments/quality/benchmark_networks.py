@@ -107,8 +107,10 @@ def read_table(path: Path) -> list[Value]:
         for row in own:
             if not row["value"]:  # not applicable
                 continue
-            metric = {"metric": f"{row['metric']}:{row['protocol']}"}
-            numbers = {key: float(row[key]) for key in ("value", "low", "high")}
+            id = f"{row['metric']}:{row['protocol']}"
+            # such as one of several fills
+            metric = {"metric": f"{id}/{row['part']}" if row["part"] else id}
+            numbers = {key: float(row[key]) for key in ("value", "low", "high") if row[key]}
             images = {"images": int(row["counted"]), "verdict": row["verdict"]}
             values.append(name | metric | images | numbers)
         for cost in ("evaluations", "forwards", "seconds"):

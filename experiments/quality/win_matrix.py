@@ -29,7 +29,7 @@ from typing import Any
 import tyro
 
 from experiments.quality.benchmark_imagenet import write_image_folder
-from experiments.quality.benchmark_networks import LoggedBar
+from experiments.quality.benchmark_networks import LoggedBar, read_table
 from experiments.record_results import (
     RESULTS,
     ROOT,
@@ -234,13 +234,17 @@ def work_all(units: Sequence[Unit], config: Config, plan: Plan) -> list[Results]
         results = work(unit, config, plan, minutes)
         for note in results.notes:
             print(f"{unit.part.name}, {note}", file=sys.stderr)
-        name = arrays.file_name(results.entries[0].model)
         table = tables.build(results, plan.reference)
-        folder = config.out / arrays.file_name(unit.part.name) / name
+        folder = folder_of(config, unit, results.entries[0].model)
         write_text(folder / "table.md", table_text.markdown(table))
         write_text(folder / "table.csv", table_text.to_csv(table))
         all_results.append(results)
     return all_results
+
+
+def folder_of(config: Config, unit: Unit, network: str) -> Path:
+    """The folder of one network of a part."""
+    return config.out / arrays.file_name(unit.part.name) / arrays.file_name(network)
 
 
 def finish(
@@ -262,7 +266,10 @@ def finish(
         for matrix in matrices:
             values += win_matrix_text.to_records(matrix)
         for unit, results in zip(units, all_results):
-            values += costs(unit.part.name, results.entries)
+            data, network = unit.part.name, results.entries[0].model
+            values += costs(data, results.entries)
+            scores = read_table(folder_of(config, unit, network) / "table.csv")
+            values += [{"data": data} | score for score in scores]
         write_results(config.results, values)
 
 
