@@ -269,7 +269,7 @@ def finish(
             data, network = unit.part.name, results.entries[0].model
             values += costs(data, results.entries)
             scores = read_table(folder_of(config, unit, network) / "table.csv")
-            values += [{"data": data} | score for score in scores]
+            values += [{"data": data, **score} for score in scores]
         write_results(config.results, values)
 
 
