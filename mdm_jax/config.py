@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from mdm_jax.objectives import Term
 from mdm_jax.types import STATIC, is_concrete_number
 
 MAX_STEPS = 1_000_000
-SHARES = ("coarse_to_fine", "area_budget")
+SHARES = ("coarse_to_fine", "area_budget", "kept_share")
 
 
 # Names beside those of optax itself; `schedule_free` answers with the point at which it takes
@@ -54,6 +54,7 @@ def _read_fill(value: Any) -> Any:
 
 
 FRACTION_OF_STEPS = in_file(float | None, "a share of the steps")
+SHARE_OF_ACTIVATION = in_file(float, "a share of the activation")
 FRACTION_OF_IMAGE = in_file(float | None, "a share of the image")
 FILLS_IN_FILE = in_file(
     str | float | tuple[str, ...] | tuple[float, ...],
@@ -84,30 +85,47 @@ class MDMConfig:
         default=None, metadata=STATIC | SIZES_IN_FILE
     )
     """mask sizes, integers or (height, width); None chooses by the image size"""
-    schedule: Literal["joint", "independent"] = field(default="joint", metadata=STATIC)
-    """joint: one masked image, seen through the stacked mask; independent: one masked image per
-    size"""
-    parametrization: Literal["sigmoid", "box"] = field(default="sigmoid", metadata=STATIC)
+    schedule: Literal["sequence", "joint", "independent"] = field(
+        default="sequence", metadata=STATIC
+    )
+    """sequence: one size after another, coarse ones first, each the smallest mask that keeps
+    `kept_share` of the activation (see `size_sequence`); joint: one masked image, seen through the
+    stacked mask; independent: one masked image per size"""
+    map: Literal["evidence", "mask"] = field(
+        default="evidence", metadata=STATIC | {"before": "mask"}
+    )
+    """the saliency map: the stacked mask, or mask and evidence together, calibrated by forward
+    evaluations (see `evidence`; only with the schedule sequence)"""
+    kept_share: Any = field(default=0.95, metadata=SHARE_OF_ACTIVATION)
+    """share of the activation that each size keeps in the schedule sequence (leaf)"""
+    weight_rate: Any = 2.0
+    """how fast the weight of the area follows the share that is kept, in the schedule sequence; 0
+    leaves it at the objective's (leaf)"""
+    rate_power: Any = 0.3
+    """the learning rate of a size of n cells a side is (coarsest n / n)^rate_power of the first
+    one's, in the schedule sequence (leaf)"""
+    parametrization: Literal["box", "sigmoid"] = field(default="box", metadata=STATIC)
     """how mask values stay in [0, 1]: sigmoid, or box (projected after every step)"""
-    start: Any = field(default=0.9, metadata=in_file(str | float, "a name or a number"))
+    start: Any = field(default=0.5, metadata=in_file(str | float, "a name or a number"))
     """first mask: "ones", "half", "random", a number, a map [h, w] in [0, 1] (leaf), or the name of
     a baseline"""
-    coarse_to_fine: Any = field(default=0.5, metadata=FRACTION_OF_STEPS)
-    """share of the steps over which the finer sizes join, one after the other; None lets all learn
-    from the start (leaf)"""
+    coarse_to_fine: Any = field(default=None, metadata=FRACTION_OF_STEPS)
+    """share of the steps over which the finer sizes join, one after the other, in the schedules
+    joint and independent; None lets all learn from the start (leaf)"""
     area_budget: Any = field(default=None, metadata=FRACTION_OF_IMAGE)
     """the area that may be kept at the end, a share of the image: the bound falls to it step by
     step; None sets none (leaf)"""
-    fill: Any = field(default="blur", metadata=FILLS_IN_FILE)
+    fill: Any = field(default=("blur", "mean"), metadata=FILLS_IN_FILE)
     """what replaces masked pixels: a name, a color or image, or a function (image, *, key) ->
     image; several, in a tuple, take turns from step to step (leaf)"""
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
     objective: tuple[Term, ...] = field(
-        default=(objectives.consistency("lost_share"), objectives.area(30.0)),
+        default=(objectives.consistency("lost_share"), objectives.area(1.0)),
         metadata=OBJECTIVE_IN_FILE,
     )
-    """weighted terms (leaves: the weights)"""
+    """weighted terms (leaves: the weights); in the schedule sequence only their proportions count,
+    and the weight of the area is where its multiplier begins"""
     stack_weights: Any = field(default=None, metadata=WEIGHTS_IN_FILE)
     """weight of each size in the stacked mask, or one number p: cells a side to the power of p;
     None: all equal (leaf)"""
@@ -121,12 +139,15 @@ class MDMConfig:
     )
     """standard deviation in pixels of the Gaussian that smooths the saliency map at the end; None
     leaves it as it is (leaf)"""
-    optimizer: Any = field(default=optax.adam, metadata=STATIC | OPTIMIZER_IN_FILE)
+    optimizer: Any = field(
+        default=OPTIMIZERS["momentum"], metadata=STATIC | OPTIMIZER_IN_FILE
+    )
     """an optax.GradientTransformation, or a function learning_rate -> GradientTransformation"""
-    learning_rate: Any = 1.0
-    """learning rate (leaf)"""
-    steps: int = field(default=15, metadata=STATIC)
-    """optimizer steps; with `until_converged`, at most so many"""
+    learning_rate: Any = 0.03
+    """learning rate; in the schedule sequence of gradients with a root mean square of 1 (leaf)"""
+    steps: int = field(default=14, metadata=STATIC)
+    """optimizer steps, divided among the sizes in the schedule sequence; with `until_converged`, at
+    most so many"""
     until_converged: bool = field(default=False, metadata=STATIC)
     """stop an image once its objective no longer improves, but not before all sizes have joined
     (`coarse_to_fine`)"""
@@ -157,6 +178,8 @@ class MDMConfig:
             "fill",
             *SHARES,
             "smoothing",
+            "weight_rate",
+            "rate_power",
         ):
             value = getattr(self, name)
             if (
@@ -174,6 +197,7 @@ class MDMConfig:
                 )
             if name in SHARES and np.any(np.asarray(value) > 1):
                 raise InputError(f"{name} is {value}: give a share, from 0 to 1")
+        self._check_schedule()
         harder = self.area_budget is not None or any(
             each.function is objectives.late_area for each in self.objective
         )
@@ -195,15 +219,56 @@ class MDMConfig:
                 f"stack_weights is {weights}: at least one weight must be above zero"
             )
 
+    def _check_schedule(self) -> None:
+        if self.schedule != "sequence":
+            if self.map == "evidence":
+                raise InputError(
+                    f"the map evidence needs the schedule sequence, and schedule is"
+                    f" {self.schedule}: choose the map mask"
+                )
+            return
+        for name in ("coarse_to_fine", "area_budget"):
+            if getattr(self, name) is not None:
+                raise InputError(
+                    f"{name} is for the schedules joint and independent: leave it out, or choose"
+                    " another schedule"
+                )
+        if self.until_converged:
+            raise InputError(
+                "until_converged is for the schedules joint and independent, as the schedule"
+                " sequence divides its steps among the sizes: leave one of the two out"
+            )
+        if self.optimizer in (optax.lbfgs, optax.contrib.schedule_free_adamw):
+            raise InputError(
+                "the schedule sequence takes no optimizer that evaluates by itself or averages:"
+                " choose momentum, adam or another one"
+            )
 
-PresetName = Literal["fast", "best", "paper"]
 
-# `fast`: one masked image per step and few, long steps. `best`: ten times as many, under three
-# fills in turn. `paper`: the closest reading of what is known of the paper.
+PresetName = Literal["fast", "best", "paper", "fast-2026-11", "best-2026-11"]
+
+# What `fast` was until November 2026: the stacked mask of all sizes at once, under one weight of
+# the area for all images.
+_JOINT = MDMConfig(
+    schedule="joint",
+    map="mask",
+    parametrization="sigmoid",
+    start=0.9,
+    coarse_to_fine=0.5,
+    fill="blur",
+    objective=(objectives.consistency("lost_share"), objectives.area(30.0)),
+    optimizer=optax.adam,
+    learning_rate=1.0,
+    steps=15,
+)
+
+# `fast`: at most 20 evaluations, where those without a gradient count a third. `best`: more steps
+# under more fills. `paper`: the closest reading of what is known of the paper.
 PRESETS: dict[str, MDMConfig] = {
     "fast": MDMConfig(),
-    "best": MDMConfig(steps=150, learning_rate=0.3, fill=("blur", "mean", "noise")),
-    "paper": MDMConfig(
+    "best": MDMConfig(steps=150, learning_rate=0.01, fill=("blur", "mean", "noise")),
+    "paper": replace(
+        _JOINT,
         schedule="independent",
         parametrization="box",
         start="ones",
@@ -212,6 +277,10 @@ PRESETS: dict[str, MDMConfig] = {
         objective=(objectives.consistency("squared"), objectives.area(1.0)),
         learning_rate=0.1,
         steps=100,
+    ),
+    "fast-2026-11": _JOINT,
+    "best-2026-11": replace(
+        _JOINT, steps=150, learning_rate=0.3, fill=("blur", "mean", "noise")
     ),
 }
 

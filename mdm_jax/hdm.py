@@ -109,6 +109,7 @@ class HDMConfig:
         return MDMConfig(
             sizes=sizes,
             schedule="joint",
+            map="mask",
             parametrization="sigmoid",
             start=self.start,
             coarse_to_fine=None,
@@ -221,6 +222,7 @@ def explain(
         status=states.status.max(),
         evaluations=config.rounds * config.benchmark_steps + states.evaluations.sum(),
         forwards=config.rounds * FORWARDS_PER_ROUND,
+        must_keep=True,
         objective=states.last.objective[-1],
         terms=jax.tree.map(lambda leaf: leaf[-1], states.last.terms)
         | {f"restored_{r + 1}": regions.restored[r] for r in rounds}

@@ -18,6 +18,7 @@ steps, fill, parametrization and distance are not published there; ours are choi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -27,17 +28,24 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import fills, masks, objectives, solver
+from mdm_jax import evidence, mask_updates, masks, objectives, size_sequence, solver
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.errors import InputError
+from mdm_jax.execution.chunked import map_over
 from mdm_jax.images import gaussian_blur
-from mdm_jax.objectives import View
+from mdm_jax.masked_views import objective_of_views
 from mdm_jax.problem import FORWARDS, Problem, activation, begin, blend, report
-from mdm_jax.types import Explanation, Image, Node, Predict, Scalar, Trace
+from mdm_jax.size_sequence import Unknowns
+from mdm_jax.types import Explanation, Image, Node, Predict, Trace
+from mdm_jax.view import kept_share
 
 # Folded into the keys of the start and of shifts: out of reach of the step numbers, which count
 # from 0.
 START = 2**31
+
+
+# Masks at a time that calibrate a map: a batch is faster than one by one, on every device.
+LEVELS_AT_A_TIME = 4
 
 
 class Cost(NamedTuple):
@@ -114,7 +122,7 @@ def warm_start(
     return replace(config, start=start.saliency), cost
 
 
-def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...]:
+def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...] | Unknowns:
     """Parameters of the first mask vectors. Raises InputError for a start that is not valid."""
     sizes = masks.resolve_sizes(config.sizes, _size(problem.image))
     weights = config.stack_weights
@@ -125,7 +133,11 @@ def first_parameters(problem: Problem, config: MDMConfig) -> tuple[Array, ...]:
         )
     vectors = masks.start(config.start, sizes, key=jax.random.fold_in(problem.key, START))
     encode = masks.parametrization(config.parametrization).encode
-    return tuple(map(encode, vectors))
+    encoded = tuple(map(encode, vectors))
+    if config.schedule == "sequence":
+        size_sequence.sizes_of_steps(len(sizes), config.steps)  # raises for too few steps
+        return Unknowns(encoded, jnp.zeros(_size(problem.image)))
+    return encoded
 
 
 def make_solver(
@@ -135,62 +147,17 @@ def make_solver(
 
     A step costs `evaluations_per_step`.
     """
-    image, target = problem.image, problem.target
+    if config.schedule == "sequence":
+        return _sequence_solver(predict, problem, node=node, config=config)
     parametrization = masks.parametrization(config.parametrization)
-    turns = fills.resolve_turns(config.fill)
-    redraw = config.redraw_fill or len(turns) > 1
-    needs_complement = _needs_complement(config)
-
-    def background_of_step(key: Key[Array, ""], step: Int[Array, ""]) -> Image:
-        if not redraw:
-            return problem.background
-        backgrounds = jnp.stack([fills.draw(fill, image, key=key) for fill in turns])
-        return backgrounds[step % len(turns)]
+    weigh = objective_of_views(predict, problem, node=node, config=config)
 
     def objective(
         parameters: Any, key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Any]]:
         vectors = tuple(map(parametrization.decode, parameters))
-        view_masks = masks_of_views(vectors, _size(image), config)
-        background = background_of_step(key, step)
-        masked = blend(view_masks, image, background)
-        inputs = masked
-        if needs_complement:
-            complement = blend(1.0 - view_masks, image, background)
-            inputs = jnp.concatenate([masked, complement])
-        if config.jitter:
-            inputs = random_shift(inputs, key, config.jitter)
-
-        # one call of the network for both halves: larger batches cost less an image
-        all_outputs = predict(inputs)
-        views = len(view_masks)
-        outputs = jax.tree.map(lambda leaf: leaf[:views], all_outputs)
-        complement_outputs = None
-        if needs_complement:
-            complement_outputs = jax.tree.map(lambda leaf: leaf[views:], all_outputs)
-
-        def weigh_terms(
-            mask: Array, masked: Array, outputs: Any, complement_outputs: Any
-        ) -> tuple[Array, dict[str, Array]]:
-            complement_activation = None
-            if needs_complement:
-                complement_activation = activation(node, complement_outputs, target)
-            view = View(
-                mask=mask,
-                activation=activation(node, outputs, target),
-                reference=problem.reference,
-                image=image,
-                masked=masked,
-                outputs=outputs,
-                target=target,
-                fill_activation=problem.fill_activation,
-                progress=step / config.steps,
-                complement_activation=complement_activation,
-            )
-            return objectives.total(config.objective, view)
-
-        of_views = jax.vmap(weigh_terms)(view_masks, masked, outputs, complement_outputs)
-        return jax.tree.map(jnp.mean, of_views)
+        view_masks = masks_of_views(vectors, _size(problem.image), config)
+        return weigh(view_masks, view_masks, key, step)
 
     optimizer = make_optimizer(config)
     # no convergence before all sizes have joined
@@ -205,60 +172,49 @@ def make_solver(
     )
 
 
+def _sequence_solver(
+    predict: Predict, problem: Problem, *, node: str | Node, config: MDMConfig
+) -> solver.Solver:
+    """The solver of the schedule `sequence`, see `size_sequence`."""
+    parametrization = masks.parametrization(config.parametrization)
+    shape = _size(problem.image)
+    weigh = objective_of_views(predict, problem, node=node, config=config, tells_kept=True)
+
+    def objective(
+        unknowns: Unknowns, key: Key[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Any]]:
+        through, itself = size_sequence.seen_mask(
+            unknowns, parametrization, step, config.steps, shape
+        )
+        return weigh(through[None], itself[None], key, step)
+
+    transformation = size_sequence.transformation(
+        make_optimizer(config),
+        parametrization,
+        steps=config.steps,
+        shape=shape,
+        kept_share=config.kept_share,
+        weight_rate=config.weight_rate,
+        rate_power=config.rate_power,
+    )
+    return solver.make(
+        objective, transformation, project=size_sequence.projection(parametrization)
+    )
+
+
 def make_optimizer(config: MDMConfig) -> optax.GradientTransformation:
     """The config's optimizer, then coarse to fine and the area budget where they are asked for."""
     optimizer = config.optimizer
     if not isinstance(optimizer, optax.GradientTransformation):
         optimizer = optimizer(config.learning_rate)
     if config.coarse_to_fine is not None:
-        schedule = coarse_to_fine(config.coarse_to_fine * config.steps)
+        schedule = mask_updates.coarse_to_fine(config.coarse_to_fine * config.steps)
         optimizer = optax.chain(optimizer, schedule)
     if config.area_budget is not None:
-        optimizer = optax.chain(optimizer, area_projection(config.area_budget, config))
+        optimizer = optax.chain(
+            optimizer, mask_updates.area_projection(config.area_budget, config)
+        )
     return optimizer
-
-
-def coarse_to_fine(steps: Scalar) -> optax.GradientTransformation:
-    """Updates of the first leaf from the start, of the last after `steps`, of others in between."""
-
-    def update(updates: Any, count: Array, parameters: Any = None) -> tuple[Any, Array]:
-        del parameters
-        last = max(len(updates) - 1, 1)
-        joined = tuple(
-            jnp.where(count >= steps * k / last, leaf, 0.0)
-            for k, leaf in enumerate(updates)
-        )
-        return joined, count + 1
-
-    return optax.GradientTransformation(lambda parameters: jnp.int32(0), update)
-
-
-def area_projection(budget: Scalar, config: MDMConfig) -> optax.GradientTransformation:
-    """Updates that leave the mean mask value at most budget^(t / T) after step t of T.
-
-    The bound tightens step by step, because the tight one at once would hide the whole image.
-    """
-    project = masks.parametrization(config.parametrization).project
-
-    def update(updates: Any, count: Array, parameters: Any = None) -> tuple[Any, Array]:
-        moved = project(optax.apply_updates(parameters, updates))
-        weights = masks.resolve_weights(
-            config.stack_weights, [leaf.shape for leaf in moved]
-        )
-        bound = budget ** ((count + 1) / config.steps)
-        projected = masks.project_to_area(moved, bound, config.parametrization, weights)
-        return jax.tree.map(lambda new, old: new - old, projected, parameters), count + 1
-
-    return optax.GradientTransformation(lambda parameters: jnp.int32(0), update)
-
-
-def random_shift(
-    images: Float[Array, "v h w c"], key: Key[Array, ""], max_pixels: int
-) -> Float[Array, "v h w c"]:
-    """Images shifted alike by up to `max_pixels` each way, wrapped around at the borders."""
-    shift_key = jax.random.fold_in(key, START)
-    offset = jax.random.randint(shift_key, (2,), -max_pixels, max_pixels + 1)
-    return jnp.roll(images, offset, axis=(1, 2))
 
 
 def finish(
@@ -276,9 +232,24 @@ def finish(
     `start_cost` is what `warm_start` spent.
     """
     decode = masks.parametrization(config.parametrization).decode
-    vectors = tuple(map(decode, state.parameters))
+    in_sequence = config.schedule == "sequence"
+    answer = state.optimizer.best if in_sequence else state.parameters
+    vectors = tuple(map(decode, answer))
     mask = stacked_mask(vectors, _size(problem.image), config)
     evaluations = state.evaluations * evaluations_per_step(config, len(vectors))
+    terms = state.last.terms
+    if in_sequence:
+        names = (f"kept_{height}x{width}" for height, width in (v.shape for v in vectors))
+        terms = terms | dict(zip(names, state.optimizer.best_kept))
+    shown = masks.normalize(mask if config.smoothing is None else _smooth(mask, config))
+    found: dict[str, Any] = {}
+    forwards = start_cost.forwards
+    if in_sequence:
+        found["evidence"] = state.parameters.evidence
+    if config.map == "evidence":
+        kept = _kept_through(predict, problem, node)
+        shown, found["ranking"] = evidence.maps(shown, found["evidence"], kept)
+        forwards += len(evidence.LEVELS)
     info = report(
         predict,
         problem,
@@ -286,24 +257,42 @@ def finish(
         node=node,
         status=state.status,
         evaluations=evaluations + start_cost.evaluations,
-        forwards=start_cost.forwards,
+        forwards=forwards,
+        must_keep=True,
         objective=state.last.objective,
-        terms=state.last.terms,
+        terms=terms,
         steps=state.steps,
     )
     trace = None
     if records is not None:
-        trajectory = tuple(map(decode, records.parameters))
+        steps_taken = records.parameters.vectors if in_sequence else records.parameters
+        trajectory = tuple(map(decode, steps_taken))
         trace = Trace(trajectory, records.objective, records.terms)
-    if config.smoothing is not None:
-        mask = gaussian_blur(mask[..., None], config.smoothing)[..., 0]
-    return Explanation(masks.normalize(mask), vectors, info, trace)
+    return Explanation(shown, vectors, info, trace, **found)
+
+
+def _kept_through(
+    predict: Predict, problem: Problem, node: str | Node
+) -> Callable[[Float[Array, "n h w"]], Float[Array, " n"]]:
+    """The part of the activation that the image keeps through each of some masks."""
+
+    def kept(mask: Float[Array, "h w"]) -> Float[Array, ""]:
+        inputs = blend(mask[None], problem.image, problem.background)
+        outputs = jax.tree.map(lambda leaf: leaf[0], predict(inputs))
+        of_mask = activation(node, outputs, problem.target)
+        return kept_share(of_mask, problem.reference, problem.fill_activation)
+
+    return lambda masks_shown: map_over(kept, masks_shown, LEVELS_AT_A_TIME)
+
+
+def _smooth(mask: Float[Array, "h w"], config: MDMConfig) -> Float[Array, "h w"]:
+    return gaussian_blur(mask[..., None], config.smoothing)[..., 0]
 
 
 def evaluations_per_step(config: MDMConfig, sizes: int) -> int:
     """Network evaluations of one step: one per masked image, and one per complement if needed."""
-    views = 1 if config.schedule == "joint" else sizes
-    return 2 * views if _needs_complement(config) else views
+    views = sizes if config.schedule == "independent" else 1
+    return 2 * views if objectives.need_complement(config.objective) else views
 
 
 def masks_of_views(
@@ -326,10 +315,6 @@ def stacked_mask(
 
 def _rendered_masks(vectors: masks.Vectors, shape: masks.Size) -> Float[Array, "k h w"]:
     return jnp.stack([masks.render(vector, shape) for vector in vectors])
-
-
-def _needs_complement(config: MDMConfig) -> bool:
-    return any(term.needs_complement for term in config.objective)
 
 
 def _size(image: Image) -> masks.Size:

@@ -9,58 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mdm_jax import plugins
 from mdm_jax.errors import InputError, find_renamed, unknown, warn_renamed
-from mdm_jax.types import STATIC, Image, Mask, Scalar
-
-EPSILON = 1e-6
-
-# Of `relative_drop`: a range between image and fill counts as at least this part of the activation.
-LEAST_RANGE = 0.3
-
-
-class View(NamedTuple):
-    """One masked image and the network's outputs on it: everything that a term may use."""
-
-    mask: Mask
-    """rendered mask in [0, 1]"""
-    activation: Float[Array, "..."]
-    """node on the masked image"""
-    reference: Float[Array, "..."]
-    """node on the original image"""
-    image: Image
-    """the original image"""
-    masked: Image
-    """mask * image + (1 - mask) * fill"""
-    outputs: Any
-    """the network's outputs on the masked image"""
-    target: Int[Array, ""]
-    fill_activation: Float[Array, "..."]
-    """node on the fill alone; on the first one, where several take turns or are drawn anew"""
-    progress: Float[Array, ""]
-    """fraction of the steps that are done, in [0, 1): for terms that come and go (with
-    `until_converged`, of the most steps)"""
-    complement_activation: Float[Array, "..."] | None = None
-    """node on the complement, (1 - mask) * image + mask * fill, where a term needs it"""
-
-    @property
-    def nothing(self) -> Float[Array, "..."]:
-        """Deprecated: now `fill_activation`."""
-        warn_renamed("View.nothing", "View.fill_activation")
-        return self.fill_activation
-
-    @property
-    def rest(self) -> Float[Array, "..."] | None:
-        """Deprecated: now `complement_activation`."""
-        warn_renamed("View.rest", "View.complement_activation")
-        return self.complement_activation
+from mdm_jax.types import STATIC, Scalar
+from mdm_jax.view import EPSILON as EPSILON
+from mdm_jax.view import LEAST_RANGE as LEAST_RANGE
+from mdm_jax.view import View as View
+from mdm_jax.view import drop_of, range_of
 
 
 @jax.tree_util.register_dataclass
@@ -116,11 +78,7 @@ def relative_drop(view: View) -> Float[Array, ""]:
     0 where the activation does not drop. Where the network says nearly the same of the fill as of
     the image, as without training, a tiny change would else count as a large drop (`LEAST_RANGE`).
     """
-    drop = (view.reference - view.activation) * jnp.sign(
-        view.reference - view.fill_activation
-    )
-    drop = jnp.maximum(drop, 0.0)
-    return jnp.mean(drop / jnp.maximum(_range(view), LEAST_RANGE * jnp.abs(view.reference)))
+    return drop_of(view.activation, view.reference, view.fill_activation)
 
 
 def shortfall(view: View) -> Float[Array, ""]:
@@ -186,7 +144,7 @@ def complement_activity(view: View) -> Float[Array, ""]:
 
 
 def _range(view: View) -> Array:
-    return jnp.maximum(jnp.abs(view.reference - view.fill_activation), EPSILON)
+    return range_of(view.reference, view.fill_activation)
 
 
 # These names are settings in files and columns of stored results ("term_lost_share"). A run that
@@ -291,6 +249,11 @@ def check(terms: Sequence[Term]) -> None:
                 f"the weight of {each.name!r} is {each.weight}: give a finite number that is not"
                 " negative"
             )
+
+
+def need_complement(terms: Sequence[Term]) -> bool:
+    """Whether one of the terms reads the complement, which costs another evaluation a view."""
+    return any(each.needs_complement for each in terms)
 
 
 def check_node(terms: Sequence[Term], node: Any) -> None:

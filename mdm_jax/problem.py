@@ -12,10 +12,15 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax import fills, nodes
 from mdm_jax.errors import InputError
 from mdm_jax.types import Image, Info, Mask, Node, Predict, Status
+from mdm_jax.view import kept_share
 
 # Forward evaluations that every method spends on its report: the image, the fill, and the image
 # through the map.
 FORWARDS = 3
+
+
+# A mask that keeps less than this share of the activation explains nothing.
+LEAST_KEPT = 0.5
 
 
 class Problem(NamedTuple):
@@ -68,18 +73,24 @@ def report(
     status: Int[Array, ""],
     evaluations: Int[Array, ""] | int = 0,
     forwards: Int[Array, ""] | int = 0,
+    must_keep: bool = False,
     **solved: Any,
 ) -> Info:
     """The diagnostics of an answer, whose `mask` in [0, 1] is what is kept.
 
     One forward evaluation. `evaluations` and `forwards` are the method's own; the `FORWARDS` of
-    this report are added. `solved` holds the objective, the terms and the steps of a method that
-    optimizes.
+    this report are added. With `must_keep` a mask that keeps less than `LEAST_KEPT` of the
+    activation is `Status.LOST`. `solved` holds the objective, the terms and the steps of a method
+    that optimizes.
     """
     background, target = problem.background, problem.target
     reference, fill_activation = problem.reference, problem.fill_activation
     (outputs,) = _unstack(predict(blend(mask[None], problem.image, background)))
     masked_activation = activation(node, outputs, target)
+    if must_keep:
+        kept = kept_share(masked_activation, reference, fill_activation)
+        is_lost = (kept < LEAST_KEPT) & (status != Status.NOT_FINITE)
+        status = jnp.where(is_lost, jnp.int32(Status.LOST), status)
     constant = _is_same(reference, masked_activation) & _is_same(reference, fill_activation)
     return Info(
         target=target,

@@ -107,6 +107,7 @@ def make(
             state.parameters,
             value=value,
             grad=gradient,
+            terms=terms,
             value_fn=lambda parameters: objective(parameters, key, state.steps)[0],
         )
         parameters = project(optax.apply_updates(state.parameters, updates))

@@ -75,6 +75,9 @@ class Status(IntEnum):
     CONSTANT = 3
     """the node has the same activation for the image, its fill and the masked image: nothing to
     explain"""
+    LOST = 4
+    """the masks keep less than half of the activation (relative to the way from the fill): what
+    they show is no explanation"""
 
 
 class Info(NamedTuple):
@@ -93,7 +96,9 @@ class Info(NamedTuple):
     objective: Float[AnyArray, "*n"]
     """weighted sum of the terms as the last step evaluated them, before it moved the masks"""
     terms: dict[str, Any]
-    """every term at that step, unweighted; the mean over sizes in the schedule `independent`"""
+    """every term at that step, unweighted; the mean over sizes in the schedule `independent`. In
+    the schedule `sequence` also "kept", the share of the activation kept at that step, and
+    "kept_HxW", that of the answer of each size"""
     steps: Int[AnyArray, "*n"]
     """optimizer steps taken"""
     evaluations: Int[AnyArray, "*n"]
@@ -125,6 +130,12 @@ class Explanation(NamedTuple):
     attribution: Float[AnyArray, "*n h w"] | None = None
     """signed attribution of each pixel, channels added up, in the method's own units; the saliency
     is this map stretched to [0, 1]. None for methods without attributions"""
+    evidence: Float[AnyArray, "*n h w"] | None = None
+    """what the gradients along the way of the masks say of each pixel, above 0 where showing it
+    helps, see `mdm_jax.evidence`; None for methods without it"""
+    ranking: Float[AnyArray, "*n h w"] | None = None
+    """map in [0, 1] whose order of pixels insertion, deletion and their like read; None where the
+    saliency is meant for that too"""
 
 
 @runtime_checkable

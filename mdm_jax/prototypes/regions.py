@@ -17,6 +17,7 @@ is the number of a prototype, so thousands of (image, prototype) problems go thr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ from mdm_jax import mdm, methods
 from mdm_jax.baselines import grad_cam
 from mdm_jax.baselines.attribution import NoSettings
 from mdm_jax.baselines.grad_cam import GradCAM
-from mdm_jax.config import MDMConfig
+from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution import intermediates
 from mdm_jax.execution.network import as_network
@@ -50,7 +51,8 @@ FROZEN = {"similarity": "similarity_at", "distance": "distance_at"}
 
 # MDM at a prototype's node: the share of the way between image and fill, since every prototype has
 # its own range; chosen on training digits (30001 to 30096) of both networks.
-NODE_MDM = MDMConfig(
+NODE_MDM = replace(
+    PRESETS["fast-2026-11"],
     objective=(consistency("share"), area(10.0)),
     coarse_to_fine=None,
     steps=40,
