@@ -38,8 +38,8 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
     """Score saved saliency maps with a network and labeled images.
 
     MAPS is a folder of mdm run, of mdm explain or of a benchmark's method, an .npy, or an .npz with
-    saliency [n, h, w] in [0, 1] (and, where there are, ids, targets, attribution). Without ids the
-    maps are of the data's images in order. A run says its network and data itself.
+    saliency [n, h, w] in [0, 1] (and, where there are, ids, targets, attribution, ranking). Without
+    ids the maps are of the data's images in order. A run says its network and data itself.
 
     Examples:
       mdm evaluate maps.npz --data digits --metrics insertion deletion energy
@@ -99,6 +99,7 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
                 maps.saliency,
                 targets,
                 attribution=maps.attribution,
+                ranking=maps.ranking,
                 object_masks=[each.mask for each in framed],
                 boxes=[each.boxes for each in framed],
                 metrics=self.metrics,

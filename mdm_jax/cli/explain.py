@@ -207,8 +207,9 @@ class _Written(NamedTuple):
             "image": self.image,
             "saliency": explanation.saliency,
         }
-        if explanation.attribution is not None:
-            arrays["attribution"] = explanation.attribution
+        for name in ("attribution", "evidence", "ranking"):
+            if getattr(explanation, name) is not None:
+                arrays[name] = getattr(explanation, name)
         for k, vector in enumerate(explanation.mask_vectors):
             arrays[f"mask_vector_{k}"] = vector
         for name, value in explanation.info._asdict().items():

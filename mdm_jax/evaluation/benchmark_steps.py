@@ -25,6 +25,9 @@ from mdm_jax.storage.arrays import Columns
 from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Explanation
 
+# Maps that some methods have beside the saliency, which serves for them where a method has none.
+OTHER_MAPS = ("attribution", "ranking")
+
 # Fields of Info that are stored beside the maps.
 DIAGNOSTICS = (
     "target",
@@ -108,8 +111,9 @@ def _to_columns(ids: Sequence[str], explanation: Explanation, seconds: float) ->
         "saliency": explanation.saliency,
         "seconds": np.full(len(ids), seconds),
     }
-    if explanation.attribution is not None:
-        columns["attribution"] = explanation.attribution
+    for name in OTHER_MAPS:
+        if getattr(explanation, name) is not None:
+            columns[name] = getattr(explanation, name)
     for name in DIAGNOSTICS:
         columns[name] = np.asarray(getattr(explanation.info, name))
     return columns
@@ -139,7 +143,7 @@ def measure_missing(
             ids = arrays.read_arrays(path, ("ids",))["ids"].tolist()
             if not any(missing[name].intersection(ids) for name in metrics):
                 continue
-            maps = arrays.read_arrays(path, ("saliency", "attribution"))
+            maps = arrays.read_arrays(path, ("saliency", *OTHER_MAPS))
             for name, metric in metrics.items():
                 rows = [row for row, id in enumerate(ids) if id in missing[name]]
                 if not rows or name in notes:
@@ -176,11 +180,12 @@ def _measure(run: MethodRun, metric: Metric, scene: Scene) -> Measured:
 def _make_scene(
     images: Sequence[BenchmarkImage], maps: Columns, rows: Sequence[int]
 ) -> Scene:
-    saliency = maps["saliency"][rows]
+    attribution, ranking = (maps.get(name, maps["saliency"]) for name in OTHER_MAPS)
     return Scene(
         np.stack([image.example.image for image in images]),
-        saliency,
-        maps["attribution"][rows] if "attribution" in maps else saliency,
+        maps["saliency"][rows],
+        attribution[rows],
+        ranking[rows],
         np.asarray([image.target for image in images], np.int32),
         [image.example.mask for image in images],
         [image.example.boxes for image in images],

@@ -34,6 +34,7 @@ def evaluate(
     targets: Any = None,
     *,
     attribution: Any = None,
+    ranking: Any = None,
     object_masks: Any = None,
     boxes: Any = None,
     metrics: str | Metric | Sequence[str | Metric] = ("insertion", "deletion"),
@@ -57,6 +58,9 @@ def evaluate(
         the first choice.
       attribution: signed maps [n, h, w], for metrics of signed attributions; the saliency itself
         where not given.
+      ranking: maps [n, h, w] whose order of pixels metrics read that show or hide pixels in an
+        order (insertion, deletion, ROAD, minimal areas), as `Explanation.ranking`; the saliency
+        itself where not given.
       object_masks: the object's pixels, bool [n, h, w], or a list with None for an image without.
       boxes: a list of [k, 4] (x0, y0, x1, y1) in pixels, ends exclusive, or None for an image
         without. Without `object_masks` the pixels of the boxes are the object's.
@@ -84,10 +88,8 @@ def evaluate(
     n, shape = len(images), images.shape[1:]
     network, outputs = as_network(predict, shape)
     saliency = check_saliency(saliency, (n, *shape[:2]))
-    if attribution is None:
-        attribution = saliency
-    else:
-        attribution = check_maps(attribution, saliency.shape, "attribution")
+    attribution = _check_or_saliency(attribution, saliency, "attribution")
+    ranking = _check_or_saliency(ranking, saliency, "ranking")
     targets = check_targets(targets, n, outputs)
     ids = range(n) if ids is None else ids
     numbers = id_numbers(ids)
@@ -101,7 +103,9 @@ def evaluate(
         targets = np.where(
             targets < 0, first_choices(network, images, micro_batch), targets
         )
-    scene = Scene(images, saliency, attribution, targets, true_masks, true_boxes, numbers)
+    scene = Scene(
+        images, saliency, attribution, ranking, targets, true_masks, true_boxes, numbers
+    )
     explainer = None if method is None else make_explainer(method, node, config)
     # all are checked before the first one runs, which may take long
     for metric in metrics_by_id.values():
@@ -118,3 +122,7 @@ def evaluate(
             on_progress=on_progress,
         )
     return Scores(tuple(map(str, ids)), metrics_by_id, measured)
+
+
+def _check_or_saliency(maps: Any, saliency: np.ndarray, name: str) -> np.ndarray:
+    return saliency if maps is None else check_maps(maps, saliency.shape, name)

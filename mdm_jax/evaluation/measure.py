@@ -96,6 +96,7 @@ def measure(
         scene.images,
         scene.saliency,
         scene.attribution,
+        scene.ranking,
         scene.targets,
         masks,
         scene.numbers,
@@ -119,9 +120,9 @@ def _prepare_and_run(
     """
     rows = [np.asarray(array) for array in batch]
     prepared = []
-    for image, saliency, attribution, target, mask, _ in zip(*rows):
-        has_mask = metric.needs == "mask"
-        sample = Sample(image, saliency, attribution, target, mask if has_mask else None)
+    for image, saliency, attribution, ranking, target, mask, _ in zip(*rows):
+        mask_or_none = mask if metric.needs == "mask" else None
+        sample = Sample(image, saliency, attribution, ranking, target, mask_or_none)
         prepared.append(prepare(sample))
     return program(*batch, np.stack(prepared))
 
@@ -141,6 +142,7 @@ def _measure_on_host(metric: Metric, scene: Scene, i: int) -> np.ndarray:
         np.asarray(scene.images[i]),
         np.asarray(scene.saliency[i]),
         np.asarray(scene.attribution[i]),
+        np.asarray(scene.ranking[i]),
         int(scene.targets[i]),
         scene.masks[i],
         scene.boxes[i],
@@ -196,6 +198,7 @@ def _measure_chunk(
         image: Array,
         saliency: Array,
         attribution: Array,
+        ranking: Array,
         target: Array,
         mask: Array,
         number: Array,
@@ -204,7 +207,7 @@ def _measure_chunk(
         # boxes differ in number from image to image, so `vmap` has none
         mask_or_none = mask if metric.needs == "mask" else None
         sample = Sample(
-            image, saliency, attribution, target, mask_or_none, prepared=prepared
+            image, saliency, attribution, ranking, target, mask_or_none, prepared=prepared
         )
         return metric.measure(network, sample, key=jax.random.fold_in(key, number), **more)
 

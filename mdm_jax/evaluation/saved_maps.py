@@ -49,6 +49,8 @@ class SavedMaps(NamedTuple):
     targets: np.ndarray | None
     ids: tuple[str, ...] | None
     """ids or file names of the images; None where the maps are in the order of the data"""
+    ranking: np.ndarray | None = None
+    """[n, h, w], see `Explanation.ranking`"""
 
 
 def read(path: Path) -> SavedMaps:
@@ -93,7 +95,7 @@ def _read_folder(path: Path) -> SavedMaps:
     name, store = printable(path), MapStore(path)
     if store.chunks():
         return _check_columns(
-            store.columns("ids", "saliency", "attribution", "target"), name
+            store.columns("ids", "saliency", "attribution", "ranking", "target"), name
         )
     files = [file for file in sorted(path.glob("*.npz")) if file.name != SCORES]
     if not files:
@@ -146,7 +148,11 @@ def _join_explained(
             ids.append(file.stem.rpartition("-class")[0])
     saliency = np.stack([part["saliency"] for part in parts])
     attribution, targets = (_stack_all(parts, name) for name in ("attribution", "target"))
-    return SavedMaps(saliency, attribution, targets, tuple(ids))
+    ranking = None
+    if any("ranking" in part for part in parts):
+        # of several methods perhaps: for those without, the saliency serves
+        ranking = np.stack([part.get("ranking", part["saliency"]) for part in parts])
+    return SavedMaps(saliency, attribution, targets, tuple(ids), ranking)
 
 
 def _stack_all(parts: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarray | None:
@@ -169,8 +175,14 @@ def _check_columns(columns: dict[str, np.ndarray], name: str) -> SavedMaps:
             " save maps [n, h, w], without channels"
         )
     targets = columns.get("targets", columns.get("target"))
-    ids, attribution = columns.get("ids"), columns.get("attribution")
-    for what, array in (("ids", ids), ("targets", targets), ("attribution", attribution)):
+    ids = columns.get("ids")
+    attribution, ranking = columns.get("attribution"), columns.get("ranking")
+    for what, array in (
+        ("ids", ids),
+        ("targets", targets),
+        ("attribution", attribution),
+        ("ranking", ranking),
+    ):
         if array is None:
             continue
         count = len(np.atleast_1d(array))
@@ -179,7 +191,7 @@ def _check_columns(columns: dict[str, np.ndarray], name: str) -> SavedMaps:
                 f"{name} holds {count} {what} for {len(saliency)} maps: give one each"
             )
     texts = None if ids is None else tuple(map(str, ids.tolist()))
-    return SavedMaps(saliency, attribution, targets, texts)
+    return SavedMaps(saliency, attribution, targets, texts, ranking)
 
 
 def match_images(

@@ -21,6 +21,8 @@ class Scene(NamedTuple):
     """[n, h, w] in [0, 1]"""
     attribution: np.ndarray
     """[n, h, w]"""
+    ranking: np.ndarray
+    """[n, h, w], whose order of pixels counts"""
     targets: np.ndarray
     """[n]"""
     masks: Sequence[Any]
@@ -36,6 +38,7 @@ class Scene(NamedTuple):
             np.asarray(self.images)[chosen],
             self.saliency[chosen],
             self.attribution[chosen],
+            self.ranking[chosen],
             self.targets[chosen],
             [self.masks[i] for i in chosen],
             [self.boxes[i] for i in chosen],

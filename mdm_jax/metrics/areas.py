@@ -11,7 +11,8 @@ so that where nothing of the class is left in the fill, the first keeps 90 % of 
 the second leaves 10 %. Lower is better: the fewer pixels, the more the map says. 1 where the image
 is not more probable than its fill, so that there is nothing to keep or lose. The areas are (i /
 32)^2, which resolves small ones, with straight lines between them; the first crossing counts. Each
-metric is 33 forwards. Ties go row by row; a map with a NaN gives NaN.
+metric is 33 forwards. Ties go row by row; a map with a NaN gives NaN. The metrics take the top
+pixels from the method's ranking where it has one, see `Sample.ranking`.
 
 The smallest region that keeps a class: Dabkowski and Gal, arXiv 1705.07857; Fong and Vedaldi, arXiv
 1704.03296 (their "smallest deletion region"). Their regions are boxes or masks of their own; here
@@ -104,7 +105,7 @@ def _measure(
     predict: Predict, sample: Sample, *, key: Key[Array, ""], kind: str
 ) -> Float[Array, ""]:
     del key
-    return minimal_area(predict, sample.image, sample.saliency, sample.target, kind=kind)
+    return minimal_area(predict, sample.image, sample.ranking, sample.target, kind=kind)
 
 
 METRICS = (
@@ -117,6 +118,7 @@ METRICS = (
             "Least share of top pixels, over RISE's blurred image, that wins 90 % of the way from"
             " its probability of the class to the image's; 33 forwards."
         ),
+        reads="ranking",
     ),
     Metric(
         "necessary_area",
@@ -127,5 +129,6 @@ METRICS = (
             "Least share of top pixels whose blurring, as RISE's, loses 90 % of the way from the"
             " image's probability of the class to the blurred image's; 33 forwards."
         ),
+        reads="ranking",
     ),
 )

@@ -57,6 +57,7 @@ METRICS = (
         "lower",
         "map",
         description="Entropy of the absolute attribution as shares of its sum, in nats.",
+        reads="attribution",
     ),
     Metric(
         "sparseness",
@@ -65,5 +66,6 @@ METRICS = (
         "higher",
         "map",
         description="Gini index of the absolute attribution, 0 to 1.",
+        reads="attribution",
     ),
 )

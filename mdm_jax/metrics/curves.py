@@ -8,7 +8,8 @@ and the score is the area under that curve:
 
 Deletion goes from the image to the color that the network sees as zero, insertion from a blurred
 image to the image. The whole curve is one batch of K + 1 images. Ties go row by row; a constant or
-all-zero map is thus read as text is. A map with a NaN gives NaN.
+all-zero map is thus read as text is. A map with a NaN gives NaN. The metrics take the order from
+the method's ranking where it has one, see `Sample.ranking`.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def _insertion(
 ) -> Float[Array, ""]:
     del key
     return insertion(
-        predict, sample.image, sample.saliency, sample.target, steps=steps, start=start
+        predict, sample.image, sample.ranking, sample.target, steps=steps, start=start
     )
 
 
@@ -178,7 +179,7 @@ def _deletion(
     predict: Predict, sample: Sample, *, key: Key[Array, ""], steps: int
 ) -> Float[Array, ""]:
     del key
-    return deletion(predict, sample.image, sample.saliency, sample.target, steps=steps)
+    return deletion(predict, sample.image, sample.ranking, sample.target, steps=steps)
 
 
 def _row(name: str, protocol: str, steps: int, start: str = "") -> Metric:
@@ -193,7 +194,7 @@ def _row(name: str, protocol: str, steps: int, start: str = "") -> Metric:
         f"Area under the probability of the class from {way}, the most salient pixels first, in"
         f" {steps} steps."
     )
-    return Metric(name, protocol, measure, better, description=description)
+    return Metric(name, protocol, measure, better, description=description, reads="ranking")
 
 
 METRICS = (

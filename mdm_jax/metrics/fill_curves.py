@@ -12,7 +12,8 @@ The curves of `curves.py`, with the removed pixels replaced by, in turn:
 The score under a fill is the area under its curve; the metric is the mean over the fills, and its
 spread their standard deviation. 14 steps are half of RISE's, so that five fills cost 75 forwards,
 where RISE's one costs 29. A network that is right or wrong under one fill only shows in the spread.
-Ties go row by row; a map with a NaN gives NaN.
+Ties go row by row; a map with a NaN gives NaN. The metrics take the order from the method's ranking
+where it has one, see `Sample.ranking`.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def _measure(
     scores = fill_curves(
         predict,
         sample.image,
-        sample.saliency,
+        sample.ranking,
         sample.target,
         protocol=protocol,
         key=key,
@@ -149,7 +150,7 @@ def _measure(
 
 
 def _prepare(sample: Sample, *, order: str) -> UInt8[np.ndarray, "inner h w c"]:
-    return inpainted_steps(sample.image, sample.saliency, order=order, steps=STEPS)
+    return inpainted_steps(sample.image, sample.ranking, order=order, steps=STEPS)
 
 
 _LOOKS = {
@@ -182,6 +183,7 @@ def _row(order: str, names: tuple[str, ...]) -> Metric:
         "higher" if order == "insertion" else "lower",
         description=text,
         parts=names if several else (),
+        reads="ranking",
         prepare=partial(_prepare, order=order) if "inpaint" in names else None,
     )
 

@@ -20,10 +20,16 @@ from mdm_jax.types import AnyArray
 
 NEEDS = ("network", "mask", "boxes", "map", "explain")
 BETTER = ("higher", "lower", "none")
+READS = ("saliency", "attribution", "ranking")
 
 
 class Sample(NamedTuple):
-    """One image, its map and its truth: everything that a metric may use."""
+    """One image, its map and its truth: everything that a metric may use.
+
+    A method may give up to three maps of one decision. What compares the map with an object, or
+    multiplies the image by it, reads the saliency; what adds it up, the attribution; what shows or
+    hides pixels in an order, the ranking.
+    """
 
     image: Float[AnyArray, "h w c"]
     """in [0, 1]"""
@@ -31,6 +37,8 @@ class Sample(NamedTuple):
     """in [0, 1]"""
     attribution: Float[AnyArray, "h w"]
     """signed; the saliency itself where the method has none"""
+    ranking: Float[AnyArray, "h w"]
+    """whose order of pixels counts, and no value; the saliency itself where the method has none"""
     target: Int[Any, ""] | int
     """class explained"""
     mask: Bool[AnyArray, "h w"] | None = None
@@ -75,6 +83,9 @@ class Metric:
     parts: tuple[str, ...] = ()
     """names of an image's statistics [parts], such as ("blur", "mean"), where each is a score of
     its own: tables then show every part, and their spread beside the metric's number"""
+    reads: str = "saliency"
+    """the only one of a method's maps that the number depends on: "saliency", "attribution", or
+    "ranking" for an order metric, which shows or hides pixels in an order"""
     prepare: Callable[[Sample], Any] | None = None
     """`prepare(sample) -> array`, in NumPy on the host before `measure`, for what no program can
     do: `measure` finds it as `sample.prepared`; of one shape and type for all images of a shape"""
@@ -88,24 +99,24 @@ class Metric:
 def load_metric(text: str) -> Metric:
     """The metric of a function or a `Metric` of your own, such as "my_metrics.py:compactness".
 
-    See `mdm_jax.plugins`. A function is measured on every image with the network, and neither
-    higher nor lower is better, unless its attributes `needs` and `better` say otherwise
-    (`compactness.better = "lower"`); the first line of its docstring describes it. The checksum of
-    the file's text is part of the protocol: numbers of two texts are of two metrics. Raises
-    InputError for what cannot be a metric.
+    See `mdm_jax.plugins`. A function is measured on every image with the network, neither side is
+    better, and it reads the saliency, unless its attributes `needs`, `better` and `reads` say
+    otherwise (`compactness.better = "lower"`); the first line of its docstring describes it. The
+    checksum of the file's text is part of the protocol: numbers of two texts are of two metrics.
+    Raises InputError for what cannot be a metric.
     """
     thing, name, place, checksum = plugins.load_reference(text)
     if isinstance(thing, Metric):
         return replace(thing, protocol=f"{thing.protocol}-{checksum}")
     function = plugins.check_function(thing, text, "metric")
-    needs, better = (
-        getattr(function, "needs", "network"),
-        getattr(function, "better", "none"),
-    )
-    for what, value, choices in (("needs", needs, NEEDS), ("better", better, BETTER)):
-        if value not in choices:
-            raise unknown(f"value of {text}.{what}", value, choices)
+    told: dict[str, Any] = {}
+    for what, default, choices in (
+        ("needs", "network", NEEDS),
+        ("better", "none", BETTER),
+        ("reads", "saliency", READS),
+    ):
+        told[what] = getattr(function, what, default)
+        if told[what] not in choices:
+            raise unknown(f"value of {text}.{what}", told[what], choices)
     described = (inspect.getdoc(function) or f"{name} of {place}.").split("\n")[0]
-    return Metric(
-        name, f"{place}-{checksum}", function, better, needs, description=described
-    )
+    return Metric(name, f"{place}-{checksum}", function, **told, description=described)

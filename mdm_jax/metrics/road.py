@@ -12,7 +12,8 @@ from what remains (see `imputation.py`), plus Gaussian noise of deviation 0.01 o
 over q = 10, 20 ... 90 %, as pytorch-grad-cam has it; it takes p(q) - p(0) for p(q), which leaves
 the combination the same. The q h w pixels, rounded down, are those first in order of saliency, ties
 row by row: exactly as many whatever the map, where a threshold would remove all of a constant one.
-A map with a NaN gives NaN.
+A map with a NaN gives NaN. The metrics take the order from the method's ranking where it has one,
+see `Sample.ranking`.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _measure(
     combined: bool = False,
 ) -> Float[Array, ""]:
     by_percentage = probabilities(
-        predict, sample.image, sample.saliency, sample.target, key=key, orders=orders
+        predict, sample.image, sample.ranking, sample.target, key=key, orders=orders
     )
     means = by_percentage.mean(axis=1)
     if combined:
@@ -119,6 +120,7 @@ METRICS = (
         partial(_measure, orders=ORDERS, combined=True),
         "higher",
         description="Half of LeRF - MoRF.",
+        reads="ranking",
     ),
     Metric(
         "road_morf",
@@ -126,6 +128,7 @@ METRICS = (
         partial(_measure, orders=("morf",)),
         "lower",
         description=_DESCRIPTION.format("most"),
+        reads="ranking",
     ),
     Metric(
         "road_lerf",
@@ -133,5 +136,6 @@ METRICS = (
         partial(_measure, orders=("lerf",)),
         "higher",
         description=_DESCRIPTION.format("least"),
+        reads="ranking",
     ),
 )

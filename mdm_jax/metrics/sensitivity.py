@@ -252,6 +252,7 @@ METRICS = (
             "Correlation of summed attribution and lost logit over random sets of pixels, mean over"
             " 10 sizes of set."
         ),
+        reads="attribution",
     ),
     Metric(
         "infidelity",
@@ -259,6 +260,7 @@ METRICS = (
         partial(_infidelity, scaled=False),
         "lower",
         description=f"Mean squared error {_NOISE}.",
+        reads="attribution",
     ),
     Metric(
         "infidelity",
@@ -266,6 +268,7 @@ METRICS = (
         partial(_infidelity, scaled=True),
         "lower",
         description=f"Mean squared error {_NOISE}, with the attribution scaled to fit each image.",
+        reads="attribution",
     ),
     Metric(
         "max_sensitivity",

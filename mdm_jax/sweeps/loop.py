@@ -128,7 +128,8 @@ def sweep(
     true_masks, true_boxes = check_truth(object_masks, boxes, n, shape[:2])
     # the checks need a scene before there are maps
     no_maps = np.zeros((n, *shape[:2]), np.float32)
-    scene = Scene(images, no_maps, no_maps, targets, true_masks, true_boxes, numbers)
+    maps = (no_maps, no_maps, no_maps)
+    scene = Scene(images, *maps, targets, true_masks, true_boxes, numbers)
     for metric in metrics_by_id.values():
         check_needs(metric, scene, Explainer(mdm.explain, node, base_point.config))
     inputs = SweepInputs(network, images, targets, numbers, as_key(key))

@@ -102,8 +102,13 @@ def score_point(
     }
     if reason := _why_useless(explanation):
         return PointResult(diagnostics, {}, {"": reason})
-    # MDM's maps have no sign
-    scene = scene._replace(saliency=explanation.saliency, attribution=explanation.saliency)
+    saliency, ranking = explanation.saliency, explanation.ranking
+    scene = scene._replace(
+        saliency=saliency,
+        # MDM's maps have no sign
+        attribution=saliency,
+        ranking=saliency if ranking is None else ranking,
+    )
     measured: dict[str, Measured] = {}
     notes: dict[str, str] = {}
     for name, metric in metrics.items():

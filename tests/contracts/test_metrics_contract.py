@@ -14,7 +14,7 @@ from reference_network import captum, network
 
 from mdm_jax import InputError
 from mdm_jax.metrics import METRICS, Sample, find
-from mdm_jax.metrics.metric import BETTER, NEEDS
+from mdm_jax.metrics.metric import BETTER, NEEDS, READS
 
 ON_DEVICE = [
     name for name, metric in METRICS.items() if metric.needs in ("network", "map", "mask")
@@ -49,18 +49,19 @@ def reference():
 
 @pytest.fixture(scope="module")
 def samples():
-    """Two samples, stacked."""
+    """Two samples, stacked, whose three maps have nothing to do with one another."""
     fixture, rng = captum(), np.random.default_rng(3)
     images = fixture["images"].astype(np.float32)
     attribution = rng.normal(size=images.shape[:3]).astype(np.float32)
-    saliency = (attribution - attribution.min()) / np.ptp(attribution)
-    return Sample(
-        images,
-        saliency,
-        attribution,
-        np.asarray(fixture["targets"], np.int32),
-        rng.random(images.shape[:3]) < 0.3,
-    )
+    mask = rng.random(images.shape[:3]) < 0.3
+    saliency, ranking = rng.random((2, *images.shape[:3]), np.float32)
+    targets = np.asarray(fixture["targets"], np.int32)
+    return Sample(images, saliency, attribution, ranking, targets, mask)
+
+
+def with_every_map(samples, maps):
+    """The samples of a method whose saliency serves for everything."""
+    return samples._replace(saliency=maps, attribution=maps, ranking=maps)
 
 
 def row(samples, i):
@@ -72,6 +73,7 @@ def test_every_metric_says_what_it_is():
         assert metric.id == name == f"{metric.name}:{metric.protocol}"
         assert metric.needs in NEEDS
         assert metric.better in BETTER
+        assert metric.reads in READS
         assert metric.description.endswith(".")
 
 
@@ -147,6 +149,83 @@ def test_finite_and_the_same_in_a_batch_and_alone(name, reference, samples, comp
     assert compiled.count == 0
     np.testing.assert_allclose(again[::-1], together, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(measured(name, reference, samples, KEYS), together)
+
+
+def test_which_metrics_read_which_map():
+    names = {
+        reads: {metric.name for metric in METRICS.values() if metric.reads == reads}
+        for reads in READS
+    }
+    assert names["ranking"] == {
+        *("insertion", "deletion", "sufficient_area", "necessary_area"),
+        *("road", "road_morf", "road_lerf"),
+    }
+    assert names["attribution"] == {
+        *("sensitivity_n", "infidelity", "complexity", "sparseness")
+    }
+    assert not names["saliency"] & (names["ranking"] | names["attribution"])
+
+
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_a_metric_changes_with_the_map_that_it_reads_and_with_no_other(
+    name, reference, samples
+):
+    before = measured(name, reference, samples, KEYS)
+    rng = np.random.default_rng(7)
+    for which in READS:
+        # several, since a metric such as "increase" only says yes or no
+        others = rng.random((8, *samples.saliency.shape), np.float32) ** np.float32(3)
+        # no pixel is 15 from another, so that pointing:torchray-15 says yes to all but this
+        others[-1, :, 0, 0] = np.nan
+        after = [
+            measured(name, reference, samples._replace(**{which: each}), KEYS)
+            for each in others
+        ]
+        is_same = [np.array_equal(before, each) for each in after]
+        assert not all(is_same) if which == METRICS[name].reads else all(is_same)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, metric in METRICS.items() if metric.needs == "boxes"]
+)
+def test_what_is_measured_by_boxes_changes_with_the_saliency_only(name, samples):
+    boxes = np.asarray([[1, 1, 5, 6]], np.float32)
+    sample = row(samples, 0)._replace(mask=None, boxes=boxes)
+    place = np.zeros_like(sample.saliency)
+    place[1:6, 1:5] = 1.0
+    elsewhere = place[::-1, ::-1]
+
+    def number(**changed):
+        statistics = METRICS[name].measure(None, sample._replace(**changed), key=None)
+        return METRICS[name].reduce(np.asarray(statistics)[None])
+
+    assert METRICS[name].reads == "saliency"
+    assert number(attribution=place) == number(ranking=place) == number()
+    assert number(saliency=place) > number(saliency=elsewhere)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, metric in METRICS.items() if metric.needs == "explain"]
+)
+def test_what_runs_the_method_again_changes_with_the_saliency_only(
+    name, reference, samples
+):
+    sample = row(samples, 0)
+
+    @jax.jit
+    def number(sample, strength):
+        def explain(image, target, key):
+            return image.mean(-1) + strength * jax.random.uniform(key, image.shape[:2])
+
+        return METRICS[name].measure(reference, sample, key=KEYS[0], explain=explain)
+
+    before = number(sample, 0.1)
+    turned = sample.saliency[::-1]
+    assert METRICS[name].reads == "saliency"
+    assert number(sample._replace(attribution=turned), 0.1) == before
+    assert number(sample._replace(ranking=turned), 0.1) == before
+    # the saliency of the sample, or that of the method
+    assert number(sample._replace(saliency=turned), 0.9) != before
 
 
 @pytest.mark.slow
@@ -245,9 +324,7 @@ def test_constant_and_all_zero_maps_have_the_documented_results(name, reference,
     )
     for value in (0.0, 0.7):
         flat = np.full_like(samples.saliency, value)
-        together = measured(
-            name, reference, samples._replace(saliency=flat, attribution=flat), KEYS
-        )
+        together = measured(name, reference, with_every_map(samples, flat), KEYS)
         for i in range(2):
             case = samples.image[i], blurred[i], samples.target[i], samples.mask[i], KEYS[i]
             expected = by_hand(
@@ -263,12 +340,12 @@ def test_constant_and_all_zero_maps_have_the_documented_results(name, reference,
 @pytest.mark.parametrize("name", READ_AS_TEXT)
 def test_pixels_of_a_constant_map_are_removed_row_by_row(name, reference, samples):
     text = samples._replace(
-        saliency=np.broadcast_to(
+        ranking=np.broadcast_to(
             -np.arange(120, dtype=np.float32).reshape(12, 10), (2, 12, 10)
         )
     )
     for value in (0.0, 0.7):
-        flat = samples._replace(saliency=np.full_like(samples.saliency, value))
+        flat = samples._replace(ranking=np.full_like(samples.ranking, value))
         np.testing.assert_array_equal(
             *(measured(name, reference, each, KEYS) for each in (flat, text))
         )
@@ -281,7 +358,7 @@ def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(
 
     @jax.jit
     def measured(flat):
-        one = row(samples, 0)._replace(saliency=flat, attribution=flat)
+        one = with_every_map(row(samples, 0), flat)
         return {
             each.id: each.measure(reference, one, key=KEYS[0], explain=lambda *_: flat)
             for each in asked
@@ -300,8 +377,6 @@ def test_constant_maps_have_documented_results_where_the_method_itself_is_asked(
 def test_a_map_with_a_nan_gives_nan_and_leaves_its_neighbor_alone(name, reference, samples):
     broken = samples.saliency.copy()
     broken[0, 3, 4] = np.nan
-    got = measured(
-        name, reference, samples._replace(saliency=broken, attribution=broken), KEYS
-    )
+    got = measured(name, reference, with_every_map(samples, broken), KEYS)
     assert np.isnan(got[0]).all()
     assert np.isfinite(got[1]).all()

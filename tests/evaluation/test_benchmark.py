@@ -774,6 +774,27 @@ def test_a_file_of_mdm_explain_or_of_a_benchmark_keeps_its_target(tmp_path):
     assert saved_maps.read(tmp_path).ids == ("photo.png",)
 
 
+def test_saved_maps_have_their_ranking_where_the_method_gave_one(tmp_path):
+    maps = np.zeros((2, 4, 4), np.float32)
+    files = tmp_path / "explained"
+    files.mkdir()
+    np.savez(files / "a-class1.npz", saliency=maps[0], image_file="a.png", target=1)
+    assert saved_maps.read(files).ranking is None
+    # of another method, which has one
+    np.savez(
+        files / "b-class1.npz", saliency=maps[1], ranking=maps[1] + 1, image_file="b.png"
+    )
+    np.testing.assert_array_equal(saved_maps.read(files).ranking, [maps[0], maps[1] + 1])
+    chunk = {"saliency": maps, "ids": ["a", "b"], "target": [1, 2]}
+    np.savez(tmp_path / "maps-00000.npz", **chunk)
+    assert saved_maps.read(tmp_path).ranking is None
+    np.savez(tmp_path / "maps-00000.npz", **chunk, ranking=maps + 1)
+    np.testing.assert_array_equal(saved_maps.read(tmp_path).ranking, maps + 1)
+    np.savez(tmp_path / "one.npz", **chunk, ranking=maps[:1])
+    with pytest.raises(InputError, match="holds 1 ranking for 2 maps"):
+        saved_maps.read(tmp_path / "one.npz")
+
+
 def test_a_map_of_a_damaged_image_is_named(tmp_path):
     preprocessing = Preprocessing(3, (32, 32), 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
     np.savez(tmp_path / "maps.npz", saliency=np.zeros((1, 32, 32)), ids=["square/2"])

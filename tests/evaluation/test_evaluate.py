@@ -117,6 +117,26 @@ def test_statistics_are_those_computed_by_hand(images, maps, masks):
     )
 
 
+def test_order_metrics_read_the_ranking_and_others_the_saliency(images, maps):
+    asked = ("insertion", "deletion:mean-14", "insertion:inpaint-14", "sparseness")
+    ranking = maps[:, ::-1]
+
+    def numbers(saliency, **more):
+        found = evaluate(patch_network, images, saliency, 0, metrics=asked, **more)
+        return {name: found.per_image(name) for name in found.measured}
+
+    both, by_saliency = numbers(maps, ranking=ranking), numbers(maps)
+    by_ranking = numbers(ranking)
+    for name in both:
+        expected = by_saliency if name == "sparseness:gini" else by_ranking
+        np.testing.assert_array_equal(both[name], expected[name])
+        assert not np.array_equal(by_saliency[name], by_ranking[name])
+    # to the last bit, a method whose saliency serves for both
+    same = numbers(maps, ranking=maps)
+    for name in same:
+        np.testing.assert_array_equal(same[name], by_saliency[name])
+
+
 def test_boxes_stand_for_masks_that_are_not_given(images, maps):
     box = np.asarray([[4.0, 2.0, 6.0, 5.0]])
     result = evaluate(
@@ -322,6 +342,7 @@ BAD = {
         {"saliency": [np.zeros((32, 32)), np.zeros((2, 2)), np.zeros((32, 32))]},
         "differ in shape",
     ),
+    "ranking": ({"ranking": np.zeros((3, 16, 16))}, "give one map for each image"),
     "nan": ({"saliency": np.full((3, 32, 32), np.nan)}, "saliency map 0 holds NaN"),
     "range": ({"saliency": np.full((3, 32, 32), 2.0)}, "maps lie in [0, 1]"),
     "text": ({"saliency": np.full((3, 32, 32), "x")}, "give floats"),
@@ -397,6 +418,7 @@ def test_bad_input_is_one_sentence(images, maps, case):
 def test_nothing_is_measured_where_no_image_has_the_truth(images, maps):
     scene = Scene(
         images,
+        maps,
         maps,
         maps,
         np.zeros(3, np.int32),

@@ -209,6 +209,7 @@ def test_objects_that_are_too_large_do_not_count_and_a_nan_is_not_hidden():
         np.zeros((*SHAPE, 3), np.float32),
         BOTH[0].astype(np.float32),
         broken,
+        broken,
         0,
         BOTH.any(axis=0),
         BOXES,

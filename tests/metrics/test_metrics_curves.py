@@ -106,7 +106,9 @@ def test_the_object_is_better_than_the_rest(images, key):
     @jax.jit
     def measured(saliency):
         return [
-            metric.measure(patch_network, Sample(images[0], saliency, saliency, 0), key=key)
+            metric.measure(
+                patch_network, Sample(images[0], saliency, saliency, saliency, 0), key=key
+            )
             for metric in metrics
         ]
 
@@ -169,7 +171,7 @@ def test_confidence_in_closed_form():
 
     def measured(name, saliency, image=image):
         return METRICS[name].measure(
-            additive, Sample(image, saliency, saliency, 0), key=jax.random.key(0)
+            additive, Sample(image, saliency, saliency, saliency, 0), key=jax.random.key(0)
         )
 
     assert float(measured("average_drop:gradcam++", saliency)) == pytest.approx(
@@ -202,7 +204,7 @@ def test_adcc_of_known_maps():
     )
 
     def measured(saliency, again):
-        sample = Sample(image, saliency, saliency, 0)
+        sample = Sample(image, saliency, saliency, saliency, 0)
         return METRICS["adcc:poppi"].measure(
             additive, sample, key=jax.random.key(0), explain=lambda *_: jnp.asarray(again)
         )

@@ -54,7 +54,7 @@ def by_hand(order, name):
 
 def of_metric(name):
     metric = METRICS[name]
-    sample = Sample(IMAGE, SALIENCY, SALIENCY, 0)
+    sample = Sample(IMAGE, SALIENCY, SALIENCY, SALIENCY, 0)
     if metric.prepare is not None:
         sample = sample._replace(prepared=metric.prepare(sample))
     return np.asarray(

@@ -27,9 +27,8 @@ def measured(name, saliency, mask=MASK, boxes=BOX, attribution=None):
     """A metric's number for one image."""
     saliency = np.asarray(saliency, np.float32)
     image = np.zeros((*saliency.shape, 3), np.float32)
-    sample = Sample(
-        image, saliency, saliency if attribution is None else attribution, 0, mask, boxes
-    )
+    attribution = saliency if attribution is None else attribution
+    sample = Sample(image, saliency, attribution, saliency, 0, mask, boxes)
     metric = METRICS[name]
     return metric.reduce(np.asarray(metric.measure(None, sample, key=None))[None])
 

@@ -158,7 +158,7 @@ def test_combination_and_orders(images, key):
     good = np.zeros((32, 32), np.float32)
     good[*PATCH] = 1.0
     metrics = [METRICS[f"{name}:linear"] for name in ("road", "road_morf", "road_lerf")]
-    sample = Sample(images[0], good, good, 0)
+    sample = Sample(images[0], good, good, good, 0)
     both, morf, lerf = jax.jit(
         lambda key: [metric.measure(patch_network, sample, key=key) for metric in metrics]
     )(key)

@@ -254,7 +254,7 @@ def test_what_cannot_be_randomized_is_named(tiny):
 def spread_of(draw):
     """The metric for a method whose map is `draw(key)`."""
     flat = jnp.zeros((16, 16))
-    sample = Sample(flat[..., None], flat, flat, jnp.int32(0))
+    sample = Sample(flat[..., None], flat, flat, flat, jnp.int32(0))
     measure = METRICS["spread:seeds"].measure
     return jax.jit(
         lambda key: measure(

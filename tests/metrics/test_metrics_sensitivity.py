@@ -32,7 +32,9 @@ def measured(name, attribution, image=IMAGE, predict=linear):
 def _program(name, predict):
     def measure(image, attribution):
         return METRICS[name].measure(
-            predict, Sample(image, attribution, attribution, 0), key=jax.random.key(0)
+            predict,
+            Sample(image, attribution, attribution, attribution, 0),
+            key=jax.random.key(0),
         )
 
     return jax.jit(measure)
@@ -146,7 +148,7 @@ def test_max_sensitivity_is_captum_s():
 
 @pytest.mark.slow
 def test_max_sensitivity_of_known_methods():
-    sample = Sample(IMAGE, np.abs(EXACT), EXACT, 0)
+    sample = Sample(IMAGE, np.abs(EXACT), EXACT, np.abs(EXACT), 0)
     metric = METRICS["max_sensitivity:captum"]
     assert (
         metric.measure(
