@@ -58,67 +58,39 @@ def objective(**weights: float) -> list[Settings]:
 
 
 CHOICES: dict[str, list[Settings]] = {
-    "presets": one_setting("preset", "best", "paper"),
-    "more steps": [
-        {"steps": 60, "learning_rate": 0.5},
-        {"steps": 60, "learning_rate": 0.5, "sizes": [8, 16, 32, 64]},
-        {"steps": 60, "learning_rate": 0.5, "fill": ["blur", "mean"]},
-        {"steps": 60, "learning_rate": 0.5, "fill": ["blur", "mean"], "jitter": 2},
-        {"steps": 60, "learning_rate": 0.5, "fill": ["blur", "mean", "noise"]},
-        {"steps": 150, "learning_rate": 0.3, "fill": ["blur", "mean", "noise"]},
-        {
-            "steps": 150,
-            "learning_rate": 0.3,
-            "fill": ["blur", "mean", "noise"],
-            "jitter": 2,
-        },
-        {"steps": 300, "learning_rate": 0.2, "fill": ["blur", "mean", "noise"]},
+    "presets": one_setting("preset", "fast-2026-11", "paper", "best"),
+    "map": one_setting("map", "mask"),
+    "schedule": [
+        {"schedule": "joint", "map": "mask"},
+        {"schedule": "independent", "map": "mask"},
     ],
-    "schedule": one_setting("schedule", "independent"),
-    "sizes": one_setting("sizes", [8, 16], [16, 32], [4, 8, 16, 32], [8, 16, 32, 64]),
-    "parametrization": [
-        {"parametrization": "box", "learning_rate": rate} for rate in (0.05, 0.15)
-    ],
-    "start": one_setting("start", "ones", "half", 0.7, "grad_cam"),
-    "coarse to fine": one_setting("coarse_to_fine", "none", 0.0, 0.25, 0.5),
-    "distance": [
-        *objective(share=1.0, area=30.0),
-        *objective(absolute=1.0, area=30.0),
-        *objective(squared=1.0, area=30.0),
-        *objective(kl=1.0, area=30.0),
-        *objective(shortfall=1.0, area=30.0),
-        *objective(surprise=1.0, area=30.0),
-    ],
-    "node": [
-        {"node": "logit", "objective": {"lost_share": 1.0, "area": 30.0}},
-        {"node": "log_odds", "objective": {"lost_share": 1.0, "area": 30.0}},
-        {"node": "logits", "objective": {"kl": 1.0, "area": 30.0}},
-    ],
-    "area weight": one_setting("objective.area", 5.0, 10.0, 20.0, 40.0),
-    "area in time": [
-        *objective(lost_share=1.0, late_area=50.0),
-        {"objective": {"lost_share": 1.0}, "area_budget": 0.05},
-    ],
-    "smoothness": one_setting("objective.total_variation", 0.3, 1.0, 3.0),
-    "removal": [
-        {"objective.removal": weight, "steps": 7, "learning_rate": 1.0}
-        for weight in (0.3, 1.0)
-    ],
+    "sizes": one_setting("sizes", [8], [16], [32], [16, 32], [4, 8, 16, 32]),
+    "kept share": one_setting("kept_share", 0.8, 0.9, 0.98),
+    "weight of the area": one_setting("weight_rate", 0.0, 1.0, 4.0),
+    "rates of the sizes": one_setting("rate_power", 0.0, 0.6),
+    "start": one_setting("start", 0.3, 0.7, 0.9, "grad_cam"),
     "fill": [
-        *({"fill": name} for name in ("blur", "mean", "gray")),
-        *({"fill": names} for names in (["blur", "mean"], ["blur", "mean", "noise"])),
+        *({"fill": name} for name in ("blur", "mean")),
+        *({"fill": names} for names in (["blur", "noise"], ["blur", "mean", "noise"])),
     ],
-    "jitter": one_setting("jitter", 1, 2, 4),
-    "stacking weights": one_setting("stack_weights", 0.0, 0.5, 1.0, 2.0),
-    "final smoothing": one_setting("smoothing", 0.5, 1.0, 2.0),
-    "learning rate": one_setting("learning_rate", 0.3, 0.5, 0.7, 1.0),
-    "steps": one_setting("steps", 5, 8, 10, 12, 15, 20, 30, 60),
+    "steps": one_setting("steps", 6, 10, 20, 28, 60),
+    "learning rate": one_setting("learning_rate", 0.015, 0.045, 0.06),
     "optimizer": [
-        *one_setting("optimizer", "nadam", "lion"),
-        *({"optimizer": name, "learning_rate": 50.0} for name in ("momentum", "nesterov")),
-        {"optimizer": "schedule_free", "coarse_to_fine": "none"},
-        {"optimizer": "lbfgs", "coarse_to_fine": "none", "steps": 4},
+        {"optimizer": "adam", "learning_rate": 0.1},
+        {"optimizer": "sgd", "learning_rate": 0.12},
     ],
+    "parametrization": [
+        {"parametrization": "sigmoid", "learning_rate": rate} for rate in (0.1, 0.2)
+    ],
+    "distance": [
+        *objective(share=1.0, area=1.0),
+        *objective(squared=1.0, area=1.0),
+        *objective(kl=1.0, area=1.0),
+    ],
+    "smoothness": one_setting("objective.total_variation", 0.1, 1.0),
+    "removal": one_setting("objective.removal", 0.3, 1.0),
+    "node": [{"node": "logit"}, {"node": "log_odds"}],
+    "jitter": one_setting("jitter", 2),
 }
 
 
