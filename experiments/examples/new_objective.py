@@ -52,6 +52,7 @@ if __name__ == "__main__":
             network,
             images,
             found.saliency,
+            ranking=found.ranking,
             object_masks=masks,
             metrics=("insertion", "deletion", "energy"),
         ).summary()

@@ -104,6 +104,7 @@ def main(config: Config) -> None:
             each.saliency,
             each.info.target,
             attribution=each.attribution,
+            ranking=each.ranking,
             object_masks=masks,
             metrics=("insertion", "deletion", "energy"),
             key=config.seed,

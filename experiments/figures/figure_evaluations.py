@@ -113,6 +113,7 @@ def main(config: Config) -> None:
         found = mdm_jax.explain(network, images, method=method, config=settings, **how)
         truth: dict[str, Any] = {
             "attribution": found.attribution,
+            "ranking": found.ranking,
             "masks": masks,
             "metrics": METRICS,
         }

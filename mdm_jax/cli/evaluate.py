@@ -24,6 +24,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.evaluation import saved_maps
 from mdm_jax.evaluation.benchmark_config import DEFAULT_METRICS, Targets
 from mdm_jax.evaluation.evaluate import Scores, evaluate
+from mdm_jax.evaluation.formatting import order_metrics
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.spec import ModelSpec
@@ -112,6 +113,9 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
             )
         summary = f"network {classifier.name}, {len(framed)} maps,"
         summary += " 95 % bootstrap intervals over images"
+        ordered = order_metrics(scores.metrics)
+        if maps.ranking is not None and ordered:
+            summary += f"\n  order metrics ({ordered}) read the ranking saved with the maps"
         summary += "".join(f"\n  skipped: {reason}" for reason in skipped)
         names = ("scores.json", saved_maps.SCORES)
         files = [str(self.out / name) for name in names]

@@ -52,6 +52,8 @@ class Entry:
     """why there is nothing: by metric id, or under "" for the method as a whole"""
     failures: Mapping[str, int] = field(default_factory=dict)
     """images without an explanation, by the name of the status"""
+    has_ranking: bool = False
+    """whether the method gives a ranking, which order metrics read"""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def _read_entry(work: NetworkWork, part: Part, metrics: Mapping[str, Metric]) ->
                 notes[name] = NOT_REACHED
     scores = Scores(tuple(ids), {name: metrics[name] for name in measured}, measured)
     failures = count_failures(stored["status"][rows])
-    return Entry(work.name, part.label, cost, scores, notes, failures)
+    has_ranking = part.run.store.has("ranking")
+    return Entry(work.name, part.label, cost, scores, notes, failures, has_ranking)
 
 
 def _read_measured(stored: Columns, ids: Sequence[str]) -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tabulate import tabulate
@@ -54,6 +54,12 @@ def format_spread(spread: float) -> str:
 def heading(metric: Metric) -> str:
     """The head of a metric's column: its id, and an arrow to the better side."""
     return f"{metric.id} {ARROWS[metric.better]}".rstrip()
+
+
+def order_metrics(metrics: Mapping[str, Metric]) -> str:
+    """The names of those that read a ranking, such as "insertion, deletion"; "" for none."""
+    names = (metric.name for metric in metrics.values() if metric.reads == "ranking")
+    return ", ".join(dict.fromkeys(names))
 
 
 def markdown_table(

@@ -16,6 +16,7 @@ from mdm_jax.evaluation.formatting import (
     format_spread,
     heading,
     markdown_table,
+    order_metrics,
 )
 from mdm_jax.evaluation.tables import Cell, Row, Table
 
@@ -132,6 +133,7 @@ def footnotes(table: Table) -> list[str]:
         " s / image: running, compilation not counted",
         *table.notes,
         *missing(table),
+        *_rankings(table),
     ]
     if any(metric.parts for metric in table.metrics.values()):
         lines.append("value ± spread: the standard deviation over the parts of the metric")
@@ -139,6 +141,18 @@ def footnotes(table: Table) -> list[str]:
         better = "" if metric.better == "none" else f" ({metric.better} is better)"
         lines.append(f"{metric.id}{better}: {metric.description}")
     return lines
+
+
+def _rankings(table: Table) -> list[str]:
+    """Which methods' numbers of order are not of the map that their other numbers are of."""
+    names = order_metrics(table.metrics)
+    methods = dict.fromkeys(row.method for row in table.rows if row.has_ranking)
+    if not (names and methods):
+        return []
+    return [
+        f"{', '.join(methods)}: order metrics ({names}) read the method's ranking,"
+        " others its saliency"
+    ]
 
 
 def missing(table: Table) -> list[str]:

@@ -44,6 +44,8 @@ class Row:
     """by metric, or "" for the method: why there is nothing"""
     failures: Mapping[str, int]
     """images without an explanation, by the name of the status"""
+    has_ranking: bool = False
+    """whether the method gives a ranking, which order metrics read"""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,16 @@ def _rows(
             apart = _compare(metric, entry, None if entry is standard else standard)
             rank = _rank(metric, entries, i, best[name])
             cells[name] = Cell(summary, apart.value, apart.interval, apart.verdict, rank)
-        rows.append(
-            Row(entry.model, entry.method, entry.cost, cells, entry.notes, entry.failures)
+        row = Row(
+            entry.model,
+            entry.method,
+            entry.cost,
+            cells,
+            entry.notes,
+            entry.failures,
+            entry.has_ranking,
         )
+        rows.append(row)
     return rows
 
 

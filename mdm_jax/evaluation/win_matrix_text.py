@@ -68,7 +68,9 @@ EXPLANATION = """\
   that both have
 - positive differences are good for the reference, also where less is better; the rival named is
   the one that is better by most where it lost, else the nearest
-- every rival is one comparison at 95 %, not corrected for how many there are"""
+- every rival is one comparison at 95 %, not corrected for how many there are
+- order metrics (insertion, deletion, ROAD, minimal areas) read a method's ranking where it gives
+  one, others its saliency"""
 
 
 def title(matrix: WinMatrix) -> str:

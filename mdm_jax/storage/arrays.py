@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,24 @@ def read_arrays(path: Path, names: tuple[str, ...] = ()) -> Columns:
     """The arrays of an .npz, or those of them that are named.
 
     Raises InputError for a file that is damaged or cannot be read."""
+    with _open_arrays(path) as stored:
+        wanted = [name for name in stored.files if not names or name in names]
+        return {name: stored[name] for name in wanted}
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names of the arrays of an .npz, which are not read themselves.
+
+    Raises InputError as `read_arrays` does."""
+    with _open_arrays(path) as stored:
+        return tuple(stored.files)
+
+
+@contextmanager
+def _open_arrays(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            wanted = [name for name in stored.files if not names or name in names]
-            return {name: stored[name] for name in wanted}
+            yield stored
     except OSError as error:
         # The disk or the permissions: removing the file would lose what it holds.
         raise unreadable(path, error) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdm_jax.storage.arrays import Columns, file_name, read_arrays, write_arrays
+from mdm_jax.storage.arrays import Columns, file_name, read_arrays, read_names, write_arrays
 from mdm_jax.storage.atomic import make_folder
 
 MAP_FILES = "maps-*.npz"
@@ -44,6 +44,11 @@ class MapStore:
             if parts and all(name in part for part in parts):
                 found[name] = np.concatenate([part[name] for part in parts])
         return found
+
+    def has(self, name: str) -> bool:
+        """Whether there are maps, and every file of them has this column."""
+        paths = self.chunks()
+        return bool(paths) and all(name in read_names(path) for path in paths)
 
     def scores(self, metric: str) -> Columns:
         """Statistics of the images that were measured; empty where none were.

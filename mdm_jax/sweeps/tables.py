@@ -9,7 +9,12 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from mdm_jax.evaluation.formatting import format_estimate, heading, markdown_table
+from mdm_jax.evaluation.formatting import (
+    format_estimate,
+    heading,
+    markdown_table,
+    order_metrics,
+)
 from mdm_jax.sweeps.points import label
 from mdm_jax.sweeps.quality import Quality, formula
 from mdm_jax.sweeps.result import Sweep
@@ -68,12 +73,18 @@ def _metric_cells(sweep: Sweep, i: int) -> list[str]:
 
 
 def _footnotes(sweep: Sweep, quality: Quality, notes: Sequence[str]) -> list[str]:
+    names = order_metrics(sweep.metrics)
+    rankings = (
+        f"order metrics ({names}) read the ranking of points that have one (map evidence),"
+        " others the saliency"
+    )
     return [
         f"quality: {formula(quality, sweep.metrics)}",
         "value [95 % bootstrap interval over images];"
         " bold: no other point is better at as low a cost",
         "evaluations: of the network with a gradient, each costs three forwards;"
         " forwards: without; means over images",
+        *([rankings] if names else []),
         *(f"{metric.id}: {metric.description}" for metric in sweep.metrics.values()),
         *notes,
     ]

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import zipfile
 
@@ -34,11 +35,13 @@ from mdm_jax.evaluation import (
 )
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.cost import Cost
+from mdm_jax.evaluation.evaluate import evaluate
 from mdm_jax.evaluation.statistics import Measured, Scores
 from mdm_jax.metrics import Metric
 from mdm_jax.progress import NullProgress
 from mdm_jax.storage import arrays, workspace
 from mdm_jax.storage.arrays import file_name, read_arrays
+from mdm_jax.storage.map_store import MapStore
 from mdm_jax.views import benchmark_figures
 
 MDM = "mdm:steps=2,sizes=[4]"
@@ -478,6 +481,58 @@ def test_tables_and_figures_are_drawn(whole):
     ):
         figure.draw_without_rendering()
         assert figure.axes
+
+
+def restored(whole, out, without=()):
+    """A copy of a benchmark, some columns of whose maps are missing."""
+    shutil.copytree(whole.config.out, out)
+    for path in out.rglob("maps-*.npz"):
+        columns = read_arrays(path)
+        arrays.write_arrays(path, {k: v for k, v in columns.items() if k not in without})
+    return out
+
+
+def test_a_benchmark_keeps_rankings_and_goes_on_with_maps_that_have_none(
+    whole, classifier, tmp_path
+):
+    assert MapStore(whole.config.out / "net" / file_name(MDM)).has("ranking")
+    assert not MapStore(whole.config.out / "net" / "gradient").has("ranking")
+    metrics = ("insertion", "sparseness")
+
+    def insertions(out):
+        results = run(classifier, plan(out, metrics=metrics))
+        return {each.method: each for each in results.entries}, tables.build(results)
+
+    now, table = insertions(restored(whole, tmp_path / "now"))
+    foot = "order metrics (insertion) read the method's ranking, others its saliency"
+    assert f"- {MDM}: {foot}" in table_text.markdown(table)
+    old, table = insertions(restored(whole, tmp_path / "old", without=("ranking",)))
+    assert foot not in table_text.markdown(table)
+    maps = MapStore(tmp_path / "now" / "net" / file_name(MDM))
+    stored = maps.columns("saliency", "ranking", "target")
+    ids = [item.example.id for item in whole.images["net"]]
+    images = np.stack([item.example.image for item in whole.images["net"]])
+    for found, ranking in ((now, stored["ranking"]), (old, None)):
+        by_hand = evaluate(
+            classifier,
+            images,
+            stored["saliency"],
+            stored["target"],
+            ranking=ranking,
+            metrics=metrics,
+            ids=ids,
+        )
+        for name in by_hand.measured:
+            np.testing.assert_allclose(
+                found[MDM].scores.per_image(name), by_hand.per_image(name), rtol=1e-5
+            )
+    insertion, sparseness = by_hand.measured
+    for name, method in ((sparseness, MDM), (insertion, "gradient")):
+        np.testing.assert_array_equal(
+            now[method].scores.per_image(name), old[method].scores.per_image(name)
+        )
+    after, before = (each[MDM].scores.per_image(insertion) for each in (now, old))
+    assert not np.allclose(after, before)
 
 
 def test_tables_show_every_part_of_a_metric_and_their_spread():
