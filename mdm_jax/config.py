@@ -156,6 +156,14 @@ class MDMConfig:
     patience: int = field(default=5, metadata=STATIC)
     """steps without an improvement that count as convergence"""
 
+    @staticmethod
+    def with_implied(settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings of a file or a text with those that they imply: a schedule without evidence
+        means the map mask, as it did before there was a choice."""
+        if settings.get("schedule", "sequence") == "sequence":
+            return settings
+        return {"map": "mask"} | settings
+
     def check(self) -> None:
         """Raises InputError for the first value that cannot be; values under a JAX trace are not
         looked at."""
@@ -238,11 +246,30 @@ class MDMConfig:
                 "until_converged is for the schedules joint and independent, as the schedule"
                 " sequence divides its steps among the sizes: leave one of the two out"
             )
-        if self.optimizer in (optax.lbfgs, optax.contrib.schedule_free_adamw):
+        if _needs_more_than_gradients(self.optimizer):
             raise InputError(
                 "the schedule sequence takes no optimizer that evaluates by itself or averages:"
                 " choose momentum, adam or another one"
             )
+
+
+def _needs_more_than_gradients(optimizer: Any) -> bool:
+    """Whether an optimizer asks for the objective itself, or answers with an average."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        optimizer = optimizer(0.1)
+
+    def update(vectors: tuple[jax.Array]) -> Any:
+        return optimizer.update(vectors, optimizer.init(vectors), vectors)
+
+    def is_average(state: Any) -> bool:
+        return isinstance(state, optax.contrib.ScheduleFreeState)
+
+    vectors = (jax.ShapeDtypeStruct((1, 1), np.float32),)
+    try:
+        _, state = jax.eval_shape(update, vectors)
+    except TypeError:  # an argument is missing
+        return True
+    return any(map(is_average, jax.tree.leaves(state, is_leaf=is_average)))
 
 
 PresetName = Literal["fast", "best", "paper", "fast-2026-11", "best-2026-11"]

@@ -104,16 +104,17 @@ def missing(
     linearly with the rank, and it never rises; so it is 1 for the first pixel, and 0 for those that
     come when everything is back.
     """
-    # in (0, 1], the share of the pixels that are shown once this one is
-    rank = rankdata(-order.reshape(-1), method="ordinal").reshape(order.shape) / order.size
+    place = rankdata(-order.reshape(-1), method="ordinal").reshape(order.shape)
+    # shares of the pixels that are shown before this one, and once this one is
+    before, after = (place - 1) / order.size, place / order.size
     levels = jnp.asarray(LEVELS)
-    shown = (rank[None] <= levels[:, None, None]).astype(jnp.float32)
+    shown = (after[None] <= levels[:, None, None]).astype(jnp.float32)
     left = 1.0 - jnp.clip(kept(shown), 0.0, 1.0)
     # once the activation is back it counts as back, even if more pixels take it away again
     left = jnp.minimum.accumulate(left)
     places = jnp.concatenate([jnp.zeros(1), levels, jnp.ones(1)])
     values = jnp.concatenate([jnp.ones(1), left, jnp.zeros(1)])
-    return jnp.interp(rank, places, values)
+    return jnp.interp(before, places, values)
 
 
 def _smooth(map_: Float[Array, "h w"], share: float) -> Float[Array, "h w"]:

@@ -36,7 +36,7 @@ from mdm_jax.images import gaussian_blur
 from mdm_jax.masked_views import objective_of_views
 from mdm_jax.problem import FORWARDS, Problem, activation, begin, blend, report
 from mdm_jax.size_sequence import Unknowns
-from mdm_jax.types import Explanation, Image, Node, Predict, Trace
+from mdm_jax.types import Explanation, Image, Node, Predict, Status, Trace
 from mdm_jax.view import kept_share
 
 # Folded into the keys of the start and of shifts: out of reach of the step numbers, which count
@@ -198,7 +198,10 @@ def _sequence_solver(
         rate_power=config.rate_power,
     )
     return solver.make(
-        objective, transformation, project=size_sequence.projection(parametrization)
+        objective,
+        transformation,
+        project=size_sequence.projection(parametrization),
+        tells_terms=True,
     )
 
 
@@ -246,16 +249,21 @@ def finish(
     forwards = start_cost.forwards
     if in_sequence:
         found["evidence"] = state.parameters.evidence
+    status = state.status
     if config.map == "evidence":
         kept = _kept_through(predict, problem, node)
         shown, found["ranking"] = evidence.maps(shown, found["evidence"], kept)
         forwards += len(evidence.LEVELS)
+        # calibration sees images that no step saw
+        is_finite = jnp.isfinite(shown).all()
+        found["ranking"] = jnp.where(is_finite, found["ranking"], jnp.nan)
+        status = jnp.where(is_finite, status, jnp.int32(Status.NOT_FINITE))
     info = report(
         predict,
         problem,
         mask,
         node=node,
-        status=state.status,
+        status=status,
         evaluations=evaluations + start_cost.evaluations,
         forwards=forwards,
         must_keep=True,

@@ -70,13 +70,15 @@ def make(
     tolerance: Scalar = 1e-3,
     patience: int = 5,
     earliest: Scalar = 0,
+    tells_terms: bool = False,
 ) -> Solver:
     """A solver of one problem by any optax optimizer.
 
     `project` maps parameters back to the feasible set. A step that meets a NaN or infinity keeps
     the parameters and sets `Status.NOT_FINITE` for good. A problem has converged when for
     `patience` steps after step `earliest` the objective has not fallen by `tolerance` times its
-    value at the start.
+    value at the start. With `tells_terms` the optimizer's update is given the `terms` of the step,
+    which a line search would not take.
     """
     optimizer = optax.with_extra_args_support(optimizer)
     value_and_gradient = canonical(jax.value_and_grad(objective, has_aux=True))
@@ -107,7 +109,7 @@ def make(
             state.parameters,
             value=value,
             grad=gradient,
-            terms=terms,
+            **({"terms": terms} if tells_terms else {}),
             value_fn=lambda parameters: objective(parameters, key, state.steps)[0],
         )
         parameters = project(optax.apply_updates(state.parameters, updates))

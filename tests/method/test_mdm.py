@@ -19,6 +19,7 @@ from mdm_jax import (
     config,
     config_files,
     consistency,
+    evidence,
     explain,
     mdm,
     removal,
@@ -31,6 +32,10 @@ pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
 
 PRESETS = config.PRESETS
 
+# the default until November 2026: properties of its schedule are tested on it
+JOINT = PRESETS["fast-2026-11"]
+SEQUENCE = MDMConfig()
+
 
 def share_in_patch(saliency):
     return saliency[:, *PATCH].sum((1, 2)) / saliency.sum((1, 2))
@@ -39,7 +44,8 @@ def share_in_patch(saliency):
 @pytest.mark.parametrize("schedule", ["joint", "independent"])
 @pytest.mark.parametrize("parametrization", ["sigmoid", "box"])
 def test_linear_network_with_one_patch_is_solved(images, schedule, parametrization):
-    settings = MDMConfig(
+    settings = replace(
+        JOINT,
         sizes=(16, 32),
         schedule=schedule,
         parametrization=parametrization,
@@ -63,14 +69,14 @@ def test_presets_find_the_patch(images, name):
     explanation = explain(patch_network, images, targets=0, config=name)
     chance = 64 / 1024
     assert (share_in_patch(explanation.saliency) > 6 * chance).all()
-    assert (
-        explanation.info.evaluations == {"fast": 15, "best": 150, "paper": 300}[name]
-    ).all()
+    views = 3 if name == "paper" else 1
+    assert (explanation.info.evaluations == views * PRESETS[name].steps).all()
 
 
 @pytest.mark.slow
 def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
-    settings = MDMConfig(
+    settings = replace(
+        JOINT,
         sizes=(2, (3, 4)),
         objective=(consistency("squared"), area(0.3), total_variation(0.2)),
     )
@@ -96,12 +102,16 @@ def test_objective_gradients_agree_with_finite_differences(tiny, images, key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", ["joint", "independent"])
-def test_jit_equals_eager(tiny, images, key, schedule):
+@pytest.mark.parametrize(
+    "base",
+    [JOINT, replace(JOINT, schedule="independent"), SEQUENCE],
+    ids=lambda base: base.schedule,
+)
+def test_jit_equals_eager(tiny, images, key, base):
     # Adam's first step is a sign, which rounding turns where the gradient is nearly 0
-    settings = MDMConfig(
+    settings = replace(
+        base,
         sizes=(4, 8),
-        schedule=schedule,
         steps=2,
         start="half",
         optimizer=optax.sgd,
@@ -138,7 +148,9 @@ def test_numeric_hyperparameters_are_swept_by_vmap(images, key):
 
 @pytest.mark.slow
 def test_independent_scales_do_not_influence_each_other(tiny, images):
-    settings = MDMConfig(sizes=(4, 8), schedule="independent", steps=5, coarse_to_fine=None)
+    settings = replace(
+        JOINT, sizes=(4, 8), schedule="independent", steps=5, coarse_to_fine=None
+    )
     together = explain(tiny, images[:1], targets=1, config=settings)
     alone = explain(tiny, images[:1], targets=1, config=replace(settings, sizes=(8,)))
     np.testing.assert_allclose(together.mask_vectors[1], alone.mask_vectors[0], atol=1e-5)
@@ -147,8 +159,8 @@ def test_independent_scales_do_not_influence_each_other(tiny, images):
 
 @pytest.mark.slow
 def test_stacking_weights_choose_the_scale(tiny, images):
-    settings = MDMConfig(
-        sizes=(4, 8), stack_weights=(0.0, 1.0), steps=5, coarse_to_fine=None
+    settings = replace(
+        JOINT, sizes=(4, 8), stack_weights=(0.0, 1.0), steps=5, coarse_to_fine=None
     )
     weighted = explain(tiny, images[:1], targets=1, config=settings)
     alone = explain(
@@ -161,9 +173,12 @@ def test_stacking_weights_choose_the_scale(tiny, images):
 
 
 @pytest.mark.slow
-def test_reported_numbers_are_true(images):
-    settings = MDMConfig(
-        sizes=(4,), steps=3, fill="black", objective=(consistency(), area(10.0))
+@pytest.mark.parametrize(
+    ("base", "forwards"), [(JOINT, 3), (SEQUENCE, 3 + len(evidence.LEVELS))]
+)
+def test_reported_numbers_are_true(images, base, forwards):
+    settings = replace(
+        base, sizes=(4,), steps=3, fill="black", objective=(consistency(), area(10.0))
     )
     explanation = explain(patch_network, images, targets=0, node="logit", config=settings)
     info = explanation.info
@@ -177,7 +192,7 @@ def test_reported_numbers_are_true(images):
         info.objective, info.terms["lost_share"] + 10.0 * info.terms["area"], rtol=1e-5
     )
     assert (info.steps == 3).all()
-    assert (info.forwards == 3).all()
+    assert (info.forwards == forwards).all()
 
 
 @pytest.mark.slow
@@ -185,7 +200,8 @@ def test_user_terms_steer_the_mask(images):
     def top_half(view):
         return view.mask[:16].mean()
 
-    plain = MDMConfig(
+    plain = replace(
+        JOINT,
         sizes=(4, 8),
         steps=20,
         objective=(consistency(), area(10.0)),
@@ -204,7 +220,7 @@ def test_user_terms_steer_the_mask(images):
 
 @pytest.mark.slow
 def test_until_converged_reports_status_per_image(images):
-    settings = MDMConfig(sizes=(4, 8), steps=300, until_converged=True, tolerance=1e-3)
+    settings = replace(JOINT, sizes=(4, 8), steps=300, until_converged=True, tolerance=1e-3)
     info = explain(patch_network, images, targets=0, config=settings).info
     assert (info.status == Status.CONVERGED).all()
     assert (info.steps < 300).all()
@@ -219,7 +235,7 @@ def test_trace_follows_the_reasoning(images, quick):
     explanation = explain(patch_network, images, targets=0, config=quick, trace=True)
     trace = explanation.trace
     assert [v.shape for v in trace.mask_vectors] == [(3, 4, 4, 4), (3, 4, 8, 8)]
-    np.testing.assert_allclose(trace.mask_vectors[0][:, 0], 0.9, atol=1e-3)  # the start
+    np.testing.assert_allclose(trace.mask_vectors[0][:, 0], quick.start, atol=1e-3)
     np.testing.assert_array_equal(trace.objective[:, -1], explanation.info.objective)
     assert (trace.terms["area"][:, -1] < trace.terms["area"][:, 0]).all()
     assert explain(patch_network, images, targets=0, config=quick).trace is None
@@ -268,10 +284,14 @@ def test_warm_start_from_a_map(images):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "optimizer", [optax.sgd, optax.lion, optax.adamw, optax.adam(0.3), optax.lbfgs()]
+    ("base", "optimizer"),
+    [
+        *((SEQUENCE, each) for each in (optax.sgd, optax.lion, optax.adamw)),
+        *((JOINT, each) for each in (optax.sgd, optax.adam(0.3), optax.lbfgs())),
+    ],
 )
-def test_any_optimizer(images, optimizer):
-    settings = MDMConfig(sizes=(4,), optimizer=optimizer, learning_rate=0.2, steps=3)
+def test_any_optimizer(images, base, optimizer):
+    settings = replace(base, sizes=(4,), optimizer=optimizer, learning_rate=0.2, steps=3)
     info = explain(patch_network, images, targets=0, config=settings).info
     assert (info.status != Status.NOT_FINITE).all()
     assert (info.kept_area < 0.98).all()
@@ -358,7 +378,7 @@ def test_terms_of_independent_scales_are_means(images):
         patch_network,
         images,
         0,
-        config=MDMConfig(sizes=(4, 8), steps=1, schedule="independent"),
+        config=replace(JOINT, sizes=(4, 8), steps=1, schedule="independent"),
     ).info
     np.testing.assert_allclose(info.terms["area"], 0.9, atol=1e-3)
 
@@ -442,7 +462,8 @@ def test_the_rest_is_seen_by_a_term_that_asks_for_it(key):
         )
 
     image = jnp.ones((8, 8, 3)).at[:, ::2].set(0.5)
-    config = MDMConfig(
+    config = replace(
+        JOINT,
         sizes=(8,),
         start="half",
         fill="black",

@@ -11,20 +11,23 @@ import pytest
 from conftest import PATCH, patch_network
 
 from mdm_jax import (
+    PRESETS,
     InputError,
     MDMConfig,
     area,
     config_files,
     consistency,
     explain,
+    masked_views,
     masks,
-    mdm,
     methods,
 )
 from mdm_jax.images import gaussian_blur
 from mdm_jax.objectives import from_mapping
 
-BASE = MDMConfig(
+# all but the warm start and the smoothing belong to the schedules joint and independent
+BASE = replace(
+    PRESETS["fast-2026-11"],
     sizes=(4, 8),
     coarse_to_fine=None,
     fill="black",
@@ -114,7 +117,9 @@ def test_a_warm_start_is_the_baselines_map_and_is_paid_for(tiny, images, key):
 @pytest.mark.slow
 def test_the_images_are_shifted_anew_at_every_step(images, key):
     shown = jnp.asarray(images[:2])
-    drawn = [mdm.random_shift(shown, jax.random.fold_in(key, t), 3) for t in range(8)]
+    drawn = [
+        masked_views.random_shift(shown, jax.random.fold_in(key, t), 3) for t in range(8)
+    ]
     offsets = set()
     for each in drawn:
         found = [
