@@ -63,7 +63,7 @@ def to_settings(point: Point) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name in schema(MDMConfig):
         target = getattr(point.config, name)
-        value = _find_value(point, name, base)
+        value = _find_value(point, name)
         if value is not None:
             settings[name] = value
         elif not _is_same(getattr(base, name), target):
@@ -79,13 +79,13 @@ def to_settings(point: Point) -> dict[str, Any]:
     return settings
 
 
-def _find_value(point: Point, name: str, base: MDMConfig) -> Any:
+def _find_value(point: Point, name: str) -> Any:
     """A plain value that is read back as the config's; None where there is none."""
     target = getattr(point.config, name)
     for value in (point.settings.get(name), _to_plain(target)):
         if value is None and schema(MDMConfig)[name].is_optional:
             value = NONE
-        if value is not None and _is_same(_read_back(name, value, base), target):
+        if value is not None and _is_same(_read_back(name, value, point.config), target):
             return value
     return None
 
@@ -106,11 +106,13 @@ def _usage(point: Point) -> list[str]:
     return ["use it with the node of the sweep"]
 
 
-def _read_back(name: str, value: Any, base: MDMConfig) -> Any:
+def _read_back(name: str, value: Any, config: MDMConfig) -> Any:
+    """A setting's value as it is read from a file, beside the others of the config: some, such as a
+    schedule, cannot be alone."""
     try:
         # through JSON: as plain as a file makes it, tuples as lists
         settings = json.loads(json.dumps({name: value}))
-        return getattr(build(MDMConfig, settings, base=base), name)
+        return getattr(build(MDMConfig, settings, base=config), name)
     except (InputError, TypeError):
         return UNREADABLE
 

@@ -102,6 +102,7 @@ def test_explain_writes_overlay_masks_and_arrays(
         assert arrays["saliency"].shape == arrays["image"].shape[:2] == (64, 64)
         assert arrays["mask_vector_1"].shape == (8, 8)
         assert arrays["target"] == target
+        assert arrays["ranking"].shape == arrays["evidence"].shape == (64, 64)
         assert {
             "activation",
             "activation_masked",

@@ -678,6 +678,26 @@ def test_the_commands_write_tables_and_agree(capsys, digits, tmp_path):
         assert arrays["energy:mask"].mean() == pytest.approx(row["value"])
 
 
+@pytest.mark.slow
+def test_evaluate_reads_the_ranking_of_saved_maps(capsys, tmp_path):
+    one, other = np.random.default_rng(0).random((2, 2, 64, 64), np.float32)
+    common = ("--limit", 2, "--metrics", "insertion", "sparseness", "--json")
+
+    def values(**maps):
+        np.savez(tmp_path / "maps.npz", **maps)
+        call = ("evaluate", tmp_path / "maps.npz", "--out", tmp_path / "scored", *common)
+        code, out, _ = command(capsys, *call)
+        assert code == 0
+        said = json.loads(out)
+        is_told = "(insertion) read the ranking saved with the maps" in said["summary"]
+        assert is_told == ("ranking" in maps)
+        return [row["value"] for row in said["rows"]]
+
+    insertion, _ = values(saliency=other)
+    _, sparseness = values(saliency=one)
+    assert values(saliency=one, ranking=other) == [insertion, sparseness]
+
+
 def bad_calls(tmp_path, digits):
     def file(name, **arrays):
         np.savez(tmp_path / name, **arrays)

@@ -8,9 +8,13 @@ import pytest
 from conftest import PATCH, patch_network
 
 import mdm_jax
-from mdm_jax import InputError, MDMConfig, explain
+from mdm_jax import InputError, MDMConfig, explain, mdm
+from mdm_jax.evaluation.measure import Explainer
+from mdm_jax.evaluation.scene import Scene
+from mdm_jax.execution.keys import as_key
 from mdm_jax.metrics import Metric
 from mdm_jax.sweeps import grid, store
+from mdm_jax.sweeps.point_result import score_point
 from mdm_jax.sweeps.points import point
 
 AREA = Metric(
@@ -37,7 +41,7 @@ BASE = MDMConfig(sizes=(4, 8), steps=3)
 NUMBERS = [
     {"learning_rate": 0.1},
     {"learning_rate": 0.5, "objective.area": 2.0},
-    {"tolerance": 0.1, "start": 0.5},
+    {"tolerance": 0.1, "start": 0.4},
 ]
 
 
@@ -102,6 +106,39 @@ def test_values_are_those_of_the_maps(swept, images, masks):
     np.testing.assert_array_equal(swept.evaluations, [3, 3, 3, 6])
     assert swept.points[1] == {"learning_rate": 0.5, "objective.area": 2.0}
     assert [term.weight for term in swept.configs[1].objective] == [1.0, 2.0]
+
+
+def test_order_metrics_of_a_point_read_its_ranking(images):
+    order = Metric(
+        "order",
+        "test",
+        lambda predict, sample, *, key: sample.ranking.mean(),
+        "none",
+        "map",
+    )
+    found = explain(patch_network, images, config=BASE)
+    n, nothing = len(images), np.zeros(images.shape[:3], np.float32)
+    scene = Scene(
+        images,
+        *(nothing, nothing, nothing),
+        found.info.target,
+        *([None] * n, [None] * n),
+        np.arange(n, dtype=np.uint32),
+    )
+
+    def measured(found):
+        metrics = {each.id: each for each in (AREA, order)}
+        explainer = Explainer(mdm.explain, "probability", BASE)
+        key = as_key(0)
+        result = score_point(found, scene, metrics, patch_network, explainer, key)
+        return [result.measured[name].statistics for name in metrics]
+
+    areas, orders = measured(found)
+    np.testing.assert_allclose(areas, found.saliency.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(orders, found.ranking.mean((1, 2)), rtol=1e-5)
+    assert not np.allclose(areas, orders)
+    # a map that serves for both
+    np.testing.assert_array_equal(measured(found._replace(ranking=None)), [areas, areas])
 
 
 class Enough(Exception):

@@ -95,8 +95,15 @@ SETTINGS = [
         "redraw_fill": True,
     },
     {"fill": np.asarray([0.5, 0.1, 0.2]), "start": "random", "tolerance": np.float32(0.25)},
-    {"smoothing": None, "coarse_to_fine": 0.25, "area_budget": "none"},
     {
+        "schedule": "joint",
+        "smoothing": None,
+        "coarse_to_fine": 0.25,
+        "area_budget": "none",
+    },
+    {"map": "mask", "kept_share": 0.9, "rate_power": 0, "weight_rate": 1.5},
+    {
+        "schedule": "joint",
         "objective": {"kl": 1, "area": 0.1},
         "objective.area": 0.3,
         "until_converged": True,

@@ -17,7 +17,7 @@ BASE = MDMConfig(sizes=(4, 8), steps=3)
 NUMBERS = [
     {"learning_rate": 0.1},
     {"learning_rate": 0.5, "objective.area": 2.0},
-    {"tolerance": 0.1, "start": 0.5},
+    {"tolerance": 0.1, "start": 0.4},
 ]
 
 
@@ -47,6 +47,7 @@ def test_maps_are_those_of_explain_to_the_last_bit(tiny, images):
     for i, explanation in vmapped.solve(group, problems(tiny, images), range(4), 1):
         alone = explain(tiny, images, config=points[i].config, key=3)
         np.testing.assert_array_equal(explanation.saliency, alone.saliency)
+        np.testing.assert_array_equal(explanation.ranking, alone.ranking)
         np.testing.assert_array_equal(explanation.info.objective, alone.info.objective)
 
 
