@@ -20,7 +20,7 @@ from mdm_jax.cli.options import (
     recorded_data,
 )
 from mdm_jax.cli.push_record import check_record, record_folder
-from mdm_jax.config import PRESETS, MDMConfig
+from mdm_jax.config import PRESETS, MDMConfig, PresetName
 from mdm_jax.config_files import build
 from mdm_jax.data import open_source
 from mdm_jax.data.fingerprint import source_fingerprint
@@ -62,7 +62,7 @@ REGION_ORDER = (
 
 # A preset of its own for the node of a prototype, whose values have another range than a class.
 NODE_PRESETS: dict[str, MDMConfig] = {"node": regions.NODE_MDM, **PRESETS}
-NodePresetName = Literal["node", "fast", "best", "paper"]
+NodePresetName = Literal["node", PresetName]
 STOPPED = (
     "stopped: the regions that were found are kept, and the same command goes on from there"
 )

@@ -38,8 +38,9 @@ def test_help_lists_every_verb_on_one_screen(capsys):
 
 def test_presets_say_what_they_cost():
     text = describe_presets(PRESETS | {"long": MDMConfig(steps=700)})
-    for words in ("fast (15)", "best (150)", "paper (300 or 400)", "long (700)"):
-        assert words in text
+    steps = {name: PRESETS[name].steps for name in ("fast", "best", "fast-2026-11")}
+    for name, count in (steps | {"long": 700, "paper": "300 or 400"}).items():
+        assert f"{name} ({count})" in text
 
 
 def test_words_win_over_the_file_and_the_file_over_defaults(tmp_path):

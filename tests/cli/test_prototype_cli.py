@@ -442,7 +442,8 @@ def test_what_cannot_be_is_said_in_one_sentence(place, done, tmp_path, capsys):
             ["--preset", "nix"],
             {},
             out,
-            "unknown --preset 'nix': choose from best, fast, node, paper",
+            "unknown --preset 'nix': choose from best, best-2026-11, fast, fast-2026-11, node,"
+            " paper",
         ),
         (
             ["--regions", "occurrence_map"],
