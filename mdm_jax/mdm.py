@@ -244,7 +244,6 @@ def finish(
     if in_sequence:
         names = (f"kept_{height}x{width}" for height, width in (v.shape for v in vectors))
         terms = terms | dict(zip(names, state.optimizer.best_kept))
-    shown = masks.normalize(mask if config.smoothing is None else _smooth(mask, config))
     found: dict[str, Any] = {}
     forwards = start_cost.forwards
     if in_sequence:
@@ -252,7 +251,9 @@ def finish(
     status = state.status
     if config.map == "evidence":
         kept = _kept_through(predict, problem, node)
-        shown, found["ranking"] = evidence.maps(shown, found["evidence"], kept)
+        shown, found["ranking"] = evidence.maps(
+            _shown(mask, config), found["evidence"], kept
+        )
         forwards += len(evidence.LEVELS)
         # calibration sees images that no step saw
         is_finite = jnp.isfinite(shown).all()
@@ -271,6 +272,9 @@ def finish(
         terms=terms,
         steps=state.steps,
     )
+    if config.map == "mask":
+        # after the report, so that programs of older presets stay as they were
+        shown = _shown(mask, config)
     trace = None
     if records is not None:
         steps_taken = records.parameters.vectors if in_sequence else records.parameters
@@ -293,8 +297,11 @@ def _kept_through(
     return lambda masks_shown: map_over(kept, masks_shown, LEVELS_AT_A_TIME)
 
 
-def _smooth(mask: Float[Array, "h w"], config: MDMConfig) -> Float[Array, "h w"]:
-    return gaussian_blur(mask[..., None], config.smoothing)[..., 0]
+def _shown(mask: Float[Array, "h w"], config: MDMConfig) -> Float[Array, "h w"]:
+    """The stacked mask as a map: smoothed where the config says so, and in [0, 1]."""
+    if config.smoothing is not None:
+        mask = gaussian_blur(mask[..., None], config.smoothing)[..., 0]
+    return masks.normalize(mask)
 
 
 def evaluations_per_step(config: MDMConfig, sizes: int) -> int:

@@ -22,6 +22,9 @@ FORWARDS = 3
 # A mask that keeps less than this share of the activation explains nothing.
 LEAST_KEPT = 0.5
 
+# What programs call `name_lost`.
+LOST_RULE = "name_lost"
+
 
 class Problem(NamedTuple):
     """One image's problem: all that stays the same while it is solved."""
@@ -88,9 +91,7 @@ def report(
     (outputs,) = _unstack(predict(blend(mask[None], problem.image, background)))
     masked_activation = activation(node, outputs, target)
     if must_keep:
-        kept = kept_share(masked_activation, reference, fill_activation)
-        is_lost = (kept < LEAST_KEPT) & (status != Status.NOT_FINITE)
-        status = jnp.where(is_lost, jnp.int32(Status.LOST), status)
+        status = name_lost(status, masked_activation, reference, fill_activation)
     constant = _is_same(reference, masked_activation) & _is_same(reference, fill_activation)
     return Info(
         target=target,
@@ -103,6 +104,22 @@ def report(
         status=jnp.where(constant, jnp.int32(Status.CONSTANT), status),
         **({"objective": jnp.zeros(()), "terms": {}, "steps": jnp.int32(0)} | solved),
     )
+
+
+@jax.jit
+def name_lost(
+    status: Int[Array, ""],
+    masked_activation: Float[Array, "..."],
+    reference: Float[Array, "..."],
+    fill_activation: Float[Array, "..."],
+) -> Int[Array, ""]:
+    """The status of a mask, `Status.LOST` where it keeps less than `LEAST_KEPT`.
+
+    A call of its own in a program, as it changes no other result: checksums of programs leave it
+    out (`mdm_jax.runs.compiled`)."""
+    kept = kept_share(masked_activation, reference, fill_activation)
+    is_lost = (kept < LEAST_KEPT) & (status != Status.NOT_FINITE)
+    return jnp.where(is_lost, jnp.int32(Status.LOST), status)
 
 
 def activation(

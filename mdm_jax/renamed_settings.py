@@ -1,10 +1,12 @@
 """Settings and values that once had other names: old files and folders are still read.
 
 Whoever renames a setting or a value that people write, or that lies in stored folders, adds a row
-here: `SETTINGS` for the name of a setting, `VALUES` for what a setting may be."""
+here: `SETTINGS` for the name of a setting, `VALUES` for what a setting may be. A preset that
+changes goes on under another name, see `OLDER_PRESETS`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -40,6 +42,9 @@ VALUES: dict[str, tuple[Renamed, ...]] = {
     "optimizer": (),
 }
 
+# Presets of MDM that were other settings until November 2026, and what those are called now.
+OLDER_PRESETS = {"fast": "fast-2026-11", "best": "best-2026-11"}
+
 
 def setting_name(name: str, method: str = "") -> str:
     """Today's name of a setting."""
@@ -70,3 +75,33 @@ def current(settings: Mapping[str, Any], method: str = "") -> dict[str, Any]:
             name = f"objective.{value_name('term', name.removeprefix('objective.'))}"
         found[name] = value_name(name, value)
     return found
+
+
+def is_older_mdm(config: Mapping[str, Any]) -> bool:
+    """Whether recorded settings of MDM are from before `OLDER_PRESETS` changed."""
+    return "schedule" in config and "map" not in config
+
+
+def with_older_preset(method: str) -> str:
+    """MDM as older commands wrote it, such as "mdm:steps=4", so that it means the same today."""
+    name, _, settings = method.partition(":")
+    for old, new in OLDER_PRESETS.items():
+        settings, count = re.subn(rf"\bpreset={old}(?=,|$)", f"preset={new}", settings)
+        if count:
+            return f"{name}:{settings}"
+    if "preset=" in settings:
+        return method
+    preset = f"preset={OLDER_PRESETS['fast']}"
+    return f"{name}:{preset},{settings}" if settings else f"{name}:{preset}"
+
+
+def without_older_preset(method: str) -> list[str]:
+    """How older commands may have written a text of `with_older_preset`."""
+    for old, new in OLDER_PRESETS.items():
+        before, found, after = method.partition(f"preset={new}")
+        if found:
+            texts = [f"{before}preset={old}{after}"]
+            if old == "fast":  # which was meant where no preset was named
+                texts.append(f"{before}{after.removeprefix(',')}".rstrip(":,"))
+            return texts
+    return []

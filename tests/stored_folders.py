@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -22,8 +23,10 @@ STORED = Path(__file__).parent / "fixtures" / "stored"
 EXPECTED = STORED / "expected.json"
 
 NETWORK = ["--weights", "networks/resnet"]
+# What MDM did by default when the folders were made; the commands of then named no preset.
+PRESET = "fast-2026-11"
 RUN = ["run", "--data", "digits", "--limit", "6", "--chunk", "2", *NETWORK, "--out", "run"]
-RUN += ["--config", "momentum.toml"]
+RUN += ["--config", "momentum.toml", "--preset", PRESET]
 RUN_OWN = [
     "run",
     "--data",
@@ -37,9 +40,11 @@ RUN_OWN = [
     "run_own",
 ]
 RUN_OWN += ["--config", "own.toml", "--node", "parts.py:margin", "--saliency"]
+RUN_OWN += ["--preset", PRESET]
 RUN_METHOD = ["run", "--data", "digits", "--limit", "4", "--chunk", "2", *NETWORK]
 RUN_METHOD += ["--out", "run_method", "--method", "integrated_gradients:steps=4"]
-METHODS = ["mdm:steps=3,sizes=[4],optimizer=nesterov", "integrated_gradients:steps=4"]
+METHODS = [f"mdm:preset={PRESET},steps=3,sizes=[4],optimizer=nesterov"]
+METHODS += ["integrated_gradients:steps=4"]
 METRICS = ["--metrics", "average_drop", "energy"]
 COMPARED = ["benchmark", "--models", "small=networks/resnet", "--data", "digits", *METRICS]
 COMPARED += ["--grid", "0", "--chunk", "2", "--micro-batch", "2", "--out", "benchmark"]
@@ -58,8 +63,8 @@ SHOWN = [
 SHOWN += ["--config", "node.toml", "--out", "regions", "--regions", "mdm", "activation_map"]
 REGIONS_BEGUN = [*SHOWN, "--images", "1"]
 REGIONS = [*SHOWN, "receptive_field", "--images", "2"]
-SWEEP_BEGUN = ["sweep", "sweep_begun.toml", "--micro-batch", "2"]
-SWEEP = ["sweep", "sweep.toml", "--micro-batch", "2"]
+SWEEP_BEGUN = ["sweep", "sweep_begun.toml", "--micro-batch", "2", "--base", PRESET]
+SWEEP = ["sweep", "sweep.toml", "--micro-batch", "2", "--base", PRESET]
 TRAIN = ["train", "train.toml"]
 TRAIN_PROTOTYPES = ["train", "train_prototypes.toml"]
 EXPLAIN = [
@@ -120,7 +125,7 @@ def run_python(share=(0, 1), **changed):
         mdm_jax.term(own.edges, 0.5),
     )
     settings = {"sizes": (4,), "steps": 3, "fill": 0.25, "optimizer": own.momentum}
-    config = mdm_jax.MDMConfig(objective=objective, **(settings | changed))
+    config = replace(mdm_jax.PRESETS[PRESET], objective=objective, **(settings | changed))
     asked = mdm_jax.RunConfig(config=config, node=own.margin, limit=4, chunk=2, seed=3)
     return mdm_jax.run(own.corners, "digits", "run_python", asked, share=share)
 

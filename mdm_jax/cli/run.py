@@ -17,7 +17,7 @@ from mdm_jax.cli.progress_bar import RunBar, stoppable
 from mdm_jax.errors import InputError
 from mdm_jax.progress import Stopped
 from mdm_jax.runs import loop, verify
-from mdm_jax.runs.chunk_builder import FAILED
+from mdm_jax.runs.chunk_builder import FAILED, REASONS
 from mdm_jax.runs.config import RunJob
 from mdm_jax.runs.distributed import join_cluster, parse_share
 from mdm_jax.runs.estimate import Estimate, estimate
@@ -25,12 +25,13 @@ from mdm_jax.runs.locks import Share
 from mdm_jax.runs.loop import RunSummary
 from mdm_jax.runs.plan import RunPlan, prepare
 from mdm_jax.runs.store import open_store
+from mdm_jax.types import Status
 
 # Options that make a run what it is, as run.json keeps them to open it again; `settings` are those
 # of MDM.
 RECORDED = (
     *("data", "split", "limit", "model", "weights", "image_size", "dtype"),
-    *("method", "preset", "targets", "node", "seed", "saliency", "chunk"),
+    *("method", "preset", "targets", "node", "seed", "saliency", "evidence", "chunk"),
 )
 
 
@@ -119,8 +120,25 @@ def open_job(job: RunJob) -> RunPlan:
     return prepare(classifier, source, config, request=request)
 
 
+def request_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How the run was asked for, with the presets of today; None for a run of a program."""
+    if not description.get("request"):
+        return None
+    request = {"evidence": False} | description["request"]
+    config = description["settings"].get("config") or {}
+    if description["settings"].get("method") == "mdm" and (
+        renamed_settings.is_older_mdm(config)
+    ):
+        if request["method"] == "mdm":
+            older = renamed_settings.OLDER_PRESETS
+            request["preset"] = older.get(request["preset"], request["preset"])
+        else:
+            request["method"] = renamed_settings.with_older_preset(request["method"])
+    return request
+
+
 def job_of_request(request: Mapping[str, Any], **changed: Any) -> RunJob:
-    """The job that run.json recorded, by the names of today, with `changed` in place of its own."""
+    """The job of a request, by the names of today, with `changed` in place of its own."""
     known = {name: request[name] for name in RECORDED}
     known["node"] = renamed_settings.value_name("node", request["node"])
     settings = renamed_settings.current(request["settings"], "mdm")
@@ -144,6 +162,11 @@ def count_rows(statuses: Mapping[str, int]) -> list[dict[str, Any]]:
     return rows
 
 
+def describe_lost(count: int) -> str:
+    """What it means that so many rows are `Status.LOST`."""
+    return f"{count} lost: {REASONS[Status.LOST]}"
+
+
 def _describe(ended: RunSummary) -> str:
     """What was done, how fast, and what could not be explained."""
     if not ended.rows and ended.before:
@@ -163,6 +186,8 @@ def _describe(ended: RunSummary) -> str:
     ]
     if ended.before:
         parts.append(f"; {ended.before} were there")
+    if ended.lost:
+        parts.append(f"\n  {describe_lost(ended.lost)}")
     parts += [f"\n  not explained: {reason}" for reason in ended.reasons]
     more = ended.failed - len(ended.reasons)
     if more:

@@ -15,9 +15,11 @@ from mdm_jax.cli.options import MovedData, Options, positional
 from mdm_jax.cli.run import (
     RECORDED,
     count_rows,
+    describe_lost,
     format_bytes,
     job_of_request,
     open_job,
+    request_of,
     watch,
 )
 from mdm_jax.errors import InputError
@@ -26,6 +28,7 @@ from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
 from mdm_jax.runs.store import Store, open_store
 from mdm_jax.storage.stored_format import FORMAT
+from mdm_jax.types import Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class RunStatusCommand(Options):
         summary += f" {sum(status.statuses.values())} of {status.rows} rows"
         if status.bytes is not None:
             summary += f", {format_bytes(status.bytes)}"
+        if lost := status.statuses.get(Status.LOST.name):
+            summary += f"\n  {describe_lost(lost)}"
         for index, count in status.running:
             summary += f"\n  at work: share {index} of {count}"
         if status.format < FORMAT:
@@ -94,7 +99,7 @@ class RunVerifyCommand(MovedData, Options):
         )
         if self.check_only:
             return Result(rows, summary, [], 3)
-        request = describe(store).get("request")
+        request = request_of(describe(store))
         # A run of a program: its functions and images have no names that a command could use.
         if request is None:
             with store.locked(loop.WHOLE_RUN):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mdm_jax import plugins
+from mdm_jax import plugins, renamed_settings
 from mdm_jax.data.source import Source
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.benchmark_images import BenchmarkImage, find_images
@@ -28,6 +28,9 @@ from mdm_jax.storage import arrays, part_names, workspace
 from mdm_jax.storage.map_store import MapStore
 
 MAPS = "maps"
+
+# The settings of a method, in the folder of its maps.
+METHOD_FILE = "method.json"
 
 
 @dataclass
@@ -156,9 +159,20 @@ class NetworkWork:
 
 
 def open_store(folder: Path, label: str) -> MapStore:
-    """Where a method's maps lie in the folder of a network."""
+    """Where a method's maps lie in the folder of a network.
+
+    Of an older preset of MDM that may be where its maps lay when that was the preset."""
     # a label such as fill:FILE.py:NAME is no name of a folder
-    return MapStore(folder / arrays.file_name(label))
+    store = MapStore(folder / arrays.file_name(label))
+    for text in renamed_settings.without_older_preset(label):
+        record = folder / arrays.file_name(text) / METHOD_FILE
+        if store.folder.exists() or not record.exists():
+            continue
+        settings = workspace.read_settings(record, "remove it to compute it again")
+        names = [name.removeprefix("config.") for name in settings]
+        if renamed_settings.is_older_mdm(dict.fromkeys(names)):
+            return MapStore(record.parent)
+    return store
 
 
 def _record_method(method: ConfiguredMethod, run: MethodRun) -> None:
@@ -172,5 +186,5 @@ def _record_method(method: ConfiguredMethod, run: MethodRun) -> None:
     }
     defaults = part_names.defaults_of(config, "config.")
     workspace.record_settings(
-        run.store.folder, "method.json", record, "maps", defaults=defaults
+        run.store.folder, METHOD_FILE, record, "maps", defaults=defaults
     )

@@ -21,6 +21,7 @@ from mdm_jax.runs.chunks import Layout
 
 MASKS = "mask_vectors"
 SALIENCY = "saliency"
+EVIDENCE = "evidence"
 
 
 class Spec(NamedTuple):
@@ -31,11 +32,13 @@ class Spec(NamedTuple):
 
 
 def specs(
-    sizes: Sequence[tuple[int, int]], saliency: tuple[int, int] | None
+    sizes: Sequence[tuple[int, int]],
+    saliency: tuple[int, int] | None,
+    evidence: tuple[int, int] | None = None,
 ) -> dict[str, Spec]:
-    """The arrays of a run by name: mask vectors of each size, in order, and saliency maps.
+    """The arrays of a run by name: mask vectors of each size, in order, saliency maps and evidence.
 
-    `saliency` is their size, None where they are not kept."""
+    `saliency` and `evidence` are sizes of images, None for what is not kept."""
     found: dict[str, Spec] = {}
     for height, width in sizes:
         name = f"{MASKS}/{height}x{width}"
@@ -46,6 +49,8 @@ def specs(
         found[name] = Spec((height, width), "float32")
     if saliency:
         found[SALIENCY] = Spec(saliency, "float16")
+    if evidence:
+        found[EVIDENCE] = Spec(evidence, "float16")
     return found
 
 

@@ -18,10 +18,15 @@ UNREADABLE, NO_TARGET = "UNREADABLE", "NO_TARGET"
 
 # Statuses of rows that explain nothing through a fault of the image, the data or the network.
 FAILED = (UNREADABLE, NO_TARGET, Status.NOT_FINITE.name)
+
+# What goes with the statuses of `Status` after which a map is not what it usually is.
 REASONS = {
     Status.NOT_FINITE: "the network gave NaN or infinite values",
     Status.CONSTANT: (
         "the network gives the same activation for the image, its fill and the masked image"
+    ),
+    Status.LOST: (
+        "the masks keep less than half of the activation: what they show is no explanation"
     ),
 }
 FLOATS = ("activation", "activation_masked", "activation_fill", "kept_area", "objective")
@@ -70,8 +75,10 @@ class ChunkBuilder:
         }
         if result is not None:
             record |= _record_of(result)
-            maps = [] if result.saliency is None else [result.saliency]
-            for array, values in zip(self.arrays.values(), [*result.mask_vectors, *maps]):
+            maps = [each for each in (result.saliency, result.evidence) if each is not None]
+            # In the order of `arrays.specs`.
+            kept = [*result.mask_vectors, *maps]
+            for array, values in zip(self.arrays.values(), kept, strict=True):
                 array[info.row - self.rows.start] = values
         self.records[info.row] = record
 

@@ -17,11 +17,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Jaxpr, Literal
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import nodes
+from mdm_jax.config import MDMConfig
+from mdm_jax.errors import InputError
 from mdm_jax.execution.network import ImageShape, Rest, join, split
+from mdm_jax.problem import LOST_RULE
 from mdm_jax.types import AnyArray, ExplainFunction, Explanation, Image, Info, Node, Predict
 
 # The mesh axis over which a batch is split.
@@ -45,6 +49,8 @@ class ExplainResult(NamedTuple):
 
     mask_vectors: tuple[AnyArray, ...]
     saliency: AnyArray | None
+    """float16 [h, w], where it is asked for"""
+    evidence: AnyArray | None
     """float16 [h, w], where it is asked for"""
     info: Info
     prediction: AnyArray
@@ -72,6 +78,8 @@ class ProgramSpec:
     """how many of the network's choices are asked for: targets reach down to -ranks"""
     saliency: bool
     """whether maps are kept"""
+    evidence: bool
+    """whether the evidence is kept"""
     mesh: Mesh
 
     def parts(self, arrays: list[Any]) -> ProgramParts:
@@ -129,16 +137,20 @@ def build_program(
     *,
     ranks: int,
     saliency: bool,
+    evidence: bool,
 ) -> DeviceProgram:
     """The program of a device group; nothing is compiled."""
+    config = parts.config
+    if isinstance(config, MDMConfig):
+        config = config.without_unused()
     # Plain numbers become arrays, so that another learning rate compiles nothing anew.
     numeric = jax.tree.map(
-        lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf,
-        parts.config,
+        lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config
     )
     arrays, rest = split(parts._replace(config=numeric))
     arrays, key = jax.device_put((arrays, key), NamedSharding(mesh, REPLICATED))
-    return DeviceProgram(ProgramSpec(rest, solve, ranks, saliency, mesh), arrays, key)
+    spec = ProgramSpec(rest, solve, ranks, saliency, evidence, mesh)
+    return DeviceProgram(spec, arrays, key)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -177,7 +189,8 @@ def explain_row(
 def fingerprint(program: DeviceProgram, shape: ImageShape) -> str:
     """A checksum of the program for one image.
 
-    It covers the network's code, the node, the terms and the optimizer, not the weights."""
+    It covers the network's code, the node, the terms and the optimizer, not the weights, and not
+    the rule by which an answer is called lost."""
     request = ExplainRequest(
         jax.ShapeDtypeStruct(shape, np.float32),
         jax.ShapeDtypeStruct((), np.int32),
@@ -193,11 +206,30 @@ def fingerprint(program: DeviceProgram, shape: ImageShape) -> str:
         )
     )(*shapes, request)
     # A place in memory says nothing about the program.
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr))
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(_without_lost(closed.jaxpr)))
     digest = hashlib.sha256(text.encode())
     for constant in closed.consts:
         digest.update(np.ascontiguousarray(constant).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _without_lost(jaxpr: Jaxpr) -> Jaxpr:
+    """A program without the calls of `name_lost`, as it was before there was that status.
+
+    Each hands on its first argument in place of its result."""
+    handed_on: dict[Any, Any] = {}
+
+    def current(atom: Any) -> Any:
+        return atom if isinstance(atom, Literal) else handed_on.get(atom, atom)
+
+    equations = []
+    for equation in jaxpr.eqns:
+        inputs = [current(atom) for atom in equation.invars]
+        if equation.params.get("name") == LOST_RULE:
+            handed_on[equation.outvars[0]] = inputs[0]
+        else:
+            equations.append(equation.replace(invars=inputs))
+    return jaxpr.replace(eqns=equations, outvars=[current(atom) for atom in jaxpr.outvars])
 
 
 class TargetChoice(NamedTuple):
@@ -227,12 +259,28 @@ def choose_target(network: Predict, request: ExplainRequest, ranks: int) -> Targ
 def make_result(
     spec: ProgramSpec, explanation: Explanation, choice: TargetChoice
 ) -> ExplainResult:
-    """What is kept of an explanation."""
+    """What is kept of an explanation. Raises InputError for a method without evidence that is
+    asked for it."""
     # The forward evaluation of `choose_target` is counted.
     info = explanation.info._replace(forwards=explanation.info.forwards + 1)
     saliency = explanation.saliency.astype(jnp.float16) if spec.saliency else None
+    evidence = None
+    if spec.evidence:
+        if explanation.evidence is None:
+            raise InputError(
+                "the method gathers no evidence: leave evidence out, or choose mdm with the"
+                " schedule sequence",
+                setting="evidence",
+            )
+        most = float(jnp.finfo(jnp.float16).max)
+        evidence = jnp.clip(explanation.evidence, -most, most).astype(jnp.float16)
     return ExplainResult(
-        explanation.mask_vectors, saliency, info, choice.prediction, choice.probability
+        explanation.mask_vectors,
+        saliency,
+        evidence,
+        info,
+        choice.prediction,
+        choice.probability,
     )
 
 

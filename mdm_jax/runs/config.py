@@ -34,7 +34,11 @@ class RunConfig:
     limit: int | None = None
     """use only so many items, spread evenly over the source"""
     saliency: bool = False
-    """keep the maps too, as float16; mask vectors are kept always, and give the map on demand"""
+    """keep the maps too, as float16; mask vectors are kept always, and give the map on demand where
+    it is their stack. Maps that are more than that are kept always"""
+    evidence: bool = False
+    """keep the evidence too (float16), from which `Run.ranking` is drawn; for mdm with the schedule
+    sequence"""
     chunk: int = 64
     """images in a chunk: what is written at a time, and lost at most when the run is killed"""
     micro_batch: int | None = None
@@ -86,7 +90,10 @@ class RunJob(ModelSpec, DataSpec, MethodSpec):
     """seed of everything random"""
     saliency: bool = False
     """keep the saliency maps too (float16); mask vectors are kept always, and give the maps on
-    demand"""
+    demand where they are their stack. Maps that are more than that are kept always"""
+    evidence: bool = False
+    """keep the evidence too (float16), from which rankings of the pixels are drawn; for mdm with
+    the schedule sequence"""
     chunk: int = 64
     """images in a chunk: what is written at a time, and lost at most when the run is killed"""
     micro_batch: int | None = None

@@ -96,8 +96,6 @@ class RunPlan:
     def programs(self) -> list[compiled.DeviceProgram]:
         """One for each device group."""
         key = as_key(self.config.seed)
-        # Without mask vectors there is nothing from which a map could be drawn later.
-        keeps_maps = self.config.saliency or not self.has_masks
         return [
             compiled.build_program(
                 self.parts,
@@ -105,14 +103,16 @@ class RunPlan:
                 key,
                 mesh,
                 ranks=self.targets.ranks,
-                saliency=keeps_maps,
+                saliency=self.config.saliency
+                or not draws_maps(self.solve, self.parts.config),
+                evidence=self.config.evidence,
             )
             for mesh in compiled.device_groups()
         ]
 
     @cached_property
     def has_masks(self) -> bool:
-        """Whether the method learns mask vectors, from which its maps can be drawn."""
+        """Whether the method learns mask vectors."""
         return self.solve is methods.METHODS["mdm"].explain
 
     @cached_property
@@ -129,8 +129,13 @@ class RunPlan:
     @cached_property
     def specs(self) -> dict[str, Spec]:
         """The arrays of the store."""
-        maps = None if self.result.saliency is None else self.result.saliency.shape
-        return arrays.specs([vector.shape for vector in self.result.mask_vectors], maps)
+        result = self.result
+        maps, evidence = (
+            None if each is None else each.shape
+            for each in (result.saliency, result.evidence)
+        )
+        sizes = [vector.shape for vector in result.mask_vectors]
+        return arrays.specs(sizes, maps, evidence)
 
     @cached_property
     def micro_batch(self) -> int:
@@ -186,7 +191,8 @@ class RunPlan:
     @cached_property
     def defaults(self) -> dict[str, Any]:
         """What a setting was before it existed, by dotted name in run.json."""
-        return part_names.defaults_of(self.method_config, "settings.config.")
+        of_config = part_names.defaults_of(self.method_config, "settings.config.")
+        return of_config | {"settings.evidence": False}
 
     def description(self) -> dict[str, Any]:
         """What run.json says."""
@@ -241,7 +247,9 @@ def prepare(
             " targets prediction",
             setting="targets",
         )
-    if getattr(chosen.config, "smoothing", None) is not None and not config.saliency:
+    is_smoothed = getattr(chosen.config, "smoothing", None) is not None
+    draws = draws_maps(chosen.explain, chosen.config)
+    if is_smoothed and draws and not config.saliency:
         raise InputError(
             "maps drawn from stored mask vectors are not smoothed: keep the maps too, or leave"
             " smoothing out",
@@ -257,6 +265,7 @@ def prepare(
         "targets": list(targets.given) if targets.given else targets.text,
         "seed": config.seed,
         "saliency": config.saliency,
+        "evidence": config.evidence,
         "stack_weights": _stack_weights(chosen.config, shape[:2]),
     }
     if checksums := plugins.reference_checksums(chosen.name, node, chosen.config):
@@ -276,6 +285,13 @@ def prepare(
         ),  # lists for tuples, as they are read back
         request=request,
     )
+
+
+def draws_maps(solve: ExplainFunction, config: Any) -> bool:
+    """Whether the maps of a method are drawn from its mask vectors: those of MDM whose map is the
+    stacked mask. Any other map has to be kept."""
+    is_mdm = solve is methods.METHODS["mdm"].explain
+    return is_mdm and config is not None and config.map == "mask"
 
 
 def _check_source(source: Any) -> None:

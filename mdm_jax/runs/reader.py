@@ -1,11 +1,11 @@
 """A run opened for reading.
 
 Records are one table, arrays are read when they are indexed, and saliency maps are rendered from
-mask vectors when they are asked for."""
+mask vectors when they are asked for, rankings from mask vectors and evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Shaped
 
-from mdm_jax import masks, renamed_settings
+from mdm_jax import evidence, masks, renamed_settings
 from mdm_jax.errors import InputError
+from mdm_jax.images import gaussian_blur
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.store import DESCRIPTION, Store, open_store
@@ -131,15 +132,18 @@ class Run:
         """Mask vectors [rows, h, w] of each size, in order: `run.mask_vectors[0][5]` is an array.
 
         Rows without a result are NaN, as are those that are not committed yet."""
-        names = [name for name in self.store.specs() if name != arrays.SALIENCY]
+        names = [name for name in self.store.specs() if name.startswith(f"{arrays.MASKS}/")]
         return tuple(self._array(name) for name in names)
 
     @cached_property
     def saliency_maps(self) -> StoredArray | None:
         """Saliency maps [rows, h, w] in float16; None where the run did not keep them."""
-        if arrays.SALIENCY not in self.store.specs():
-            return None
-        return self._array(arrays.SALIENCY)
+        return self._array_if_kept(arrays.SALIENCY)
+
+    @cached_property
+    def evidence(self) -> StoredArray | None:
+        """Evidence [rows, h, w] in float16; None where the run did not keep it."""
+        return self._array_if_kept(arrays.EVIDENCE)
 
     def saliency(self, row: int) -> Float32[np.ndarray, "h w"]:
         """The saliency map of a row, in [0, 1].
@@ -148,28 +152,64 @@ class Run:
         that is not committed, has no result, or cannot be read."""
         record = self._record(row)
         (found,) = self.saliency_of([row])
-        if np.isnan(found).any():
-            why = record["status"]
-            if record["reason"]:
-                why += f": {record['reason']}"
-            raise InputError(f"row {row} of {self.place} has no saliency map ({why})")
+        self._check_there(record, found, "saliency map")
         return found
 
     def saliency_of(self, rows: Sequence[int]) -> Float32[np.ndarray, "n h w"]:
         """The saliency maps of some rows, as `saliency` gives one; NaN where there is none."""
         if self.saliency_maps is not None:
             return self.saliency_maps[list(rows)].astype(np.float32)
-        shape, weights = tuple(self.settings["image"]), self.settings.get("stack_weights")
+        return self._draw(_rendered, [array[list(rows)] for array in self.mask_vectors])
+
+    def ranking(self, row: int) -> Float32[np.ndarray, "h w"]:
+        """The ranking of a row's pixels, in [0, 1], as `Explanation.ranking`.
+
+        It is drawn from the mask vectors and the evidence, without the network. Raises InputError
+        as `saliency`, and for a run that did not keep the evidence."""
+        record = self._record(row)
+        (found,) = self.ranking_of([row])
+        self._check_there(record, found, "ranking")
+        return found
+
+    def ranking_of(self, rows: Sequence[int]) -> Float32[np.ndarray, "n h w"]:
+        """The rankings of some rows, as `ranking` gives one; NaN where there is none."""
+        if self.evidence is None:
+            raise InputError(
+                f"{self.place} did not keep the evidence, from which rankings are drawn: run it"
+                " with the setting evidence"
+            )
         vectors = [array[list(rows)] for array in self.mask_vectors]
-        found = np.full((len(rows), *shape), np.nan, np.float32)
-        for start in range(0, len(rows), RENDER_BATCH):
-            part = [each[start : start + RENDER_BATCH] for each in vectors]
+        return self._draw(_ranked, [*vectors, self.evidence[list(rows)]])
+
+    def _draw(
+        self, draw: Callable[..., Array], parts: Sequence[np.ndarray]
+    ) -> Float32[np.ndarray, "n h w"]:
+        """Maps that `draw` makes of arrays with a row for each, some at a time."""
+        shape, settings = tuple(self.settings["image"]), self.settings
+        weights = settings.get("stack_weights")
+        smoothing = (settings.get("config") or {}).get("smoothing")
+        found = np.full((len(parts[0]), *shape), np.nan, np.float32)
+        for start in range(0, len(found), RENDER_BATCH):
+            part = [each[start : start + RENDER_BATCH] for each in parts]
             count = len(part[0])
             # Filled up, so that any number of rows takes the same compiled program.
             padding = [(0, RENDER_BATCH - count), (0, 0), (0, 0)]
-            rendered = _rendered([np.pad(each, padding) for each in part], weights, shape)
-            found[start : start + count] = np.asarray(rendered)[:count]
+            padded = [np.pad(each, padding) for each in part]
+            found[start : start + count] = np.asarray(
+                draw(padded, weights, smoothing, shape)
+            )[:count]
         return found
+
+    def _check_there(self, record: Mapping[str, Any], map_: np.ndarray, what: str) -> None:
+        """Raises InputError for a row's map of NaN."""
+        if np.isnan(map_).any():
+            why = record["status"]
+            if record["reason"]:
+                why += f": {record['reason']}"
+            raise InputError(f"row {record['row']} of {self.place} has no {what} ({why})")
+
+    def _array_if_kept(self, name: str) -> StoredArray | None:
+        return self._array(name) if name in self.store.specs() else None
 
     def _array(self, name: str) -> StoredArray:
         return StoredArray(self.store.array(name), self._damaged)
@@ -195,12 +235,32 @@ class Run:
         return f"`mdm run verify {self.place}` finds what is damaged and computes it again"
 
 
-@partial(jax.jit, static_argnums=2)
+@partial(jax.jit, static_argnums=3)
 def _rendered(
-    vectors: list[Float[Array, "n _h _w"]], weights: Any, shape: tuple[int, int]
+    vectors: list[Float[Array, "n _h _w"]],
+    weights: Any,
+    smoothing: Any,
+    shape: tuple[int, int],
 ) -> Float[Array, "n h w"]:
+    """The stacked masks, as `mdm.finish` shows them."""
+
     def one(vectors: list[Float[Array, "_h _w"]]) -> Float[Array, "h w"]:
         rendered = jnp.stack([masks.render(vector, shape) for vector in vectors])
-        return masks.normalize(masks.stack(rendered, weights))
+        mask = masks.stack(rendered, weights)
+        if smoothing is not None:
+            mask = gaussian_blur(mask[..., None], smoothing)[..., 0]
+        return masks.normalize(mask)
 
     return jax.vmap(one)(vectors)
+
+
+@partial(jax.jit, static_argnums=3)
+def _ranked(
+    vectors_and_evidence: list[Shaped[Array, "n _h _w"]],
+    weights: Any,
+    smoothing: Any,
+    shape: tuple[int, int],
+) -> Float[Array, "n h w"]:
+    *vectors, gathered = vectors_and_evidence
+    shown = _rendered(vectors, weights, smoothing, shape)
+    return jax.vmap(evidence.ranking)(shown, gathered.astype(jnp.float32))

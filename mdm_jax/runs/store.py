@@ -1,7 +1,7 @@
 """The folder or bucket of a run: its files, what commits a chunk, and what must agree to go on.
 
 - run.json: what the run is; `format`, `layout` and `settings` must agree when it goes on
-- zarr.json, mask_vectors/HxW, saliency: Zarr arrays, in chunks that are those of the run (`arrays`)
+- zarr.json, mask_vectors/HxW, saliency, evidence: Zarr arrays, in the chunks of the run (`arrays`)
 - records/NNNNN.parquet: one for every chunk (`records`), and its commit marker: written aside after
   the chunk's arrays, then renamed. A chunk without it is computed again
 - log-I-of-N.txt: what happened, for people; locks/: who is at work (`locks`). Local folders only
@@ -41,7 +41,7 @@ DESCRIPTION = "run.json"
 # The parts of run.json that must agree when a run goes on.
 BINDING = ("format", "layout", "settings")
 REMEDY = "choose another folder, remove that one, or go back to the old settings"
-FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/")
+FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/", f"{arrays.EVIDENCE}/")
 
 # How TensorStore begins its errors about missing or damaged metadata.
 METADATA_ERRORS = re.compile("NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|INVALID_ARGUMENT")
@@ -321,7 +321,8 @@ class Store(SharedFolder):
     def remove(self, chunk: int) -> None:
         """Take a chunk back: first its record, then its part of the arrays."""
         self.delete(record_key(chunk))
-        part = re.compile(rf"(?:{arrays.MASKS}/[^/]+|{arrays.SALIENCY})/c/{chunk}/.*")
+        names = f"{arrays.MASKS}/[^/]+|{arrays.SALIENCY}|{arrays.EVIDENCE}"
+        part = re.compile(f"(?:{names})/c/{chunk}/.*")
         for folder in FOLDERS[1:]:
             for key in self.keys(folder):
                 if part.fullmatch(key):

@@ -48,11 +48,10 @@ def draws_masks(run: RunView) -> bool:
 
     Where there are any, unless the map is more than their stack and was stored."""
     given = settings(run)
-    # smoothing is applied after the stack and cannot be drawn from vectors
-    stack = (
-        given.get("method") == "mdm"
-        and (given.get("config") or {}).get("smoothing") is None
-    )
+    config = given.get("config") or {}
+    # smoothing is applied after the stack, and evidence beside it: neither lies in the vectors
+    is_stack = config.get("smoothing") is None and config.get("map", "mask") == "mask"
+    stack = given.get("method") == "mdm" and is_stack
     return bool(run.mask_vectors) and (stack or run.saliency_maps is None)
 
 
