@@ -14,7 +14,7 @@ import tyro
 
 from mdm_jax import explain_batch
 from mdm_jax.cli.console import Result, Terminal
-from mdm_jax.cli.explanation_rows import columns, describe_time
+from mdm_jax.cli.explanation_rows import columns, describe_status, describe_time
 from mdm_jax.cli.options import MethodOptions
 from mdm_jax.config import MDMConfig
 from mdm_jax.data.digits import Digits
@@ -91,6 +91,9 @@ class DemoCommand(MethodOptions):
             f"mean energy inside the digit {energies.mean():.3f} (chance {chance:.3f}),"
             f" {right} of {self.limit} predictions right, {describe_time(timing, self.limit)}"
         )
+        for row, example in enumerate(examples):
+            for line in describe_status(explanation, row, example.id):
+                summary += f"\n  {line}"
         names = ("demo.png", "learning.gif", "results.json")
         result = Result(
             rows, summary, [str(self.out / name) for name in names], out=self.out

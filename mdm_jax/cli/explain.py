@@ -15,7 +15,12 @@ import tyro
 
 from mdm_jax import explain_batch, images, nodes
 from mdm_jax.cli.console import Result, Terminal
-from mdm_jax.cli.explanation_rows import activations, columns, describe_time
+from mdm_jax.cli.explanation_rows import (
+    activations,
+    columns,
+    describe_status,
+    describe_time,
+)
 from mdm_jax.cli.options import MethodOptions, positional
 from mdm_jax.errors import InputError
 from mdm_jax.execution.timing import stopwatch
@@ -94,6 +99,7 @@ class ExplainCommand(ModelSpec, MethodOptions):
         self.out.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, Any]] = []
         files: list[str] = []
+        warnings: list[str] = []
         stems = _result_stems(self.files)
         for row, i in enumerate(problems.images):
             target = int(explanation.info.target[row])
@@ -107,12 +113,14 @@ class ExplainCommand(ModelSpec, MethodOptions):
             file = images.printable(self.files[i])
             rows.append({"file": file, kind: target, "name": name})
             rows[-1] |= columns(explanation, row, timing)
+            warnings += describe_status(explanation, row, f"{file}, {kind} {target}")
             short = images.printable(self.files[i].name)
             title = f"{short}: {explained}, {before} before and {after} after masking"
             one = jax.tree.map(lambda leaf, row=row: leaf[row], explanation)
             written = _Written(short, photographs[i], inputs[i], one, title)
             files += written.save(self.out / f"{stems[i]}-{kind}{target}", classifier)
         summary = f"network {classifier.name}, {describe_time(timing, len(rows))}"
+        summary += "".join(f"\n  {warning}" for warning in warnings)
         return Result(rows, summary, files, out=self.out)
 
     def _element_problems(self, count: int) -> _Problems:

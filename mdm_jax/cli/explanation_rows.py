@@ -8,6 +8,7 @@ import numpy as np
 
 from mdm_jax.cli.console import finite
 from mdm_jax.execution.timing import Timing
+from mdm_jax.runs.chunk_builder import REASONS
 from mdm_jax.types import Explanation, Status
 
 
@@ -38,6 +39,12 @@ def columns(
         # Batches are timed as a whole: each explanation has the same share.
         "seconds": timing.running / len(explanation.saliency),
     }
+
+
+def describe_status(explanation: Explanation, i: int, name: str) -> list[str]:
+    """A line on explanation `i`, where its status says that its map is not what it usually is."""
+    status = Status(int(explanation.info.status[i]))
+    return [f"{name}: {REASONS[status]}"] if status in REASONS else []
 
 
 def describe_time(timing: Timing, count: int) -> str:

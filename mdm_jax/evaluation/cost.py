@@ -28,9 +28,9 @@ class Cost(NamedTuple):
 
 
 def count_failures(statuses: np.ndarray) -> dict[str, int]:
-    """How many images have no explanation, by the name of their status."""
+    """How many images have no explanation, or masks that are none, by the name of their status."""
     counts = {}
-    for status in (Status.NOT_FINITE, Status.CONSTANT):
+    for status in (Status.NOT_FINITE, Status.CONSTANT, Status.LOST):
         count = int((statuses == status).sum())
         if count:
             counts[status.name] = count

@@ -28,6 +28,10 @@ FAILURES = {
     "CONSTANT": (
         "for {} images the activation was the same as on the fill alone, so their maps say nothing"
     ),
+    "LOST": (
+        "for {} images the masks keep less than half of the activation: what they show is no"
+        " explanation"
+    ),
 }
 
 # Of the CSV.

@@ -178,6 +178,7 @@ function captions(run, entry) {
   first.append(Mdm.make("span", {}, prediction || Mdm.status(run, entry) || "–"));
   if (!Number.isNaN(probability)) first.append(Mdm.make("em", {}, probability.toFixed(2).replace(/^0/, "")));
   const second = Mdm.make("span", { class: "line numbers" });
+  if (Mdm.status(run, entry) === "LOST") second.append(Mdm.make("span", { title: run.reasons[entry] ?? "", class: "wrong" }, "lost"));
   const kept = Mdm.value(run, "kept", entry);
   const area = Mdm.value(run, "kept_area", entry);
   const other = run.numbers.find((each) => each.key === sort && !["kept", "kept_area", "probability"].includes(each.key));
