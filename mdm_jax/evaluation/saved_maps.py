@@ -81,13 +81,15 @@ def _read_run(path: Path) -> SavedMaps:
     # a run goes on after images that failed; their maps are zeros
     is_explained = pc.is_in(run.records["status"], pa.array(EXPLAINED))
     explained = run.records.filter(is_explained)
-    saliency = run.saliency_of(explained["row"].to_pylist())
+    rows = explained["row"].to_pylist()
+    saliency = run.saliency_of(rows)
     if not len(saliency):
         raise InputError(
             f"{printable(path)} holds no maps yet: let mdm run finish a chunk first"
         )
     targets, ids = explained["target"].to_numpy(), explained["id"].to_pylist()
-    return SavedMaps(saliency, None, targets, tuple(ids))
+    ranking = None if run.evidence is None else run.ranking_of(rows)
+    return SavedMaps(saliency, None, targets, tuple(ids), ranking)
 
 
 def _read_folder(path: Path) -> SavedMaps:
