@@ -227,13 +227,6 @@ class MDMConfig:
                 f"stack_weights is {weights}: at least one weight must be above zero"
             )
 
-    def without_unused(self) -> MDMConfig:
-        """The config without the numbers that the schedule sequence alone reads, where it is
-        another one: what programs take. So they stay the same when that schedule gets more."""
-        if self.schedule == "sequence":
-            return self
-        return replace(self, kept_share=None, weight_rate=None, rate_power=None)
-
     def _check_schedule(self) -> None:
         if self.schedule != "sequence":
             if self.map == "evidence":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -140,17 +140,23 @@ def build_program(
     evidence: bool,
 ) -> DeviceProgram:
     """The program of a device group; nothing is compiled."""
-    config = parts.config
-    if isinstance(config, MDMConfig):
-        config = config.without_unused()
     # Plain numbers become arrays, so that another learning rate compiles nothing anew.
     numeric = jax.tree.map(
-        lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config
+        lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf,
+        _without_unused(parts.config),
     )
     arrays, rest = split(parts._replace(config=numeric))
     arrays, key = jax.device_put((arrays, key), NamedSharding(mesh, REPLICATED))
     spec = ProgramSpec(rest, solve, ranks, saliency, evidence, mesh)
     return DeviceProgram(spec, arrays, key)
+
+
+def _without_unused(config: Any) -> Any:
+    """A method's config without the numbers that only the schedule sequence reads, where it has
+    another one: its program stays the same when that schedule gets more of them."""
+    if not isinstance(config, MDMConfig) or config.schedule == "sequence":
+        return config
+    return replace(config, kept_share=None, weight_rate=None, rate_power=None)
 
 
 @partial(jax.jit, static_argnums=0)
