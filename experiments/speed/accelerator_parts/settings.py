@@ -46,15 +46,15 @@ class Settings:
     """images that are explained one at a time"""
     masks: int = 4096
     """masks in flight at once"""
-    flight_steps: int = 2
-    """steps that they take"""
+    flight_steps: int = 4
+    """steps that they take, one for each size of mask"""
     memory_batches: tuple[int, ...] = (1, 16, 64, 256)
     digits: int = 64
     """digits whose maps are compared, by each embedded network"""
     agreement_images: int = 8
     """random images whose maps are compared"""
     agreement_networks: tuple[str, ...] = ("resnet", "densenet", "vit")
-    agreement_steps: int = 15
+    agreement_steps: int = 14
     """steps of the default preset"""
     method_images: int = 16
     """images that the methods explain, at a time and one by one"""
@@ -101,7 +101,7 @@ def tiny() -> Settings:
         digits=2,
         agreement_images=2,
         agreement_networks=(),
-        agreement_steps=2,
+        agreement_steps=3,
         method_images=2,
         evaluations=4,
         torch_compile=False,
