@@ -106,7 +106,7 @@ class MDMConfig:
     one's, in the schedule sequence (leaf)"""
     parametrization: Literal["box", "sigmoid"] = field(default="box", metadata=STATIC)
     """how mask values stay in [0, 1]: sigmoid, or box (projected after every step)"""
-    start: Any = field(default=0.5, metadata=in_file(str | float, "a name or a number"))
+    start: Any = field(default=0.7, metadata=in_file(str | float, "a name or a number"))
     """first mask: "ones", "half", "random", a number, a map [h, w] in [0, 1] (leaf), or the name of
     a baseline"""
     coarse_to_fine: Any = field(default=None, metadata=FRACTION_OF_STEPS)
@@ -143,7 +143,7 @@ class MDMConfig:
         default=OPTIMIZERS["momentum"], metadata=STATIC | OPTIMIZER_IN_FILE
     )
     """an optax.GradientTransformation, or a function learning_rate -> GradientTransformation"""
-    learning_rate: Any = 0.03
+    learning_rate: Any = 0.04
     """learning rate; in the schedule sequence of gradients with a root mean square of 1 (leaf)"""
     steps: int = field(default=14, metadata=STATIC)
     """optimizer steps, divided among the sizes in the schedule sequence; with `until_converged`, at

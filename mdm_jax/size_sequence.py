@@ -14,8 +14,8 @@ follows the share that is kept, so that every image gets the area weight that su
     V <- project(V - optimizer(d) * (n_1 / n_k)^rate_power)
     weight <- weight * exp(weight_rate * (kept - kept_share))
 
-R renders the mask. A finer mask starts from the coarser one and refines it. The answer of a size is
-the best mask that was met, the least mean(M) + 10 max(0, kept_share - kept), which costs nothing:
+R renders the mask. A finer mask starts from the answer of the coarser size and refines it. The
+answer of a size is the best mask that was met, the least mean(M) + 10 max(0, kept_share - kept), which costs nothing:
 every mask that counts has been evaluated. The gradients g are added up as evidence
 (`mdm_jax.evidence`).
 
@@ -181,7 +181,8 @@ def transformation(
             best_merit.append(jnp.where(is_best, merit, state.best_merit[k]))
             best_kept.append(jnp.where(is_best, kept, state.best_kept[k]))
         for k in range(1, len(vectors)):
-            coarser = masks.render(decode(moved[k - 1]), shape)
+            # from the best mask, not the latest: so the finer size begins with what suffices
+            coarser = masks.render(decode(best[k - 1]), shape)
             height, width = vectors[k].shape
             (refined,) = masks.start(coarser, [(height, width)], key=jax.random.key(0))
             begins = (active == k - 1) & (following == k)

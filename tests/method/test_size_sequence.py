@@ -112,12 +112,12 @@ def test_masks_shrink_to_the_square_and_finer_ones_are_no_larger(found):
     assert found.saliency[SQUARE].sum() / found.saliency.sum() > 0.9
 
 
-def test_a_finer_mask_begins_where_the_coarser_one_ended(found):
+def test_a_finer_mask_begins_with_the_answer_of_the_coarser_size(found):
     order = sizes_of_steps(len(CELLS), SETTINGS.steps)
     steps = found.trace.mask_vectors
     for k in (1, 2):
         first = int(np.argmax(order == k))
-        coarser = jnp.asarray(rendered(steps[k - 1][first]))
+        coarser = jnp.asarray(rendered(found.mask_vectors[k - 1]))
         (expected,) = masks.start(coarser, [(CELLS[k], CELLS[k])], key=jax.random.key(0))
         np.testing.assert_allclose(steps[k][first], expected, atol=1e-5)
     for k, vectors in enumerate(steps):  # and only the step's own size moves
