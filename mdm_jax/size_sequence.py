@@ -15,9 +15,9 @@ follows the share that is kept, so that every image gets the area weight that su
     weight <- weight * exp(weight_rate * (kept - kept_share))
 
 R renders the mask. A finer mask starts from the answer of the coarser size and refines it. The
-answer of a size is the best mask that was met, the least mean(M) + 10 max(0, kept_share - kept), which costs nothing:
-every mask that counts has been evaluated. The gradients g are added up as evidence
-(`mdm_jax.evidence`).
+answer of a size is the best mask that was met, the least mean(M) + 10 max(0, kept_share - kept).
+That costs nothing: every mask that counts has been evaluated. The gradients g are added up as
+evidence (`mdm_jax.evidence`).
 
 Source: ours. The paper's last abstract trains masks of different sizes and stacks them; that each
 must hold something by itself, and how, is our reading.
