@@ -121,11 +121,11 @@ class MDMConfig:
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
     objective: tuple[Term, ...] = field(
-        default=(objectives.consistency("lost_share"), objectives.area(1.0)),
+        default=(objectives.consistency("lost_share"), objectives.area(30.0)),
         metadata=OBJECTIVE_IN_FILE,
     )
-    """weighted terms (leaves: the weights); in the schedule sequence only their proportions count,
-    and the weight of the area is where its multiplier begins"""
+    """weighted terms (leaves: the weights); in the schedule sequence only the proportions count,
+    among those that look at the masked image and among those that look at the mask"""
     stack_weights: Any = field(default=None, metadata=WEIGHTS_IN_FILE)
     """weight of each size in the stacked mask, or one number p: cells a side to the power of p;
     None: all equal (leaf)"""

@@ -9,7 +9,7 @@ by its Lagrangian, with proportional steps (gradients divided by their root mean
 the proportions between cells and need no knowledge of the network's scale), and a multiplier that
 follows the share that is kept, so that every image gets the area weight that suits it:
 
-    d = R^T g / rms + weight * R^T h / rms_area     g, h: gradients of the terms that see the masked
+    d = R^T g / rms + weight * R^T h / rms          g, h: gradients of the terms that see the masked
                                                     image, and of those that see the mask alone
     V <- project(V - optimizer(d) * (n_1 / n_k)^rate_power)
     weight <- weight * exp(weight_rate * (kept - kept_share))
@@ -157,17 +157,12 @@ def transformation(
 
         mask, pull_back = jax.vjp(render, vectors)
         (from_image,) = pull_back(gradient.evidence)
-        # the scale of a term of the mask alone: the weight 1 is that of the area
-        (of_area,) = pull_back(jnp.full(shape, 1.0 / mask.size))
-        directions = []
-        for image_part, mask_part, area_part in zip(from_image, gradient.vectors, of_area):
-            scale = jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(area_part))), 1e-20)
+        directions = tuple(
             # sizes that are not active have no gradient, and stay
-            direction = proportional(image_part) + state.weight * mask_part / scale
-            directions.append(direction)
-        moves, optimizer_state = optimizer.update(
-            tuple(directions), state.optimizer, vectors
+            proportional(of_image) + state.weight * proportional(of_mask)
+            for of_image, of_mask in zip(from_image, gradient.vectors)
         )
+        moves, optimizer_state = optimizer.update(directions, state.optimizer, vectors)
 
         kept = terms["kept"]
         merit = mask.mean() + LOSS_IN_AREA * jnp.maximum(kept_share - kept, 0.0)

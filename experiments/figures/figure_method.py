@@ -25,6 +25,7 @@ from experiments.figures import figure_look as look
 from experiments.record_results import write
 from mdm_jax import PRESETS, mdm
 from mdm_jax.problem import activation, begin, blend
+from mdm_jax.size_sequence import sizes_of_steps
 from mdm_jax.types import Explanation
 from mdm_jax.views.explanation_figures import render_mask
 
@@ -70,12 +71,7 @@ def main(config: Config) -> None:
         for each in vectors
     ]
     shape = (image.shape[0], image.shape[1])
-    stacked = np.stack(
-        [
-            mdm.stacked_mask(tuple(map(jnp.asarray, each)), shape, settings)
-            for each in vectors
-        ]
-    )
+    stacked = np.stack(seen_masks(vectors, masks, shape, settings))
     problem = begin(
         network,
         image,
@@ -123,6 +119,18 @@ def states(found: Explanation) -> list[tuple[np.ndarray, ...]]:
     return [
         tuple(each[step] for each in found.trace.mask_vectors) for step in range(steps)
     ] + [found.mask_vectors]
+
+
+def seen_masks(vectors, masks, shape, settings) -> list[np.ndarray]:
+    """The mask that each step sees the image through, and the stacked one in the end."""
+    stacked = [
+        np.asarray(mdm.stacked_mask(tuple(map(jnp.asarray, each)), shape, settings))
+        for each in vectors
+    ]
+    if settings.schedule == "sequence":
+        order = sizes_of_steps(len(vectors[0]), settings.steps)
+        return [each[k] for each, k in zip(masks, order)] + [stacked[-1]]
+    return stacked
 
 
 def draw(config, example, found: Explanation, masks, stacked, background, kept) -> Figure:
@@ -181,12 +189,12 @@ def draw(config, example, found: Explanation, masks, stacked, background, kept) 
         )
     for line, vector in zip(grid, found.mask_vectors):
         look.row_name(line[0], "x".join(map(str, vector.shape)))
-    look.row_name(grid[-2, 0], "stacked")
+    look.row_name(grid[-2, 0], "mask of\nthe step")
     look.row_name(grid[-1, 0], "what the\nnetwork sees")
 
     above, below = right.subplots(2, 1, sharex=True)
     at = np.arange(steps + 1)
-    look.plain(above, "kept through the stacked mask")
+    look.plain(above, "kept through the mask of the step")
     above.axhline(float(info.activation), color=look.GRAY, lw=1, ls=":")
     above.annotate(
         "probability of the image",

@@ -83,9 +83,9 @@ CHOICES: dict[str, list[Settings]] = {
         {"parametrization": "sigmoid", "learning_rate": rate} for rate in (0.1, 0.2)
     ],
     "distance": [
-        *objective(share=1.0, area=1.0),
-        *objective(squared=1.0, area=1.0),
-        *objective(kl=1.0, area=1.0),
+        *objective(share=1.0, area=30.0),
+        *objective(squared=1.0, area=30.0),
+        *objective(kl=1.0, area=30.0),
     ],
     "smoothness": one_setting("objective.total_variation", 0.1, 1.0),
     "removal": one_setting("objective.removal", 0.3, 1.0),
