@@ -88,7 +88,10 @@ def _read_run(path: Path) -> SavedMaps:
             f"{printable(path)} holds no maps yet: let mdm run finish a chunk first"
         )
     targets, ids = explained["target"].to_numpy(), explained["id"].to_pylist()
-    ranking = None if run.evidence is None else run.ranking_of(rows)
+    # evidence kept beside a map that is the mask alone is no ranking of the method's
+    gives_ranking = (run.settings.get("config") or {}).get("map", "mask") == "evidence"
+    has_ranking = gives_ranking and run.evidence is not None
+    ranking = run.ranking_of(rows) if has_ranking else None
     return SavedMaps(saliency, None, targets, tuple(ids), ranking)
 
 
