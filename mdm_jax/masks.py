@@ -168,7 +168,8 @@ def start(
     for cells_down, cells_across in sizes:
         rows = area_average_matrix(height, cells_down)
         columns = area_average_matrix(width, cells_across)
-        vectors.append(rows @ kind @ columns.T)
+        averaged = jnp.matmul(rows, kind, precision=HIGHEST)
+        vectors.append(jnp.matmul(averaged, columns.T, precision=HIGHEST))
     return tuple(vectors)
 
 
