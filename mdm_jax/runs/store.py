@@ -321,8 +321,7 @@ class Store(SharedFolder):
     def remove(self, chunk: int) -> None:
         """Take a chunk back: first its record, then its part of the arrays."""
         self.delete(record_key(chunk))
-        names = f"{arrays.MASKS}/[^/]+|{arrays.SALIENCY}|{arrays.EVIDENCE}"
-        part = re.compile(f"(?:{names})/c/{chunk}/.*")
+        part = re.compile(rf"[^/]+/(?:[^/]+/)?c/{chunk}/.*")
         for folder in FOLDERS[1:]:
             for key in self.keys(folder):
                 if part.fullmatch(key):

@@ -24,6 +24,9 @@ from mdm_jax.runs.store import open_store
 from mdm_jax.runs.targets import parse_targets
 
 CONFIG = MDMConfig(sizes=(4, 8), steps=4)
+
+# Its maps are stacked masks, which a run draws; and it may run until it converges.
+JOINT = dataclasses.replace(PRESETS["fast-2026-11"], sizes=(4, 8), steps=4)
 SMOOTH = np.asarray(np.random.default_rng(7).normal(size=(3072, 3)), np.float32) / 20
 
 
@@ -113,6 +116,14 @@ def test_a_row_is_what_explain_gives(whole, tiny):
         np.testing.assert_allclose(whole.saliency(row), explained.saliency[row], atol=1e-3)
 
 
+def test_stacked_masks_are_drawn_from_mask_vectors(tiny, tmp_path):
+    run = ran(tiny, Drawn(1), tmp_path / "run", config=JOINT)
+    image = Drawn(1)[0].image[None]
+    explained = mdm_jax.explain(tiny, image, ids=["image-0"], config=JOINT)
+    assert run.saliency_maps is None
+    np.testing.assert_allclose(run.saliency(0), explained.saliency[0], atol=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"chunk": 1}, {"chunk": 64}, {"workers": 0, "chunk": 3}]
@@ -159,7 +170,7 @@ def test_slots_hold_to_convergence(tmp_path):
     """With a rule that ends images at different steps, every image ends as it does alone."""
     objective = (mdm_jax.consistency("absolute"), mdm_jax.area(0.3))
     config = dataclasses.replace(
-        CONFIG,
+        JOINT,
         steps=40,
         until_converged=True,
         tolerance=3e-3,
@@ -459,7 +470,14 @@ def test_other_code_is_another_run(tmp_path):
 @pytest.mark.slow
 def test_rows_without_a_result_have_no_map(tmp_path, tiny):
     for saliency in (False, True):
-        run = ran(tiny, Drawn(3, missing=(1,)), tmp_path / str(saliency), saliency=saliency)
+        run = ran(
+            tiny,
+            Drawn(3, missing=(1,)),
+            tmp_path / str(saliency),
+            saliency=saliency,
+            config=JOINT,
+        )
+        assert (run.saliency_maps is not None) == saliency
         with pytest.raises(
             InputError,
             match=r"row 1 .* has no saliency map \(UNREADABLE: image 1 is missing",
