@@ -353,7 +353,7 @@ def test_a_network_without_prototypes(scenes):
 @pytest.mark.slow
 def test_a_strangers_network_has_what_needs_no_maps(scenes):
     assert regions.applicable_regions(strangers, (32, 32, 3)) == ("mdm",)
-    quick = {"mdm": MDMConfig(steps=2)}
+    quick = {"mdm": MDMConfig(steps=3)}
     found = search.find_regions(strangers, scenes, 0, configs=quick)
     assert set(found) == {"mdm"}
     alone = search.find_regions(
