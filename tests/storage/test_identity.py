@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from mdm_jax import InputError, MDMConfig, fills, objectives, renamed_settings
+from mdm_jax import PRESETS, InputError, MDMConfig, fills, objectives, renamed_settings
 from mdm_jax.renamed_settings import Renamed
 from mdm_jax.runs.store import fingerprint, open_store
 from mdm_jax.storage import part_names, workspace
@@ -40,14 +40,16 @@ def other():
 
 
 def test_a_config_is_ids_and_numbers():
-    found = describe(MDMConfig(optimizer=partial(optax.sgd, momentum=0.9, nesterov=True)))
+    nesterov = partial(optax.sgd, momentum=0.9, nesterov=True)
+    found = describe(dataclasses.replace(PRESETS["fast-2026-11"], optimizer=nesterov))
     assert json.loads(json.dumps(found)) == found
     assert found["objective"] == [
         {"name": "lost_share", "weight": 1.0},
         {"name": "area", "weight": 30.0},
     ]
     assert found["optimizer"] == "sgd(momentum=0.9, nesterov=true)"
-    assert describe(MDMConfig())["optimizer"] == "adam"
+    assert describe(PRESETS["fast-2026-11"])["optimizer"] == "adam"
+    assert describe(MDMConfig())["optimizer"] == "sgd(momentum=0.9)"
     assert "<" not in json.dumps(found)
 
 
@@ -70,11 +72,11 @@ def test_parts_describe_themselves(value, expected):
 
 
 def test_a_renamed_function_is_the_same(monkeypatch):
-    before = describe(MDMConfig())
+    before = describe(PRESETS["fast-2026-11"])
     for function in (objectives.relative_drop, objectives.mask_area, optax.adam):
         monkeypatch.setattr(function, "__name__", "another")
         monkeypatch.setattr(function, "__qualname__", "another")
-    assert describe(MDMConfig()) == before
+    assert describe(PRESETS["fast-2026-11"]) == before
 
 
 def test_two_functions_of_one_name_differ():
