@@ -215,7 +215,7 @@ def environment() -> jinja2.Environment:
     )
     made.globals |= {"table": table, "quote": quote, "percent": percent, "source": source}
     made.globals |= {"win_matrix": win_matrix, "win_images": win_images}
-    made.globals |= {"parts_of": parts_of}
+    made.globals |= {"parts_of": parts_of, "select": select, "number": number}
     return made
 
 

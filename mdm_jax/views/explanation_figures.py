@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from mdm_jax import masks
 from mdm_jax.data.source import Example
 from mdm_jax.images import to_uint8
+from mdm_jax.size_sequence import sizes_of_steps
 from mdm_jax.storage.atomic import write_whole
 from mdm_jax.types import Explanation, Trace
 
@@ -74,7 +75,11 @@ def demo_sheet(
         middle.imshow(overlay(example.image, saliency))
         middle.contour(example.mask, levels=[0.5], colors=TRUTH, linewidths=0.7)
         middle.set_title(f"{100 * energies[i]:.0f} % on the digit", fontsize=6.5, pad=2)
-        bottom.imshow(masked_view(example.image, saliency))
+        vectors = tuple(each[i] for each in explanation.mask_vectors)
+        shown = (
+            saliency if explanation.evidence is None else mean_mask(vectors, saliency.shape)
+        )
+        bottom.imshow(masked_view(example.image, shown))
         bottom.set_title(
             f"area {100 * float(info.kept_area[i]):.0f} %, p ="
             f" {float(info.activation_masked[i]):.2f}",
@@ -97,9 +102,12 @@ def masks_sheet(
         (f"mask {v.shape[0]}x{v.shape[1]}", render_mask(v, image.shape[:2]))
         for v in vectors
     ]
+    shown = explanation.saliency
+    if explanation.evidence is not None:
+        shown = mean_mask(vectors, shown.shape)
     panels += [
         ("saliency", overlay(image, explanation.saliency)),
-        ("kept", masked_view(image, explanation.saliency)),
+        ("kept", masked_view(image, shown)),
     ]
     ratio = image.shape[0] / image.shape[1]
     figure = Figure(
@@ -116,10 +124,16 @@ def masks_sheet(
 
 
 def masked_view(
-    image: Float[np.ndarray, "h w c"], saliency: Float[np.ndarray, "h w"]
+    image: Float[np.ndarray, "h w c"], mask: Float[np.ndarray, "h w"]
 ) -> np.ndarray:
-    """The image seen through its saliency map, white where nothing is kept."""
-    return to_uint8(saliency[..., None] * image + (1 - saliency[..., None]))
+    """The image seen through a mask or a map, white where nothing is kept."""
+    return to_uint8(mask[..., None] * image + (1 - mask[..., None]))
+
+
+def mean_mask(vectors: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """The mean of the masks of all sizes, what the image is seen through where a map is more than
+    masks."""
+    return np.mean([render_mask(vector, shape) for vector in vectors], axis=0)
 
 
 def learning_frames(
@@ -135,6 +149,9 @@ def learning_frames(
         **trace.terms,
     }
     steps = len(trace.objective)
+    # only the schedule `sequence` says what is kept, and it shows one size a step
+    in_sequence = "kept" in trace.terms
+    size_of_step = sizes_of_steps(len(trace.mask_vectors), steps) if in_sequence else None
     figure = Figure(figsize=(8.4, 2.35), dpi=110, layout="constrained")
     for step in range(steps):
         # one figure for all frames: a new one for each would fill the memory
@@ -145,7 +162,9 @@ def learning_frames(
             width_ratios=[1] * (2 + len(trace.mask_vectors)) + [1.6],
         )
         maps = [render_mask(v[step], shape) for v in trace.mask_vectors]
-        stacked = np.average(maps, axis=0, weights=stack_weights)
+        seen = np.average(maps, axis=0, weights=stack_weights)
+        if size_of_step is not None:
+            seen = maps[size_of_step[step]]
         panels = [
             (f"{v.shape[1]}x{v.shape[2]}", each)
             for v, each in zip(trace.mask_vectors, maps)
@@ -153,7 +172,7 @@ def learning_frames(
         panels = [
             ("image", example.image),
             *panels,
-            ("kept", masked_view(example.image, stacked)),
+            ("kept", masked_view(example.image, seen)),
         ]
         for ax, (name, panel) in zip(grid, panels):
             ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
