@@ -116,6 +116,11 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
         ordered = order_metrics(scores.metrics)
         if maps.ranking is not None and ordered:
             summary += f"\n  order metrics ({ordered}) read the ranking saved with the maps"
+        if maps.lost_ranking and ordered:
+            summary += (
+                f"\n  order metrics ({ordered}) read the saliency, as the run kept no evidence:"
+                " with --evidence it keeps what the method's ranking is made of"
+            )
         summary += "".join(f"\n  skipped: {reason}" for reason in skipped)
         names = ("scores.json", saved_maps.SCORES)
         files = [str(self.out / name) for name in names]

@@ -51,6 +51,8 @@ class SavedMaps(NamedTuple):
     """ids or file names of the images; None where the maps are in the order of the data"""
     ranking: np.ndarray | None = None
     """[n, h, w], see `Explanation.ranking`"""
+    lost_ranking: bool = False
+    """whether the method had rankings that were not kept"""
 
 
 def read(path: Path) -> SavedMaps:
@@ -92,7 +94,8 @@ def _read_run(path: Path) -> SavedMaps:
     gives_ranking = (run.settings.get("config") or {}).get("map", "mask") == "evidence"
     has_ranking = gives_ranking and run.evidence is not None
     ranking = run.ranking_of(rows) if has_ranking else None
-    return SavedMaps(saliency, None, targets, tuple(ids), ranking)
+    lost_ranking = gives_ranking and not has_ranking
+    return SavedMaps(saliency, None, targets, tuple(ids), ranking, lost_ranking)
 
 
 def _read_folder(path: Path) -> SavedMaps:

@@ -71,6 +71,7 @@ def test_evidence_and_rankings(kept, explained):
 def test_a_run_is_evaluated_by_its_ranking(kept):
     found = saved_maps.read(kept.store.folder)
     np.testing.assert_array_equal(found.ranking, kept.ranking_of(range(COUNT)))
+    assert not found.lost_ranking
 
 
 def test_a_ranking_needs_the_evidence(tiny, tmp_path):
@@ -80,7 +81,9 @@ def test_a_ranking_needs_the_evidence(tiny, tmp_path):
     assert run.saliency_maps is not None
     with pytest.raises(InputError, match="did not keep the evidence"):
         run.ranking(0)
-    assert saved_maps.read(tmp_path / "run").ranking is None
+    found = saved_maps.read(tmp_path / "run")
+    assert found.ranking is None
+    assert found.lost_ranking
 
 
 @pytest.mark.parametrize(
