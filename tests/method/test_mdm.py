@@ -129,20 +129,18 @@ def test_jit_equals_eager(tiny, images, key, base):
 
 @pytest.mark.slow
 def test_numeric_hyperparameters_are_swept_by_vmap(images, key):
-    image, weights = jnp.asarray(images[0]), jnp.array([0.1, 1.0, 4.0])
+    image, shares = jnp.asarray(images[0]), jnp.array([0.3, 0.8, 0.99])
     base = MDMConfig(sizes=(4, 8), steps=6, fill="black")
 
-    def kept(weight, rate):
-        settings = replace(
-            base, objective=(consistency(), area(weight)), learning_rate=rate
-        )
+    def kept(share, rate):
+        settings = replace(base, kept_share=share, learning_rate=rate)
         return mdm.explain(patch_network, image, 0, key=key, config=settings).info.kept_area
 
-    swept = jax.jit(jax.vmap(kept, in_axes=(0, None)))(weights, jnp.float32(0.5))
-    single = [float(jax.jit(kept)(weight, jnp.float32(0.5))) for weight in weights]
+    swept = jax.jit(jax.vmap(kept, in_axes=(0, None)))(shares, jnp.float32(0.1))
+    single = [float(jax.jit(kept)(share, jnp.float32(0.1))) for share in shares]
     np.testing.assert_allclose(swept, single, atol=1e-5)
-    assert swept[0] > swept[2]
-    rates = jax.vmap(kept, in_axes=(None, 0))(weights[1], jnp.array([0.01, 0.5]))
+    assert swept[0] < swept[2]
+    rates = jax.vmap(kept, in_axes=(None, 0))(shares[0], jnp.array([0.01, 0.1]))
     assert rates[0] > rates[1]
 
 
