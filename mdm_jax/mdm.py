@@ -8,7 +8,9 @@ activation a = g(f(x)):
     L_k = D(g(f(x_k)), a) + area_weight * mean(M_k) activation consistency + constraint on the mask
     saliency = normalize(sum_k w_k M_k)             stacked masks
 
-The schedule `independent` minimizes the mean of the L_k; `joint` has a single masked image, seen
+The default schedule `sequence` takes the sizes one after another, each as small as a share of the
+activation allows (`size_sequence`), and its map adds what the gradients said on the way
+(`evidence`). `independent` minimizes the mean of the L_k; `joint` has a single masked image, seen
 through the stacked mask.
 
 Source: Peng, Yang, Liu, He, "Multiple Dynamic Masks", arXiv 2207.08046. Sizes, weights, optimizer,
