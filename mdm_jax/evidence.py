@@ -4,15 +4,14 @@ The solver meets the masks M_1 ... M_T, and every step computes the gradient g_t
 minimizes with respect to the rendered mask, pixel by pixel. Their sum costs nothing:
 
     E = -sum_t g_t / rms(g_t)                       evidence, > 0 where showing the pixel helped
-    P = stretch(max(0, G_fine * E))                 support
-    S = stretch(G_coarse * |E|)                     strength, for or against
-    ranking = stretch((M + d) (P + d))              the order of pixels
-    O = stretch(S (M + d))
+    P_s = stretch(max(0, G_s * E))                  support, at a fine and a coarse scale s
+    ranking = stretch((M + d) (P_fine + d))         the order of pixels
+    O = stretch((M + d) P_coarse)
     saliency = stretch(sqrt(O * missing(O)))        the map to look at
 
-M is the stacked mask stretched to [0, 1], G a Gaussian and d = 0.1 (`FLOOR`). `missing` calibrates:
-the pixels are shown in the order of the map, and a pixel's value is the part of the activation that
-was still missing before it. So the mask says what suffices, the evidence what counted, and the
+M is the stacked mask stretched to [0, 1], G_s a Gaussian and d = 0.1 (`FLOOR`). `missing`
+calibrates: the pixels are shown in the order of the map, and a pixel's value is the part of the
+activation that was still missing before it. So the mask says what suffices, the evidence what counted, and the
 activation how far values reach.
 
 Two maps, because one cannot serve both: metrics that show or hide pixels in an order want single
@@ -20,7 +19,9 @@ pixels, and whoever looks at the map, or compares it with an object, wants the o
 
 Each g_t is divided by its root mean square, so no single step decides. Weighted by the moves of the
 mask in place of that, the sum would be a path integral, complete as integrated gradients are; it
-ranked pixels worse. All of this is ours, not the paper's.
+ranked pixels worse. The absolute value of E in place of its positive part marks whole objects
+better, but for a network without training as well: where the image differs from its fill there is
+always some gradient, and only its sign is the network's. All of this is ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from mdm_jax.images import gaussian_blur
 from mdm_jax.masks import normalize
 from mdm_jax.types import Mask
 
-# Standard deviations of the Gaussians, as shares of the image's shorter side: 1.5 and 10 pixels of
+# Standard deviations of the Gaussians, as shares of the image's shorter side: 1.5 and 8 pixels of
 # 224.
-FINE, COARSE = 1.5 / 224, 10 / 224
+FINE, COARSE = 1.5 / 224, 8 / 224
 
 # What is added to a factor of a map, so that a zero in one does not hide the other.
 FLOOR = 0.1
@@ -65,14 +66,11 @@ def proportional(gradient: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return gradient / jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(gradient))), TINY)
 
 
-def support(evidence: Float[Array, "h w"]) -> Mask:
-    """P: the evidence that speaks for the node, smoothed a little."""
-    return normalize(jnp.maximum(_smooth(evidence, FINE), 0.0))
-
-
-def strength(evidence: Float[Array, "h w"]) -> Mask:
-    """S: where there is evidence, for or against, smoothed to regions."""
-    return normalize(_smooth(jnp.abs(evidence), COARSE))
+def support(evidence: Float[Array, "h w"], scale: float = FINE) -> Mask:
+    """P: the evidence for the node, smoothed by a Gaussian of `scale` times the shorter side."""
+    sigma = np.float32(scale * min(evidence.shape))
+    smooth = gaussian_blur(evidence[..., None], sigma)[..., 0]
+    return normalize(jnp.maximum(smooth, 0.0))
 
 
 def ranking(mask: Mask, evidence: Float[Array, "h w"]) -> Mask:
@@ -90,7 +88,10 @@ def maps(
     `kept(masks)` is the part of the activation, in [0, 1], that the image keeps through each mask;
     it is asked for `LEVELS` of them.
     """
-    order = normalize(strength(evidence) * (normalize(mask) + FLOOR))
+    regions = support(evidence, COARSE)
+    # without any evidence the mask alone decides
+    regions = jnp.where(jnp.any(regions > 0), regions, 1.0)
+    order = normalize(regions * (normalize(mask) + FLOOR))
     saliency = normalize(jnp.sqrt(order * (missing(order, kept) + TAIL)))
     return Maps(saliency, ranking(mask, evidence))
 
@@ -115,8 +116,3 @@ def missing(
     places = jnp.concatenate([jnp.zeros(1), levels, jnp.ones(1)])
     values = jnp.concatenate([jnp.ones(1), left, jnp.zeros(1)])
     return jnp.interp(before, places, values)
-
-
-def _smooth(map_: Float[Array, "h w"], share: float) -> Float[Array, "h w"]:
-    sigma = np.float32(share * min(map_.shape))
-    return gaussian_blur(map_[..., None], sigma)[..., 0]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdm_jax import MDMConfig, Status, masks, mdm
-from mdm_jax.evidence import LEVELS, maps, missing, proportional, ranking, strength, support
+from mdm_jax.evidence import COARSE, LEVELS, maps, missing, proportional, support
 
 SIDE, SQUARE = 16, (slice(4, 8), slice(8, 12))
 SETTINGS = MDMConfig(sizes=(4, 8), fill="black", steps=8)
@@ -146,7 +146,7 @@ def test_maps_are_finite_and_in_range(shape, what):
     if what in ("constant mask", "neither"):
         mask = jnp.full(shape, 0.7)
     found = maps(mask, evidence, kept_after(0.2))
-    for each in (*found, support(evidence), strength(evidence)):
+    for each in (*found, support(evidence), support(evidence, COARSE)):
         assert each.shape == shape
         assert np.isfinite(each).all()
         assert each.min() >= 0.0
@@ -155,20 +155,21 @@ def test_maps_are_finite_and_in_range(shape, what):
         assert found.saliency.max() == found.ranking.max() == 1.0
     if what == "no evidence":  # the mask alone decides
         np.testing.assert_allclose(found.ranking, masks.normalize(mask), atol=1e-5)
+        np.testing.assert_array_equal(jnp.argmax(found.saliency), jnp.argmax(mask))
     if what == "neither":
         assert not np.any(found.saliency)
         assert not np.any(found.ranking)
 
 
-def test_ranking_prefers_what_helps_and_saliency_what_counts():
-    """Evidence against the node lowers the ranking, but shows in the map."""
+def test_both_maps_prefer_what_helps_to_what_hurts():
     mask = jnp.full((32, 32), 0.5).at[0, 0].set(0.6)
     evidence = jnp.zeros((32, 32)).at[8, 8].set(5.0).at[24, 24].set(-5.0)
-    order = ranking(mask, evidence)
-    assert order[8, 8] == order.max()
-    assert order[24, 24] < 0.1
-    strong = strength(evidence)
-    np.testing.assert_allclose(strong[8, 8], strong[24, 24], rtol=1e-4)
+    found = maps(mask, evidence, kept_after(0.5))
+    for each in found:
+        assert each[8, 8] == each.max()
+        assert each[24, 24] < 0.1
+    # the saliency is a region, the ranking single pixels
+    assert found.saliency[8, 9] > 0.5 > found.ranking[8, 10]
 
 
 def test_a_constant_network_has_empty_maps(image):
