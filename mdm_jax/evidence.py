@@ -11,8 +11,8 @@ minimizes with respect to the rendered mask, pixel by pixel. Their sum costs not
 
 M is the stacked mask stretched to [0, 1], G_s a Gaussian and d = 0.1 (`FLOOR`). `missing`
 calibrates: the pixels are shown in the order of the map, and a pixel's value is the part of the
-activation that was still missing before it. So the mask says what suffices, the evidence what counted, and the
-activation how far values reach.
+activation that was still missing before it. So the mask says what suffices, the evidence what
+counted, and the activation how far values reach.
 
 Two maps, because one cannot serve both: metrics that show or hide pixels in an order want single
 pixels, and whoever looks at the map, or compares it with an object, wants the object.
