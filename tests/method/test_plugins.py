@@ -341,7 +341,7 @@ def test_files_import_their_neighbors(parts):
 def test_explain_on_the_command_line(parts, digit, capsys):
     PIL.Image.fromarray((digit * 255).astype(np.uint8)).save("digit.png")
     (parts / "my.toml").write_text(
-        'steps = 2\nfill = "parts.py:checkerboard"\n[objective]\nabsolute = 1.0\n"parts.py:corner"'
+        'steps = 3\nfill = "parts.py:checkerboard"\n[objective]\nabsolute = 1.0\n"parts.py:corner"'
         " = 0.5\n"
     )
     assert (
