@@ -97,19 +97,21 @@ def use_of_sizes(classifier: Any, images: np.ndarray) -> list[Row]:
     names = [f"{vector.shape[1]}x{vector.shape[2]}" for vector in found.mask_vectors]
     rows: list[Row] = []
     for k, name in enumerate([*names, "stack"]):
-        row: Row = {"mask": name, "images": len(images)}
-        row |= {
-            "kept": float(kept[:, k].mean()),
-            "least kept": float(kept[:, k].min()),
+        quantities = {
+            "share kept, mean": float(kept[:, k].mean()),
+            "least": float(kept[:, k].min()),
             f"images that keep {LEAST:g}": int((kept[:, k] >= LEAST).sum()),
         }
         if name != "stack":
             vectors = found.mask_vectors[k]
-            row |= {
+            quantities |= {
                 "area": float(vectors.mean()),
-                "images above 0.5": int((vectors.max(axis=(1, 2)) > 0.5).sum()),
+                "greatest value above 0.5": int((vectors.max(axis=(1, 2)) > 0.5).sum()),
             }
-        rows.append(row)
+        row: Row = {"part": "use", "mask": name, "images": len(images)}
+        rows += [
+            row | {"quantity": what, "value": each} for what, each in quantities.items()
+        ]
     return rows
 
 
@@ -132,13 +134,14 @@ def stack_against_sizes(config: Config, classifier: Any, used: list[Any]) -> lis
     for i, name in enumerate(["all sizes", *(f"{each}x{each} alone" for each in cells)]):
         for metric_name, metric in sweep.metrics.items():
             row: Row = {"masks": name, "metric": metric_name, "images": len(used)}
-            row["value"] = float(sweep.values(metric_name)[i])
+            value = float(sweep.values(metric_name)[i])
+            rows.append(row | {"part": "values", "value": value})
             ours = sweep.outcomes[i].measured.get(metric_name)
             if i > 0 and ours is not None:
                 gap = difference(metric, of_stack[metric_name], ours)
                 low, high = gap.interval
-                row |= {"all sizes minus this": gap.value, "low": low, "high": high}
-            rows.append(row)
+                row |= {"value": gap.value, "low": low, "high": high}
+                rows.append(row | {"part": "all sizes minus this"})
     return rows
 
 
