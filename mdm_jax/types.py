@@ -80,6 +80,18 @@ class Status(IntEnum):
     they show is no explanation"""
 
 
+# Why a map is not what it usually is, by the status that says so.
+REASONS: dict[Status, str] = {
+    Status.NOT_FINITE: "the network gave NaN or infinite values",
+    Status.CONSTANT: (
+        "the network gives the same activation for the image, its fill and the masked image"
+    ),
+    Status.LOST: (
+        "the masks keep less than half of the activation: what they show is no explanation"
+    ),
+}
+
+
 class Info(NamedTuple):
     """Diagnostics of one explanation; every field gains a leading axis in a batch."""
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from mdm_jax.cli.console import finite
 from mdm_jax.execution.timing import Timing
-from mdm_jax.runs.chunk_builder import REASONS
-from mdm_jax.types import Explanation, Status
+from mdm_jax.types import REASONS, Explanation, Status
 
 
 def activations(explanation: Explanation, i: int) -> tuple[float | None, float | None]:

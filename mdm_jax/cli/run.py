@@ -17,7 +17,7 @@ from mdm_jax.cli.progress_bar import RunBar, stoppable
 from mdm_jax.errors import InputError
 from mdm_jax.progress import Stopped
 from mdm_jax.runs import loop, verify
-from mdm_jax.runs.chunk_builder import FAILED, REASONS
+from mdm_jax.runs.chunk_builder import FAILED
 from mdm_jax.runs.config import RunJob
 from mdm_jax.runs.distributed import join_cluster, parse_share
 from mdm_jax.runs.estimate import Estimate, estimate
@@ -25,7 +25,7 @@ from mdm_jax.runs.locks import Share
 from mdm_jax.runs.loop import RunSummary
 from mdm_jax.runs.plan import RunPlan, prepare
 from mdm_jax.runs.store import open_store
-from mdm_jax.types import Status
+from mdm_jax.types import REASONS, Status
 
 # Options that make a run what it is, as run.json keeps them to open it again; `settings` are those
 # of MDM.

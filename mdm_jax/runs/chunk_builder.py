@@ -11,24 +11,13 @@ from mdm_jax.runs import records
 from mdm_jax.runs.compiled import ExplainResult
 from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.store import ChunkData
-from mdm_jax.types import Status
+from mdm_jax.types import REASONS, Status
 
 # Statuses of rows without a result, beside those of `Status`.
 UNREADABLE, NO_TARGET = "UNREADABLE", "NO_TARGET"
 
 # Statuses of rows that explain nothing through a fault of the image, the data or the network.
 FAILED = (UNREADABLE, NO_TARGET, Status.NOT_FINITE.name)
-
-# What goes with the statuses of `Status` after which a map is not what it usually is.
-REASONS = {
-    Status.NOT_FINITE: "the network gave NaN or infinite values",
-    Status.CONSTANT: (
-        "the network gives the same activation for the image, its fill and the masked image"
-    ),
-    Status.LOST: (
-        "the masks keep less than half of the activation: what they show is no explanation"
-    ),
-}
 FLOATS = ("activation", "activation_masked", "activation_fill", "kept_area", "objective")
 
 # Fields of `Info` that a record holds.

@@ -16,9 +16,9 @@ from mdm_jax import PRESETS, area, consistency
 from mdm_jax.cli.main import main
 from mdm_jax.evaluation import table_text
 from mdm_jax.evaluation.cost import count_failures
-from mdm_jax.runs.chunk_builder import FAILED, REASONS
+from mdm_jax.runs.chunk_builder import FAILED
 from mdm_jax.sweeps.point_result import DIAGNOSTICS, PointResult
-from mdm_jax.types import Status
+from mdm_jax.types import REASONS, Status
 
 LIMIT = 2
 SETTINGS = """
