@@ -60,10 +60,7 @@ def objective(**weights: float) -> list[Settings]:
 CHOICES: dict[str, list[Settings]] = {
     "presets": one_setting("preset", "fast-2026-11", "paper", "best"),
     "map": one_setting("map", "mask"),
-    "schedule": [
-        {"schedule": "joint", "map": "mask"},
-        {"schedule": "independent", "map": "mask"},
-    ],
+    "schedule": one_setting("schedule", "joint", "independent"),
     "sizes": one_setting("sizes", [8], [16], [32], [16, 32], [4, 8, 16, 32]),
     "kept share": one_setting("kept_share", 0.8, 0.9, 0.98),
     "weight of the area": one_setting("weight_rate", 0.0, 1.0, 4.0),
@@ -95,8 +92,8 @@ CHOICES: dict[str, list[Settings]] = {
 
 
 @dataclass(frozen=True)
-class Config:
-    """Which rows, on which images and network."""
+class ImagesConfig:
+    """A network, and images that no benchmark looks at."""
 
     model: str = "resnet"
     """an embedded network (resnet, densenet, vit) or another by name"""
@@ -106,11 +103,7 @@ class Config:
     annotated: Path | None = None
     """folder with images/ and annotations.json (see benchmark_imagenet.py), in place of data"""
     limit: int = 96
-    """images; every second one is reported, the others tune. None of them is among those of the
-    benchmarks"""
-    choices: tuple[str, ...] = tuple(CHOICES)
-    """names of CHOICES"""
-    metrics: tuple[str, ...] = METRICS
+    """images"""
     out: Path = Path("ablation")
     """keeps every point: the same command goes on where it was stopped"""
     results: str | None = None
@@ -118,7 +111,16 @@ class Config:
     when empty"""
 
 
-def images_of(config: Config, classifier: Any) -> list[PreparedExample]:
+@dataclass(frozen=True)
+class Config(ImagesConfig):
+    """Which rows; every second image is reported, the others tune."""
+
+    choices: tuple[str, ...] = tuple(CHOICES)
+    """names of CHOICES"""
+    metrics: tuple[str, ...] = METRICS
+
+
+def images_of(config: ImagesConfig, classifier: Any) -> list[PreparedExample]:
     data, split = config.data, config.split
     if config.annotated is not None:
         data, split = f"folder:{config.out / 'data'}", "val"

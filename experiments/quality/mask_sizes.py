@@ -40,33 +40,11 @@ LEAST = 0.9
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ablation.ImagesConfig):
     """Network, images, and where results go."""
 
-    model: str = "resnet"
-    """an embedded network (resnet, densenet, vit) or another by name"""
-    weights: str | None = None
-    data: str = "digits"
-    split: str = "test"
-    annotated: Path | None = None
-    """folder with images/ and annotations.json (see benchmark_imagenet.py), in place of data"""
     limit: int = 48
     out: Path = Path("mask_sizes")
-    """keeps every point: the same command goes on where it was stopped"""
-    results: str | None = None
-    """name of the file in experiments/results, by default with the network's; none when empty"""
-
-    def images(self) -> ablation.Config:
-        """Where the images come from, as the ablation says it."""
-        return ablation.Config(
-            model=self.model,
-            weights=self.weights,
-            data=self.data,
-            split=self.split,
-            annotated=self.annotated,
-            limit=self.limit,
-            out=self.out,
-        )
 
 
 def kept_by_each(classifier: Any, images: np.ndarray, explanation: Any) -> np.ndarray:
@@ -148,7 +126,7 @@ def stack_against_sizes(config: Config, classifier: Any, used: list[Any]) -> lis
 def main(config: Config) -> int:
     try:
         classifier = mdm_jax.load_model(config.model, weights=config.weights)
-        used = ablation.images_of(config.images(), classifier)
+        used = ablation.images_of(config, classifier)
         images = np.stack([each.image for each in used])
         rows = use_of_sizes(classifier, images)
         rows += stack_against_sizes(config, classifier, used)

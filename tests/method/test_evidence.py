@@ -7,23 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from square_network import SIDE, SQUARE, square_image, square_network
 
 from mdm_jax import MDMConfig, Status, masks, mdm
 from mdm_jax.evidence import COARSE, LEVELS, maps, missing, proportional, support
 
-SIDE, SQUARE = 16, (slice(4, 8), slice(8, 12))
 SETTINGS = MDMConfig(sizes=(4, 8), fill="black", steps=8)
-
-
-def square_network(images):
-    """Two logits; the first is the brightness of a square, -3 to 3, the second is 0."""
-    inside = images[:, *SQUARE].mean((1, 2, 3))
-    return jnp.stack([6.0 * inside - 3.0, jnp.zeros_like(inside)], axis=-1)
 
 
 @pytest.fixture(scope="module")
 def image():
-    return jnp.full((SIDE, SIDE, 1), 0.1).at[SQUARE].set(0.9)
+    return square_image()
 
 
 def solved(predict, image, config=SETTINGS, **choices):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from square_network import SIDE, SQUARE, square_image, square_network
 
 from mdm_jax import InputError, MDMConfig, Status, area, consistency, explain, masks, mdm
 from mdm_jax.config import PRESETS
@@ -21,7 +22,6 @@ from mdm_jax.size_sequence import (
     transformation,
 )
 
-SIDE, SQUARE = 16, (slice(4, 8), slice(8, 12))
 CELLS = (4, 8, 16)
 BOX = masks.parametrization("box")
 
@@ -38,15 +38,9 @@ SETTINGS = MDMConfig(
 )
 
 
-def square_network(images):
-    """Two logits; the first is the brightness of a square, -3 to 3, the second is 0."""
-    inside = images[:, *SQUARE].mean((1, 2, 3))
-    return jnp.stack([6.0 * inside - 3.0, jnp.zeros_like(inside)], axis=-1)
-
-
 @pytest.fixture(scope="module")
 def image():
-    return jnp.full((SIDE, SIDE, 1), 0.1).at[SQUARE].set(0.9)
+    return square_image()
 
 
 @pytest.fixture(scope="module")
