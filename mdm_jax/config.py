@@ -91,16 +91,15 @@ class MDMConfig:
     """sequence: one size after another, coarse ones first, each the smallest mask that keeps
     `kept_share` of the activation (see `size_sequence`); joint: one masked image, seen through the
     stacked mask; independent: one masked image per size"""
-    map: Literal["evidence", "mask"] = field(
-        default="evidence", metadata=STATIC | {"before": "mask"}
-    )
-    """the saliency map: the stacked mask, or mask and evidence together, calibrated by forward
-    evaluations (see `evidence`; only with the schedule sequence)"""
+    map: Literal["evidence", "mask"] | None = field(default=None, metadata=STATIC)
+    """the saliency map: mask (the stacked mask) or evidence (mask and evidence together, calibrated
+    by forward evaluations, see `evidence`; only with the schedule sequence); None: evidence where
+    the schedule gathers it"""
     kept_share: Any = field(default=0.95, metadata=SHARE_OF_ACTIVATION)
     """share of the activation that each size keeps in the schedule sequence (leaf)"""
     weight_rate: Any = 2.0
     """how fast the weight of the area follows the share that is kept, in the schedule sequence; 0
-    leaves it at the objective's (leaf)"""
+    leaves it at 1, where both have the same root mean square (leaf)"""
     rate_power: Any = 0.3
     """the learning rate of a size of n cells a side is (coarsest n / n)^rate_power of the first
     one's, in the schedule sequence (leaf)"""
@@ -156,13 +155,10 @@ class MDMConfig:
     patience: int = field(default=5, metadata=STATIC)
     """steps without an improvement that count as convergence"""
 
-    @staticmethod
-    def with_implied(settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings of a file or a text with those that they imply: a schedule without evidence
-        means the map mask, as it did before there was a choice."""
-        if settings.get("schedule", "sequence") == "sequence":
-            return settings
-        return {"map": "mask"} | settings
+    @property
+    def shows_evidence(self) -> bool:
+        """Whether the saliency map is of mask and evidence, not of the mask alone."""
+        return shows_evidence(self.schedule, self.map)
 
     def check(self) -> None:
         """Raises InputError for the first value that cannot be; values under a JAX trace are not
@@ -231,7 +227,7 @@ class MDMConfig:
         if self.schedule != "sequence":
             if self.map == "evidence":
                 raise InputError(
-                    f"the map evidence needs the schedule sequence, and schedule is"
+                    "the map evidence needs the schedule sequence, and schedule is"
                     f" {self.schedule}: choose the map mask"
                 )
             return
@@ -251,6 +247,12 @@ class MDMConfig:
                 "the schedule sequence takes no optimizer that evaluates by itself or averages:"
                 " choose momentum, adam or another one"
             )
+
+
+def shows_evidence(schedule: str, map_: str | None) -> bool:
+    """Whether these two settings give a map of mask and evidence; also of recorded settings, which
+    have no map where they are from before there was one."""
+    return map_ == "evidence" or (map_ is None and schedule == "sequence")
 
 
 def _needs_more_than_gradients(optimizer: Any) -> bool:
@@ -278,7 +280,6 @@ PresetName = Literal["fast", "best", "paper", "fast-2026-11", "best-2026-11"]
 # the area for all images.
 _JOINT = MDMConfig(
     schedule="joint",
-    map="mask",
     parametrization="sigmoid",
     start=0.9,
     coarse_to_fine=0.5,

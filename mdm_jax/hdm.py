@@ -109,7 +109,6 @@ class HDMConfig:
         return MDMConfig(
             sizes=sizes,
             schedule="joint",
-            map="mask",
             parametrization="sigmoid",
             start=self.start,
             coarse_to_fine=None,

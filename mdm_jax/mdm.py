@@ -251,7 +251,7 @@ def finish(
     if in_sequence:
         found["evidence"] = state.parameters.evidence
     status = state.status
-    if config.map == "evidence":
+    if config.shows_evidence:
         kept = _kept_through(predict, problem, node)
         shown, found["ranking"] = evidence.maps(
             _shown(mask, config), found["evidence"], kept
@@ -274,7 +274,7 @@ def finish(
         terms=terms,
         steps=state.steps,
     )
-    if config.map == "mask":
+    if not config.shows_evidence:
         # after the report, so that programs of older presets stay as they were
         shown = _shown(mask, config)
     trace = None

@@ -50,8 +50,6 @@ class _Context(NamedTuple):
 
 def _build(cls: type, settings: Mapping[str, Any], base: Any, context: _Context) -> Any:
     settings = _adopted(cls, renamed_settings.current(settings, context.method))
-    if hasattr(cls, "with_implied"):
-        settings = cls.with_implied(settings)
     known = schema(cls)
     for name in settings:
         if name not in known:

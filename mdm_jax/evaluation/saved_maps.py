@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mdm_jax.config import shows_evidence
 from mdm_jax.data.network_input import (
     PreparedExample,
     SkippedExample,
@@ -91,7 +92,8 @@ def _read_run(path: Path) -> SavedMaps:
         )
     targets, ids = explained["target"].to_numpy(), explained["id"].to_pylist()
     # evidence kept beside a map that is the mask alone is no ranking of the method's
-    gives_ranking = (run.settings.get("config") or {}).get("map", "mask") == "evidence"
+    config = run.settings.get("config") or {}
+    gives_ranking = shows_evidence(config.get("schedule", ""), config.get("map"))
     has_ranking = gives_ranking and run.evidence is not None
     ranking = run.ranking_of(rows) if has_ranking else None
     lost_ranking = gives_ranking and not has_ranking

@@ -291,7 +291,7 @@ def draws_maps(solve: ExplainFunction, config: Any) -> bool:
     """Whether the maps of a method are drawn from its mask vectors: those of MDM whose map is the
     stacked mask. Any other map has to be kept."""
     is_mdm = solve is methods.METHODS["mdm"].explain
-    return is_mdm and config is not None and config.map == "mask"
+    return is_mdm and config is not None and not config.shows_evidence
 
 
 def _check_source(source: Any) -> None:

@@ -38,15 +38,13 @@ def describe(value: Any) -> Any:
 
 
 def defaults_of(config: Any, prefix: str = "") -> dict[str, Any]:
-    """What a record that was written before there was a field means, described, by the field's name
-    after a prefix: its default, or what its metadata call "before"."""
+    """The defaults of a config's fields, described, by name after a prefix: what a record that was
+    written before there was such a field means."""
     if not dataclasses.is_dataclass(config):
         return {}
     found = {}
     for field in dataclasses.fields(config):
-        if "before" in field.metadata:
-            found[prefix + field.name] = describe(field.metadata["before"])
-        elif field.default is not dataclasses.MISSING:
+        if field.default is not dataclasses.MISSING:
             found[prefix + field.name] = describe(field.default)
         elif field.default_factory is not dataclasses.MISSING:
             found[prefix + field.name] = describe(field.default_factory())

@@ -36,11 +36,8 @@ def test_former_presets_are_what_they_were(name):
     """Written out as they stood in November 2026."""
     former = PRESETS[name]
     long = name == "best-2026-11"
-    assert (former.schedule, former.map, former.parametrization) == (
-        "joint",
-        "mask",
-        "sigmoid",
-    )
+    assert (former.schedule, former.parametrization) == ("joint", "sigmoid")
+    assert not former.shows_evidence
     assert (former.start, former.coarse_to_fine) == (0.9, 0.5)
     assert former.fill == (("blur", "mean", "noise") if long else "blur")
     assert former.optimizer is optax.adam
@@ -80,7 +77,8 @@ def test_a_file_with_the_former_default_means_what_it_did(tmp_path):
     file.write_text(FORMER_FILE)
     assert config_files.load(MDMConfig, file) == PRESETS["fast-2026-11"]
     written = methods.configure("mdm:schedule=independent,steps=3").config
-    assert (written.schedule, written.map) == ("independent", "mask")
+    assert written.schedule == "independent"
+    assert not written.shows_evidence
     with pytest.raises(InputError, match="the map evidence needs the schedule sequence"):
         methods.configure("mdm:schedule=joint,map=evidence")
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from mdm_jax import images
+from mdm_jax.config import shows_evidence
 from mdm_jax.runs.reader import current_settings
 from mdm_jax.views.pages import columns, maps
 from mdm_jax.views.pages.columns import Number, pack
@@ -50,7 +51,8 @@ def draws_masks(run: RunView) -> bool:
     given = settings(run)
     config = given.get("config") or {}
     # smoothing is applied after the stack, and evidence beside it: neither lies in the vectors
-    is_stack = config.get("smoothing") is None and config.get("map", "mask") == "mask"
+    has_evidence = shows_evidence(config.get("schedule", ""), config.get("map"))
+    is_stack = config.get("smoothing") is None and not has_evidence
     stack = given.get("method") == "mdm" and is_stack
     return bool(run.mask_vectors) and (stack or run.saliency_maps is None)
 
