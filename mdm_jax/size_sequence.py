@@ -45,9 +45,6 @@ LOSS_IN_AREA = 10.0
 # Bounds of the multiplier: some weight always stays, and none grows beyond what a step can use.
 LEAST_WEIGHT, MOST_WEIGHT = 0.02, 5.0
 
-# More than the original's activation counts as much as this share at most.
-MOST_KEPT = 1.2
-
 
 class Unknowns(NamedTuple):
     """What the solver carries as parameters."""
@@ -183,7 +180,7 @@ def transformation(
             begins = (active == k - 1) & (following == k)
             moved[k] = jnp.where(begins, parametrization.encode(refined), moved[k])
 
-        growth = jnp.exp(weight_rate * (jnp.clip(kept, 0.0, MOST_KEPT) - kept_share))
+        growth = jnp.exp(weight_rate * (jnp.maximum(kept, 0.0) - kept_share))
         updates = Unknowns(
             tuple(after - before for after, before in zip(moved, vectors)),
             -proportional(gradient.evidence),
