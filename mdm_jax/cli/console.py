@@ -21,6 +21,9 @@ from mdm_jax.storage.atomic import write_text
 # than columns cut short.
 MIN_WIDTH = 200
 
+# In every JSON of a result.
+RESULT_PARTS = ("rows", "summary", "files")
+
 
 @dataclass(frozen=True)
 class Result:

@@ -8,7 +8,8 @@ from typing import Any
 from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes.region_store import RegionStore
 from mdm_jax.prototypes.survey import Decision, Survey
-from mdm_jax.storage import arrays
+from mdm_jax.storage import arrays, claims
+from mdm_jax.storage.atomic import make_folder
 from mdm_jax.views import explanation_figures, prototype_figures
 from mdm_jax.views.pages import prototype_page
 
@@ -18,10 +19,9 @@ def write_figures(
 ) -> list[Path]:
     """Draw each decision, with the regions of the first way of finding them; the files."""
     folder = out / "figures"
-    folder.mkdir(exist_ok=True)
     # An earlier call may have drawn more images, or others under the same numbers.
-    for old in folder.glob("*.png"):
-        old.unlink()
+    claims.clear(out, prototype_page.FIGURES)
+    make_folder(folder)
     region, store = next(iter(survey.regions.items()))
     title = prototype_page.title_of(region)[0]
     how = title if title.isupper() else f"the {title}"

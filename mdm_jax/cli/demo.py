@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from mdm_jax import explain_batch
-from mdm_jax.cli.console import Result, Terminal
+from mdm_jax.cli.console import RESULT_PARTS, Result, Terminal
 from mdm_jax.cli.explanation_rows import columns, describe_status, describe_time
 from mdm_jax.cli.options import MethodOptions
 from mdm_jax.config import MDMConfig
@@ -24,12 +24,18 @@ from mdm_jax.execution.timing import stopwatch
 from mdm_jax.metrics import energy_pointing
 from mdm_jax.models.pretrained import load_model
 from mdm_jax.progress import task
-from mdm_jax.storage.atomic import check_writable
+from mdm_jax.storage import claims
 from mdm_jax.types import Explanation
 from mdm_jax.views import explanation_figures
 
 # Digits in the figure, however many the table has.
 FIGURE_DIGITS = 16
+FILES = ("demo.png", "learning.gif", "results.json")
+DEMO = claims.Kind(
+    "demo",
+    (*FILES, claims.options_file("demo")),
+    lambda folder: claims.has_settings(folder / "results.json", RESULT_PARTS),
+)
 DigitNetwork = Literal["resnet", "densenet", "vit"]
 
 
@@ -64,7 +70,7 @@ class DemoCommand(MethodOptions):
         if not 1 <= self.limit <= len(source):
             raise InputError(f"--limit is {self.limit}: give 1 to {len(source)}")
         classifier = load_model(self.model)
-        check_writable(self.out)
+        claims.check(self.out, DEMO)
         examples = [source[i] for i in range(self.limit)]
         showing = task(terminal.progress, "explaining digits", self.limit)
         with showing as advance, stopwatch() as timing:
@@ -94,11 +100,10 @@ class DemoCommand(MethodOptions):
         for row, example in enumerate(examples):
             for line in describe_status(explanation, row, example.id):
                 summary += f"\n  {line}"
-        names = ("demo.png", "learning.gif", "results.json")
         result = Result(
-            rows, summary, [str(self.out / name) for name in names], out=self.out
+            rows, summary, [str(self.out / name) for name in FILES], out=self.out
         )
-        self.out.mkdir(parents=True, exist_ok=True)
+        claims.claim(self.out, DEMO)
         sheet = explanation_figures.demo_sheet(
             examples[:FIGURE_DIGITS], explanation, predictions, energies.tolist()
         )

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from mdm_jax import images, methods
-from mdm_jax.cli.console import Result, Terminal, finite
+from mdm_jax.cli.console import RESULT_PARTS, Result, Terminal, finite
 from mdm_jax.cli.label_targets import label_targets
 from mdm_jax.cli.options import (
     ComputeOptions,
@@ -31,7 +31,15 @@ from mdm_jax.models.spec import ModelSpec
 from mdm_jax.progress import task
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
-from mdm_jax.storage.atomic import check_writable, write_whole
+from mdm_jax.storage import claims
+from mdm_jax.storage.atomic import write_whole
+
+FILES = ("scores.json", saved_maps.SCORES)
+SCORED = claims.Kind(
+    "scoring",
+    (*FILES, claims.options_file("evaluate")),
+    lambda folder: claims.has_settings(folder / FILES[0], RESULT_PARTS),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +90,7 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
         if self.method is not None:
             method = methods.configure(self.method).with_default_config()
         # Before the network is loaded and the images are measured, which may take minutes.
-        check_writable(self.out)
+        claims.check(self.out, SCORED)
         classifier = self._model_spec(request).load()
         _check_weights(self.maps, classifier)
         data = self._data_spec(request)
@@ -122,10 +130,9 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
                 " with --evidence it keeps what the method's ranking is made of"
             )
         summary += "".join(f"\n  skipped: {reason}" for reason in skipped)
-        names = ("scores.json", saved_maps.SCORES)
-        files = [str(self.out / name) for name in names]
+        files = [str(self.out / name) for name in FILES]
         result = Result(_rows(scores), summary, files, out=self.out)
-        self.out.mkdir(parents=True, exist_ok=True)
+        claims.claim(self.out, SCORED)
         result.save(self.out / "scores.json", self)
         _save_scores(scores, self.out / saved_maps.SCORES)
         return result

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 import PIL.Image
 import tyro
 
-from mdm_jax import explain_batch, images, nodes
+from mdm_jax import explain_batch, images, nodes, plugins
 from mdm_jax.cli.console import Result, Terminal
 from mdm_jax.cli.explanation_rows import (
     activations,
@@ -24,10 +27,13 @@ from mdm_jax.cli.explanation_rows import (
 from mdm_jax.cli.options import MethodOptions, positional
 from mdm_jax.errors import InputError
 from mdm_jax.execution.timing import stopwatch
+from mdm_jax.methods import ConfiguredMethod
 from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.spec import ModelSpec
 from mdm_jax.progress import task
-from mdm_jax.storage.atomic import check_writable, write_whole
+from mdm_jax.storage import arrays, part_names
+from mdm_jax.storage.atomic import check_writable, make_folder
 from mdm_jax.types import Explanation
 from mdm_jax.views import explanation_figures
 
@@ -44,6 +50,7 @@ class ExplainCommand(ModelSpec, MethodOptions):
     """Explain image files.
 
     OUT holds for each file and class an overlay, the learned masks, and an .npz with everything.
+    Nothing there is overwritten: another method or other settings give other names.
 
     Examples:
       mdm explain photo.jpg --model resnet50 --weights timm/resnet50.tv_in1k
@@ -60,6 +67,7 @@ class ExplainCommand(ModelSpec, MethodOptions):
     """class to explain; the network's first choice when not given"""
     top: int = 1
     """explain the K most likely classes of each image"""
+    KEEPS_EARLIER: ClassVar[bool] = True
     out: Path = Path("mdm-explain")
     """folder for the results"""
 
@@ -96,7 +104,8 @@ class ExplainCommand(ModelSpec, MethodOptions):
                 micro_batch=self.micro_batch,
                 on_progress=advance,
             )
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
+        settings = _describe_settings(classifier, method, node, self.seed)
         rows: list[dict[str, Any]] = []
         files: list[str] = []
         warnings: list[str] = []
@@ -117,8 +126,10 @@ class ExplainCommand(ModelSpec, MethodOptions):
             short = images.printable(self.files[i].name)
             title = f"{short}: {explained}, {before} before and {after} after masking"
             one = jax.tree.map(lambda leaf, row=row: leaf[row], explanation)
-            written = _Written(short, photographs[i], inputs[i], one, title)
-            files += written.save(self.out / f"{stems[i]}-{kind}{target}", classifier)
+            written = _Written(short, photographs[i], inputs[i], one, title, settings)
+            stem = f"{stems[i]}-{kind}{target}"
+            prefix = written.free_prefix(self.out / stem, method.name)
+            files += written.save(prefix, classifier)
         summary = f"network {classifier.name}, {describe_time(timing, len(rows))}"
         summary += "".join(f"\n  {warning}" for warning in warnings)
         return Result(rows, summary, files, out=self.out)
@@ -180,19 +191,45 @@ class _Written(NamedTuple):
     """the photograph as the network sees it"""
     explanation: Explanation
     title: str
+    settings: str
+    """what the map was made with, as `_describe_settings` gives it"""
+
+    def free_prefix(self, prefix: Path, method: str) -> Path:
+        """How the files' names begin: as the prefix says, else with the method's name behind it,
+        then numbered. Nothing is overwritten but the same explanation made before."""
+        stem, name = prefix.name, f"{prefix.name}-{arrays.file_name(method)}"
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        for each in itertools.chain((stem, name), numbered):
+            prefix = prefix.with_name(each)
+            if not any(map(os.path.lexists, _files(prefix))) or self._is_there(prefix):
+                return prefix
+        raise AssertionError  # never reached: numbers do not end
+
+    def _is_there(self, prefix: Path) -> bool:
+        """Whether the arrays of the same explanation stand under a prefix."""
+        with suppress(InputError):
+            own: dict[str, Any] = {
+                "image_file": self.name,
+                "settings": self.settings,
+                "image": self.image,
+            }
+            stored = arrays.read_arrays(_files(prefix)[-1], tuple(own))
+            return stored.keys() == own.keys() and all(
+                np.array_equal(stored[name], value) for name, value in own.items()
+            )
+        return False
 
     def save(self, prefix: Path, classifier: Classifier) -> list[str]:
         """Write the overlay, the masks and the arrays; their files."""
-        endings = ("-overlay.png", "-masks.png", ".npz")
-        overlay, sheet, arrays = (prefix.with_name(prefix.name + end) for end in endings)
+        overlay, sheet, values = _files(prefix)
         large = images.to_array(self._large_photograph(classifier))
         painted = explanation_figures.overlay(large, self.explanation.saliency)
         explanation_figures.save_png(painted, overlay)
         masks = explanation_figures.masks_sheet(self.image, self.explanation, self.title)
         explanation_figures.save(masks, sheet)
         content = self._arrays()
-        write_whole(arrays, lambda file: np.savez_compressed(file, **content))
-        return [images.printable(path) for path in (overlay, sheet, arrays)]
+        arrays.write_arrays(values, content)
+        return [images.printable(path) for path in (overlay, sheet, values)]
 
     def _large_photograph(self, classifier: Classifier) -> PIL.Image.Image:
         """The part of the photograph that the network sees, in the size of an overlay."""
@@ -210,22 +247,47 @@ class _Written(NamedTuple):
 
     def _arrays(self) -> dict[str, Any]:
         explanation = self.explanation
-        arrays: dict[str, Any] = {
+        content: dict[str, Any] = {
             "image_file": self.name,
+            "settings": self.settings,
             "image": self.image,
             "saliency": explanation.saliency,
         }
         for name in ("attribution", "evidence", "ranking"):
             if getattr(explanation, name) is not None:
-                arrays[name] = getattr(explanation, name)
+                content[name] = getattr(explanation, name)
         for k, vector in enumerate(explanation.mask_vectors):
-            arrays[f"mask_vector_{k}"] = vector
+            content[f"mask_vector_{k}"] = vector
         for name, value in explanation.info._asdict().items():
             if name != "terms":
-                arrays[name] = np.asarray(value)
+                content[name] = np.asarray(value)
         for name, value in explanation.info.terms.items():
-            arrays[f"term_{name}"] = np.asarray(value)
-        return arrays
+            content[f"term_{name}"] = np.asarray(value)
+        return content
+
+
+def _files(prefix: Path) -> tuple[Path, Path, Path]:
+    """Overlay, masks and arrays of an explanation."""
+    overlay, sheet, values = (
+        prefix.with_name(prefix.name + end)
+        for end in ("-overlay.png", "-masks.png", ".npz")
+    )
+    return overlay, sheet, values
+
+
+def _describe_settings(
+    classifier: Classifier, method: ConfiguredMethod, node: Any, seed: int
+) -> str:
+    """What maps are made with, besides image and target, as JSON."""
+    described = {
+        "network": network_fingerprint(classifier),
+        "method": method.name,
+        "node": part_names.describe(node),
+        "config": part_names.describe(method.config),
+        "seed": seed,
+        "outside": plugins.reference_checksums(method.name, node, method.config),
+    }
+    return json.dumps(described, sort_keys=True)
 
 
 def _number(value: float | None) -> str:

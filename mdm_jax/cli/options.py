@@ -25,6 +25,9 @@ class Options:
     READS_CONFIG: ClassVar[bool] = False
     """whether the file of --config holds other settings than these options, which `run` reads"""
 
+    KEEPS_EARLIER: ClassVar[bool] = False
+    """whether results are added to those of earlier calls, so that their options are kept too"""
+
     config: Path | None = None
     """TOML file with values for these options; options that are given win"""
     json: bool = False

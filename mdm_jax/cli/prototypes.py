@@ -33,7 +33,7 @@ from mdm_jax.models.spec import ModelSpec
 from mdm_jax.prototypes import regions, tables
 from mdm_jax.prototypes.image_sets import TEST, TRAIN, ImageRef, ImageSets
 from mdm_jax.prototypes.reasoning import last_layer
-from mdm_jax.prototypes.region_store import SETTINGS, RegionStore, check_folder
+from mdm_jax.prototypes.region_store import SETTINGS, RegionStore
 from mdm_jax.prototypes.survey import (
     Decision,
     Survey,
@@ -42,10 +42,11 @@ from mdm_jax.prototypes.survey import (
     search_regions,
     survey_decisions,
 )
-from mdm_jax.storage import part_names, workspace
+from mdm_jax.storage import claims, part_names, workspace
 from mdm_jax.training.prototypes import record
 from mdm_jax.training.prototypes.record import PushRecord
 from mdm_jax.views.pages import prototype_page
+from mdm_jax.views.pages.prototype_page import SEARCH
 
 # Regions that take the settings of MDM.
 MDM_REGIONS = ("mdm", "mdm_frozen")
@@ -149,7 +150,7 @@ class _Search:
 
     def __init__(self, options: PrototypesCommand, terminal: Terminal) -> None:
         assert options.model is not None
-        check_folder(options.out)
+        claims.check(options.out, SEARCH)
         self.options, self.terminal = options, terminal
         self.mdm = options.mdm_config()
         self.classifier = options.load()
@@ -172,7 +173,7 @@ class _Search:
             progress = self.terminal.progress
             check_record(self.record, self.image_sets, self.classifier, self.data, progress)
         start = time.perf_counter()
-        with workspace.open_workspace(options.out, "prototype search") as out:
+        with workspace.open_workspace(options.out, SEARCH) as out:
             settings = self._settings()
             workspace.record_settings(out, SETTINGS, settings, "a prototype search")
             survey, count = self._survey(out, settings)

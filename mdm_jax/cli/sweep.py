@@ -24,7 +24,8 @@ from mdm_jax.errors import InputError
 from mdm_jax.evaluation.formatting import format_estimate
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.progress import task
-from mdm_jax.storage.atomic import check_writable, write_text, write_whole
+from mdm_jax.storage import claims
+from mdm_jax.storage.atomic import write_text, write_whole
 from mdm_jax.sweeps import export_preset, tables
 from mdm_jax.sweeps.axes import varying
 from mdm_jax.sweeps.config import SweepConfig
@@ -32,6 +33,7 @@ from mdm_jax.sweeps.loop import sweep
 from mdm_jax.sweeps.points import label
 from mdm_jax.sweeps.quality import Quality, formula
 from mdm_jax.sweeps.result import Sweep
+from mdm_jax.sweeps.store import SWEEP
 from mdm_jax.views import explanation_figures, sweep_figures
 
 # Best points in the table on the screen; the files hold all.
@@ -69,7 +71,7 @@ class SweepCommand(SweepConfig, Options):
             )
         points, metrics = self.resolve()
         out = Path(self.out)
-        check_writable(out)
+        claims.check(out, SWEEP)
         source = self.open()
         classifier = self.load()
         examples, skipped = _read_examples(self, classifier, source)

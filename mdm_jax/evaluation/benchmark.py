@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from mdm_jax.data.source import Source
 from mdm_jax.evaluation.benchmark_budget import work_in_time
 from mdm_jax.evaluation.benchmark_config import BenchmarkConfig
 from mdm_jax.evaluation.benchmark_images import BenchmarkImage
-from mdm_jax.evaluation.benchmark_parts import NetworkWork, Part, open_store
+from mdm_jax.evaluation.benchmark_parts import METHOD_FILE, NetworkWork, Part, open_store
 from mdm_jax.evaluation.cost import Cost, count_failures
 from mdm_jax.evaluation.statistics import Measured, Scores
 from mdm_jax.methods import ConfiguredMethod
@@ -33,10 +34,35 @@ from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.progress import NullProgress, Progress
-from mdm_jax.storage import arrays, workspace
+from mdm_jax.storage import arrays, claims, workspace
 from mdm_jax.storage.arrays import Columns
 
 NOT_REACHED = "the budget ended before it: give more minutes"
+
+SETTINGS = "benchmark.json"
+
+
+def _is_benchmark(folder: Path) -> bool:
+    if not claims.has_settings(folder / SETTINGS, ("data", "seed", "targets")):
+        return False
+    # The three names alone may be another's; a network's record was written with them.
+    return any(
+        claims.has_settings(path, ("weights",)) for path in folder.glob("*/model.json")
+    )
+
+
+# With the tables and figures of `mdm benchmark`.
+BENCHMARK = claims.Kind(
+    "benchmark",
+    (
+        *(SETTINGS, "table.md", "table.csv", "win_matrix.md", "win_matrix.csv"),
+        *("win_matrix.png", ".lock", claims.options_file("benchmark")),
+        *("*/model.json", "*/items.npz", "*/table.png", "*/cost.png", "*/maps.png"),
+        *("*/worst.png", f"*/*/maps-{claims.NUMBER}.npz", f"*/*/{METHOD_FILE}"),
+        "*/*/scores/*.npz",
+    ),
+    _is_benchmark,
+)
 
 
 @dataclass(frozen=True)
@@ -93,8 +119,8 @@ def run(
     progress = progress or NullProgress()
     record = {"data": data or source.name, "seed": config.seed, "targets": config.targets}
     # limit, methods and metrics are not recorded: they may change between two runs
-    with workspace.open_workspace(config.out, "benchmark") as out:
-        workspace.record_settings(out, "benchmark.json", record, "a benchmark")
+    with workspace.open_workspace(config.out, BENCHMARK) as out:
+        workspace.record_settings(out, SETTINGS, record, "a benchmark")
         works = []
         for name, classifier in classifiers.items():
             folder = out / arrays.file_name(name)

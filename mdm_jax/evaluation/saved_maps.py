@@ -5,6 +5,7 @@ They are read from an array, a run, a folder of `mdm explain` or a method's fold
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
+from mdm_jax.storage.differences import differences, flat
 from mdm_jax.storage.map_store import MapStore
 from mdm_jax.types import Status
 
@@ -150,6 +152,7 @@ def _join_explained(
             f"the maps in {printable(files[0].parent)} differ in shape:"
             " evaluate those of one network at a time"
         )
+    _check_settings(parts, files)
     ids = []
     for part, file in zip(parts, files):
         if "image_file" in part:
@@ -163,6 +166,21 @@ def _join_explained(
         # of several methods perhaps: for those without, the saliency serves
         ranking = np.stack([part.get("ranking", part["saliency"]) for part in parts])
     return SavedMaps(saliency, attribution, targets, tuple(ids), ranking)
+
+
+def _check_settings(parts: Sequence[dict[str, np.ndarray]], files: Sequence[Path]) -> None:
+    """Raise InputError for maps that were not made alike, which no one number could tell of.
+
+    Files of older versions do not say how they were made."""
+    known = [str(part["settings"]) for part in parts if "settings" in part]
+    described = [json.loads(each) for each in dict.fromkeys(known)]
+    if len(described) > 1:
+        first, second = (dict(flat(each)) for each in described[:2])
+        raise InputError(
+            f"the maps in {printable(files[0].parent)} were made with different settings"
+            f" ({', '.join(differences(first, second))}): explain into a folder for each, or"
+            " evaluate one file"
+        )
 
 
 def _stack_all(parts: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarray | None:

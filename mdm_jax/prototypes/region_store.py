@@ -22,8 +22,6 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from mdm_jax.errors import InputError
-from mdm_jax.images import printable
 from mdm_jax.prototypes.boxes import percentile_box
 from mdm_jax.prototypes.image_sets import Pair
 from mdm_jax.storage import arrays, workspace
@@ -48,17 +46,6 @@ DIAGNOSTICS = (
 # Similarity of the whole image, whatever node the region is of; when only its strongest tenth is
 # seen, and when nothing is, the rest being blurred.
 SIMILARITIES = ("similarity", "retained", "blurred")
-
-
-def check_folder(out: Path) -> None:
-    """Raises InputError for a folder that holds something else than a prototype search."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{printable(out)} is a file: choose a folder", setting="out")
-    # an empty folder may be made by whoever starts the search
-    if out.exists() and any(out.iterdir()) and not (out / SETTINGS).is_file():
-        raise InputError(
-            f"{printable(out)} holds other files: choose a new folder", setting="out"
-        )
 
 
 class RegionStore:

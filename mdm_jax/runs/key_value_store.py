@@ -35,7 +35,8 @@ REMEDIES = {
 
 
 # Files of TensorStore while it writes.
-LOCKED = r"((run|(.+/)?zarr)\.json|(mask_vectors|saliency)/.+|records/\.?\d{5,}\.parquet)\.__lock"
+ARRAYS = "(mask_vectors|saliency|evidence)/.+"
+LOCKED = rf"((run|zarr)\.json|{ARRAYS}|records/\.?\d{{5,}}\.parquet)\.__lock"
 
 # Records before they are renamed.
 UNNAMED = r"records/\.\d{5,}\.parquet"
@@ -99,11 +100,6 @@ class KeyValueFolder:
         """Remove a file, if it is there."""
         with self.writing():
             self.kv.write(key, None).result()
-
-    def delete_all(self, prefix: str) -> None:
-        """Remove every file whose key begins so."""
-        with self.writing():
-            self.kv.delete_range(_range(prefix)).result()
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -47,6 +47,10 @@ FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/", f"{arrays.EVID
 METADATA_ERRORS = re.compile("NOT_FOUND|DATA_LOSS|FAILED_PRECONDITION|INVALID_ARGUMENT")
 RECORD = re.compile(r"records/(\d{5,})\.parquet")
 
+# What a run writes into its folders: only files of these names are removed there.
+ARRAY_FILE = r"(mask_vectors/([^/]+/)?|saliency/|evidence/)(zarr\.json|c(/\d+)+)"
+OWN_FILES = re.compile(rf"{RECORD.pattern}|{ARRAY_FILE}")
+
 # Record files that are read at once.
 READ_AHEAD = 32
 
@@ -123,8 +127,9 @@ class Store(SharedFolder):
                 and self._try_description()
                 and self.changes(description, defaults)
             ):
-                for place in FOLDERS:
-                    self.delete_all(place)
+                for key in [key for place in FOLDERS for key in self.keys(place)]:
+                    if OWN_FILES.fullmatch(key):
+                        self.delete(key)
             written = self.write_description(description, defaults)
         self.own_fingerprint = fingerprint(written)
 
@@ -140,6 +145,10 @@ class Store(SharedFolder):
         # What cannot be read cannot be written either, and that is told then.
         with suppress(InputError):
             occupied = any(self.keys(key) for key in (DESCRIPTION, "zarr.json", *FOLDERS))
+        if self.folder is not None:
+            # Opening a lock empties its file; ours are empty.
+            locks = self.folder.glob("locks/*")
+            occupied |= any(path.is_file() and path.stat().st_size for path in locks)
         if occupied:
             raise InputError(
                 f"{self.name} holds other files, in a run's places: choose a new folder",

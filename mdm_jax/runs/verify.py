@@ -4,7 +4,6 @@ Every chunk is looked at on its own, an array at a time, so memory does not grow
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +22,9 @@ from mdm_jax.runs.locks import Share
 from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
 from mdm_jax.runs.records import Meta
-from mdm_jax.runs.store import FOLDERS, Store, fingerprint, record_key
+from mdm_jax.runs.store import FOLDERS, OWN_FILES, Store, fingerprint, record_key
 
 MOVED = "bring the old images and weights back, or say where they are now"
-
-# Of runs: those of another run may be removed.
-OWN_FILES = re.compile(r"records/\d+\.parquet|.*/c(/\d+)+")
 
 
 class RunStatus(NamedTuple):

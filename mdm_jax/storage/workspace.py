@@ -1,8 +1,9 @@
 """A folder that work fills, and that the same work goes on with after a stop.
 
-Benchmarks, sweeps, prototype searches and trainings lie in one. Three rules make it resumable: one
-process at a time (`open_workspace`), the settings are written first and compared from then on
-(`record_settings`), and every file is written whole (`atomic`), so that what is there is finished.
+Benchmarks, sweeps, prototype searches and trainings lie in one. Four rules make it resumable:
+nothing of another's is overwritten (`claims`), one process at a time (`open_workspace`), the
+settings are written first and compared from then on (`record_settings`), and every file is written
+whole (`atomic`), so that what is there is finished.
 Runs keep the same rules in `runs.store`, where processes share a folder or a bucket."""
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import filelock
 
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
+from mdm_jax.storage import claims
 from mdm_jax.storage.atomic import (
-    check_writable,
     make_folder,
     unreadable,
     unwritable,
@@ -30,20 +31,19 @@ from mdm_jax.storage.stored_format import FORMAT, upgrade
 
 
 @contextmanager
-def open_workspace(folder: Path, work: str) -> Iterator[Path]:
+def open_workspace(folder: Path, kind: claims.Kind) -> Iterator[Path]:
     """The folder, which is made, for this process alone.
 
-    `work` says in the sentence what another process does there. Raises InputError for a folder that
-    cannot be written or in which another process is at work."""
-    check_writable(folder)
-    make_folder(folder)
+    Raises InputError for a folder that cannot be written, in which files would be lost, or in which
+    another process is at work."""
+    claims.claim(folder, kind)
     # The operating system's lock ends with its process, however that ends.
     lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
-            f"another {work} is at work in {printable(folder)}: wait for it, or choose another"
+            f"another {kind.name} is at work in {printable(folder)}: wait for it, or choose another"
             " folder",
             setting="out",
         ) from None

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.statistics import Measured
 from mdm_jax.images import printable
-from mdm_jax.storage import part_names, workspace
+from mdm_jax.storage import claims, part_names, workspace
 from mdm_jax.storage.atomic import make_folder, write_whole
 from mdm_jax.storage.differences import flat
 from mdm_jax.storage.parquet import METADATA_KEY, READ_ERRORS
@@ -31,6 +31,20 @@ from mdm_jax.sweeps.points import Point
 
 DESCRIPTION, POINTS = "sweep.json", "points"
 POINT_FILES = f"{POINTS}/*.parquet"
+
+# With the tables, the figures and the winner of `mdm sweep`.
+SWEEP = claims.Kind(
+    "sweep",
+    (
+        *(DESCRIPTION, POINT_FILES, "table.md", "table.csv", "table.parquet"),
+        *("pareto.png", "parallel.png", "heatmap.png", "winner.toml", ".lock"),
+        claims.options_file("sweep"),
+    ),
+    lambda folder: claims.has_settings(
+        folder / DESCRIPTION, ("network.weights", "images.ids")
+    ),
+    alone=True,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,27 +93,14 @@ def open_points(
     `workspace.record_settings`. Raises InputError for a folder of another sweep, with every
     difference."""
     with (
-        workspace.open_workspace(out, "sweep")
-        if out is not None
-        else nullcontext() as folder
+        workspace.open_workspace(out, SWEEP) if out is not None else nullcontext() as folder
     ):
         if folder is not None:
-            _refuse_others(folder)
             workspace.record_settings(
                 folder, DESCRIPTION, common, "a sweep", POINT_FILES, defaults
             )
             make_folder(folder / POINTS)
         yield PointStore(folder)
-
-
-def _refuse_others(folder: Path) -> None:
-    """Raise InputError for a folder with files that no sweep wrote."""
-    foreign = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
-    if foreign and not (folder / DESCRIPTION).exists():
-        raise InputError(
-            f"{printable(folder)} holds no sweep but {foreign[0]}: choose another folder",
-            setting="out",
-        )
 
 
 def describe_point(point: Point) -> dict[str, Any]:

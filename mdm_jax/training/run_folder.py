@@ -24,7 +24,7 @@ from flax import nnx
 from mdm_jax.data.source import Source, checksum
 from mdm_jax.errors import InputError
 from mdm_jax.models import weights
-from mdm_jax.storage import checkpoints
+from mdm_jax.storage import checkpoints, claims
 from mdm_jax.storage.atomic import write_whole
 from mdm_jax.storage.differences import flat
 from mdm_jax.storage.stored_format import FORMAT
@@ -48,6 +48,18 @@ METRIC_KEYS = (
         "eval_accuracy",
     ),
     *("learning_rate", "images_per_second", "seconds", "skipped"),
+)
+
+SETTINGS = "train.json"
+TRAINING = claims.Kind(
+    "training",
+    (
+        *(SETTINGS, "config.json", "metrics.jsonl", "prototypes.json"),
+        *("model.safetensors", "checkpoints/*", ".lock"),
+    ),
+    lambda folder: claims.has_settings(
+        folder / SETTINGS, ("epochs", "data", "model", "optimizer", "augment")
+    ),
 )
 
 
@@ -80,7 +92,7 @@ class TrainingFolder:
     @property
     def settings(self) -> Path:
         """The settings that the training began with."""
-        return self.folder / "train.json"
+        return self.folder / SETTINGS
 
 
 @contextmanager
@@ -88,7 +100,7 @@ def open_training_folder(folder: Path) -> Iterator[TrainingFolder]:
     """The run in a folder, which is made, for this process alone.
 
     Raises InputError for a folder that cannot be written or that another process trains in."""
-    with open_workspace(folder, "mdm train"):
+    with open_workspace(folder, TRAINING):
         yield TrainingFolder(folder)
 
 

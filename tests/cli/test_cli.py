@@ -65,6 +65,7 @@ def test_demo_writes_a_figure_an_animation_and_results(capsys, tmp_path, quick_c
     ):
         assert word in out
     assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == [
+        ".mdm_jax.json",
         "demo.png",
         "learning.gif",
         "mdm-demo.toml",

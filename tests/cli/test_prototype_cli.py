@@ -460,7 +460,7 @@ def test_what_cannot_be_is_said_in_one_sentence(place, done, tmp_path, capsys):
         ),
         ([], {"model": tmp_path / "nowhere"}, out, "nowhere"),
         ([], {"model": damaged}, out, "prototypes.json is damaged"),
-        ([], {}, tmp_path / "full", "full holds other files: choose a new folder"),
+        ([], {}, tmp_path / "full", "full holds other files, such as "),
         (
             [],
             {},

@@ -49,11 +49,13 @@ def place(tmp_path, monkeypatch):
 
 
 def contents(kind, patterns=("**/*",)):
-    """The bytes of the files in a folder, by path, without locks and logs."""
+    """The bytes of the files in a folder, by path, without locks, logs and markers."""
     found = {}
     for pattern in patterns:
         for file in Path(kind).glob(pattern):
-            free = file.name.startswith((".lock", "log-")) or "locks" in file.parts
+            free = (
+                file.name.startswith((".lock", ".mdm_jax", "log-")) or "locks" in file.parts
+            )
             if file.is_file() and not free:
                 found[str(file)] = file.read_bytes()
     return found

@@ -223,7 +223,7 @@ def test_damage_and_strange_folders_are_told(images, masks, tmp_path, monkeypatc
         mdm_jax.sweep(patch_network, images, NUMBERS, **arguments)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match=r"holds no sweep but thesis\.tex"):
+    with pytest.raises(InputError, match=r"holds other files, such as thesis\.tex"):
         mdm_jax.sweep(
             patch_network, images, NUMBERS, **(arguments | {"out": tmp_path / "other"})
         )

@@ -9,7 +9,6 @@ images/                   every image that is shown
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -23,14 +22,48 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.progress import Progress, task
 from mdm_jax.prototypes.image_sets import ImageRef, ImageSets, Pair
-from mdm_jax.prototypes.region_store import RegionStore
+from mdm_jax.prototypes.region_store import SETTINGS, RegionStore
 from mdm_jax.prototypes.retained_similarity import RETAINED_AREA
 from mdm_jax.prototypes.survey import Decision, Prototype, Survey
+from mdm_jax.storage import claims
 from mdm_jax.views.pages import maps, pictures
 from mdm_jax.views.pages.columns import pack, script_call
 from mdm_jax.views.prototype_figures import COLORS
 
 FOLDERS = ("data", "images", "assets")
+STATIC = resources.files("mdm_jax.views.pages") / "static"
+SCRIPTS = (STATIC / "prototypes" / "scripts.txt").read_text(encoding="utf-8").split()
+ASSETS = ("page.css", "prototypes.css", *SCRIPTS)
+PAGE = (
+    *("index.html", "data/index.js", f"data/*/{claims.NUMBER}.js"),
+    *(
+        f"images/[0-9]{claims.NUMBER}.{pictures.SUFFIX}",
+        *(f"assets/{each}" for each in ASSETS),
+    ),
+)
+
+# Of decisions: three digits and a class.
+FIGURES = ("figures/[0-9][0-9][0-9]-*.png",)
+SEARCH = claims.Kind(
+    "prototype search",
+    (
+        *(SETTINGS, "nearest.npz", "nearest_own.npz", "regions/*/region.json"),
+        *(f"regions/*/maps-{claims.NUMBER}.npz", "prototypes.json", "prototypes.parquet"),
+        *(*FIGURES, ".lock", claims.options_file("prototypes")),
+    ),
+    lambda folder: _is_search(folder),
+    alone=True,
+)
+
+# By which a page of an earlier version is known.
+GENERATOR = '<meta name="generator" content="mdm prototypes">'
+PROTOTYPE_PAGE = claims.Kind(
+    "page of prototypes",
+    PAGE,
+    lambda folder: (
+        _is_search(folder) or claims.begins_with(folder / "index.html", GENERATOR)
+    ),
+)
 
 # Map data of a block of pairs.
 BLOCK_BYTES = 196_608
@@ -76,6 +109,11 @@ REGIONS = {
 BOXED_REGIONS = ("activation_map",)
 
 
+def _is_search(folder: Path) -> bool:
+    names = ("network.weights", "train.split", "test.split")
+    return claims.has_settings(folder / SETTINGS, names)
+
+
 def title_of(region: str) -> tuple[str, str]:
     """What a way of finding regions is called, and what it shows."""
     return REGIONS.get(
@@ -94,8 +132,7 @@ def write_page(
     """Write the page into a folder, over one that is there; returns its path.
 
     `share` of an image lies within its outline at first. An image that cannot be read is shown as
-    that. Raises InputError where the folder cannot be
-    written."""
+    that. Raises InputError where the folder cannot be written, or files in it would be lost."""
     page = out / "index.html"
     pairs = survey.pairs
     # decisions first, so that their images have the lowest numbers
@@ -105,12 +142,11 @@ def write_page(
         )
     )
     total = len(items) + len(pairs) * len(survey.regions)
+    claims.claim(out, PROTOTYPE_PAGE)
     try:
-        page.unlink(missing_ok=True)  # no page while its data are incomplete
+        claims.clear(out, PAGE)  # the page first: none while its data are incomplete
         for folder in FOLDERS:
-            if (out / folder).exists():
-                shutil.rmtree(out / folder)
-            (out / folder).mkdir(parents=True)
+            (out / folder).mkdir(parents=True, exist_ok=True)
         with task(progress, "drawing the page", total) as done:
             images = []
             for number, item in enumerate(items):
@@ -271,10 +307,8 @@ def _decision(
 
 def _write_assets(survey: Survey, out: Path) -> None:
     """What the page is drawn with, and last the page itself: whoever sees it sees a whole one."""
-    static = resources.files("mdm_jax.views.pages") / "static"
-    ours, shared = static / "prototypes", static / "report"
-    scripts = (ours / "scripts.txt").read_text(encoding="utf-8").split()
-    for name in ("page.css", "prototypes.css", *scripts):
+    ours, shared = STATIC / "prototypes", STATIC / "report"
+    for name in ASSETS:
         # the page of runs holds what both pages share
         found = ours / name if (ours / name).is_file() else shared / name
         (out / "assets" / name).write_bytes(found.read_bytes())
@@ -286,6 +320,6 @@ def _write_assets(survey: Survey, out: Path) -> None:
         name=survey.classifier.name,
         prototypes=len(survey.prototypes),
         classes=len(classes),
-        scripts=scripts,
+        scripts=SCRIPTS,
     )
     (out / "index.html").write_text(text, encoding="utf-8")

@@ -9,7 +9,6 @@ data/fN/CCCCC.js, images/fN/   pictures of frame N, and what goes beside them
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -23,8 +22,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.progress import NullProgress, Progress, task
-from mdm_jax.storage.atomic import check_writable
-from mdm_jax.views.pages import columns, maps, run_view
+from mdm_jax.storage import claims
+from mdm_jax.storage.atomic import unwritable
+from mdm_jax.views.pages import columns, maps, pictures, run_view
 from mdm_jax.views.pages.columns import Number, pack
 from mdm_jax.views.pages.frames import Frame, ImageOrigin, group_frames
 from mdm_jax.views.pages.join_runs import JoinedRuns, join_runs
@@ -41,12 +41,23 @@ BLOCK_BYTES = 196_608
 BLOCK = (16, 200)
 COLORS = ("inferno", "viridis", "cividis")
 
-# What `mdm report` writes beside the page, as every verb does.
-OPTIONS_FILE = "mdm-report.toml"
-
-# By which a folder is known as a report, which may be written anew.
+# By which a page of an earlier version is known.
 GENERATOR = '<meta name="generator" content="mdm report">'
 FOLDERS = ("data", "images", "assets")
+STATIC = resources.files("mdm_jax.views.pages") / "static" / "report"
+SCRIPTS = (STATIC / "scripts.txt").read_text(encoding="utf-8").split()
+ASSETS = ("page.css", *SCRIPTS)
+PAGE = (
+    *("index.html", "data/index.js", f"data/[fr][0-9]*/{claims.NUMBER}.js"),
+    f"images/f[0-9]*/[0-9][0-9][0-9]/[0-9]{claims.NUMBER}.{pictures.SUFFIX}",
+    *(f"assets/{name}" for name in ASSETS),
+)
+REPORT = claims.Kind(
+    "report",
+    (*PAGE, claims.options_file("report")),
+    lambda folder: claims.begins_with(folder / "index.html", GENERATOR),
+    alone=True,
+)
 
 
 class ReportSummary(NamedTuple):
@@ -277,44 +288,21 @@ def _clear_folder(out: Path) -> None:
     """Make an empty folder, or remove an earlier report.
 
     Raises InputError for a folder that holds something else."""
-    check_writable(out)
-    page = out / "index.html"
+    claims.claim(out, REPORT)
     try:
-        if out.exists() and not out.is_dir():
-            raise InputError(f"{out} is a file: choose a folder", setting="out")
-        others = {each.name for each in out.iterdir()} if out.exists() else set()
-        others -= {*FOLDERS, OPTIONS_FILE}
-        if others and not _is_report(page):
-            raise InputError(
-                f"{out} holds other files: choose a new folder for the report",
-                setting="out",
-            )
-        page.unlink(missing_ok=True)  # no page while its data are incomplete
+        claims.clear(out, PAGE)  # the page first: none while its data are incomplete
         for folder in FOLDERS:
-            if (out / folder).exists():
-                shutil.rmtree(out / folder)
-            (out / folder).mkdir(parents=True)
+            (out / folder).mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"cannot write to {out} ({error.strerror}): choose another folder",
-            setting="out",
-        ) from error
-
-
-def _is_report(page: Path) -> bool:
-    if not page.is_file():
-        return False
-    return GENERATOR in page.read_text(encoding="utf-8", errors="replace")[:2000]
+        raise unwritable(out, error) from error
 
 
 def _write_page(out: Path, names: Sequence[str], count: int) -> None:
     """Write the scripts, and last the page itself: whoever sees it sees a whole report."""
-    static = resources.files("mdm_jax.views.pages") / "static" / "report"
-    scripts = (static / "scripts.txt").read_text(encoding="utf-8").split()
-    for name in ("page.css", *scripts):
-        (out / "assets" / name).write_bytes((static / name).read_bytes())
-    template = (static / "page.html.jinja").read_text(encoding="utf-8")
+    for name in ASSETS:
+        (out / "assets" / name).write_bytes((STATIC / name).read_bytes())
+    template = (STATIC / "page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(template)
-    text = page.render(names=names, count=count, scripts=scripts)
+    text = page.render(names=names, count=count, scripts=SCRIPTS)
     (out / "index.html").write_text(text, encoding="utf-8")
