@@ -7,6 +7,9 @@ what each is called with), and its name goes on the command line, into a config 
     mdm explain photo.png --node my_nodes.py:margin
     mdm benchmark --methods mdm my_methods.py:inverse --metrics my_metrics.py:compactness
 
+Commands import only what their words name (`only_named`): a name in a config file, or in a folder
+that somebody shared, has to be given again with --code.
+
 Files are found from the current folder, modules there and among what is installed. A file is read
 again when its text has changed; the same text gives the same objects, so nothing is compiled twice.
 What is computed with such a part carries the checksum of its file's text
@@ -24,8 +27,8 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +63,10 @@ CONTRACTS = {
 }
 
 
+class UnnamedCode(InputError):
+    """Code that only a file names, so that it is not run."""
+
+
 class Reference(NamedTuple):
     """What a name stands for."""
 
@@ -69,6 +76,38 @@ class Reference(NamedTuple):
     """the file's name without its ending, or the module's"""
     checksum: str
     """of the text that it was read from"""
+
+
+# The words in which code has to be named to be imported; None where a program decides itself.
+_words: tuple[str, ...] | None = None
+
+
+@contextmanager
+def only_named(words: Iterable[str]) -> Iterator[None]:
+    """Inside, only code that one of the words names is imported, whatever files say."""
+    global _words
+    before, _words = _words, tuple(words)
+    try:
+        yield
+    finally:
+        _words = before
+
+
+def _check_named(text: str) -> None:
+    """Raise UnnamedCode for a name that stands in none of the words, and neither does its file."""
+    # At the begin of a word or of a value, and whole: as `my.py:f` in `mdm:fill=["my.py:f"]`.
+    whole = re.compile(rf"(?:^|[=\[{{(,\"'])\s*{re.escape(text)}(?!\w)")
+    if _words is None or text.rpartition(":")[0] in filter(_is_file, _words):
+        return
+    if not any(map(whole.search, _words)):
+        raise UnnamedCode(
+            f"{text!r} is code that only a file names, and no code is run because a file says so:"
+            f" if you trust it, name it on the command line too, with --code {text!r}"
+        )
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py")
 
 
 def is_reference(text: Any) -> bool:
@@ -106,8 +145,9 @@ def check_function(thing: Any, text: str, kind: str) -> Any:
 
 def load_reference(text: str) -> Reference:
     """What a name stands for, whatever it is. Raises InputError as `load_function` does."""
+    _check_named(text)
     place, _, name = text.rpartition(":")
-    is_file = place.endswith(".py")
+    is_file = _is_file(place)
     module, checksum = _load_file(place) if is_file else _load_module(place)
     if not hasattr(module, name):
         raise _no_such_name(module, name, place)

@@ -40,6 +40,7 @@ RUN_OWN = [
     "run_own",
 ]
 RUN_OWN += ["--config", "own.toml", "--node", "parts.py:margin", "--saliency"]
+RUN_OWN += ["--code", "parts.py:checkerboard", "parts.py:edges"]
 RUN_OWN += ["--preset", PRESET]
 RUN_METHOD = ["run", "--data", "digits", "--limit", "4", "--chunk", "2", *NETWORK]
 RUN_METHOD += ["--out", "run_method", "--method", "integrated_gradients:steps=4"]
@@ -63,8 +64,9 @@ SHOWN = [
 SHOWN += ["--config", "node.toml", "--out", "regions", "--regions", "mdm", "activation_map"]
 REGIONS_BEGUN = [*SHOWN, "--images", "1"]
 REGIONS = [*SHOWN, "receptive_field", "--images", "2"]
-SWEEP_BEGUN = ["sweep", "sweep_begun.toml", "--micro-batch", "2", "--base", PRESET]
-SWEEP = ["sweep", "sweep.toml", "--micro-batch", "2", "--base", PRESET]
+SWEPT = ["--micro-batch", "2", "--base", PRESET, "--code", "parts.py"]
+SWEEP_BEGUN = ["sweep", "sweep_begun.toml", *SWEPT]
+SWEEP = ["sweep", "sweep.toml", *SWEPT]
 TRAIN = ["train", "train.toml"]
 TRAIN_PROTOTYPES = ["train", "train_prototypes.toml"]
 EXPLAIN = [

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import Any, NamedTuple
 
+from mdm_jax import plugins
 from mdm_jax.errors import InputError, unknown
 
 
@@ -106,11 +107,15 @@ def _run(words: list[str], known: set[str]) -> int:
     # Imported here: rich and tyro need not be there for a list of verbs.
     from mdm_jax.cli.console import Terminal
     from mdm_jax.cli.parse import parse
+    from mdm_jax.data.open_source import KINDS
 
-    options = parse(command, f"mdm {name}", rest)
-    terminal = Terminal(options.json)
-    result = options.run(terminal)
-    terminal.show(result, options)
+    # A data source, such as folder:photos, is written as code is.
+    words = [word for word in rest if word.partition(":")[0] not in KINDS]
+    with plugins.only_named(words):
+        options = parse(command, f"mdm {name}", rest)
+        terminal = Terminal(options.json)
+        result = options.run(terminal)
+        terminal.show(result, options)
     return result.exit_code
 
 

@@ -30,6 +30,9 @@ class Options:
 
     config: Path | None = None
     """TOML file with values for these options; options that are given win"""
+    code: tuple[str, ...] = ()
+    """functions of yours that a config file or a stored folder names, such as my_nodes.py:margin,
+    or whole files, my_nodes.py: what is named in no option is not run"""
     json: bool = False
     """print JSON to standard output instead of a table"""
 

@@ -18,7 +18,7 @@ from mdm_jax.storage.atomic import write_text
 from mdm_jax.sweeps.export_preset import to_toml
 
 # Options that say how the others are given and shown.
-OF_THE_CALL = ("config", "json")
+OF_THE_CALL = ("config", "code", "json")
 
 
 def plain_config(options: Options) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from mdm_jax.cli.run import (
     watch,
 )
 from mdm_jax.errors import InputError
+from mdm_jax.plugins import UnnamedCode
 from mdm_jax.runs import loop, verify
 from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
@@ -128,6 +129,8 @@ class RunVerifyCommand(MovedData, Options):
             return open_job(
                 job_of_request({**request, **places}, micro_batch=self.micro_batch)
             )
+        except UnnamedCode:
+            raise
         except InputError as error:
             raise InputError(
                 f"the run cannot be opened again ({error}): give --data and --weights where they"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -25,6 +26,7 @@ from mdm_jax.errors import InputError, unknown
 # NAME[:SPLIT]; a version is part of the name.
 SOURCE = re.compile(r"(?P<name>[\w/.-]+(:\d+\.\d+\.\d+)?)(:(?P<split>\D.*))?")
 MASKS = ("mask", "segmentation_mask")
+FeatureConnector = tfds.features.FeatureConnector
 
 
 @dataclass(frozen=True)
@@ -155,14 +157,34 @@ def _find_builder(name: str) -> Any:
         os.environ.get("TFDS_DATA_DIR", tfds.core.constants.DATA_DIR)
     )
     try:
-        return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
+        with mock.patch.object(FeatureConnector, "cls_from_name", _known_feature):
+            return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         raise _not_found(name, data_dir) from None
+    except InputError as error:
+        raise InputError(f"tfds:{name} in {data_dir} {error}") from None
     except Exception as error:  # another author's folder
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
             f"the files of tfds:{name} in {data_dir} are damaged ({reason})"
         ) from error
+
+
+_import_feature = FeatureConnector.cls_from_name
+
+
+def _known_feature(python_class_name: str) -> Any:
+    """The class of a feature that is tfds's own, or that the program has imported itself.
+
+    tfds would import any module that features.json names."""
+    known = FeatureConnector._registered_features
+    is_own = re.fullmatch(r"tensorflow_datasets\.core\.features(\.\w+)+", python_class_name)
+    if python_class_name not in known and not is_own:
+        raise InputError(
+            f"has a feature of the class {python_class_name!r}, and no code is run because a file"
+            " names it: prepare it with features of tfds alone, or import that class first"
+        )
+    return _import_feature(python_class_name)
 
 
 def _not_found(name: str, data_dir: str) -> InputError:

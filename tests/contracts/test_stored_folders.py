@@ -204,7 +204,7 @@ def test_a_run_is_opened_again_with_the_presets_of_then(place, kind):
     before = contents(kind, stored.KEPT[kind])
     first = next(name for name in before if name.endswith("00000.parquet"))
     Path(first).unlink()
-    found = stored.said(["run", "verify", kind])
+    found = stored.said(["run", "verify", kind, "--code", "parts.py"])
     assert f"{len(LEFT[kind]) + 1} faults found" in found["summary"]
     assert "0 faults left" in found["summary"]
     assert contents(kind, stored.KEPT[kind]).keys() > before.keys()

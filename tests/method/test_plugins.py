@@ -344,28 +344,16 @@ def test_explain_on_the_command_line(parts, digit, capsys):
         'steps = 3\nfill = "parts.py:checkerboard"\n[objective]\nabsolute = 1.0\n"parts.py:corner"'
         " = 0.5\n"
     )
-    assert (
-        main(
-            [
-                "explain",
-                "digit.png",
-                "--config",
-                "my.toml",
-                "--node",
-                "parts.py:margin",
-                "--json",
-            ]
-        )
-        == 0
-    )
+    command = ["explain", "digit.png", "--config", "my.toml", "--json"]
+    command += ["--node", "parts.py:margin"]
+    assert main(command) == 2
+    assert "'parts.py:checkerboard' is code that only a file" in capsys.readouterr().err
+    assert main([*command, "--code", "parts.py:checkerboard", "parts.py:corner"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     with np.load(next((parts / "mdm-explain").glob("*.npz"))) as arrays:
         assert "term_parts.py:corner" in arrays
         assert arrays["activation"] == pytest.approx(row["before"])
-    assert (
-        main(["explain", "digit.png", "--config", "my.toml", "--node", "parts.py:marg"])
-        == 2
-    )
+    assert main([*command, "--code", "parts.py", "--node", "parts.py:marg"]) == 2
     assert "did you mean 'margin'?" in capsys.readouterr().err
 
 
@@ -400,7 +388,9 @@ def test_sweep_on_the_command_line(parts, capsys):
         ' [2]\nsizes = [[4]]\n"objective.parts.py:corner" = [0.0, 50.0]\nfill ='
         ' ["parts.py:checkerboard"]\n'
     )
-    assert main(["sweep", "sweep.toml", "--out", "swept", "--json"]) == 0
+    assert (
+        main(["sweep", "sweep.toml", "--out", "swept", "--json", "--code", "parts.py"]) == 0
+    )
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert len(rows) == 2
     assert '"parts.py:corner"' in (parts / "swept" / "winner.toml").read_text()
