@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import Any, NamedTuple
 
-from mdm_jax import plugins
 from mdm_jax.errors import InputError, unknown
 
 
@@ -105,6 +104,7 @@ def _run(words: list[str], known: set[str]) -> int:
     command = load_verb(name)
     known.update(each.name for each in dataclasses.fields(command))
     # Imported here: rich and tyro need not be there for a list of verbs.
+    from mdm_jax import plugins
     from mdm_jax.cli.console import Terminal
     from mdm_jax.cli.parse import parse
     from mdm_jax.data.open_source import KINDS

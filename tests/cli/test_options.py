@@ -118,7 +118,7 @@ def test_the_options_beside_results_give_the_same_again(verb, tmp_path):
 def test_the_command_line_adds_the_option_to_a_sentence_of_the_library(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["demo", "--limit", "1", "--out", str(tmp_path / "file")]) == 2
-    assert "choose another folder (option --out)" in capsys.readouterr().err
+    assert "is a file: choose a folder (option --out)" in capsys.readouterr().err
 
 
 def help_of(verb, capsys, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def place(tmp_path, monkeypatch):
     """A copy of everything that is stored, as the current folder."""
     shutil.copytree(stored.STORED, tmp_path / "stored")
     monkeypatch.chdir(tmp_path / "stored")
+    # Code that is run there lets its neighbors be imported.
+    monkeypatch.setattr(sys, "path", list(sys.path))
     return tmp_path / "stored"
 
 

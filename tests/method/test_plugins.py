@@ -347,7 +347,7 @@ def test_explain_on_the_command_line(parts, digit, capsys):
     command = ["explain", "digit.png", "--config", "my.toml", "--json"]
     command += ["--node", "parts.py:margin"]
     assert main(command) == 2
-    assert "'parts.py:checkerboard' is code that only a file" in capsys.readouterr().err
+    assert "'parts.py:corner' is code that only a file" in capsys.readouterr().err
     assert main([*command, "--code", "parts.py:checkerboard", "parts.py:corner"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     with np.load(next((parts / "mdm-explain").glob("*.npz"))) as arrays:
