@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from mdm_jax.models.spec import ModelSpec as ModelSpec
     from mdm_jax.objectives import area as area
     from mdm_jax.objectives import consistency as consistency
+    from mdm_jax.objectives import high_activation as high_activation
     from mdm_jax.objectives import removal as removal
     from mdm_jax.objectives import term as term
     from mdm_jax.objectives import total_variation as total_variation
@@ -125,7 +126,14 @@ _HOMES = {
     "models.classifier": ("Classifier",),
     "models.pretrained": ("load_model",),
     "models.spec": ("ModelSpec",),
-    "objectives": ("area", "consistency", "removal", "term", "total_variation"),
+    "objectives": (
+        "area",
+        "consistency",
+        "high_activation",
+        "removal",
+        "term",
+        "total_variation",
+    ),
     "runs.config": ("RunConfig", "RunJob"),
     "runs.loop": ("run",),
     "runs.reader": ("open_run",),
@@ -194,6 +202,7 @@ __all__ = [
     "consistency",
     "evaluate",
     "explain",
+    "high_activation",
     "load_model",
     "open_run",
     "open_source",

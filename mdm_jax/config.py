@@ -120,7 +120,7 @@ class MDMConfig:
     redraw_fill: bool = field(default=False, metadata=STATIC)
     """draw the fill anew at every step (for random fills), not once per image"""
     objective: tuple[Term, ...] = field(
-        default=(objectives.consistency("lost_share"), objectives.area(30.0)),
+        default=(objectives.high_activation(), objectives.area(30.0)),
         metadata=OBJECTIVE_IN_FILE,
     )
     """weighted terms (leaves: the weights); in the schedule sequence only the proportions count,

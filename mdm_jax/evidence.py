@@ -3,25 +3,27 @@
 The solver meets the masks M_1 ... M_T, and every step computes the gradient g_t of what it
 minimizes with respect to the rendered mask, pixel by pixel. Their sum costs nothing:
 
-    E = -sum_t g_t / rms(g_t)                       evidence, > 0 where showing the pixel helped
-    P_s = stretch(max(0, G_s * E))                  support, at a fine and a coarse scale s
-    ranking = stretch((M + d) (P_fine + d))         the order of pixels
-    O = stretch((M + d) P_coarse)
-    saliency = stretch(sqrt(O * missing(O)))        the map to look at
+    E = -sum_t g_t / rms(g_t)                          evidence, > 0 where showing the pixel helped
+    P_s = stretch(max(0, G_s * E))                     evidence for the node, at a scale s
+    A = stretch(G_coarse * |E|)                        evidence for or against it
+    ranking = stretch((M + d) (P_fine + d))            the order of pixels
+    O = stretch(A P_coarse (M + d))
+    saliency = stretch(cbrt(O missing(O)) + e sqrt(O)) the map to look at
 
-M is the stacked mask stretched to [0, 1], G_s a Gaussian and d = 0.1 (`FLOOR`). `missing`
-calibrates: the pixels are shown in the order of the map, and a pixel's value is the part of the
-activation that was still missing before it. So the mask says what suffices, the evidence what
-counted, and the activation how far values reach.
+M is the stacked mask stretched to [0, 1], G_s a Gaussian, d = 0.1 (`FLOOR`) and e = 0.15 (`REST`).
+`missing` calibrates: the pixels are shown in the order of the map, and a pixel's value is the part
+of the activation that was still missing before it. So the mask says what suffices, the evidence
+what counted, and the activation how far values reach. In both maps pixels with evidence against
+the node come last, those with the most at the very end.
 
 Two maps, because one cannot serve both: metrics that show or hide pixels in an order want single
 pixels, and whoever looks at the map, or compares it with an object, wants the object.
 
 Each g_t is divided by its root mean square, so no single step decides. Weighted by the moves of the
 mask in place of that, the sum would be a path integral, complete as integrated gradients are; it
-ranked pixels worse. The absolute value of E in place of its positive part marks whole objects
-better, but for a network without training as well: where the image differs from its fill there is
-always some gradient, and only its sign is the network's. All of this is ours, not the paper's.
+ranked pixels worse. A alone marks whole objects, but nearly as well for a network without training:
+where the image differs from its fill there is always some gradient, and only its sign is the
+network's. P alone falls into crumbs. All of this is ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -38,9 +40,9 @@ from mdm_jax.images import gaussian_blur
 from mdm_jax.masks import normalize
 from mdm_jax.types import Mask
 
-# Standard deviations of the Gaussians, as shares of the image's shorter side: 1.5 and 8 pixels of
+# Standard deviations of the Gaussians, as shares of the image's shorter side: 1.5 and 10 pixels of
 # 224.
-FINE, COARSE = 1.5 / 224, 8 / 224
+FINE, COARSE = 1.5 / 224, 10 / 224
 
 # What is added to a factor of a map, so that a zero in one does not hide the other.
 FLOOR = 0.1
@@ -48,8 +50,12 @@ FLOOR = 0.1
 # Shares of the pixels that are shown to calibrate a map.
 LEVELS = (0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.14, 0.2, 0.28, 0.4, 0.55, 0.75)
 
-# Keeps pixels in order that come when everything is back; too little to be seen.
-TAIL = 1e-5
+# Part of the map that is not calibrated, so that pixels stay in order once everything is back.
+REST = 0.15
+
+# The least value of pixels with evidence against the node, before the map is stretched: they come
+# after those without any, and too little is taken away to be seen.
+AGAINST = 1e-4
 
 TINY = 1e-20
 
@@ -66,16 +72,32 @@ def proportional(gradient: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return gradient / jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(gradient))), TINY)
 
 
-def support(evidence: Float[Array, "h w"], scale: float = FINE) -> Mask:
-    """P: the evidence for the node, smoothed by a Gaussian of `scale` times the shorter side."""
+def smooth(evidence: Float[Array, "h w"], scale: float) -> Float[Array, "h w"]:
+    """G_s * E for a Gaussian of `scale` times the shorter side; there is nothing beyond borders."""
     sigma = np.float32(scale * min(evidence.shape))
-    smooth = gaussian_blur(evidence[..., None], sigma)[..., 0]
-    return normalize(jnp.maximum(smooth, 0.0))
+    margin = int(np.ceil(4 * sigma))
+    height, width = evidence.shape
+    padded = jnp.pad(evidence, margin)
+    blurred = gaussian_blur(padded[..., None], sigma)[..., 0]
+    return blurred[margin : margin + height, margin : margin + width]
+
+
+def support(evidence: Float[Array, "h w"], scale: float = FINE) -> Mask:
+    """P: the evidence for the node, stretched to [0, 1]."""
+    return normalize(jnp.maximum(smooth(evidence, scale), 0.0))
+
+
+def against(evidence: Float[Array, "h w"], scale: float) -> Float[Array, "h w"]:
+    """The evidence against the node, in [-1, 0]; 0 where there is some for it."""
+    signed = smooth(evidence, scale)
+    largest = jnp.max(jnp.abs(signed))
+    return jnp.minimum(signed, 0.0) / jnp.maximum(largest, TINY)
 
 
 def ranking(mask: Mask, evidence: Float[Array, "h w"]) -> Mask:
     """The map whose order metrics of insertion and deletion read."""
-    return normalize((normalize(mask) + FLOOR) * (support(evidence) + FLOOR))
+    order = (normalize(mask) + FLOOR) * (support(evidence) + FLOOR)
+    return normalize(order + AGAINST * against(evidence, FINE))
 
 
 def maps(
@@ -88,12 +110,14 @@ def maps(
     `kept(masks)` is the part of the activation, in [0, 1], that the image keeps through each mask;
     it is asked for `LEVELS` of them.
     """
-    regions = support(evidence, COARSE)
+    strength = normalize(smooth(jnp.abs(evidence), COARSE))
+    regions = strength * support(evidence, COARSE)
     # without any evidence the mask alone decides
     regions = jnp.where(jnp.any(regions > 0), regions, 1.0)
     order = normalize(regions * (normalize(mask) + FLOOR))
-    saliency = normalize(jnp.sqrt(order * (missing(order, kept) + TAIL)))
-    return Maps(saliency, ranking(mask, evidence))
+    last = AGAINST * against(evidence, COARSE)
+    values = jnp.cbrt(order * missing(order + last, kept)) + REST * jnp.sqrt(order)
+    return Maps(normalize(values + last), ranking(mask, evidence))
 
 
 def missing(

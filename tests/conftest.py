@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
 
 from mdm_jax import MDMConfig
 from mdm_jax.models.resnet import ResNet
@@ -94,6 +96,21 @@ def compiled_once(tmp_path_factory):
     yield folder
     for name, value in zip(names, before):
         jax.config.update(name, value)
+    compilation_cache.reset_cache()  # otherwise it goes on writing to the folder
+
+
+MEMORY_REGIONS = 20_000
+"""A process may have 65,530. A compiled program takes several, and a compiler that gets no more of
+them ends the process."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go():
+    """After a file, where it and those before it have compiled very much."""
+    yield
+    regions = Path("/proc/self/maps")
+    if regions.exists() and len(regions.read_text().splitlines()) > MEMORY_REGIONS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="module")

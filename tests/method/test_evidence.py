@@ -42,7 +42,7 @@ def curved_network(images):
 
 
 def test_evidence_adds_up_the_gradients_along_the_way(image):
-    """Against jax.grad of the lost share with respect to the rendered mask, fills in turn."""
+    """Against jax.grad of the signed share with respect to the rendered mask, fills in turn."""
     settings = replace(SETTINGS, fill=("black", "gray"))
     found = solved(curved_network, image, settings, trace=True)
     reference = curved_network(image[None])[0, 0]
@@ -53,7 +53,7 @@ def test_evidence_adds_up_the_gradients_along_the_way(image):
     def gradient(mask, color):
         seen = mask[..., None] * image + (1.0 - mask[..., None]) * color
         drop = reference - curved_network(seen[None])[0, 0]
-        return jnp.maximum(drop * jnp.sign(reference - fill_activation), 0.0) / full_range
+        return drop * jnp.sign(reference - fill_activation) / full_range
 
     expected = jnp.zeros((SIDE, SIDE))
     for step in range(settings.steps):
@@ -162,8 +162,18 @@ def test_both_maps_prefer_what_helps_to_what_hurts():
     for each in found:
         assert each[8, 8] == each.max()
         assert each[24, 24] < 0.1
+        # what hurts comes after what does nothing
+        assert each[24, 24] == each.min()
+        assert each[24, 24] < each[8, 24]
     # the saliency is a region, the ranking single pixels
     assert found.saliency[8, 9] > 0.5 > found.ranking[8, 10]
+
+
+def test_evidence_reaches_as_far_at_a_border_as_elsewhere():
+    """There is nothing beyond a border that would be blurred into the image."""
+    at_border = support(jnp.zeros((32, 32)).at[0, 16].set(1.0), COARSE)
+    inside = support(jnp.zeros((32, 32)).at[12, 16].set(1.0), COARSE)
+    np.testing.assert_allclose(at_border[:12], inside[12:24], atol=1e-3)
 
 
 def test_a_constant_network_has_empty_maps(image):

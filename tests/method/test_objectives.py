@@ -66,6 +66,15 @@ def test_shares_are_the_same_for_a_similarity_and_a_distance():
     assert (
         objectives.relative_drop(view(0.5, 1.0, fill_activation=6.0)) == 0
     )  # nearer than the original
+    # what exceeds the original counts below 0
+    assert objectives.signed_drop(similarity) == objectives.relative_drop(similarity)
+    assert objectives.signed_drop(distance) == objectives.relative_drop(distance)
+    assert objectives.signed_drop(view(0.9, 0.8, fill_activation=0.3)) == pytest.approx(
+        -0.2
+    )
+    assert objectives.signed_drop(view(0.5, 1.0, fill_activation=6.0)) == pytest.approx(
+        -0.1
+    )
     assert objectives.complement_activity(similarity) == pytest.approx(0.1 / 0.5)
     assert objectives.complement_activity(distance) == pytest.approx(1 / 5)
     assert (

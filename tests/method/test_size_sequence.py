@@ -103,7 +103,14 @@ def test_masks_shrink_to_the_square_and_finer_ones_are_no_larger(found):
     finest = masks_of_sizes[-1]
     assert finest[SQUARE].min() > 0.8
     assert finest[SQUARE].sum() / finest.sum() > 0.7
-    assert found.saliency[SQUARE].sum() / found.saliency.sum() > 0.9
+    # the saliency shows a region, which a Gaussian of 0.7 pixels has widened
+    rows, columns = SQUARE
+    around = (
+        slice(rows.start - 1, rows.stop + 1),
+        slice(columns.start - 1, columns.stop + 1),
+    )
+    assert found.saliency[SQUARE].sum() / found.saliency.sum() > 0.8
+    assert found.saliency[around].sum() / found.saliency.sum() > 0.99
 
 
 def test_a_finer_mask_begins_with_the_answer_of_the_coarser_size(found):
@@ -224,6 +231,8 @@ def test_the_scale_of_the_activation_changes_nothing(image, scale):
 
 
 def test_many_images_are_solved_as_one_is(image):
+    # no two pixels alike: rounding decides in which order a calibration shows equal ones
+    image = image * jax.random.uniform(jax.random.key(1), image.shape, minval=0.5)
     images = jnp.stack([image, image[:, ::-1], jnp.roll(image, 4, axis=0)])
     settings = replace(SETTINGS, steps=6)
 
