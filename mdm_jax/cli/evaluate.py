@@ -129,6 +129,8 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
                 f"\n  order metrics ({ordered}) read the saliency, as the run kept no evidence:"
                 " with --evidence it keeps what the method's ranking is made of"
             )
+        if maps.incomplete:
+            summary += f"\n  {maps.incomplete}"
         summary += "".join(f"\n  skipped: {reason}" for reason in skipped)
         files = [str(self.out / name) for name in FILES]
         result = Result(_rows(scores), summary, files, out=self.out)

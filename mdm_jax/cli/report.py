@@ -54,7 +54,8 @@ class ReportCommand(RecordedImages, Options):
         )
         rows = [_row(written, number) for number in range(len(runs))]
         summary = f"{written.images} images, open the page in a browser"
-        summary += "".join(f"\n  {note}" for note in written.notes)
+        incomplete = [run.incomplete for run in runs if run.incomplete]
+        summary += "".join(f"\n  {note}" for note in [*incomplete, *written.notes])
         return Result(rows, summary, [images.printable(written.page)], out=self.out)
 
     def _image_origin(

@@ -56,6 +56,8 @@ class SavedMaps(NamedTuple):
     """[n, h, w], see `Explanation.ranking`"""
     lost_ranking: bool = False
     """whether the method had rankings that were not kept"""
+    incomplete: str = ""
+    """that a run has rows that are not there, as a sentence"""
 
 
 def read(path: Path) -> SavedMaps:
@@ -99,7 +101,9 @@ def _read_run(path: Path) -> SavedMaps:
     has_ranking = gives_ranking and run.evidence is not None
     ranking = run.ranking_of(rows) if has_ranking else None
     lost_ranking = gives_ranking and not has_ranking
-    return SavedMaps(saliency, None, targets, tuple(ids), ranking, lost_ranking)
+    return SavedMaps(
+        saliency, None, targets, tuple(ids), ranking, lost_ranking, run.incomplete
+    )
 
 
 def _read_folder(path: Path) -> SavedMaps:

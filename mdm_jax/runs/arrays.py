@@ -145,4 +145,4 @@ def checksum(values: Shaped[np.ndarray, "..."]) -> int:
     """CRC-32 of the values' bytes, little-endian."""
     if sys.byteorder == "big":
         values = values.byteswap()
-    return zlib.crc32(values.tobytes())
+    return zlib.crc32(np.ascontiguousarray(values).data)

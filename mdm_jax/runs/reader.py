@@ -22,7 +22,16 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import gaussian_blur
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
-from mdm_jax.runs.store import DESCRIPTION, Store, open_store
+from mdm_jax.runs.key_value_store import error_number
+from mdm_jax.runs.records import Meta
+from mdm_jax.runs.store import (
+    DESCRIPTION,
+    Store,
+    chunk_of_record,
+    fingerprint,
+    open_store,
+    record_key,
+)
 from mdm_jax.runs.stored_array import StoredArray
 from mdm_jax.storage.stored_format import FORMAT
 
@@ -105,13 +114,8 @@ class Run:
     def records(self) -> pa.Table:
         """A row for each image and target that is committed, in order; read once.
 
-        Raises InputError for a damaged file."""
-        tables = []
-        for key, data in self.store.read_records():
-            try:
-                tables.append(records.with_current_terms(records.decode(data)[0]))
-            except InputError as error:
-                raise InputError(f"{self.place}/{key} is {error}: {self._mend}") from error
+        Raises InputError for a file that is damaged, in another's place, or of another run."""
+        tables = [records.with_current_terms(table) for table, _ in self._chunks.values()]
         try:
             if not tables:
                 return records.schema((), vector=False).empty_table()
@@ -128,11 +132,59 @@ class Run:
             ) from error
 
     @cached_property
+    def _chunks(self) -> dict[int, tuple[pa.Table, Meta]]:
+        """What is committed: the records of each chunk as they were written, and what they say
+        about themselves."""
+        found, run, layout = {}, fingerprint(self.description), self.layout
+        for key, data in self.store.read_records():
+            chunk = chunk_of_record(key)
+            try:
+                table, meta = records.decode(data)
+            except InputError as error:
+                raise InputError(f"{self.place}/{key} is {error}: {self._mend}") from error
+            fault: tuple[str, str] | None = ("stray", "is of no chunk of this run")
+            if chunk < layout.chunks:
+                fault = records.fault(table, meta, chunk, layout.rows_of(chunk), run)
+            if fault is not None:
+                raise InputError(f"{self.place}/{key} {fault[1]}: {self._mend}")
+            found[chunk] = table, meta
+        return found
+
+    @cached_property
+    def missing_chunks(self) -> tuple[int, ...]:
+        """The chunks that are not committed: the run has not ended, or lost them."""
+        return tuple(sorted(set(range(self.layout.chunks)) - self._chunks.keys()))
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """The arrays in order, as they were committed."""
+        names = list(self.store.specs())
+        if any(list(meta.checksums) != names for _, meta in self._chunks.values()):
+            raise InputError(
+                f"{self.place}/zarr.json does not list the arrays that were committed:"
+                f" {self._mend}"
+            )
+        return names
+
+    @property
+    def incomplete(self) -> str:
+        """That some rows are not there, as a sentence; empty for a whole run."""
+        if not self.missing_chunks:
+            return ""
+        return (
+            f"{len(self)} of the {self.layout.rows} rows of {self.place} are there: the same"
+            f" command again goes on, or `mdm run verify {self.place}` computes the"
+            f" {len(self.missing_chunks)} missing chunks, such as"
+            f" {record_key(self.missing_chunks[0])}"
+        )
+
+    @cached_property
     def mask_vectors(self) -> tuple[StoredArray, ...]:
         """Mask vectors [rows, h, w] of each size, in order: `run.mask_vectors[0][5]` is an array.
 
-        Rows without a result are NaN, as are those that are not committed yet."""
-        names = [name for name in self.store.specs() if name.startswith(f"{arrays.MASKS}/")]
+        Rows without a result are NaN, as are those that were not committed when the records were
+        read. Values are compared with the checksums in the records whenever they are read."""
+        names = [name for name in self._names if name.startswith(f"{arrays.MASKS}/")]
         return tuple(self._array(name) for name in names)
 
     @cached_property
@@ -209,16 +261,25 @@ class Run:
             raise InputError(f"row {record['row']} of {self.place} has no {what} ({why})")
 
     def _array_if_kept(self, name: str) -> StoredArray | None:
-        return self._array(name) if name in self.store.specs() else None
+        return self._array(name) if name in self._names else None
 
     def _array(self, name: str) -> StoredArray:
-        return StoredArray(self.store.array(name), self._damaged)
+        array = self.store.array(name)
 
-    def _damaged(self, rows: Sequence[int]) -> InputError:
-        where = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
-        return InputError(
-            f"the arrays of {where} of {self.place} are damaged: {self._mend}"
-        )
+        def checksums() -> dict[int, int | None]:
+            chunks = self._chunks.items()
+            return {chunk: meta.checksums.get(name) for chunk, (_, meta) in chunks}
+
+        def damaged(chunk: int, error: Exception | None) -> InputError:
+            # With a number it is the disk or the permissions: nothing is said to be damaged.
+            if error is not None and error_number(error):
+                return self.store.unreadable(error)
+            key = arrays.chunk_key(name, array.ndim, chunk)
+            return InputError(
+                f"{self.place}/{key} does not hold what was committed: {self._mend}"
+            )
+
+        return StoredArray(array, self.layout, checksums, damaged)
 
     def _record(self, row: int) -> dict[str, Any]:
         column = self.records["row"].to_numpy()

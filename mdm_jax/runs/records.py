@@ -130,6 +130,32 @@ def decode(data: bytes, columns: Iterable[str] | None = None) -> tuple[pa.Table,
         raise _damaged(error) from error
 
 
+def misplaced(meta: Meta, chunk: int, rows: range, run: str) -> tuple[str, str] | None:
+    """What is wrong with a record file in the place of a chunk, by what it says about itself: a
+    word, as in `verify.Fault`, and the end of a sentence."""
+    if meta.chunk != chunk or meta.rows != rows:
+        return "duplicate", f"holds the rows of chunk {meta.chunk}"
+    if meta.run != run:
+        return "corrupt", "was made with other settings than those in run.json"
+    return None
+
+
+def fault(
+    table: pa.Table, meta: Meta, chunk: int, rows: range, run: str
+) -> tuple[str, str] | None:
+    """As `misplaced`, by the rows as well."""
+    if found := misplaced(meta, chunk, rows, run):
+        return found
+    if checksum(table) != meta.table:
+        return "corrupt", "holds other values than those that were committed"
+    numbers = table["row"].to_pylist()
+    if numbers != list(rows):
+        repeated = len(set(numbers)) < len(numbers)
+        what = "duplicate" if repeated else "corrupt"
+        return what, "does not hold its rows, each once and in order"
+    return None
+
+
 def footer(data: bytes) -> Meta:
     """What a record file says about itself, without reading its columns.
 

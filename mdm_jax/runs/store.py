@@ -82,6 +82,11 @@ def record_key(chunk: int) -> str:
     return f"records/{chunk:05d}.parquet"
 
 
+def chunk_of_record(key: str) -> int:
+    """The chunk in whose place a record file lies."""
+    return int(key.removeprefix("records/").removesuffix(".parquet"))
+
+
 @dataclass
 class Store(SharedFolder):
     """A run's folder or bucket."""

@@ -1,8 +1,8 @@
-"""An array of a run, read when it is indexed."""
+"""An array of a run, read when it is indexed, and compared with the checksums in the records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +10,26 @@ import numpy as np
 import tensorstore as ts
 
 from mdm_jax.errors import InputError
+from mdm_jax.runs import arrays
+from mdm_jax.runs.chunks import Layout
+
+# Chunks that are read at once.
+READ_AHEAD = 8
 
 
 @dataclass(frozen=True)
 class StoredArray:
     """An array [rows, h, w] in a folder or bucket; `array[100:200]` is a NumPy array.
 
-    It is indexed as NumPy does. Only the rows that are asked for are read, but whole, as the chunks
-    on disk hold whole maps."""
+    It is indexed as NumPy does. Only the chunks of the rows that are asked for are read, each
+    whole, as it lies on disk."""
 
     store: ts.TensorStore
-    damaged: Callable[[Sequence[int]], InputError]
-    """the error for rows that cannot be read"""
+    layout: Layout
+    checksums: Callable[[], Mapping[int, int | None]]
+    """of the chunks that are committed, by number"""
+    damaged: Callable[[int, Exception | None], InputError]
+    """the error for a chunk that cannot be read, or holds other values"""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,11 +71,28 @@ class StoredArray:
         return np.asarray(self[...], dtype)
 
     def _read(self, rows: Sequence[int]) -> np.ndarray:
-        if not len(rows):
-            return np.empty((0, *self.shape[1:]), self.dtype)
-        is_slice = isinstance(rows, range) and rows.step == 1
-        where = slice(rows[0], rows[-1] + 1) if is_slice else np.asarray(rows, np.int64)
+        wanted = np.asarray(rows, np.int64)
+        chunks = wanted // self.layout.chunk_rows
+        found = np.full((len(wanted), *self.shape[1:]), np.nan, self.dtype)
+        checksums = self.checksums()
+        committed = [each for each in np.unique(chunks).tolist() if each in checksums]
+        for start in range(0, len(committed), READ_AHEAD):
+            pending = []
+            for chunk in committed[start : start + READ_AHEAD]:
+                of_chunk = self.layout.rows_of(chunk)
+                part = self.store[of_chunk.start : of_chunk.stop]
+                pending.append((chunk, of_chunk.start, part.read()))
+            for chunk, first, reading in pending:
+                values = self._values(chunk, reading, checksums[chunk])
+                is_here = chunks == chunk
+                found[is_here] = values[wanted[is_here] - first]
+        return found
+
+    def _values(self, chunk: int, reading: Any, checksum: int | None) -> np.ndarray:
         try:
-            return np.asarray(self.store[where].read().result())
+            values = np.asarray(reading.result())
         except (OSError, ValueError) as error:
-            raise self.damaged(rows) from error
+            raise self.damaged(chunk, error) from error
+        if arrays.checksum(values) != checksum:
+            raise self.damaged(chunk, None)
+        return values

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import tensorstore as ts
 
 from mdm_jax.errors import InputError
@@ -21,7 +20,6 @@ from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.locks import Share
 from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
-from mdm_jax.runs.records import Meta
 from mdm_jax.runs.store import FOLDERS, OWN_FILES, Store, fingerprint, record_key
 
 MOVED = "bring the old images and weights back, or say where they are now"
@@ -60,6 +58,7 @@ def status(store: Store) -> RunStatus:
     """How far a run is. Raises InputError where there is none."""
     description = describe(store)
     layout = Layout(**description["layout"])
+    run = fingerprint(description)
     statuses: Counter[str] = Counter()
     committed = 0
     for key, data in store.read_records():
@@ -67,7 +66,10 @@ def status(store: Store) -> RunStatus:
             table, meta = records.decode(data, columns=["status"])
         except InputError:
             continue  # not committed; `check` says so
-        if record_key(meta.chunk) == key:
+        # A record in another's place, or of another run, is none of this run's.
+        is_own = record_key(meta.chunk) == key and meta.chunk in range(layout.chunks)
+        rows = layout.rows_of(meta.chunk)
+        if is_own and not records.misplaced(meta, meta.chunk, rows, run):
             committed += 1
             statuses.update(table["status"].to_pylist())
     return RunStatus(
@@ -90,9 +92,14 @@ def check(store: Store) -> list[Fault]:
     layout = Layout(**description["layout"])
     present = {key for folder in FOLDERS for key in store.keys(folder)}
     specs, faults = _check_metadata(store, layout)
+    run = fingerprint(description)
+    committed = next((each for each in store.footers() if each.run == run), None)
+    if specs and committed and list(committed.checksums) != list(specs):
+        sentence = "zarr.json does not list the arrays that were committed"
+        faults.append(Fault(None, "corrupt", "zarr.json", sentence))
     lost = {fault.key for fault in faults}
     opened = {name: store.array(name) for name in specs if f"{name}/zarr.json" not in lost}
-    chunks = _ChunkCheck(store, layout, fingerprint(description), opened, present)
+    chunks = _ChunkCheck(store, layout, run, opened, present)
     for chunk in range(layout.chunks):
         fault = chunks.first_fault(chunk)
         if fault is not None:
@@ -174,30 +181,13 @@ class _ChunkCheck:
             table, meta = records.decode(data)
         except InputError as error:
             return Fault(chunk, "corrupt", key, f"{key} is {error}")
-        if fault := self._record_fault(chunk, table, meta):
+        rows = self.layout.rows_of(chunk)
+        if fault := records.fault(table, meta, chunk, rows, self.run):
             return Fault(chunk, fault[0], key, f"{key} {fault[1]}")
         for name, array in self.opened.items():
             fault_of_array = self._array_fault(chunk, name, array, meta.checksums.get(name))
             if fault_of_array is not None:
                 return fault_of_array
-        return None
-
-    def _record_fault(
-        self, chunk: int, table: pa.Table, meta: Meta
-    ) -> tuple[str, str] | None:
-        """What is wrong with a record file, and the end of the sentence."""
-        rows = self.layout.rows_of(chunk)
-        if meta.chunk != chunk or meta.rows != rows:
-            return "duplicate", f"holds the rows of chunk {meta.chunk}"
-        if meta.run != self.run:
-            return "corrupt", "was made with other settings than those in run.json"
-        if records.checksum(table) != meta.table:
-            return "corrupt", "holds other values than those that were committed"
-        numbers = table["row"].to_pylist()
-        if numbers != list(rows):
-            repeated = len(set(numbers)) < len(numbers)
-            what = "duplicate" if repeated else "corrupt"
-            return what, "does not hold its rows, each once and in order"
         return None
 
     def _array_fault(

@@ -449,7 +449,8 @@ def test_damaged_arrays_are_named_to_a_reader(tmp_path):
     (tmp_path / "saliency/c/1/0/0").write_bytes(b"damaged")
     run = open_run(tmp_path)
     with pytest.raises(
-        InputError, match=r"arrays of row 6 of .* are damaged: `mdm run verify"
+        InputError,
+        match=r"saliency/c/1/0/0 does not hold what was committed: `mdm run verify",
     ) as error:
         run.saliency(6)
     one_sentence(error)

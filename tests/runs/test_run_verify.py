@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 
@@ -177,6 +178,97 @@ def test_each_fault_is_found_and_mended(tmp_path, name):
     assert content(tmp_path / "a") == content(tmp_path / "b")
 
 
+def swap(one, other):
+    def write(run):
+        first, second = (run / one).read_bytes(), (run / other).read_bytes()
+        (run / one).write_bytes(second)
+        (run / other).write_bytes(first)
+
+    return write
+
+
+def edit(name, **changed):
+    """A JSON file with other values at the end of dotted paths."""
+
+    def write(run):
+        content = json.loads((run / name).read_text())
+        for path, value in changed.items():
+            *above, last = path.split("__")
+            inner = content
+            for key in above:
+                inner = inner[key]
+            inner[last] = value
+        (run / name).write_text(json.dumps(content))
+
+    return write
+
+
+def reorder(run):
+    """The list of arrays in another order: each would be drawn with another's weight."""
+    content = json.loads((run / "zarr.json").read_text())
+    listed = content["attributes"]["arrays"]
+    content["attributes"]["arrays"] = dict(reversed(listed.items()))
+    (run / "zarr.json").write_text(json.dumps(content))
+
+
+HARM = {name: harm for name, (harm, *_) in FAULTS.items()} | {
+    "records swapped": swap("records/00000.parquet", RECORD),
+    "arrays swapped": swap("mask_vectors/3x4/c/0/0/0", ARRAY),
+    "weights edited": edit("run.json", settings__stack_weights=[3.0, 1.0]),
+    "layout edited": edit("run.json", layout__items=24),
+    "arrays reordered": reorder,
+}
+HARMLESS = (
+    "file among the records",
+    "array chunk beyond",
+    "file in an array",
+    "group gone",
+)
+
+
+def everything(place):
+    """All that a reader of a run gets."""
+    run = open_run(place)
+    vectors = [array[...] for array in run.mask_vectors]
+    maps = run.saliency_of(range(len(run)))
+    return run.records.to_pylist(), *vectors, maps
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_no_fault_is_read_over(tmp_path, name):
+    """A reader gets what was committed, or a sentence with the command that mends it."""
+    whole_run(tmp_path)
+    before = everything(tmp_path)
+    HARM[name](tmp_path)
+    if name in HARMLESS:
+        np.testing.assert_equal(everything(tmp_path), before)
+    elif name == "record gone":
+        run = open_run(tmp_path)
+        assert "6 of the 10 rows of" in run.incomplete
+        assert f"such as {RECORD}" in run.incomplete
+        assert np.isnan(run.mask_vectors[1][4:8]).all()
+        assert len(run.records) == 6
+    else:
+        with pytest.raises(
+            InputError, match=r"`mdm run verify|the same command again"
+        ) as error:
+            everything(tmp_path)
+        one_sentence(error)
+
+
+def test_rows_of_another_run_are_not_counted(tmp_path):
+    store = whole_run(tmp_path / "a")
+    whole_run(tmp_path / "b", steps=4)
+    for number in (1, 7):
+        shutil.copy(tmp_path / "b" / RECORD, tmp_path / "a" / record_key(number))
+    counted = status(store)
+    assert (counted.committed, sum(counted.statuses.values())) == (2, 6)
+    with pytest.raises(
+        InputError, match=r"00001\.parquet was made with other settings than"
+    ):
+        len(open_run(tmp_path / "a"))
+
+
 def test_every_fault_at_once_is_found(tmp_path):
     store = whole_run(tmp_path)
     flip(tmp_path / "mask_vectors/2x2/c/0/0/0", 30)
@@ -262,7 +354,7 @@ def test_a_column_of_another_name_is_told_to_a_reader(tmp_path):
     path = tmp_path / RECORD
     path.write_bytes(path.read_bytes().replace(b"kept_area", b"kept_aria"))
     with pytest.raises(
-        InputError, match=r"records of .* are damaged.*: `mdm run verify"
+        InputError, match=r"00001.parquet holds other values than .*: `mdm run verify"
     ) as error:
         len(open_run(tmp_path))
     one_sentence(error)

@@ -194,6 +194,8 @@ def _read_maps(run: RunView, places: np.ndarray) -> tuple[list[np.ndarray], str]
     arrays = run_view.map_arrays(run)
     try:
         return [maps.read_rows(array, rows, tuple(array.shape[1:])) for array in arrays], ""
+    except InputError:
+        raise  # other values than those that were committed: nothing is shown as if it were them
     except (
         Exception
     ) as error:  # a damaged store may raise anything; the rest is still worth seeing
