@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Float64
 
 from mdm_jax.errors import InputError
 from mdm_jax.types import Scalar
@@ -48,13 +49,15 @@ CROP_MODES = ("center", "squash")
 # Control characters, and what stands for bytes that are no UTF-8.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+Convert = Callable[[PIL.Image.Image], PIL.Image.Image]
+
 # For the whole process, because `warnings.catch_warnings` is not safe where threads read. What is
 # too large is refused here.
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
-def read(path: str | Path) -> PIL.Image.Image:
-    """An image file as 8-bit RGB, upright.
+def read(path: str | Path, convert: Convert | None = None) -> PIL.Image.Image:
+    """An image file, upright, as 8-bit RGB or as `convert` makes it of the stored values.
 
     EXIF rotation is applied, transparency is laid on white, CMYK and palettes are converted, 16-bit
     gray keeps its range, an animation gives its first frame. Raises InputError for what is no
@@ -73,7 +76,7 @@ def read(path: str | Path) -> PIL.Image.Image:
             )
         if path.stat().st_size == 0:
             raise InputError(f"{name} is empty: it holds no image")
-        return decode(path, name)
+        return decode(path, name, convert)
     except PermissionError as error:
         raise InputError(
             f"{name} cannot be read (permission denied): check its permissions"
@@ -82,7 +85,9 @@ def read(path: str | Path) -> PIL.Image.Image:
         raise InputError(f"{name} is damaged or cannot be read ({error})") from error
 
 
-def decode(file: Path | io.BytesIO, name: str) -> PIL.Image.Image:
+def decode(
+    file: Path | io.BytesIO, name: str, convert: Convert | None = None
+) -> PIL.Image.Image:
     """An image from a file or from bytes in memory, as `read` gives it.
 
     `name` stands for it in the message of the InputError.
@@ -90,7 +95,9 @@ def decode(file: Path | io.BytesIO, name: str) -> PIL.Image.Image:
     try:
         with PIL.Image.open(file) as opened:
             _check_header(opened, name)
-            return _to_rgb(_rotate_upright(opened))
+            upright = _rotate_upright(opened)
+            upright.format = opened.format
+            return (convert or _to_rgb)(upright)
     except (InputError, PermissionError):
         raise
     # the warning too, which a filter of the caller may have turned into an error
@@ -101,6 +108,11 @@ def decode(file: Path | io.BytesIO, name: str) -> PIL.Image.Image:
     except Exception as error:  # Pillow raises errors of many kinds for damaged bytes
         reason = str(error) or type(error).__name__
         raise InputError(f"{name} is damaged or cannot be read ({reason})") from error
+
+
+def as_stored(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image itself, for `read` and `decode` of masks, whose values say what they mark."""
+    return image
 
 
 def _check_header(image: PIL.Image.Image, name: str) -> None:
@@ -145,6 +157,12 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         paper = PIL.Image.new("RGBA", image.size, "white")
         image = PIL.Image.alpha_composite(paper, image)
     return image.convert("RGB")
+
+
+def round_boxes(boxes: Float[np.ndarray, "k 4"]) -> Float64[np.ndarray, "k 4"]:
+    """Boxes in hundredths of a pixel, the tolerance with which they are compared with an image."""
+    # Shares of an image, as tfds stores boxes, do not give back whole pixels.
+    return np.round(np.asarray(boxes, np.float64), 2)
 
 
 def to_array(image: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:

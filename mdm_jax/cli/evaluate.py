@@ -19,6 +19,7 @@ from mdm_jax.cli.options import (
     positional,
     recorded_data,
 )
+from mdm_jax.data.reading import DataReading
 from mdm_jax.data.spec import DataSpec
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation import saved_maps
@@ -43,7 +44,7 @@ SCORED = claims.Kind(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
+class EvaluateCommand(ModelSpec, RecordedImages, DataReading, ComputeOptions, Options):
     """Score saved saliency maps with a network and labeled images.
 
     MAPS is a folder of mdm run, of mdm explain or of a benchmark's method, an .npy, or an .npz with
@@ -158,7 +159,7 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
         spec = DataSpec()
         # Other data need not have the split of the run.
         if self.data is None:
-            names = ("data", "split", "limit")
+            names = ("data", "split", "limit", "classes", "object_values")
             spec = replace(
                 spec, **{name: request[name] for name in names if name in request}
             )
@@ -166,6 +167,8 @@ class EvaluateCommand(ModelSpec, RecordedImages, ComputeOptions, Options):
             "data": self.data,
             "split": self.split,
             "limit": self.limit,
+            "classes": self.classes,
+            "object_values": self.object_values,
         }
         return replace(
             spec, **{name: value for name, value in given.items() if value is not None}

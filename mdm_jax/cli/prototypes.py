@@ -22,9 +22,9 @@ from mdm_jax.cli.options import (
 from mdm_jax.cli.push_record import check_record, record_folder
 from mdm_jax.config import PRESETS, MDMConfig, PresetName
 from mdm_jax.config_files import build
-from mdm_jax.data import open_source
 from mdm_jax.data.fingerprint import source_fingerprint
 from mdm_jax.data.network_input import evenly_spaced
+from mdm_jax.data.reading import DataReading
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.models.classifier import Classifier
@@ -70,7 +70,7 @@ STOPPED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypesCommand(ModelSpec, MDMSettings, ComputeOptions, Options):
+class PrototypesCommand(ModelSpec, DataReading, MDMSettings, ComputeOptions, Options):
     """What the prototypes of a ProtoPNet or XProtoNet are, and how they decide.
 
     Each prototype is shown in the training image that it comes from and in those most like it; for
@@ -163,7 +163,7 @@ class _Search:
         train_split = self.record.split if self.record else "train"
         self.splits = {TRAIN: options.train_split or train_split, TEST: options.split}
         sources = {
-            part: open_source(self.data, split) for part, split in self.splits.items()
+            part: options.read(self.data, split) for part, split in self.splits.items()
         }
         self.image_sets = ImageSets(sources, self.classifier)
 

@@ -13,8 +13,8 @@ import tyro
 from mdm_jax import images
 from mdm_jax.cli.console import Result, Terminal, finite
 from mdm_jax.cli.options import Options, RecordedImages, positional
-from mdm_jax.data import open_source
 from mdm_jax.data.preprocessing import Preprocessing
+from mdm_jax.data.reading import DataReading
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.runs.reader import Run, open_run
@@ -38,6 +38,9 @@ class ReportCommand(RecordedImages, Options):
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], positional("RUN ...")] = ()
     """folders or URLs of runs"""
+    object_values: str | None = None
+    """values that mark the object in masks of more than two, as in 1,3; those of the run when not
+    given"""
     out: Path = Path("mdm-report")
     """folder of the page; a report that lies there is replaced"""
 
@@ -47,7 +50,7 @@ class ReportCommand(RecordedImages, Options):
             raise InputError("no runs: give one or more, for example mdm report mdm-run")
         self.check_limit()
         runs = [open_run(place) for place in self.runs]
-        sources: dict[tuple[str, str], Source] = {}
+        sources: dict[tuple[str, str, str | None], Source] = {}
         origins = [self._image_origin(run, sources) for run in runs]
         written = write_report(
             runs, origins, self.out, limit=self.limit, progress=terminal.progress
@@ -59,7 +62,7 @@ class ReportCommand(RecordedImages, Options):
         return Result(rows, summary, [images.printable(written.page)], out=self.out)
 
     def _image_origin(
-        self, run: Run, sources: dict[tuple[str, str], Source]
+        self, run: Run, sources: dict[tuple[str, str, str | None], Source]
     ) -> ImageOrigin:
         """Where the images of a run are; a source that several runs share is opened once."""
         request: Mapping[str, Any] = run.description.get("request") or {}
@@ -71,9 +74,11 @@ class ReportCommand(RecordedImages, Options):
                 f"{run.place} was made by a program and does not say where its images are: give"
                 " --data, or call mdm_jax.views.pages.write_report with the source"
             )
-        if (data, split) not in sources:
+        values = self.object_values or request.get("object_values")
+        if (data, split, values) not in sources:
             try:
-                sources[data, split] = open_source(data, split)
+                reading = DataReading(object_values=values)
+                sources[data, split, values] = reading.read(data, split)
             except InputError as error:
                 hint = ""
                 if not self.data:
@@ -83,7 +88,9 @@ class ReportCommand(RecordedImages, Options):
                 ) from error
         recorded = request.get("preprocessing")
         preprocessing = None if recorded is None else _preprocessing(recorded)
-        return ImageOrigin(sources[data, split], request.get("limit"), preprocessing)
+        return ImageOrigin(
+            sources[data, split, values], request.get("limit"), preprocessing
+        )
 
 
 def _preprocessing(recorded: Mapping[str, Any]) -> Preprocessing:

@@ -32,7 +32,11 @@ from mdm_jax.types import REASONS, Status
 RECORDED = (
     *("data", "split", "limit", "model", "weights", "image_size", "dtype"),
     *("method", "preset", "targets", "node", "seed", "saliency", "evidence", "chunk"),
+    *("classes", "object_values"),
 )
+
+# What those options were before they existed.
+BEFORE = {"evidence": False, "classes": None, "object_values": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def request_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
     """How the run was asked for, with the presets of today; None for a run of a program."""
     if not description.get("request"):
         return None
-    request = {"evidence": False} | description["request"]
+    request = BEFORE | description["request"]
     config = description["settings"].get("config") or {}
     if description["settings"].get("method") == "mdm" and (
         renamed_settings.is_older_mdm(config)

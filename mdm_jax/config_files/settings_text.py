@@ -13,6 +13,7 @@ import numpy as np
 
 from mdm_jax.config_files.config_builder import Config, build
 from mdm_jax.errors import InputError
+from mdm_jax.text_files import read_text
 
 # No setting of a method is as large: whole numbers of compiled programs end here.
 MAX_NUMBER = 2**31
@@ -35,7 +36,7 @@ def load(
 def read_toml(path: Path | str) -> dict[str, Any]:
     """The settings in a TOML file, unchecked. Raises InputError for a file that cannot be read."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except OSError as error:
         raise InputError(
             f"cannot read the config {path} ({error.strerror}): check the path"

@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from mdm_jax import images
-from mdm_jax.data import folder_listing
+from mdm_jax.data import image_files, tables
 from mdm_jax.data.annotations import clip_boxes
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.text_files import read_text
 
 # In the order of the publication; the first eight are those that have boxes.
 FINDINGS = (
@@ -184,23 +185,23 @@ def _places(root: Path) -> dict[str, str]:
     )
     places: dict[str, str] = {}
     for folder in folders:
-        for file in folder_listing.files(root / folder):
-            name = file.rpartition("/")[2]
-            places.setdefault(name, f"{folder}/{file}")  # of two copies, the first
+        for file, is_image in sorted(image_files.walk(root, folder)):
+            if is_image:
+                places.setdefault(file.rpartition("/")[2], file)  # of two copies, the first
     return places
 
 
 def _findings(root: Path) -> dict[str, Float32[np.ndarray, " classes"]]:
     """1 for each finding of each image, by its name."""
-    tables = sorted(root.glob("Data_Entry_2017*.csv"))
-    if not tables:
+    published = sorted(root.glob("Data_Entry_2017*.csv"))
+    if not published:
         raise InputError(
             f"{images.printable(root)} lacks Data_Entry_2017.csv: give the folder as it is"
             " published"
         )
-    table = tables[-1]  # the version of 2020 where both are there
+    table = published[-1]  # the version of 2020 where both are there
     found = {}
-    for row, entry in folder_listing.rows(table, ("Image Index", "Finding Labels")):
+    for row, entry in tables.rows(table, ("Image Index", "Finding Labels")):
         hot = np.zeros(len(FINDINGS), np.float32)
         for name in entry["Finding Labels"].split("|"):
             if name.strip() != NOTHING:
@@ -215,7 +216,7 @@ def _boxes(root: Path) -> dict[str, dict[int, np.ndarray]]:
     found: dict[str, dict[int, np.ndarray]] = {}
     if not path.is_file():
         return found
-    for row, entry in folder_listing.rows(path, ("Image Index", "Finding Label", *CORNERS)):
+    for row, entry in tables.rows(path, ("Image Index", "Finding Label", *CORNERS)):
         try:
             x, y, width, height = (float(entry[name]) for name in CORNERS)
         except ValueError:
@@ -250,5 +251,10 @@ def _read_list(path: Path) -> list[str]:
         raise InputError(
             f"{images.printable(path)} is missing: it is published beside the images"
         )
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = read_text(path).splitlines()
+    except ValueError as error:
+        raise InputError(
+            f"{images.printable(path)} is not UTF-8 text: give it as it is published"
+        ) from error
     return [line.strip() for line in lines if line.strip()]

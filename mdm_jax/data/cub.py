@@ -16,8 +16,10 @@ from jaxtyping import Float32, Float64
 
 from mdm_jax import images
 from mdm_jax.data.folder import Folder
+from mdm_jax.data.object_values import MOST_ANNOTATORS
 from mdm_jax.data.source import ALL, find_split
 from mdm_jax.errors import InputError
+from mdm_jax.text_files import read_text
 
 # By the number in train_test_split.txt.
 SPLITS = ("test", "train")
@@ -81,6 +83,7 @@ def open_cub(path: str, split: str) -> Folder:
         masks=_masks(root, used_files),
         parts={all_files[row]: parts[row] for row in rows} if part_names else {},
         part_names=part_names,
+        object_values=MOST_ANNOTATORS,
     )
 
 
@@ -118,8 +121,8 @@ def _numbers(path: Path, columns: int) -> Float64[np.ndarray, "rows columns"]:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
+        text = read_text(path)
+    except ValueError as error:
         raise InputError(
             f"{images.printable(path)} is not UTF-8 text: {COMPLETE}"
         ) from error

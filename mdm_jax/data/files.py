@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from mdm_jax import images
-from mdm_jax.data import folder_listing
+from mdm_jax.data import image_files
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem
 from mdm_jax.errors import InputError
 
@@ -54,12 +55,22 @@ def open_files(path: str, split: str = ALL) -> Files:
             f"{path} is not a folder: give the folder that holds the images, as files:PATH"
         )
     try:
-        files = folder_listing.files(root)
+        found = sorted(image_files.walk(root, "."))
     except OSError as error:
         raise InputError(
             f"cannot list {path} ({error.strerror}): check the permissions"
         ) from error
+    files = tuple(file for file, is_image in found if is_image)
+    others = [file for file, is_image in found if not is_image]
     if not files:
-        suffixes = ", ".join(sorted(folder_listing.SUFFIXES))
+        suffixes = ", ".join(sorted(image_files.SUFFIXES))
         raise InputError(f"{path} holds no image files ({suffixes}): give another folder")
+    if others:
+        kinds = image_files.describe_kinds(others)
+        warnings.warn(
+            images.printable(
+                f"files:{path} holds what is not read: {kinds}, of no format that is read"
+            ),
+            stacklevel=3,
+        )
     return Files(f"files:{path}", root, files)

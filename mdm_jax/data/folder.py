@@ -6,6 +6,7 @@ for."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from mdm_jax import images
-from mdm_jax.data import folder_listing
+from mdm_jax.data import folder_layout, folder_truth
 from mdm_jax.data.annotations import clip_boxes, mask_from_image
+from mdm_jax.data.object_values import ObjectValues
 from mdm_jax.data.source import ALL, Example, ImageItem, find_split
 from mdm_jax.errors import InputError
 
@@ -37,6 +39,8 @@ class Folder:
     parts: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     """(x, y) [p, 2] of the object's parts by file, in pixels; NaN for a hidden part"""
     part_names: tuple[str, ...] = ()
+    object_values: ObjectValues | None = None
+    """values that are the object in masks of several"""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -63,8 +67,8 @@ class Folder:
         item, boxes = self.read_boxes(index)
         file, mask = self.files[index], None
         if file in self.masks:
-            drawn = images.read(self.root / self.masks[file])
-            mask = mask_from_image(drawn, item.image, item.id)
+            drawn = images.read(self.root / self.masks[file], images.as_stored)
+            mask = mask_from_image(drawn, item.image, item.id, self.object_values)
         parts = self.parts.get(file)
         return Example(
             item.id, images.to_array(item.image), item.label, mask, boxes, parts=parts
@@ -81,7 +85,11 @@ def open_folder(path: str, split: str) -> Folder:
             f"{path} is not a folder: give the folder that holds the images, as folder:PATH"
         )
     try:
-        items = folder_listing.list_items(root)
+        items, left_out = folder_layout.list_folder(root)
+        every_file = [item.file for item in items]
+        boxes, boxes_left_out = folder_truth.boxes(root, every_file)
+        masks, masks_left_out = folder_truth.masks(root, every_file)
+        left_out += boxes_left_out + masks_left_out
         # Over all splits, so that a class has one number in each of them.
         labels = sorted({item.label for item in items})
         used = split
@@ -90,15 +98,23 @@ def open_folder(path: str, split: str) -> Folder:
             items = [item for item in items if item.split == used]
         files = tuple(item.file for item in items)
         numbers = {label: number for number, label in enumerate(labels)}
+        if left_out:
+            warnings.warn(
+                images.printable(
+                    f"folder:{path} holds what is not read: {'; '.join(left_out)}"
+                ),
+                stacklevel=3,
+            )
+        kept = set(files)
         return Folder(
             name=f"folder:{path}",
             root=root,
             split=used,
             files=files,
             labels=tuple(numbers[item.label] for item in items),
-            class_names=_names(labels, folder_listing.class_names(root)),
-            boxes=folder_listing.boxes(root, files),
-            masks=folder_listing.masks(root, files),
+            class_names=_names(labels, folder_truth.class_names(root)),
+            boxes={file: each for file, each in boxes.items() if file in kept},
+            masks={file: each for file, each in masks.items() if file in kept},
         )
     except OSError as error:
         raise InputError(

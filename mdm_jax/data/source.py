@@ -6,6 +6,7 @@ whoever needs one asks with `isinstance` and does without it otherwise."""
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -18,6 +19,13 @@ from mdm_jax.errors import InputError, unknown
 
 # Names of the split that is not trained on: one stands for another where a source has only that.
 HELD_OUT = ("val", "validation", "valid", "test")
+
+# What a split is for, by the ways in which its name is written in small letters, see `split_kind`.
+SPLIT_KINDS = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 # The split of every item, where a source has files or records.
 ALL = "all"
@@ -164,9 +172,22 @@ def find_split(name: str, available: Iterable[str], where: str) -> str:
     """The split of that name, or the one that stands for it.
 
     Raises InputError when there is none."""
-    available = tuple(available)
-    candidates = [name, *HELD_OUT] if name in HELD_OUT else [name]
-    for candidate in candidates:
-        if candidate in available:
-            return candidate
+    available = sorted(available)
+    if name in available:
+        return name
+    kind = split_kind(name)
+    kinds = [kind] if kind == "train" else [kind, *map(split_kind, HELD_OUT)]
+    for wanted in kinds if kind else ():
+        same = [each for each in available if split_kind(each) == wanted]
+        # As it is written by most, before other ways to write it.
+        if same:
+            return next((each for each in HELD_OUT if each in same), same[0])
     raise unknown(f"split of {where}", name, available)
+
+
+def split_kind(name: str) -> str | None:
+    """ "train", "val" or "test", however it is written: Training, test_set, val2017.
+
+    None for a name that is of no split."""
+    plain = re.sub(r"[\W_]*(sets?|data|images?)?[\W_]*\d*$", "", name.casefold())
+    return SPLIT_KINDS.get(plain)

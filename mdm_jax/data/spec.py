@@ -7,12 +7,13 @@ from typing import Annotated
 
 from typing_extensions import Doc
 
-from mdm_jax.data.open_source import describe_kinds, open_source
+from mdm_jax.data.open_source import describe_kinds
+from mdm_jax.data.reading import DataReading
 from mdm_jax.data.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSpec:
+class DataSpec(DataReading):
     """A source of images, one split of it, and how many of its items are used."""
 
     data: Annotated[str, Doc(f"source of the images: {describe_kinds()}")] = "digits"
@@ -25,4 +26,4 @@ class DataSpec:
         """The whole source; whoever reads it keeps to `limit`.
 
         Raises InputError for a source or split that there is not."""
-        return open_source(self.data, self.split)
+        return self.read(self.data, self.split)

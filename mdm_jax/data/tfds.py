@@ -20,6 +20,7 @@ from jaxtyping import Float32
 
 from mdm_jax import images
 from mdm_jax.data.annotations import clip_boxes, mask_from_image
+from mdm_jax.data.object_values import MOST_ANNOTATORS, ObjectValues
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
 
@@ -40,6 +41,8 @@ class TfdsSource:
     records: Any = field(repr=False)
     """sequence of mappings, decoded but for images, which stay bytes"""
     class_names: tuple[str, ...]
+    object_values: ObjectValues | None = None
+    """values that are the object in masks of several"""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -62,8 +65,12 @@ class TfdsSource:
         boxes = _boxes(record, item)
         encoded = next((record[key] for key in MASKS if key in record), None)
         if encoded is not None and record.get("has_mask", True):
-            drawn = images.decode(io.BytesIO(encoded), f"the mask of {item.id}")
-            mask = mask_from_image(drawn, item.image, item.id)
+            place = f"the mask of {item.id}"
+            drawn = images.decode(io.BytesIO(encoded), place, images.as_stored)
+            values = self.object_values
+            if values is None and "caltech_birds" in self.name:
+                values = MOST_ANNOTATORS
+            mask = mask_from_image(drawn, item.image, item.id, values)
         return Example(item.id, images.to_array(item.image), item.label, mask, boxes)
 
     def _record(self, index: int) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
-from mdm_jax.data import folder_listing
+from mdm_jax.data import folder_layout
 from mdm_jax.data.folder import Folder, open_folder
 from mdm_jax.errors import InputError
 
@@ -42,7 +42,7 @@ def build(folder: str, name: str, data_dir: str | None = None) -> BuildResult:
         raise InputError(
             f"the name {name!r} cannot be: use small letters, digits and _, and begin with a letter"
         )
-    items = folder_listing.list_items(_root(folder))
+    items = folder_layout.list_folder(_root(folder)).items
     splits = sorted({item.split for item in items})
     sources = {split: open_folder(folder, split) for split in splits}
     builder = _FolderBuilder(name, sources, data_dir or os.environ.get("TFDS_DATA_DIR"))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.errors import InputError
+from mdm_jax.images import round_boxes
 
 
 class Scene(NamedTuple):
@@ -163,7 +164,8 @@ def _check_boxes_of_image(boxes: np.ndarray, i: int, shape: tuple[int, int]) -> 
             " give [k, 4], x0, y0, x1, y1 in pixels"
         )
     height, width = shape
-    start, end = boxes[:, :2], boxes[:, 2:]
+    rounded = round_boxes(boxes)
+    start, end = rounded[:, :2], rounded[:, 2:]
     valid = ((start >= 0) & (start < end) & (end <= [width, height])).all(axis=1)
     if not valid.all():
         first = boxes[int(np.flatnonzero(~valid)[0])]

@@ -16,6 +16,7 @@ from huggingface_hub import errors as hub_errors
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.models import weights
+from mdm_jax.text_files import read_text
 
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl"}
 HUB_ID = r"(?:hf-hub:|hf_hub:)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?"
@@ -146,7 +147,7 @@ def _download(repository: str, name: str, revision: str | None) -> Path:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_text(path))
     except (ValueError, OSError) as error:
         raise InputError(f"{printable(path)} is not readable JSON ({error})") from error
     if not isinstance(config, dict):

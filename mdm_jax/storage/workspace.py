@@ -28,6 +28,7 @@ from mdm_jax.storage.atomic import (
 from mdm_jax.storage.differences import differences, flat
 from mdm_jax.storage.map_store import MAP_FILES
 from mdm_jax.storage.stored_format import FORMAT, upgrade
+from mdm_jax.text_files import read_text
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def read_settings(path: Path, remedy: str) -> dict[str, Any]:
 
     Raises InputError for a file that cannot be read, and with the remedy for a damaged one."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(read_text(path)))
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, TypeError):

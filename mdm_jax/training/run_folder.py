@@ -188,7 +188,7 @@ def _check_same(run: TrainingFolder, record: dict[str, Any], of_data: set[str]) 
 def read_metrics(run: TrainingFolder, until: int | None = None) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl up to a step; what a crash or a person damaged is left out."""
     lines = []
-    content = run.metrics.read_text("utf-8", "replace") if run.metrics.exists() else ""
+    content = run.metrics.read_bytes() if run.metrics.exists() else b""
     for text in content.splitlines():
         try:
             line = json.loads(text)

@@ -268,6 +268,7 @@ def test_layout_with_a_table(tmp_path):
     assert train[2].mask.sum() == 0  # a mask that marks nothing says that nothing is there
     with pytest.raises(InputError, match=r"gone.png does not exist"):
         train[1]
+    (tmp_path / "boxes.csv").unlink()
     table(
         tmp_path / "labels.csv", ["file", "label"], *([f"{n}.png", "x"] for n in range(100))
     )
@@ -348,11 +349,7 @@ def test_bad_names(tmp_path):
 
 def test_a_mask_of_zeros_and_ones_is_not_taken_for_an_empty_one():
     image, ones = PIL.Image.new("RGB", (20, 16)), PIL.Image.new("RGB", (20, 16), (1, 1, 1))
-    with pytest.raises(
-        InputError,
-        match="the mask of it has values from 1 to 1: draw the object in 255 on 0",
-    ):
-        mask_from_image(ones, image, "it")
+    assert mask_from_image(ones, image, "it").all()
     assert mask_from_image(PIL.Image.new("L", (20, 16), 128), image, "it").all()
 
 

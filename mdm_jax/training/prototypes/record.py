@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mdm_jax.errors import InputError
 from mdm_jax.storage.atomic import write_whole
+from mdm_jax.text_files import read_text
 
 FILE = "prototypes.json"
 
@@ -52,7 +53,7 @@ def read(folder: Path) -> PushRecord | None:
     Raises InputError for one that is damaged."""
     path = Path(folder) / FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
