@@ -23,7 +23,7 @@ def label_targets(
     if (targets < 0).any():
         lacking = examples[int(np.flatnonzero(targets < 0)[0])]
         raise InputError(
-            f"the network has no class for the label of {lacking.id}: use its first choice, with"
-            " --targets prediction"
+            f"the network has no class for the label of {lacking.id}: say with --classes which it"
+            " is, or use its first choice, with --targets prediction"
         )
     return targets

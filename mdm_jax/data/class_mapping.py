@@ -38,13 +38,14 @@ def class_numbers(data: tuple[str, ...], network: tuple[str, ...]) -> np.ndarray
     by_name = np.asarray([find(name) for name in data], int)
     if not len(data) or (by_name >= 0).all():
         return by_name
-    # Numbers that are names of the network in part only are counted from somewhere else.
     if are_numbers and not _are_numbers(network) and max(map(int, data)) < len(network):
         return _warn_numbers(np.asarray([int(name) for name in data]), data, network)
-    if (are_numbers or (by_name < 0).all()) and len(data) == len(network):
+    # Numbers that are the network's names in part are theirs only where both begin alike: others
+    # are counted from somewhere else.
+    if are_numbers and not (_are_numbers(network) and _first(data) == _first(network)):
+        by_name[:] = -1
+    if (by_name < 0).all() and len(data) == len(network):
         return _warn_order(data, network)
-    if are_numbers:
-        return np.full(len(data), -1)
     lacking = [name for name, number in zip(data, by_name) if number < 0]
     if len(lacking) < len(data):
         warnings.warn(
@@ -87,6 +88,10 @@ def _warn_order(data: Sequence[str], network: Sequence[str]) -> np.ndarray:
 def shorten(names: Sequence[str]) -> str:
     """The first few names, for a sentence."""
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _first(names: Iterable[str]) -> int:
+    return min(map(int, names))
 
 
 def _are_numbers(names: Iterable[str]) -> bool:

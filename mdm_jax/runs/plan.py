@@ -243,8 +243,8 @@ def prepare(
         and (class_numbers(tuple(source.class_names), names) < 0).all()
     ):
         raise InputError(
-            "the network has none of the classes of the data: use its first choice, with the"
-            " targets prediction",
+            "the network has none of the classes of the data: say with classes which they are, or"
+            " use its first choice, with the targets prediction",
             setting="targets",
         )
     is_smoothed = getattr(chosen.config, "smoothing", None) is not None

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -313,8 +314,14 @@ def test_labels_that_the_network_does_not_know(asked, place, tmp_path, said):
     photos = shutil.copytree(place / "photos", tmp_path / "photos")
     (photos / "test" / "good").rename(photos / "test" / "unheard of")
     command = asked(tmp_path / "run", data=f"folder:{photos}", targets="label")
-    code, out, err = said(*command, "--strict")
-    assert (code, err) == (3, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, out, err = said(*command, "--strict")
+    assert code == 3
+    # It is asked twice which classes they are, and said once.
+    assert (
+        err.count("1 of the data's 2 classes are none of the network's (unheard of)") == 1
+    )
     assert "5 of 10 explained in" in out
     assert (
         "not explained: test/unheard of/image-1.png: the network has no class unheard of"
