@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import PIL.ImageOps
 from jaxtyping import Array, Float, Float32, Float64
 
 from mdm_jax.errors import InputError
+from mdm_jax.text_files import printable as printable
 from mdm_jax.types import Scalar
 
 # Pixels; smaller images hold nothing that a mask could select.
@@ -45,9 +45,6 @@ RESAMPLING = {
 
 # timm's names: keep the aspect and crop the center, or squash the whole image.
 CROP_MODES = ("center", "squash")
-
-# Control characters, and what stands for bytes that are no UTF-8.
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Convert = Callable[[PIL.Image.Image], PIL.Image.Image]
 
@@ -137,11 +134,6 @@ def _rotate_upright(image: PIL.Image.Image) -> PIL.Image.Image:
         return PIL.ImageOps.exif_transpose(image)
     except Exception:
         return image
-
-
-def printable(path: str | Path) -> str:
-    """A path as one line of text that can be printed, whatever bytes its name holds."""
-    return UNPRINTABLE.sub("?", str(path))
 
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

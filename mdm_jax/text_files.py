@@ -1,11 +1,16 @@
-"""The one reader of text files: UTF-8, with the mark that editors and spreadsheets begin it with or
-without."""
+"""Text of users: the one reader of its files, names of files as ids, and what can be printed."""
 
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
+# Control characters, what turns the direction of text, and what stands for bytes that are no UTF-8.
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+SURROGATES = re.compile("[\ud800-\udfff]")
 MARKS_OF_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -20,3 +25,26 @@ def decode_text(data: bytes) -> str:
     """UTF-8, or UTF-16 where its mark says so. Raises ValueError for what is neither."""
     is_utf16 = data.startswith(MARKS_OF_UTF16) and b"\0" in data
     return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+
+
+def file_id(name: str) -> str:
+    """A name as the id of an image: text that every format stores, another for every name.
+
+    Bytes that are no UTF-8 are written as \\udc80 to \\udcff; in a name that has such bytes, or
+    looks so, each backslash is doubled."""
+    if not SURROGATES.search(name) and "\\udc" not in name:
+        return name
+    escaped = name.replace("\\", "\\\\")
+    return SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", escaped)
+
+
+def storable_id(id: str) -> str:
+    """An id of whatever source: one that a format could not store as the id of a file."""
+    return file_id(id) if SURROGATES.search(id) else id
+
+
+def printable(text: str | Path) -> str:
+    """A path or a name as one line of text that can be printed, whatever it holds.
+
+    For people alone: two names may become one."""
+    return UNPRINTABLE.sub("?", str(text))

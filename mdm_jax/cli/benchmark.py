@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mdm_jax import images, metrics
+from mdm_jax import metrics
 from mdm_jax.cli.console import Result, Terminal
 from mdm_jax.cli.options import Options
 from mdm_jax.errors import InputError, unknown
@@ -73,9 +73,8 @@ class BenchmarkCommand(BenchmarkConfig, Options):
             counts, written = self._write_win_matrix(results, table.reference)
             notes += counts
             files += written
-        summary = "\n".join(f"  {note}" for note in notes)
-        printable = [images.printable(path) for path in files]
-        return Result(table_text.to_records(table), summary, printable, out=self.out)
+        records = table_text.to_records(table)
+        return Result(records, "", list(map(str, files)), out=self.out, notes=notes)
 
     def _write_win_matrix(
         self, results: Results, reference: str

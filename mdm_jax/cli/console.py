@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mdm_jax.cli.options import Options
 from mdm_jax.cli.output_config import plain_config, write_config
 from mdm_jax.cli.progress_bar import ProgressBar
 from mdm_jax.storage.atomic import write_text
+from mdm_jax.text_files import printable
 
 # Characters of a table that is wider than the terminal, or goes to a file: long lines are better
 # than columns cut short.
@@ -33,12 +35,31 @@ class Result:
     summary: str
     files: list[str]
     exit_code: int = 0
+    notes: Sequence[str] = ()
+    """what there is to say besides, a line each"""
     out: Path | None = None
     """the folder that the options are written into; None where they stand in it already"""
 
+    @property
+    def text(self) -> str:
+        """The summary and the notes, as they are."""
+        return "\n".join([*self._summary, *(f"  {note}" for note in self.notes)])
+
+    @property
+    def lines(self) -> list[str]:
+        """The summary and the notes, for a terminal."""
+        return [
+            *map(printable, self._summary),
+            *(f"  {printable(note)}" for note in self.notes),
+        ]
+
+    @property
+    def _summary(self) -> list[str]:
+        return self.summary.split("\n") if self.summary else []
+
     def plain(self, options: Options | None = None) -> dict[str, Any]:
         """As JSON has it."""
-        content = {"rows": self.rows, "summary": self.summary, "files": self.files}
+        content = {"rows": self.rows, "summary": self.text, "files": self.files}
         return content if options is None else content | {"config": plain_config(options)}
 
     def save(self, path: Path, options: Options) -> None:
@@ -70,9 +91,11 @@ class Terminal:
                 console = Console(width=max(MIN_WIDTH, needed))
             console.print(table)
         # Names of files and classes are not to be read as markup.
-        console.print(result.summary, highlight=False, markup=False)
+        for line in result.lines:
+            console.print(line, highlight=False, markup=False)
         for file in result.files:
-            console.print(f"  {file}", highlight=False, markup=False, soft_wrap=True)
+            line = f"  {printable(file)}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -88,7 +111,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 def _cell(value: Any) -> str:
     if value is None:
         return "n/a"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else printable(str(value))
 
 
 def finite(value: float) -> float | None:

@@ -97,12 +97,11 @@ class DemoCommand(MethodOptions):
             f"mean energy inside the digit {energies.mean():.3f} (chance {chance:.3f}),"
             f" {right} of {self.limit} predictions right, {describe_time(timing, self.limit)}"
         )
+        notes = []
         for row, example in enumerate(examples):
-            for line in describe_status(explanation, row, example.id):
-                summary += f"\n  {line}"
-        result = Result(
-            rows, summary, [str(self.out / name) for name in FILES], out=self.out
-        )
+            notes += describe_status(explanation, row, example.id)
+        files = [str(self.out / name) for name in FILES]
+        result = Result(rows, summary, files, out=self.out, notes=notes)
         claims.claim(self.out, DEMO)
         sheet = explanation_figures.demo_sheet(
             examples[:FIGURE_DIGITS], explanation, predictions, energies.tolist()

@@ -123,18 +123,19 @@ class EvaluateCommand(ModelSpec, RecordedImages, DataReading, ComputeOptions, Op
         summary = f"network {classifier.name}, {len(framed)} maps,"
         summary += " 95 % bootstrap intervals over images"
         ordered = order_metrics(scores.metrics)
+        notes = []
         if maps.ranking is not None and ordered:
-            summary += f"\n  order metrics ({ordered}) read the ranking saved with the maps"
+            notes.append(f"order metrics ({ordered}) read the ranking saved with the maps")
         if maps.lost_ranking and ordered:
-            summary += (
-                f"\n  order metrics ({ordered}) read the saliency, as the run kept no evidence:"
+            notes.append(
+                f"order metrics ({ordered}) read the saliency, as the run kept no evidence:"
                 " with --evidence it keeps what the method's ranking is made of"
             )
         if maps.incomplete:
-            summary += f"\n  {maps.incomplete}"
-        summary += "".join(f"\n  skipped: {reason}" for reason in skipped)
+            notes.append(maps.incomplete)
+        notes += [f"skipped: {reason}" for reason in skipped]
         files = [str(self.out / name) for name in FILES]
-        result = Result(_rows(scores), summary, files, out=self.out)
+        result = Result(_rows(scores), summary, files, out=self.out, notes=notes)
         claims.claim(self.out, SCORED)
         result.save(self.out / "scores.json", self)
         _save_scores(scores, self.out / saved_maps.SCORES)

@@ -34,6 +34,7 @@ from mdm_jax.models.spec import ModelSpec
 from mdm_jax.progress import task
 from mdm_jax.storage import arrays, part_names
 from mdm_jax.storage.atomic import check_writable, make_folder
+from mdm_jax.text_files import file_id
 from mdm_jax.types import Explanation
 from mdm_jax.views import explanation_figures
 
@@ -119,11 +120,11 @@ class ExplainCommand(ModelSpec, MethodOptions):
             else:
                 kind, name = "class", classifier.class_names[target]
                 explained = f"{node} of class “{name}”"
-            file = images.printable(self.files[i])
+            file = str(self.files[i])
             rows.append({"file": file, kind: target, "name": name})
             rows[-1] |= columns(explanation, row, timing)
             warnings += describe_status(explanation, row, f"{file}, {kind} {target}")
-            short = images.printable(self.files[i].name)
+            short = file_id(self.files[i].name)
             title = f"{short}: {explained}, {before} before and {after} after masking"
             one = jax.tree.map(lambda leaf, row=row: leaf[row], explanation)
             written = _Written(short, photographs[i], inputs[i], one, title, settings)
@@ -131,8 +132,7 @@ class ExplainCommand(ModelSpec, MethodOptions):
             prefix = written.free_prefix(self.out / stem, method.name)
             files += written.save(prefix, classifier)
         summary = f"network {classifier.name}, {describe_time(timing, len(rows))}"
-        summary += "".join(f"\n  {warning}" for warning in warnings)
-        return Result(rows, summary, files, out=self.out)
+        return Result(rows, summary, files, out=self.out, notes=warnings)
 
     def _element_problems(self, count: int) -> _Problems:
         """For a node whose targets are no classes, such as the number of a prototype."""
@@ -229,7 +229,7 @@ class _Written(NamedTuple):
         explanation_figures.save(masks, sheet)
         content = self._arrays()
         arrays.write_arrays(values, content)
-        return [images.printable(path) for path in (overlay, sheet, values)]
+        return [str(path) for path in (overlay, sheet, values)]
 
     def _large_photograph(self, classifier: Classifier) -> PIL.Image.Image:
         """The part of the photograph that the network sees, in the size of an overlay."""

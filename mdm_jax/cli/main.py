@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import Any, NamedTuple
 
+from mdm_jax.cli import streams
 from mdm_jax.errors import InputError, unknown
 
 
@@ -54,20 +54,33 @@ mdm VERB --help lists the options of a verb, with examples.
 mdm --version prints the version.
 """
 UNUSABLE_INPUT = 2
+UNWRITABLE_OUTPUT = 1
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    0: done. 1: nobody reads the output any more. 2: input that cannot be used. 3: images that
-    could not be explained (`mdm run --strict`), or faults of a run (`mdm run verify`). 130:
-    interrupted.
+    0: done. 1: the output cannot be written, or nobody reads it any more. 2: input that cannot be
+    used. 3: images that could not be explained (`mdm run --strict`), or faults of a run (`mdm run
+    verify`). 130: interrupted.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"mdm: {message}", file=sys.stderr
-    )
+    with streams.guarded():
+        return _guarded(words)
+
+
+def _guarded(words: list[str]) -> int:
+    """Run the command line; every error of it as an exit code."""
+    said: set[str] = set()
+
+    def show_once(message: Warning | str, *_: Any, **__: Any) -> None:
+        # The same is warned of wherever a data set is opened or asked for its classes.
+        if str(message) not in said:
+            said.add(str(message))
+            streams.say(str(message))
+
+    warnings.showwarning = show_once
     options: set[str] = set()
     try:
         code = _run(words, options)
@@ -77,15 +90,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = ""
         if error.setting in options:
             hint = f" (option --{error.setting.replace('_', '-')})"
-        print(f"mdm: {error}{hint}", file=sys.stderr)
+        streams.say(f"{error}{hint}")
         return UNUSABLE_INPUT
     except KeyboardInterrupt as interrupt:
-        print(f"mdm: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        streams.say(str(interrupt) or "interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever reads the output, such as head, has gone; Python must not write there at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except streams.Unwritable as unwritable:
+        streams.silence(sys.stdout)
+        # Whoever reads the output, such as head, may go when it has enough.
+        if not isinstance(unwritable.__cause__, BrokenPipeError):
+            reason = getattr(unwritable.__cause__, "strerror", None)
+            streams.say(f"the output cannot be written ({reason}): make room for it")
+        return UNWRITABLE_OUTPUT
     return code
 
 

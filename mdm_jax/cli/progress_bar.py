@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 from mdm_jax.cli.signals import interrupts
+from mdm_jax.text_files import printable
 
 # Between two updates of a bar: work that advances a thousand times a second must not wait.
 REDRAW_SECONDS = 0.2
@@ -48,7 +49,7 @@ class ProgressBar:
     def columns(self) -> tuple[ProgressColumn, ...]:
         return (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -62,7 +63,9 @@ class ProgressBar:
             disable=not self.console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task(task, total=total, completed=done, rates="")
+        self._task = self._bar.add_task(
+            printable(task), total=total, completed=done, rates=""
+        )
         self._bar.start()
 
     def advance(self, done: int, **measures: float) -> None:
@@ -74,10 +77,12 @@ class ProgressBar:
 
     def describe(self, stage: str) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, description=stage)
+            self._bar.update(self._task, description=printable(stage))
 
     def say(self, sentence: str) -> None:
-        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(
+            printable(sentence), highlight=False, markup=False, soft_wrap=True
+        )
 
     def end(self) -> None:
         if self._bar is not None:
@@ -104,7 +109,7 @@ class RunBar(ProgressBar):
 
     def columns(self) -> tuple[ProgressColumn, ...]:
         return (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rates]}"),
@@ -151,7 +156,7 @@ class TrainingBar(ProgressBar):
 
     def columns(self) -> tuple[ProgressColumn, ...]:
         return (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rates]}"),

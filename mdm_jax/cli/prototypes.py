@@ -26,7 +26,6 @@ from mdm_jax.data.fingerprint import source_fingerprint
 from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.data.reading import DataReading
 from mdm_jax.errors import InputError
-from mdm_jax.images import printable
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.spec import ModelSpec
@@ -192,11 +191,9 @@ class _Search:
             f"{len(survey.prototypes)} prototypes of {self.classifier.name}, {count} regions found"
             f" in {seconds:.1f} s ({before} were there); open the page in a browser"
         )
-        summary += "".join(f"\n  {note}" for note in survey.notes)
         rows = [_row(each, survey) for each in survey.decisions]
-        return Result(
-            rows, summary, [printable(file) for file in [page, *files]], out=options.out
-        )
+        written = [str(file) for file in [page, *files]]
+        return Result(rows, summary, written, out=options.out, notes=survey.notes)
 
     def _survey(self, out: Path, settings: dict[str, Any]) -> tuple[Survey, int]:
         """Everything that is found, and how many regions were found just now."""

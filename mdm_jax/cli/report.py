@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from mdm_jax import images
 from mdm_jax.cli.console import Result, Terminal, finite
 from mdm_jax.cli.options import Options, RecordedImages, positional
 from mdm_jax.data.preprocessing import Preprocessing
@@ -57,9 +56,8 @@ class ReportCommand(RecordedImages, Options):
         )
         rows = [_row(written, number) for number in range(len(runs))]
         summary = f"{written.images} images, open the page in a browser"
-        incomplete = [run.incomplete for run in runs if run.incomplete]
-        summary += "".join(f"\n  {note}" for note in [*incomplete, *written.notes])
-        return Result(rows, summary, [images.printable(written.page)], out=self.out)
+        notes = [run.incomplete for run in runs if run.incomplete] + list(written.notes)
+        return Result(rows, summary, [str(written.page)], out=self.out, notes=notes)
 
     def _image_origin(
         self, run: Run, sources: dict[tuple[str, str, str | None], Source]

@@ -83,7 +83,8 @@ class RunCommand(PresetOptions, RunJob, Options):
             statuses = verify.status(store).statuses
             code = 3 if any(statuses.get(name) for name in FAILED) else 0
         statuses = dict(summary.statuses.most_common())
-        return Result(count_rows(statuses), _describe(summary), [summary.place], code)
+        sentence, *notes = _describe(summary)
+        return Result(count_rows(statuses), sentence, [summary.place], code, notes=notes)
 
     def _estimate(self, share: Share) -> Result:
         """What the run would do, and what it would cost; nothing is written."""
@@ -171,32 +172,33 @@ def describe_lost(count: int) -> str:
     return f"{count} lost: {REASONS[Status.LOST]}"
 
 
-def _describe(ended: RunSummary) -> str:
-    """What was done, how fast, and what could not be explained."""
+def _describe(ended: RunSummary) -> list[str]:
+    """A sentence on what was done and how fast, and others on what could not be explained."""
     if not ended.rows and ended.before:
-        return f"nothing was left to do: {ended.before} are there"
+        return [f"nothing was left to do: {ended.before} are there"]
     if not ended.rows:
-        return "this share has no chunks: nothing to do"
+        return ["this share has no chunks: nothing to do"]
     timing = ended.timing
     running = max(timing.running, 1e-9)
     busy = min(1.0, ended.busy / max(timing.total, 1e-9))
     explained = str(ended.rows)
     if ended.failed:
         explained = f"{ended.rows - ended.failed} of {ended.rows}"
-    parts = [
+    sentence = (
         f"{explained} explained in {timing.running:.1f} s after {timing.compiling:.1f} s of"
         f" compilation: {ended.rows / running:.2f} images/s,"
         f" {ended.evaluations / running:.1f} evaluations/s, devices at work {busy:.0%} of the time"
-    ]
+    )
     if ended.before:
-        parts.append(f"; {ended.before} were there")
+        sentence += f"; {ended.before} were there"
+    parts = [sentence]
     if ended.lost:
-        parts.append(f"\n  {describe_lost(ended.lost)}")
-    parts += [f"\n  not explained: {reason}" for reason in ended.reasons]
+        parts.append(describe_lost(ended.lost))
+    parts += [f"not explained: {reason}" for reason in ended.reasons]
     more = ended.failed - len(ended.reasons)
     if more:
-        parts.append(f"\n  and {more} more; the records have the reason of each")
-    return "".join(parts)
+        parts.append(f"and {more} more; the records have the reason of each")
+    return parts
 
 
 def _facts(job: RunPlan, cost: Estimate, committed: int, todo: int) -> dict[str, str]:

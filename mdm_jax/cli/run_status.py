@@ -50,16 +50,17 @@ class RunStatusCommand(Options):
         summary += f" {sum(status.statuses.values())} of {status.rows} rows"
         if status.bytes is not None:
             summary += f", {format_bytes(status.bytes)}"
+        notes = []
         if lost := status.statuses.get(Status.LOST.name):
-            summary += f"\n  {describe_lost(lost)}"
+            notes.append(describe_lost(lost))
         for index, count in status.running:
-            summary += f"\n  at work: share {index} of {count}"
+            notes.append(f"at work: share {index} of {count}")
         if status.format < FORMAT:
-            summary += (
-                f"\n  an older version began it (format {status.format}, now {FORMAT}):"
+            notes.append(
+                f"an older version began it (format {status.format}, now {FORMAT}):"
+                " it is read and gone on with as it is"
             )
-            summary += " it is read and gone on with as it is"
-        return Result(count_rows(status.statuses), summary, [])
+        return Result(count_rows(status.statuses), summary, [], notes=notes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import tyro
 
-from mdm_jax import images
 from mdm_jax.cli.console import Result, Terminal, finite
 from mdm_jax.cli.label_targets import label_targets
 from mdm_jax.cli.options import Options, describe_presets, positional
@@ -110,12 +109,9 @@ class SweepCommand(SweepConfig, Options):
             quality,
         )
         files = finished.save(out)
-        summary = finished.describe() + "".join(
-            f"\n  skipped: {reason}" for reason in skipped
-        )
-        return Result(
-            finished.rows(), summary, [images.printable(each) for each in files], out=out
-        )
+        notes = [*finished.notes(), *(f"skipped: {reason}" for reason in skipped)]
+        names = list(map(str, files))
+        return Result(finished.rows(), finished.describe(), names, out=out, notes=notes)
 
 
 @contextmanager
@@ -229,12 +225,14 @@ class _Finished:
 
     def describe(self) -> str:
         count = len(self.whole.entries)
-        text = f"{count} points, {len(self.whole.ids)} images, quality = {self.formula}"
-        text += f"\nthe best: {self.verdict}"
+        return f"{count} points, {len(self.whole.ids)} images, quality = {self.formula}"
+
+    def notes(self) -> list[str]:
+        notes = [f"the best: {self.verdict}"]
         failed = sum(not math.isfinite(value) for value in self.tuned.quality(self.quality))
         if failed:
-            text += f"\n  {failed} points could not be ranked, see the notes in table.md"
-        return text
+            notes.append(f"{failed} points could not be ranked, see the notes in table.md")
+        return notes
 
     def rows(self) -> list[dict[str, Any]]:
         """The best points."""

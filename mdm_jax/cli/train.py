@@ -13,7 +13,6 @@ from mdm_jax.cli.options import Options, positional, recorded_data
 from mdm_jax.cli.progress_bar import TrainingBar, stoppable
 from mdm_jax.config_files import load
 from mdm_jax.errors import InputError
-from mdm_jax.images import printable
 from mdm_jax.progress import Stopped
 from mdm_jax.training.config import TrainConfig
 from mdm_jax.training.loop import TrainingResult, train
@@ -53,8 +52,9 @@ class TrainCommand(Options):
             except Stopped as stopped:
                 raise KeyboardInterrupt(str(stopped)) from None
         run = trained.run
-        files = [printable(path) for path in (run.weights, run.network, run.metrics)]
-        return Result(trained.metrics, _summary(trained, config), files)
+        files = [str(path) for path in (run.weights, run.network, run.metrics)]
+        notes = [f"skipped: {sentence}" for sentence in trained.skipped]
+        return Result(trained.metrics, _summary(trained, config), files, notes=notes)
 
     def train_config(self) -> TrainConfig:
         """The file's settings, with options in their place."""
@@ -80,4 +80,4 @@ def _summary(trained: TrainingResult, config: TrainConfig) -> str:
     summary = f"{config.data.evaluate} accuracy {accuracy} after {config.epochs} epochs"
     if trained.was_done:
         summary = f"this training had ended already, nothing was done: {summary}"
-    return summary + "".join(f"\n  skipped: {sentence}" for sentence in trained.skipped)
+    return summary

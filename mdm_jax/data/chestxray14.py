@@ -20,7 +20,7 @@ from mdm_jax.data import image_files, tables
 from mdm_jax.data.annotations import clip_boxes
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
-from mdm_jax.text_files import read_text
+from mdm_jax.text_files import file_id, read_text
 
 # In the order of the publication; the first eight are those that have boxes.
 FINDINGS = (
@@ -86,7 +86,7 @@ class ChestXray14:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         image = images.read(self.root / self.paths[index])
-        id = images.printable(self.files[index])
+        id = file_id(self.files[index])
         return ImageItem(id, image, self.labels[index], self.multi_hot[index])
 
     def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:

@@ -198,7 +198,7 @@ def _readable(names: Sequence[str]) -> tuple[str, ...]:
     plain = []
     for name in names:
         without_number = re.sub(r"^\d+\.", "", name)
-        plain.append(images.printable(without_number.replace("_", " ")))
+        plain.append(without_number.replace("_", " "))
     if len(set(plain)) < len(plain):
-        return tuple(map(images.printable, names))
+        return tuple(names)
     return tuple(plain)

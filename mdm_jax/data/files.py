@@ -10,6 +10,7 @@ from mdm_jax import images
 from mdm_jax.data import image_files
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem
 from mdm_jax.errors import InputError
+from mdm_jax.text_files import file_id
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Files:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         file = self.files[index]
-        return ImageItem(images.printable(file), images.read(self.root / file), UNKNOWN)
+        return ImageItem(file_id(file), images.read(self.root / file), UNKNOWN)
 
     def __getitem__(self, index: int) -> Example:
         item = self.read_image(index)
@@ -68,9 +69,7 @@ def open_files(path: str, split: str = ALL) -> Files:
     if others:
         kinds = image_files.describe_kinds(others)
         warnings.warn(
-            images.printable(
-                f"files:{path} holds what is not read: {kinds}, of no format that is read"
-            ),
+            f"files:{path} holds what is not read: {kinds}, of no format that is read",
             stacklevel=3,
         )
     return Files(f"files:{path}", root, files)

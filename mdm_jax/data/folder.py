@@ -20,6 +20,7 @@ from mdm_jax.data.annotations import clip_boxes, mask_from_image
 from mdm_jax.data.object_values import ObjectValues
 from mdm_jax.data.source import ALL, Example, ImageItem, find_split
 from mdm_jax.errors import InputError
+from mdm_jax.text_files import file_id
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ class Folder:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has items 0 to {len(self) - 1}, not {index}")
         file = self.files[index]
-        return ImageItem(
-            images.printable(file), images.read(self.root / file), self.labels[index]
-        )
+        return ImageItem(file_id(file), images.read(self.root / file), self.labels[index])
 
     def read_boxes(self, index: int) -> tuple[ImageItem, Float32[np.ndarray, "k 4"] | None]:
         """As `read_image`, and the item's boxes. Raises InputError for one that is empty."""
@@ -100,10 +99,7 @@ def open_folder(path: str, split: str) -> Folder:
         numbers = {label: number for number, label in enumerate(labels)}
         if left_out:
             warnings.warn(
-                images.printable(
-                    f"folder:{path} holds what is not read: {'; '.join(left_out)}"
-                ),
-                stacklevel=3,
+                f"folder:{path} holds what is not read: {'; '.join(left_out)}", stacklevel=3
             )
         kept = set(files)
         return Folder(
@@ -128,4 +124,4 @@ def _names(labels: Sequence[str], given: Mapping[str, str]) -> tuple[str, ...]:
     unique = []
     for name, label in zip(names, labels):
         unique.append(name if names.count(name) == 1 else f"{name} ({label})")
-    return tuple(map(images.printable, unique))
+    return tuple(map(file_id, unique))

@@ -20,6 +20,7 @@ from mdm_jax.data.prefetch import read_ahead
 from mdm_jax.data.source import HasFiles, Source, read_image
 from mdm_jax.errors import InputError
 from mdm_jax.images import check_image, printable
+from mdm_jax.text_files import file_id, storable_id
 
 # Items read ahead, 19 MB of 224x224 images; processes hold half as many again.
 AHEAD = 32
@@ -43,7 +44,7 @@ class ReadResult(NamedTuple):
     index: int  # type: ignore[assignment]  # hides the method of tuples, which nothing calls
     """its place in the source"""
     id: str
-    """printable; the file or the number of the item where it could not be read"""
+    """that of the file, or the number of the item, where it could not be read"""
     image: Float32[np.ndarray, "h w c"] | None
     label: int
     """the data's number of the class, -1 where it is unknown"""
@@ -123,11 +124,11 @@ class _Reader:
             image: Any
             if self.fit is None:
                 example = self.source[index]
-                id, label = printable(str(example.id)), _label_number(example.label)
+                id, label = storable_id(str(example.id)), _label_number(example.label)
                 image = example.image
             else:
                 found = read_image(self.source, index)
-                id, label = printable(str(found.id)), _label_number(found.label)
+                id, label = storable_id(str(found.id)), _label_number(found.label)
                 image = self.fit(found.image)
             image = check_image(image, id)
             if self.shape is not None and image.shape != tuple(self.shape):
@@ -145,8 +146,8 @@ def _describe(source: Source, index: int) -> tuple[str, int]:
     """Name and label of an item as far as they are known without opening it."""
     with suppress(Exception):  # a user's source may break its own contract
         if isinstance(source, HasFiles):
-            return printable(source.files[index]), _label_number(source.labels[index])
-    return printable(f"{getattr(source, 'name', type(source).__name__)}/{index:06d}"), -1
+            return file_id(source.files[index]), _label_number(source.labels[index])
+    return storable_id(f"{getattr(source, 'name', type(source).__name__)}/{index:06d}"), -1
 
 
 def _label_number(label: Any) -> int:

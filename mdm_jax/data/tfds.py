@@ -23,6 +23,7 @@ from mdm_jax.data.annotations import clip_boxes, mask_from_image
 from mdm_jax.data.object_values import MOST_ANNOTATORS, ObjectValues
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.text_files import file_id
 
 # NAME[:SPLIT]; a version is part of the name.
 SOURCE = re.compile(r"(?P<name>[\w/.-]+(:\d+\.\d+\.\d+)?)(:(?P<split>\D.*))?")
@@ -86,7 +87,7 @@ class TfdsSource:
     def _image_item(self, index: int, record: Mapping[str, Any]) -> ImageItem:
         file = record.get("file")
         if isinstance(file, bytes):
-            id = file.decode("utf-8", "replace")
+            id = file_id(file.decode("utf-8", "surrogateescape"))
         else:
             id = f"{self.name}/{self.split}/{index:06d}"
         label = int(record["label"])

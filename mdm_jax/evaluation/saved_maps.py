@@ -31,6 +31,7 @@ from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
 from mdm_jax.storage.differences import differences, flat
 from mdm_jax.storage.map_store import MapStore
+from mdm_jax.text_files import file_id
 from mdm_jax.types import Status
 
 # Statuses of the rows of a run whose maps are worth scoring.
@@ -243,6 +244,8 @@ def match_images(
         return _match_in_order(maps, source, preprocessing, limit, path), []
     by_id: dict[str, PreparedExample] = {}
     by_stem: dict[str, list[PreparedExample]] = {}
+    # Older runs know an image by its id as it is printed.
+    by_print: dict[str, list[PreparedExample]] = {}
     skipped: list[str] = []
     indices = _choose_indices(maps.ids, source, limit)
     for example in prepare_examples(source, indices, preprocessing):
@@ -251,12 +254,15 @@ def match_images(
             continue
         by_id[example.id] = example
         by_stem.setdefault(_stem(example.id), []).append(example)
+        by_print.setdefault(printable(example.id), []).append(example)
         # reading the rest of a large data set takes long
         if all(id in by_id for id in maps.ids):
             break
     matched = []
     for id in maps.ids:
-        candidates = [by_id[id]] if id in by_id else by_stem.get(_stem(id), [])
+        candidates = [by_id[id]] if id in by_id else by_print.get(id, [])
+        if not candidates:
+            candidates = by_stem.get(_stem(id), [])
         if len(candidates) != 1:
             raise _no_match(id, len(candidates), source.name, skipped, path)
         matched.append(candidates[0])
@@ -296,11 +302,12 @@ def _choose_indices(ids: Sequence[str], source: Source, limit: int | None) -> Se
     indices = evenly_spaced(len(source), limit)
     if isinstance(source, HasFiles):  # files are known by name without reading them
         wanted = {*ids, *map(_stem, ids)}
-        return [
-            i
-            for i in indices
-            if source.files[i] in wanted or _stem(source.files[i]) in wanted
-        ]
+        chosen = []
+        for i in indices:
+            id = file_id(source.files[i])
+            if not wanted.isdisjoint({id, _stem(id), printable(source.files[i])}):
+                chosen.append(i)
+        return chosen
     if limit is None:
         # maps may be of a benchmark with a limit, which takes evenly spaced items
         return list(dict.fromkeys([*evenly_spaced(len(source), len(ids)), *indices]))

@@ -20,6 +20,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.renamed_settings import value_name
 from mdm_jax.storage.parquet import METADATA_KEY, READ_ERRORS
+from mdm_jax.text_files import storable_id
 
 
 class Meta(NamedTuple):
@@ -72,9 +73,11 @@ def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         raise ValueError(f"no such columns: {sorted(unknown)}")
     plain = []
     for row in rows:
-        # File names may hold what no parquet file can.
+        # Names may hold what no parquet file can; an id is a key, and stays another for each.
         texts = {
-            name: printable(value) for name, value in row.items() if isinstance(value, str)
+            name: storable_id(value) if name == "id" else printable(value)
+            for name, value in row.items()
+            if isinstance(value, str)
         }
         plain.append({**row, **texts})
     return pa.Table.from_pylist(plain, schema=schema)

@@ -22,6 +22,7 @@ from mdm_jax.data.source import Example
 from mdm_jax.images import to_uint8
 from mdm_jax.size_sequence import sizes_of_steps
 from mdm_jax.storage.atomic import write_whole
+from mdm_jax.text_files import printable
 from mdm_jax.types import Explanation, Trace
 
 HEAT = colormaps["inferno"]
@@ -115,7 +116,7 @@ def masks_sheet(
         dpi=160,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=9, parse_math=False)
+    figure.suptitle(printable(title), fontsize=9, parse_math=False)
     for ax, (name, panel) in zip(figure.subplots(1, len(panels)), panels):
         ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
         ax.set_title(name, fontsize=8)

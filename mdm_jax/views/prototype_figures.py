@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm_jax.prototypes.reasoning import Contribution, RoundedSum
+from mdm_jax.text_files import printable
 from mdm_jax.views.outline import dim_outside, draw_outline
 from mdm_jax.views.pages.pictures import to_rgb
 
@@ -209,7 +210,8 @@ class _Sheet:
     def text(self, x: float, y: float, text: str, **how: Any) -> None:
         # class names may hold a dollar sign, which is no formula
         style: dict[str, Any] = {"size": 10, "color": INK, "parse_math": False} | how
-        self.figure.text(x / self.width, 1 - y / self.height, text, **style)
+        shown = "\n".join(map(printable, text.split("\n")))
+        self.figure.text(x / self.width, 1 - y / self.height, shown, **style)
 
     def line(self, x0: float, y0: float, x1: float, y1: float, **how: Any) -> None:
         ends = (

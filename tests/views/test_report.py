@@ -485,7 +485,7 @@ def test_the_command_opens_runs_and_their_images(tmp_path, folder):
     assert result.rows[0]["images"] == 6
     assert result.rows[0]["activation kept (median)"] == pytest.approx(0.96875)
     assert (
-        "6 of 6 pictures" in result.summary
+        "6 of 6 pictures" in result.text
     )  # names of the run are not those of the files: said, and the page stands
     assert json.dumps(result.rows)
     folder.rename(tmp_path / "moved")

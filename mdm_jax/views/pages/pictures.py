@@ -20,6 +20,7 @@ from mdm_jax.data.network_input import (
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Example, HasFiles, Source, read_image
 from mdm_jax.errors import InputError
+from mdm_jax.text_files import file_id
 
 # Pixels; larger images are shown at this side.
 SIDE = 384
@@ -73,7 +74,7 @@ def read_framed(
             example = Example(
                 opened.id, images.to_array(opened.image), opened.label, None, None
             )
-        if example.id != id:
+        if id not in (example.id, images.printable(example.id)):
             return SkippedExample(
                 f"the data holds {example.id} in its place: give the data and the split that"
                 " hold the images"
@@ -94,14 +95,12 @@ class Finder:
 
     def __init__(self, source: Source, used: list[int]) -> None:
         self._used = used
-        self._names = (
-            list(map(images.printable, source.files))
-            if isinstance(source, HasFiles)
-            else []
-        )
-        self._files = (
-            {name: n for n, name in enumerate(self._names)} if self._names else None
-        )
+        files = source.files if isinstance(source, HasFiles) else ()
+        self._names = list(map(file_id, files))
+        # Older runs know a file by its name as it is printed.
+        printed = {images.printable(name): n for n, name in enumerate(files)}
+        by_id = {name: n for n, name in enumerate(self._names)}
+        self._files = printed | by_id if files else None
 
     def index(self, id: str, item: int) -> int:
         """Index in the source, -1 where it has no such image."""
