@@ -15,6 +15,7 @@ import PIL.Image
 import PIL.ImageOps
 from jaxtyping import Array, Float, Float32, Float64
 
+from mdm_jax import image_data
 from mdm_jax.errors import InputError
 from mdm_jax.text_files import printable as printable
 from mdm_jax.types import Scalar
@@ -31,6 +32,10 @@ MAX_ASPECT = 8
 
 # Formats that are programs, for which Pillow would start an interpreter.
 DRAWINGS = {"EPS", "WMF"}
+
+# The tag of EXIF that says how to turn an image.
+ORIENTATION = 0x0112
+ROWS_AT_ONCE = 256
 
 # Values may leave [0, 1] by this much, as after resizing and rounding.
 RANGE_SLACK = 1e-3
@@ -92,7 +97,9 @@ def decode(
     try:
         with PIL.Image.open(file) as opened:
             _check_header(opened, name)
+            image_data.check_size(opened, file, name)
             upright = _rotate_upright(opened)
+            image_data.check_rows(opened, file, name)
             upright.format = opened.format
             return (convert or _to_rgb)(upright)
     except (InputError, PermissionError):
@@ -131,7 +138,9 @@ def _rotate_upright(image: PIL.Image.Image) -> PIL.Image.Image:
     """Turned as its EXIF says; as it is stored where the EXIF cannot be read."""
     image.load()  # damaged pixels raise here, not in the `try`
     try:
-        return PIL.ImageOps.exif_transpose(image)
+        # An image that is upright is not copied: a large one would need its memory twice.
+        is_upright = image.getexif().get(ORIENTATION, 1) == 1
+        return image if is_upright else PIL.ImageOps.exif_transpose(image)
     except Exception:
         return image
 
@@ -148,7 +157,7 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         image = image.convert("RGBA")
         paper = PIL.Image.new("RGBA", image.size, "white")
         image = PIL.Image.alpha_composite(paper, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def round_boxes(boxes: Float[np.ndarray, "k 4"]) -> Float64[np.ndarray, "k 4"]:
@@ -159,7 +168,8 @@ def round_boxes(boxes: Float[np.ndarray, "k 4"]) -> Float64[np.ndarray, "k 4"]:
 
 def to_array(image: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
     """An 8-bit image, RGB or gray, as float32 in [0, 1]."""
-    array = np.asarray(image, np.float32) / 255.0
+    array = np.array(image, np.float32)
+    array /= 255.0  # in its place, for images of many pixels
     if array.ndim == 2:
         array = array[..., None]
     return array
@@ -167,7 +177,13 @@ def to_array(image: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
 
 def to_uint8(image: Any) -> np.ndarray:
     """Floats in [0, 1] as 8-bit values, rounded."""
-    return np.round(np.clip(np.asarray(image, np.float32), 0.0, 1.0) * 255).astype(np.uint8)
+    floats = np.asarray(image, np.float32)
+    rounded = np.empty(floats.shape, np.uint8)
+    # Some rows at a time: three copies of all of them would be gigabytes for a large image.
+    for start in range(0, len(floats), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        rounded[part] = np.round(np.clip(floats[part], 0.0, 1.0) * 255)
+    return rounded
 
 
 def fit(

@@ -59,7 +59,7 @@ class Expected(NamedTuple):
 
 def make_bad_images(folder: Path) -> dict[str, Expected]:
     """Draw them in `folder`/val/CLASS; by file as `folder:` lists them (its id is
-    `images.printable` of that), in that order.
+    `text_files.file_id` of that), in that order.
 
     Names that are no UTF-8 are left out where the system refuses them, links where it has none.
     """

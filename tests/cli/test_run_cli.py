@@ -26,10 +26,10 @@ from test_run_store import small_disk
 import mdm_jax
 from mdm_jax.cli.main import main
 from mdm_jax.cli.progress_bar import RunBar
-from mdm_jax.images import printable
 from mdm_jax.models import weights
 from mdm_jax.models.resnet import ResNet
 from mdm_jax.runs.store import open_store
+from mdm_jax.text_files import file_id
 
 COUNT = 10
 CLASSES = ("bad", "good")
@@ -661,7 +661,7 @@ def test_bad_images_are_records_and_the_others_right(asked, tmp_path, said):
         in process.stdout
     )
     records = records_of(tmp_path / "run")
-    assert records["id"] == [printable(name) for name in files]
+    assert records["id"] == [file_id(name) for name in files]
     for what, status, reason in zip(
         expected.values(), records["status"], records["reason"]
     ):
