@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from mdm_jax import InputError, images
 from mdm_jax.data import Example, open_source
 from mdm_jax.data.item_reader import AHEAD, LONGEST, read_items
+from mdm_jax.text_files import file_id
 
 SIDE = 8
 pytestmark = pytest.mark.filterwarnings(
@@ -337,7 +338,6 @@ import resource, sys
 from mdm_jax import images
 from mdm_jax.data import open_source
 from mdm_jax.data.item_reader import read_items
-from mdm_jax.text_files import file_id
 source = open_source(f"folder:{sys.argv[1]}", "val")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for read in read_items(source, [(i, i) for i in range(len(source))], images.to_array):
