@@ -36,6 +36,7 @@ from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.compiled import ExplainResult, ProgramParts
 from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.continuous_batching import SlotPool
+from mdm_jax.runs.store import with_names
 from mdm_jax.runs.targets import Targets, check_classes, parse_targets
 from mdm_jax.storage import part_names
 from mdm_jax.storage.stored_format import FORMAT
@@ -196,7 +197,7 @@ class RunPlan:
 
     def description(self) -> dict[str, Any]:
         """What run.json says."""
-        return {
+        described = {
             "format": FORMAT,
             "layout": dataclasses.asdict(self.layout),
             "settings": dict(self.settings) | self.program_settings,
@@ -205,6 +206,7 @@ class RunPlan:
             "request": None if self.request is None else dict(self.request),
             "versions": {name: metadata.version(name) for name in RECORDED_PACKAGES},
         }
+        return with_names(described)
 
 
 def prepare(

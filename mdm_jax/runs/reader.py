@@ -28,6 +28,7 @@ from mdm_jax.runs.store import (
     DESCRIPTION,
     Store,
     chunk_of_record,
+    edited_parts,
     fingerprint,
     open_store,
     record_key,
@@ -42,9 +43,16 @@ RENDER_BATCH = 16
 def open_run(place: str | Path) -> Run:
     """The run in a folder or at gs://, s3://, memory:// or file://, finished or not.
 
-    Raises InputError where there is none, or one of a newer format."""
+    Raises InputError where there is none, one of a newer format, or one whose run.json was changed
+    after it was written."""
     store = open_store(place)
-    return Run(store, describe(store))
+    description = describe(store)
+    if edited := edited_parts(description):
+        raise InputError(
+            f"{store.name}/{DESCRIPTION} is not as it was written ({', '.join(edited)}): the same"
+            f" command again, or `mdm run verify {store.name}`, writes it anew"
+        )
+    return Run(store, description)
 
 
 def describe(store: Store) -> dict[str, Any]:

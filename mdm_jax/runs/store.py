@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,9 @@ DESCRIPTION = "run.json"
 
 # The parts of run.json that must agree when a run goes on.
 BINDING = ("format", "layout", "settings")
+
+# Lists beside the settings on which rows depend too; `settings.names` has their checksums.
+LISTS = ("classes", "data_classes")
 REMEDY = "choose another folder, remove that one, or go back to the old settings"
 FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/", f"{arrays.EVIDENCE}/")
 
@@ -75,6 +79,57 @@ def fingerprint(description: Mapping[str, Any]) -> str:
     """A checksum of the parts of a description that must agree."""
     parts = json.dumps({part: description.get(part) for part in BINDING}, sort_keys=True)
     return f"{zlib.crc32(parts.encode()):08x}"
+
+
+def _other_names(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Where the names of classes in two descriptions differ first."""
+    return [
+        each
+        for part in LISTS
+        for each in _first_difference(part, before.get(part), now.get(part))
+    ]
+
+
+def _first_difference(part: str, before: Any, now: Any) -> list[str]:
+    """Where two lists of names differ first; nothing where one is not known."""
+    if before is None or now is None or before == now:
+        return []
+    for number, (old, new) in enumerate(zip_longest(before, now)):
+        if old != new:
+            return [f"{part} {number} {json.dumps(old)} -> {json.dumps(new)}"]
+    return [f"{part} of another kind"]
+
+
+def content_checksum(content: Any) -> str:
+    """A checksum of plain values, as JSON writes them."""
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+
+
+def with_names(description: Mapping[str, Any]) -> dict[str, Any]:
+    """A description whose settings bind the names of classes."""
+    names = {part: content_checksum(description[part]) for part in LISTS}
+    return dict(description) | {"settings": {**description["settings"], "names": names}}
+
+
+def _without_names(description: Mapping[str, Any]) -> dict[str, Any]:
+    """A description as versions wrote it that did not bind them yet."""
+    settings = {
+        name: value for name, value in description["settings"].items() if name != "names"
+    }
+    return dict(description) | {"settings": settings}
+
+
+def edited_parts(description: Mapping[str, Any]) -> list[str]:
+    """The parts of a run.json that are not as they were written, besides those that must agree with
+    the records."""
+    names = description["settings"].get("names")
+    checksums = dict(names) if isinstance(names, Mapping) else {}
+    checksums["request"] = description.get("request_checksum")
+    return [
+        part
+        for part, expected in checksums.items()
+        if expected is not None and content_checksum(description.get(part)) != expected
+    ]
 
 
 def record_key(chunk: int) -> str:
@@ -177,6 +232,14 @@ class Store(SharedFolder):
             for part in ("request", "versions"):
                 if part in found and not (part == "request" and description.get(part)):
                     description[part] = found[part]
+        elif footer and footer.run in self.fingerprints(description) - {
+            fingerprint(description)
+        }:
+            description = _without_names(description)
+        if request := description.get("request"):
+            is_old = found is not None and request == found.get("request")
+            before = found.get("request_checksum") if found and is_old else None
+            description["request_checksum"] = before or content_checksum(request)
         self.ensure(DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
         return description
 
@@ -187,7 +250,7 @@ class Store(SharedFolder):
 
         Writes nothing. Raises InputError with every difference."""
         footer = next(self.footers(), None)
-        if footer is None or footer.run == fingerprint(description):
+        if footer is None or footer.run in self.fingerprints(description):
             return footer is not None
         if changed := self.changes(description, defaults):
             raise self.other_settings(changed)
@@ -210,10 +273,24 @@ class Store(SharedFolder):
             dict(flat({part: each.get(part) for part in BINDING if part != "format"}))
             for each in (found, description)
         )
-        changed = changed_settings(before, now, defaults)
+        # Older versions did not bind the names, but wrote them down.
+        names = {name: now[name] for name in now if name.startswith("settings.names.")}
+        changed = changed_settings(before, now, {**(defaults or {}), **names})
+        # The names themselves say more than their checksums.
+        if lists := _other_names(found, description):
+            changed = [each for each in changed if not each.startswith("settings.names.")]
+            changed += lists
         if found["format"] > FORMAT:
             changed.append(f"format {found['format']} -> {FORMAT}")
         return changed
+
+    def fingerprints(self, description: Mapping[str, Any]) -> set[str]:
+        """The fingerprints by which records belong to a description."""
+        accepted = {fingerprint(description)}
+        # Older versions bound no names of classes: those that are written down decide.
+        if not _other_names(self._try_description() or {}, description):
+            accepted.add(fingerprint(_without_names(description)))
+        return accepted
 
     def other_settings(self, changed: list[str], remedy: str = REMEDY) -> InputError:
         """The error for a run that another description made."""

@@ -20,9 +20,18 @@ from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.locks import Share
 from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
-from mdm_jax.runs.store import FOLDERS, OWN_FILES, Store, fingerprint, record_key
+from mdm_jax.runs.store import (
+    DESCRIPTION,
+    FOLDERS,
+    OWN_FILES,
+    Store,
+    edited_parts,
+    fingerprint,
+    record_key,
+)
 
 MOVED = "bring the old images and weights back, or say where they are now"
+EDITED = "the same `mdm run` command writes run.json anew"
 
 
 class RunStatus(NamedTuple):
@@ -97,6 +106,9 @@ def check(store: Store) -> list[Fault]:
     if specs and committed and list(committed.checksums) != list(specs):
         sentence = "zarr.json does not list the arrays that were committed"
         faults.append(Fault(None, "corrupt", "zarr.json", sentence))
+    if edited := edited_parts(description):
+        sentence = f"{DESCRIPTION} is not as it was written ({', '.join(edited)})"
+        faults.append(Fault(None, "corrupt", DESCRIPTION, sentence))
     lost = {fault.key for fault in faults}
     opened = {name: store.array(name) for name in specs if f"{name}/zarr.json" not in lost}
     chunks = _ChunkCheck(store, layout, run, opened, present)
@@ -114,10 +126,11 @@ def mend(store: Store, plan: RunPlan) -> None:
     costs no chunk. Raises InputError where neither run.json nor any chunk is of this plan."""
     description = plan.description()
     changed = store.changes(description, plan.defaults)
-    if changed and fingerprint(description) not in {
+    if changed and not store.fingerprints(description) & {
         footer.run for footer in store.footers()
     }:
-        raise store.other_settings(changed, MOVED)
+        is_edited = bool(edited_parts(store.read_description() or description))
+        raise store.other_settings(changed, EDITED if is_edited else MOVED)
     store.write_description(description, plan.defaults)
     store.create(plan.specs, plan.layout)
     repair(store, check(store))

@@ -24,7 +24,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.reader import open_run
-from mdm_jax.runs.store import ChunkData, open_store, record_key
+from mdm_jax.runs.store import ChunkData, open_store, record_key, with_names
 from mdm_jax.runs.verify import check, repair
 from mdm_jax.storage.stored_format import FORMAT
 
@@ -860,3 +860,66 @@ def test_rows_that_a_stored_array_does_not_have(tmp_path, key):
     whole_run(tmp_path)
     with pytest.raises(IndexError):
         _ = open_run(tmp_path).mask_vectors[0][key]
+
+
+# Names of classes
+
+NAMED = {"classes": ["cat", "dog"], "data_classes": ["dog", "cat"]}
+
+
+def named(place, chunks=(0,), **names):
+    """A run whose settings bind the names of classes, with some chunks."""
+    store = open_store(place)
+    told = with_names(description() | NAMED | names)
+    store.begin(told)
+    store.create(arrays.specs(SIZES, IMAGE), LAYOUT)
+    for chunk in chunks:
+        store.write(chunk_data(chunk)).result()
+    return store, told
+
+
+@pytest.mark.parametrize("part", NAMED)
+@pytest.mark.parametrize("names", [["cow", "dog"], ["cat"], ["cat", "dog", "cow"]])
+def test_a_run_goes_on_with_the_same_names_alone(tmp_path, part, names):
+    store, told = named(tmp_path)
+    with pytest.raises(InputError, match=rf"other settings \({part} \d "):
+        store.begin(with_names(told | {part: names}))
+    # Lists that were edited to fit are no proof.
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {part: names}))
+    with pytest.raises(InputError, match=rf"other settings \(settings.names.{part} "):
+        store.begin(with_names(told | {part: names}))
+    assert named(tmp_path, chunks=())[0].committed() == {0}
+    assert open_run(tmp_path).description[part] == NAMED[part]
+
+
+def test_names_in_an_older_run_bind_as_they_are_written_down(tmp_path):
+    store = whole_run(tmp_path, [0])
+    told = with_names(description() | {"data_classes": ["dog", "cat"]})
+    before = content(tmp_path)
+    with pytest.raises(InputError, match=r'other settings \(classes 0 "cat" -> "dog"'):
+        store.begin(with_names(told | {"classes": ["dog", "cat"]}))
+    assert content(tmp_path) == before
+    store.begin(told)
+    (tmp_path / "run.json").unlink()
+    store.begin(told)
+    assert open_run(tmp_path).records["row"].to_pylist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("part", ["classes", "data_classes", "request"])
+def test_an_edited_description_is_found_and_put_right(tmp_path, part):
+    request = {"data": "digits", "limit": 3}
+    store, told = named(tmp_path, chunks=range(LAYOUT.chunks), request=request)
+    before = content(tmp_path)
+    written = json.loads((tmp_path / "run.json").read_text())
+    value = {"data": "digits", "limit": 4} if part == "request" else ["dog", "cow"]
+    (tmp_path / "run.json").write_text(json.dumps(written | {part: value}))
+    with pytest.raises(InputError, match=rf"run.json is not as it was written \({part}\)"):
+        open_run(tmp_path)
+    (fault,) = check(store)
+    assert (fault.what, fault.key) == ("corrupt", "run.json")
+    # Without a request of its own, a program does not make an edited one right.
+    store.begin(told | {"request": None})
+    assert bool(check(store)) == (part == "request")
+    store.begin(told)
+    assert (check(store), content(tmp_path)) == ([], before)
