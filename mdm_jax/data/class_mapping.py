@@ -47,7 +47,8 @@ def class_numbers(data: tuple[str, ...], network: tuple[str, ...]) -> np.ndarray
     if (by_name < 0).all() and len(data) == len(network):
         return _warn_order(data, network)
     lacking = [name for name, number in zip(data, by_name) if number < 0]
-    if len(lacking) < len(data):
+    # A network whose classes have numbers alone knows so many; nothing is wrong with their names.
+    if len(lacking) < len(data) and not (are_numbers and _are_numbers(network)):
         warnings.warn(
             f"{len(lacking)} of the data's {len(data)} classes are none of the network's"
             f" ({shorten(lacking)}): their images have no label there; {OTHERWISE}",

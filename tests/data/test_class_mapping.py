@@ -24,7 +24,7 @@ DIGITS = tuple(map(str, range(5)))
         (("1", "2", "3"), ("cat", "dog", "fox"), [0, 1, 2], "1 is class 0, 'cat'"),
         # Counted from elsewhere, and fewer: nobody knows.
         (("1", "5"), DIGITS, [-1, -1], None),
-        (("0", "1", "7"), DIGITS, [0, 1, -1], r"1 of the data's 3 classes .* \(7\)"),
+        (("0", "1", "7"), DIGITS, [0, 1, -1], None),
         (("3", "9"), ("cat", "dog", "fox"), [-1, -1], None),
         # Numbers of classes that have names.
         (("0", "2"), ("cat", "dog", "fox"), [0, 2], "2 is its class 2, 'fox'"),

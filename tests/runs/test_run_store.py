@@ -245,7 +245,7 @@ def test_records_keep_what_they_are_given():
         7,
         3,
         [0.0, 1.0],
-        "caf?.png",
+        "caf\\udce9.png",
     )
     assert found["term_area"] is None
     with pytest.raises(ValueError, match=r"no such columns: .*'stpes'"):
