@@ -6,15 +6,15 @@ minimizes with respect to the rendered mask, pixel by pixel. Their sum costs not
     E = -sum_t g_t / rms(g_t)                          evidence, > 0 where showing the pixel helped
     P_s = stretch(max(0, G_s * E))                     evidence for the node, at a scale s
     A = stretch(G_coarse * |E|)                        evidence for or against it
-    ranking = stretch((M + d) (P_fine + d))            the order of pixels
+    ranking = stretch((M + d) (P_fine + c))            the order of pixels
     O = stretch(A P_coarse (M + d))
     saliency = stretch(cbrt(O missing(O)) + e sqrt(O)) the map to look at
 
-M is the stacked mask stretched to [0, 1], G_s a Gaussian, d = 0.1 (`FLOOR`) and e = 0.15 (`REST`).
-`missing` calibrates: the pixels are shown in the order of the map, and a pixel's value is the part
-of the activation that was still missing before it. So the mask says what suffices, the evidence
-what counted, and the activation how far values reach. In both maps pixels with evidence against
-the node come last, those with the most at the very end.
+M is the stacked mask stretched to [0, 1], G_s a Gaussian, d = 0.1 (`FLOOR`), c = 0.02
+(`FLOOR_OF_PIXELS`) and e = 0.15 (`REST`). `missing` calibrates: the pixels are shown in the order
+of the map, and a pixel's value is the part of the activation that was still missing before it. So
+the mask says what suffices, the evidence what counted, and the activation how far values reach. In
+both maps pixels with evidence against the node come last, those with the most at the very end.
 
 Two maps, because one cannot serve both: metrics that show or hide pixels in an order want single
 pixels, and whoever looks at the map, or compares it with an object, wants the object.
@@ -40,12 +40,13 @@ from mdm_jax.images import gaussian_blur
 from mdm_jax.masks import normalize
 from mdm_jax.types import Mask
 
-# Standard deviations of the Gaussians, as shares of the image's shorter side: 1.5 and 10 pixels of
+# Standard deviations of the Gaussians, as shares of the image's shorter side: 1.5 and 8 pixels of
 # 224.
-FINE, COARSE = 1.5 / 224, 10 / 224
+FINE, COARSE = 1.5 / 224, 8 / 224
 
-# What is added to a factor of a map, so that a zero in one does not hide the other.
-FLOOR = 0.1
+# What is added to a factor of a map, so that a zero in one does not hide the other: to the mask,
+# and to the evidence of single pixels.
+FLOOR, FLOOR_OF_PIXELS = 0.1, 0.02
 
 # Shares of the pixels that are shown to calibrate a map.
 LEVELS = (0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.14, 0.2, 0.28, 0.4, 0.55, 0.75)
@@ -96,7 +97,7 @@ def against(evidence: Float[Array, "h w"], scale: float) -> Float[Array, "h w"]:
 
 def ranking(mask: Mask, evidence: Float[Array, "h w"]) -> Mask:
     """The map whose order metrics of insertion and deletion read."""
-    order = (normalize(mask) + FLOOR) * (support(evidence) + FLOOR)
+    order = (normalize(mask) + FLOOR) * (support(evidence) + FLOOR_OF_PIXELS)
     return normalize(order + AGAINST * against(evidence, FINE))
 
 

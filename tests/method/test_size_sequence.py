@@ -103,7 +103,7 @@ def test_masks_shrink_to_the_square_and_finer_ones_are_no_larger(found):
     finest = masks_of_sizes[-1]
     assert finest[SQUARE].min() > 0.8
     assert finest[SQUARE].sum() / finest.sum() > 0.7
-    # the saliency shows a region, which a Gaussian of 0.7 pixels has widened
+    # the saliency shows a region, which a Gaussian of 0.6 pixels has widened
     rows, columns = SQUARE
     around = (
         slice(rows.start - 1, rows.stop + 1),
