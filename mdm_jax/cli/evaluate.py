@@ -27,7 +27,7 @@ from mdm_jax.evaluation.benchmark_config import DEFAULT_METRICS, Targets
 from mdm_jax.evaluation.evaluate import Scores, evaluate
 from mdm_jax.evaluation.formatting import order_metrics
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.models.fingerprint import network_fingerprint
+from mdm_jax.models.fingerprint import argument_defaults, network_fingerprint
 from mdm_jax.models.spec import ModelSpec
 from mdm_jax.progress import task
 from mdm_jax.runs.reader import open_run
@@ -93,7 +93,7 @@ class EvaluateCommand(ModelSpec, RecordedImages, DataReading, ComputeOptions, Op
         # Before the network is loaded and the images are measured, which may take minutes.
         claims.check(self.out, SCORED)
         classifier = self._model_spec(request).load()
-        _check_weights(self.maps, classifier)
+        _check_network(self.maps, classifier)
         data = self._data_spec(request)
         source = data.open()
         framed, skipped = saved_maps.match_images(
@@ -185,14 +185,18 @@ def _run_request(maps: Path) -> dict[str, Any]:
     return dict(open_run(maps).description.get("request") or {})
 
 
-def _check_weights(maps: Path, classifier: Classifier) -> None:
-    """Raises InputError where a run's maps are of other weights."""
+def _check_network(maps: Path, classifier: Classifier) -> None:
+    """Raises InputError where a run's maps are of another network."""
     if not (maps / DESCRIPTION).exists():
         return
-    weights = open_run(maps).settings["model"]["weights"]
-    if weights != network_fingerprint(classifier)["weights"]:
+    model = open_run(maps).settings["model"]
+    identity = network_fingerprint(classifier)
+    # Older runs did not write down what the network was made with.
+    known = {"weights": model["weights"], **argument_defaults(model)}
+    own = {"weights": identity["weights"], **argument_defaults(identity)}
+    if any(own.get(name, value) != value for name, value in known.items()):
         raise InputError(
-            f"{images.printable(maps)} was made with other weights than {classifier.name}'s: give"
+            f"{images.printable(maps)} was made with another network than {classifier.name}'s: give"
             " its --model and --weights, or leave both out"
         )
 

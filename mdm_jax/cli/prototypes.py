@@ -27,7 +27,7 @@ from mdm_jax.data.network_input import evenly_spaced
 from mdm_jax.data.reading import DataReading
 from mdm_jax.errors import InputError
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.models.fingerprint import network_fingerprint
+from mdm_jax.models.fingerprint import argument_defaults, network_fingerprint
 from mdm_jax.models.spec import ModelSpec
 from mdm_jax.prototypes import regions, tables
 from mdm_jax.prototypes.image_sets import TEST, TRAIN, ImageRef, ImageSets
@@ -174,7 +174,12 @@ class _Search:
         start = time.perf_counter()
         with workspace.open_workspace(options.out, SEARCH) as out:
             settings = self._settings()
-            workspace.record_settings(out, SETTINGS, settings, "a prototype search")
+            defaults = argument_defaults(settings["network"], "network.")
+            workspace.record_settings(
+                out, SETTINGS, settings, "a prototype search", defaults=defaults
+            )
+            # Bound by now; nearest images of before were found without their being written down.
+            settings["network"].pop("arguments")
             survey, count = self._survey(out, settings)
             files = tables.write_tables(survey, out)
             files += write_figures(survey, out, options.share, self.terminal.progress)

@@ -32,7 +32,7 @@ from mdm_jax.evaluation.statistics import Measured, Scores
 from mdm_jax.methods import ConfiguredMethod
 from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.models.fingerprint import network_fingerprint
+from mdm_jax.models.fingerprint import argument_defaults, network_fingerprint
 from mdm_jax.progress import NullProgress, Progress
 from mdm_jax.storage import arrays, claims, workspace
 from mdm_jax.storage.arrays import Columns
@@ -124,8 +124,10 @@ def run(
         works = []
         for name, classifier in classifiers.items():
             folder = out / arrays.file_name(name)
+            identity = network_fingerprint(classifier)
+            defaults = argument_defaults(identity)
             workspace.record_settings(
-                folder, "model.json", network_fingerprint(classifier), "maps"
+                folder, "model.json", identity, "maps", defaults=defaults
             )
             works.append(NetworkWork(name, classifier, folder, config, source, progress))
         if config.nested:

@@ -28,7 +28,7 @@ from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import ImageShape, as_network
 from mdm_jax.images import MIN_SIDE
 from mdm_jax.models.classifier import Classifier
-from mdm_jax.models.fingerprint import network_fingerprint
+from mdm_jax.models.fingerprint import argument_defaults, network_fingerprint
 from mdm_jax.runs import arrays, compiled
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.batching import BatchPool, PerDevicePools, Pool
@@ -193,7 +193,8 @@ class RunPlan:
     def defaults(self) -> dict[str, Any]:
         """What a setting was before it existed, by dotted name in run.json."""
         of_config = part_names.defaults_of(self.method_config, "settings.config.")
-        return of_config | {"settings.evidence": False}
+        of_network = argument_defaults(self.settings["model"], "settings.model.")
+        return of_config | of_network | {"settings.evidence": False}
 
     def description(self) -> dict[str, Any]:
         """What run.json says."""
@@ -203,6 +204,8 @@ class RunPlan:
             "settings": dict(self.settings) | self.program_settings,
             "classes": list(self.classes),
             "data_classes": list(map(str, self.source.class_names)),
+            # Which class of the network each is: by rules that a version may change.
+            "class_numbers": self.numbers.tolist(),
             "request": None if self.request is None else dict(self.request),
             "versions": {name: metadata.version(name) for name in RECORDED_PACKAGES},
         }

@@ -43,7 +43,7 @@ DESCRIPTION = "run.json"
 BINDING = ("format", "layout", "settings")
 
 # Lists beside the settings on which rows depend too; `settings.names` has their checksums.
-LISTS = ("classes", "data_classes")
+LISTS = ("classes", "data_classes", "class_numbers")
 REMEDY = "choose another folder, remove that one, or go back to the old settings"
 FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/", f"{arrays.EVIDENCE}/")
 
@@ -107,7 +107,7 @@ def content_checksum(content: Any) -> str:
 
 def with_names(description: Mapping[str, Any]) -> dict[str, Any]:
     """A description whose settings bind the names of classes."""
-    names = {part: content_checksum(description[part]) for part in LISTS}
+    names = {part: content_checksum(description.get(part)) for part in LISTS}
     return dict(description) | {"settings": {**description["settings"], "names": names}}
 
 

@@ -22,7 +22,7 @@ from mdm_jax.execution.micro_batches import choose_micro_batch
 from mdm_jax.execution.network import as_network
 from mdm_jax.images import check_batch
 from mdm_jax.metrics import Metric, find_all
-from mdm_jax.models.fingerprint import network_fingerprint
+from mdm_jax.models.fingerprint import argument_defaults, network_fingerprint
 from mdm_jax.problem import check_targets
 from mdm_jax.storage import part_names
 from mdm_jax.sweeps import vmapped
@@ -141,6 +141,7 @@ def sweep(
     place = None if out is None else Path(out)
     record = _make_record(work, names, base_point)
     defaults = part_names.defaults_of(base_point.config, "base.config.")
+    defaults |= argument_defaults(record["network"], "network.")
     with open_points(place, record, defaults) as folder:
         results: dict[str, PointResult] = {}
         for identity, entry in zip(identities, entries):

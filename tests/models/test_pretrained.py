@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from mdm_jax import InputError, load_model
 from mdm_jax.data import Digits
+from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.models import weights
 from mdm_jax.models.architectures import (
     CLASSIFIERS,
@@ -28,11 +29,14 @@ from mdm_jax.models.architectures import (
     build_shapes,
     resolve,
 )
+from mdm_jax.models.classifier import Classifier
+from mdm_jax.models.fingerprint import argument_defaults, network_fingerprint
 from mdm_jax.models.pretrained import EMBEDDED
 from mdm_jax.models.transfer import initialize_from
 from mdm_jax.models.vit import interpolate
 from mdm_jax.models.weight_names import timm_name
 from mdm_jax.storage import checkpoints
+from mdm_jax.storage.differences import differences
 
 PRETRAINED = {
     "input_size": [3, 32, 48],
@@ -710,3 +714,27 @@ def test_embedded_weights_are_small_and_described(family):
         else "prototypes"
     )
     assert first in load_file(EMBEDDED[family] / "model.safetensors") or family == "vit"
+
+
+def test_the_same_weights_with_other_heads_are_another_network():
+    """Nothing but the arguments tells the two apart."""
+    identities = []
+    for heads in (2, 4):
+        network = build(
+            "vit",
+            num_classes=3,
+            size=(16, 16),
+            rngs=nnx.Rngs(0),
+            patch=8,
+            width=16,
+            depth=1,
+            heads=heads,
+        )
+        how = Preprocessing(3, (16, 16), 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
+        identities.append(
+            network_fingerprint(Classifier(network, "vit", tuple("abc"), how))
+        )
+    first, second = identities
+    assert first["weights"] == second["weights"]
+    assert differences(first, second) == ["arguments.heads 2 -> 4"]
+    assert argument_defaults(second, "model.")["model.arguments.heads"] == 4
