@@ -19,10 +19,15 @@ from jaxtyping import Array, Key
 from mdm_jax import methods
 from mdm_jax.errors import InputError, NothingToExplain
 from mdm_jax.execution.keys import as_key, id_numbers
-from mdm_jax.execution.micro_batches import choose_micro_batch, run_in_micro_batches
+from mdm_jax.execution.micro_batches import (
+    check_micro_batch,
+    choose_micro_batch,
+    run_in_micro_batches,
+)
 from mdm_jax.execution.network import Rest, as_network, join, split
 from mdm_jax.images import check_batch
 from mdm_jax.methods import MethodLike
+from mdm_jax.network_checks import check_network
 from mdm_jax.problem import check_targets
 from mdm_jax.types import ExplainFunction, Explanation, Node, Predict, Status
 
@@ -81,10 +86,9 @@ def explain(
     numbers = id_numbers(range(n) if ids is None else ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
-    if micro_batch is not None and micro_batch < 1:
-        raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
-
+    check_micro_batch(micro_batch)
     node, config = methods.resolve_references(node, configured.config)
+    network = check_network(network, node, shape)
     # Numbers go in as arrays: another learning rate compiles nothing anew.
     config = jax.tree.map(
         lambda leaf: np.float32(leaf) if isinstance(leaf, float | int) else leaf, config

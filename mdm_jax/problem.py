@@ -187,7 +187,10 @@ def check_targets(
         )
     if count is not None and chosen.max() >= count:
         raise out_of_range(node, int(chosen.max()), count)
-    return np.broadcast_to(chosen, (n,)).astype(np.int32)
+    if chosen.max() > np.iinfo(np.int32).max:
+        raise InputError(f"target {chosen.max()} is out of range: give a class index")
+    # any negative number means the first choice; as it is it might not fit in 32 bits
+    return np.broadcast_to(np.maximum(chosen, -1), (n,)).astype(np.int32)
 
 
 def out_of_range(node: str | Node, target: int, count: int) -> InputError:

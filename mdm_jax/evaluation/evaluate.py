@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Key
 
+from mdm_jax import methods
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.measure import check_needs, first_choices, make_explainer, measure
 from mdm_jax.evaluation.scene import (
@@ -19,10 +20,12 @@ from mdm_jax.evaluation.scene import (
 )
 from mdm_jax.evaluation.statistics import Scores
 from mdm_jax.execution.keys import id_numbers
+from mdm_jax.execution.micro_batches import check_micro_batch
 from mdm_jax.execution.network import as_network
 from mdm_jax.images import check_batch
 from mdm_jax.methods import MethodLike
 from mdm_jax.metrics import Metric, find_all
+from mdm_jax.network_checks import check_network
 from mdm_jax.problem import check_targets
 from mdm_jax.types import Node, Predict
 
@@ -95,8 +98,7 @@ def evaluate(
     numbers = id_numbers(ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
-    if micro_batch is not None and micro_batch < 1:
-        raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
+    check_micro_batch(micro_batch)
     true_masks, true_boxes = check_truth(object_masks, boxes, n, shape[:2])
     # only where asked for: the network runs once more for it
     if (targets < 0).any():
@@ -107,6 +109,9 @@ def evaluate(
         images, saliency, attribution, ranking, targets, true_masks, true_boxes, numbers
     )
     explainer = None if method is None else make_explainer(method, node, config)
+    if explainer is not None:
+        node, _ = methods.resolve_references(explainer.node, None)
+        network = check_network(network, node, shape)
     # all are checked before the first one runs, which may take long
     for metric in metrics_by_id.values():
         check_needs(metric, scene, explainer)

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.execution.dependence import equations_behind, is_literal, upstream_of
 from mdm_jax.execution.feature_maps import is_map, is_patch_tokens
+from mdm_jax.execution.gradients import WithoutGradient, require_gradient
 from mdm_jax.execution.interpreter import evaluate, evaluate_equations
 from mdm_jax.execution.network import Traced
 from mdm_jax.types import Image, Predict
@@ -178,6 +179,7 @@ def value_and_gradient(
         value = score(jax.tree.map(lambda leaf: leaf[0], outputs))
         return value, [known[leaf] for leaf in leaves]
 
+    require_gradient(lambda taps: tapped(taps)[0], taps, f"out[{name!r}]")
     tap_gradients, batched = jax.grad(tapped, has_aux=True)(taps)
     gradients = []
     for gradient, (_, views) in zip(tap_gradients, sources):
@@ -274,11 +276,14 @@ def with_attention(predict: Predict, shape: tuple[int, ...]) -> Predict:
 def _one_image(predict: Predict, shape: tuple[int, ...]) -> tuple[Any, Any]:
     """The jaxpr of the network for one image [h, w, c] and the shapes of its outputs."""
     call: Callable[[Array], Any] = predict
-    if isinstance(predict, Traced):
+    network = predict.network if isinstance(predict, WithoutGradient) else predict
+    if isinstance(network, Traced):
         # not by its own call, whose `vmap` returns slices of what the network goes on with
         def call(images: Array) -> Any:
-            leaves = evaluate(predict.program.jaxpr, predict.constants, [images])
-            return jax.tree.unflatten(predict.program.outputs, leaves)
+            if isinstance(predict, WithoutGradient):
+                images = predict.gate(images)
+            leaves = evaluate(network.program.jaxpr, network.constants, [images])
+            return jax.tree.unflatten(network.program.outputs, leaves)
 
     return jax.make_jaxpr(lambda image: call(image[None]), return_shape=True)(
         _abstract(shape)

@@ -16,19 +16,37 @@ from mdm_jax.errors import InputError
 
 
 def as_key(key: Any) -> Key[Array, ""]:
-    """A key, or the one that a number seeds. Raises InputError for a number out of range."""
-    if not isinstance(key, int | np.integer):
-        return key
+    """A key, or the one that a number seeds. Raises InputError for anything else."""
+    if not isinstance(key, int | np.integer) or isinstance(key, bool):
+        return _checked(key)
     if not 0 <= key < 2**32:
         raise InputError(f"the seed is {key}: give a whole number from 0 to {2**32 - 1}")
     return jax.random.key(int(key))
 
 
-def id_numbers(ids: Iterable[Any]) -> UInt32[np.ndarray, " n"]:
+def _checked(key: Any) -> Key[Array, ""]:
+    """A single key. Raises InputError for what is none."""
+    dtype = getattr(key, "dtype", None)
+    if isinstance(key, jax.Array | np.ndarray) and dtype == np.uint32 and key.shape == (2,):
+        return jax.random.wrap_key_data(jnp.asarray(key))  # of jax.random.PRNGKey
+    if not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        raise InputError(
+            f"the key is {key!r}: give jax.random.key(0), or a whole number from 0 as its seed"
+        )
+    if key.ndim:
+        raise InputError(
+            f"the key has shape {key.shape}: give a single one, such as keys[0]"
+        )
+    return key
+
+
+def id_numbers(ids: Any) -> UInt32[np.ndarray, " n"]:
     """The 32-bit number of each id, to be folded into the key.
 
     A name's number is its checksum, so that it is the same on every machine.
     """
+    if not isinstance(ids, Iterable):
+        raise InputError(f"ids are {ids!r}: give one number or name for each image")
     return np.asarray([_id_number(each) for each in ids], np.uint32)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from mdm_jax.errors import InputError
+from mdm_jax.execution.gradients import WithoutGradient
 from mdm_jax.execution.network import ImageShape, residual_bytes
 from mdm_jax.types import Predict
 
@@ -20,6 +21,8 @@ MAX_MICRO_BATCH = 64
 
 # How the message of XLA's error begins.
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+# What it says of an error in `jax.pure_callback` and its like.
+CALLBACK_FAILED = "error calling callback"
 
 Tree = TypeVar("Tree")
 
@@ -45,6 +48,9 @@ def run_in_micro_batches(
         try:
             part = jax.device_get(program(*slices))
         except jax.errors.JaxRuntimeError as error:
+            if CALLBACK_FAILED in str(error):
+                reason = str(error).strip().split("\n")[-1]
+                raise InputError(f"a callback of the network fails: {reason}") from error
             if OUT_OF_MEMORY not in str(error):
                 raise
             size = _halve(size, error)
@@ -54,6 +60,15 @@ def run_in_micro_batches(
         start += used
         on_progress(start)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def check_micro_batch(micro_batch: Any) -> None:
+    """Raises InputError for anything but None or a whole number from 1."""
+    is_whole = isinstance(micro_batch, int | np.integer) and not isinstance(
+        micro_batch, bool
+    )
+    if micro_batch is not None and (not is_whole or micro_batch < 1):
+        raise InputError(f"micro_batch is {micro_batch!r}: give a whole number from 1")
 
 
 def _halve(size: int, error: Exception) -> int:
@@ -82,5 +97,7 @@ def choose_micro_batch(network: Predict, shape: ImageShape, n: int) -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     limit = stats.get("bytes_limit", psutil.virtual_memory().available)
     free = limit - stats.get("bytes_in_use", 0)
+    if isinstance(network, WithoutGradient):
+        return min(n, MAX_MICRO_BATCH)
     fitting = free / 3 // residual_bytes(network, shape)
     return int(np.clip(fitting, 1, min(n, MAX_MICRO_BATCH)))

@@ -23,6 +23,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from mdm_jax.execution.dependence import equations_on_the_way, variables
+from mdm_jax.execution.gradients import require_gradient
 from mdm_jax.execution.intermediates import TracedNetwork, run
 from mdm_jax.types import Image
 
@@ -93,5 +94,6 @@ def at_tokens(
         return value, known[tokens]
 
     tap = jnp.zeros(tokens.aval.shape, tokens.aval.dtype)
+    require_gradient(lambda tap: tapped(tap)[0], tap, "the tokens")
     gradient, value = jax.grad(tapped, has_aux=True)(tap)
     return (value * gradient)[0]

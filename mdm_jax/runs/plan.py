@@ -29,6 +29,7 @@ from mdm_jax.execution.network import ImageShape, as_network
 from mdm_jax.images import MIN_SIDE
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import argument_defaults, network_fingerprint
+from mdm_jax.network_checks import check_network
 from mdm_jax.runs import arrays, compiled
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.batching import BatchPool, PerDevicePools, Pool
@@ -275,10 +276,11 @@ def prepare(
     }
     if checksums := plugins.reference_checksums(chosen.name, node, chosen.config):
         settings["outside"] = checksums
+    solved_node, solved = methods.resolve_references(node, chosen.config)
     return RunPlan(
         config=config,
         source=source,
-        parts=ProgramParts(network, *methods.resolve_references(node, chosen.config)),
+        parts=ProgramParts(check_network(network, solved_node, shape), solved_node, solved),
         solve=chosen.explain,
         fit=fit,
         shape=shape,

@@ -18,11 +18,12 @@ from mdm_jax.errors import InputError
 from mdm_jax.evaluation.measure import Explainer, check_needs, first_choices
 from mdm_jax.evaluation.scene import Scene, check_truth, rename_masks
 from mdm_jax.execution.keys import as_key, id_numbers
-from mdm_jax.execution.micro_batches import choose_micro_batch
+from mdm_jax.execution.micro_batches import check_micro_batch, choose_micro_batch
 from mdm_jax.execution.network import as_network
 from mdm_jax.images import check_batch
 from mdm_jax.metrics import Metric, find_all
 from mdm_jax.models.fingerprint import argument_defaults, network_fingerprint
+from mdm_jax.network_checks import require_differentiable
 from mdm_jax.problem import check_targets
 from mdm_jax.storage import part_names
 from mdm_jax.sweeps import vmapped
@@ -118,12 +119,14 @@ def sweep(
     numbers = id_numbers(ids)
     if len(numbers) != n:
         raise InputError(f"{len(numbers)} ids for {n} images: give one each")
-    if micro_batch is not None and micro_batch < 1:
-        raise InputError(f"micro_batch is {micro_batch}: give a whole number from 1")
+    check_micro_batch(micro_batch)
     node = methods.METHODS["mdm"].default_node if node is None else node
     base_point = point({}, _check_base(base), node)
     entries = _make_points(points, base_point)
     network, outputs = as_network(predict, shape)
+    for entry in entries:
+        entry_node, _ = methods.resolve_references(entry.node, None)
+        require_differentiable(network, entry_node, shape)
     targets = check_targets(targets, n, outputs)
     true_masks, true_boxes = check_truth(object_masks, boxes, n, shape[:2])
     # the checks need a scene before there are maps

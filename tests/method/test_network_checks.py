@@ -1,0 +1,159 @@
+"""What is found out about networks, nodes and arguments before anything is compiled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdm_jax import InputError, MDMConfig, explain
+from mdm_jax.execution.gradients import why_no_gradient
+from mdm_jax.execution.keys import as_key, id_numbers
+from mdm_jax.execution.micro_batches import check_micro_batch
+from mdm_jax.problem import check_targets
+
+QUICK = MDMConfig(sizes=(4,), steps=1)
+IMAGES = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+IMAGE = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+
+
+def averages(x):
+    return x.mean((1, 2))
+
+
+def counted(x):
+    return jax.lax.while_loop(lambda c: c.sum() < 100, lambda c: c * 2, averages(x))
+
+
+def called_back(x):
+    shape = jax.ShapeDtypeStruct((len(x), 3), jnp.float32)
+    host = lambda a: np.asarray(a).mean((-3, -2))  # noqa: E731 (as users write it)
+    return jax.pure_callback(host, shape, x, vmap_method="sequential")
+
+
+FLAT = {
+    "round": lambda x: averages(jnp.round(x)),
+    "argmax": lambda x: jax.nn.one_hot(jnp.argmax(averages(x), -1), 3),
+    "stop_gradient": lambda x: averages(jax.lax.stop_gradient(x)),
+    "gt": lambda x: averages(jnp.where(x > 0.5, 1.0, 0.0)),
+    "floor": jax.checkpoint(lambda x: averages(jnp.floor(x))),
+    "sign": jax.jit(lambda x: averages(jax.nn.relu(jnp.sign(x)))),
+    "whole numbers": lambda x: averages((x * 255).astype(jnp.uint8).astype(jnp.float32)),
+}
+
+
+@pytest.mark.parametrize("cause", FLAT)
+def test_a_derivative_that_is_zero_everywhere_is_named(cause):
+    assert cause in why_no_gradient(FLAT[cause], IMAGE)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        averages,
+        lambda x: averages(x.astype(jnp.bfloat16)),
+        lambda x: averages(jnp.abs(jnp.fft.fft(x))),
+        lambda x: averages(x + jnp.round(x)),
+        lambda x: jax.nn.softmax(averages(x)),
+    ],
+)
+def test_a_derivative_by_some_way_is_enough(network):
+    assert why_no_gradient(network, IMAGE) is None
+
+
+@pytest.mark.parametrize("method", ["mdm", "hdm", "gradient", "meaningful_perturbation"])
+@pytest.mark.parametrize("cause", ["round", "stop_gradient"])
+def test_methods_that_need_a_gradient_refuse(method, cause):
+    with pytest.raises(
+        InputError, match=rf"no gradient .*{cause} alone.*rise or occlusion"
+    ):
+        explain(FLAT[cause], IMAGES, method=method)
+
+
+@pytest.mark.parametrize("network", [counted, called_back])
+def test_networks_that_cannot_be_differentiated_are_refused(network):
+    with pytest.raises(InputError, match="cannot be differentiated"):
+        explain(network, IMAGES, config=QUICK)
+
+
+def test_a_node_without_a_gradient_is_refused():
+    def first_choice(outputs, target):
+        return (outputs.argmax() == target).astype(jnp.float32)
+
+    with pytest.raises(InputError, match="argmax alone"):
+        explain(averages, IMAGES, method="gradient", node=first_choice)
+
+
+def test_methods_without_gradients_explain_such_networks():
+    explanation = explain(FLAT["round"], IMAGES, method="occlusion:window=4", node="logit")
+    assert (np.ptp(explanation.saliency, axis=(1, 2)) > 0).all()
+
+
+def test_a_cam_looks_at_what_lies_behind_its_layer():
+    def behind(x):
+        layer = x[:, ::2, ::2] * 2
+        return averages(jnp.round(layer)), {"layer": layer}
+
+    def before(x):
+        layer = jnp.round(x[:, ::2, ::2]) * 2
+        return averages(layer), {"layer": layer}
+
+    with pytest.raises(InputError, match=r"behind out\['layer'\].* round alone"):
+        explain(behind, IMAGES, method="grad_cam")
+    assert np.ptp(explain(before, IMAGES, method="grad_cam").saliency) > 0
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (lambda outputs: outputs[0], "the node fails .*takes 1 positional argument"),
+        (
+            lambda outputs, target: outputs["logits"],
+            "the node fails on the network's outputs",
+        ),
+        (lambda outputs, target: "cat", "the node gives a str"),
+        (lambda outputs, target: None, "the node gives a NoneType"),
+        (lambda outputs, target: outputs[target] * 1j, "the node gives a complex64"),
+    ],
+)
+def test_nodes_that_cannot_be(node, message):
+    with pytest.raises(InputError, match=message):
+        explain(averages, IMAGES, node=node, config=QUICK)
+
+
+def test_complex_outputs_are_refused():
+    with pytest.raises(InputError, match="outputs are complex numbers"):
+        explain(lambda x: averages(jnp.fft.fft(x)), IMAGES, config=QUICK)
+
+
+@pytest.mark.parametrize(
+    "key", [None, "1", 1.5, True, np.array([0, 1]), jax.random.split(jax.random.key(0))]
+)
+def test_keys_that_cannot_be(key):
+    with pytest.raises(InputError, match="the key "):
+        as_key(key)
+
+
+def test_keys_that_can_be():
+    for key in (1, np.uint8(1), jax.random.key(1), jax.random.PRNGKey(1)):
+        assert jax.random.key_data(as_key(key)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("micro_batch", ["2", 1.5, True, 0, [2]])
+def test_micro_batches_that_cannot_be(micro_batch):
+    with pytest.raises(InputError, match=r"micro_batch is .*: give a whole number from 1"):
+        check_micro_batch(micro_batch)
+
+
+def test_ids_are_one_for_each_image():
+    with pytest.raises(InputError, match="ids are 3"):
+        id_numbers(3)
+
+
+def test_any_negative_target_means_the_first_choice():
+    logits = jax.ShapeDtypeStruct((3,), jnp.float32)
+    assert check_targets([-(2**40), 2], 2, logits).tolist() == [-1, 2]
+
+
+def test_a_target_of_no_known_count_fits_in_32_bits():
+    with pytest.raises(InputError, match="target 1099511627776 is out of range"):
+        check_targets(2**40, 1, {"logits": np.zeros(3)}, lambda outputs, target: 0)
