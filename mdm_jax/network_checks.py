@@ -5,6 +5,7 @@ again costs nothing."""
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from mdm_jax import nodes
 from mdm_jax.errors import InputError
 from mdm_jax.execution.gradients import REMEDY, WithoutGradient, why_no_gradient
 from mdm_jax.execution.network import ImageShape, Rest, join, split
+from mdm_jax.execution.output_forms import last_step, mixes_images, trace_batch
 from mdm_jax.problem import activation
 from mdm_jax.types import Node, Predict
 
@@ -30,6 +32,7 @@ def check_network(network: Predict, node: str | Node, shape: ImageShape) -> Pred
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(each), each.dtype) for each in arrays)
     try:
         reason = _find_reason(rest, shapes, shape)
+        hints = _find_hints(rest, shapes, shape)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
@@ -37,6 +40,8 @@ def check_network(network: Predict, node: str | Node, shape: ImageShape) -> Pred
             f"the network or the node cannot be told from another ({error}): give functions,"
             " modules, or dataclasses with frozen=True"
         ) from error
+    for hint in hints:
+        warnings.warn(hint, UserWarning, stacklevel=3)
     return network if reason is None else WithoutGradient(network, reason)
 
 
@@ -77,6 +82,43 @@ def _find_reason(rest: Rest, shapes: tuple[Any, ...], shape: ImageShape) -> str 
         ) from error
     reason = why_no_gradient(activations, images, shapes)
     return None if reason is None else f"the network {reason}: {REMEDY}"
+
+
+@lru_cache(maxsize=16)
+def _find_hints(rest: Rest, shapes: tuple[Any, ...], shape: ImageShape) -> tuple[str, ...]:
+    """What makes the node or the network other than they seem to be meant, a sentence each.
+
+    Raises InputError for the softmax of one output."""
+
+    def outputs_of(image: Array, arrays: tuple[Array, ...]) -> Any:
+        network, _ = join(list(arrays), rest)
+        return jax.tree.map(lambda leaf: leaf[0], network(image[None]))
+
+    image = jax.ShapeDtypeStruct(shape, jnp.float32)
+    outputs = jax.eval_shape(outputs_of, image, shapes)
+    node = nodes.resolve(join(list(shapes), rest)[1])
+    is_softmax = node is nodes.probability or node is nodes.log_odds
+    if is_softmax and nodes.logits_of(outputs).shape == (1,):
+        raise InputError(
+            "the network has one output, whose softmax is 1 for every image: give the node"
+            " 'sigmoid' where it is a logit, 'logit' where it is a probability"
+        )
+    jaxpr = trace_batch(shapes, rest, shape)
+    if jaxpr is None:
+        return ()
+    hints = []
+    step = last_step(jaxpr)
+    if step is not None and (is_softmax or node is nodes.sigmoid):
+        hints.append(
+            f"the network ends in a {step}, and the node takes its outputs for logits: return the"
+            " logits, or give the node 'logit', which takes the outputs as they are"
+        )
+    if mixes_images(jaxpr):
+        hints.append(
+            "the network's output for an image depends on the other images of its batch, as with a"
+            " batch norm in training mode: use the running averages (model.eval(), train=False)"
+        )
+    return tuple(hints)
 
 
 def _check_node(node: str | Node, outputs: Any) -> None:

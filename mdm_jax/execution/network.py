@@ -97,6 +97,10 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
         raise InputError(
             f"the network does not accept images of shape {(1, *shape)} ({reason})"
         ) from error
+    kept = _is_of_batch(outputs)
+    if not all(kept):
+        kind = ModuleWithState if is_pytree(predict) else FunctionWithState
+        return as_network(kind(predict, kept), shape)
     _check_outputs(outputs)
     if closed is not None:
         program = Program(
@@ -107,6 +111,39 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), outputs
     )
     return predict, one_image
+
+
+@dataclass(frozen=True)
+class FunctionWithState:
+    """A function that returns, beside its logits, what has no axis of the batch: None for that.
+
+    Such as the new statistics of a batch norm."""
+
+    function: Any
+    kept: tuple[bool, ...] = field(metadata={"static": True})
+    """of each array of its outputs"""
+
+    def __call__(self, images: Array) -> Any:
+        leaves, tree = jax.tree.flatten(self.function(images))
+        kept = [leaf if kept else None for leaf, kept in zip(leaves, self.kept)]
+        return jax.tree.unflatten(tree, kept)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ModuleWithState(FunctionWithState):
+    """The same of a module, a pytree as it is."""
+
+
+def _is_of_batch(outputs: Any) -> tuple[bool, ...]:
+    """Of every array behind logits, and of them, whether it leads with the axis of one image.
+
+    Empty where there are no logits that the rest could be beside."""
+    if not isinstance(outputs, tuple | list) or not outputs:
+        return ()
+    logits = jax.tree.leaves(outputs[0])
+    leads = tuple(leaf.shape[:1] == (1,) for leaf in jax.tree.leaves(outputs))
+    return leads if logits and all(leads[: len(logits)]) else ()
 
 
 def _check_outputs(outputs: Any) -> None:

@@ -1,5 +1,8 @@
 """What is found out about networks, nodes and arguments before anything is compiled."""
 
+import warnings
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,8 @@ from mdm_jax import InputError, MDMConfig, explain
 from mdm_jax.execution.gradients import why_no_gradient
 from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.execution.micro_batches import check_micro_batch
+from mdm_jax.execution.network import as_network, split
+from mdm_jax.network_checks import check_network
 from mdm_jax.problem import check_targets
 
 QUICK = MDMConfig(sizes=(4,), steps=1)
@@ -123,6 +128,91 @@ def test_nodes_that_cannot_be(node, message):
 def test_complex_outputs_are_refused():
     with pytest.raises(InputError, match="outputs are complex numbers"):
         explain(lambda x: averages(jnp.fft.fft(x)), IMAGES, config=QUICK)
+
+
+def hints(network, node):
+    """What is told of a network, in one text."""
+    traced, _ = as_network(network, (8, 8, 3))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        check_network(traced, node, (8, 8, 3))
+    return " ".join(str(each.message) for each in told)
+
+
+def by_hand(x):
+    powers = jnp.exp(averages(x))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+PROBABILITIES = {
+    "softmax": lambda x: jax.nn.softmax(averages(x)),
+    "softmax with more outputs": jax.jit(
+        lambda x: (jax.nn.softmax(averages(x)).astype(jnp.bfloat16), {"layer": x})
+    ),
+    "softmax by hand": by_hand,
+    "sigmoid": lambda x: jax.nn.sigmoid(averages(x)),
+}
+
+
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_probabilities_are_no_logits(name):
+    network = PROBABILITIES[name]
+    for node in ("probability", "log_odds", "sigmoid"):
+        assert f"ends in a {name.split()[0]}" in hints(network, node)
+    assert hints(network, "logit") == ""
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        averages,
+        lambda x: jax.nn.log_softmax(averages(x)),
+        lambda x: averages(x) / x.sum((1, 2)),
+        lambda x: jax.lax.map(lambda image: image.mean((0, 1)), x),
+        lambda x: averages(x.reshape(1, 8, 8, 3)),
+    ],
+)
+def test_ordinary_networks_are_not_warned_of(network):
+    assert hints(network, "probability") == ""
+
+
+def normalized(x, axes):
+    return averages((x - x.mean(axes, keepdims=True)) / x.std(axes, keepdims=True))
+
+
+def test_images_that_depend_on_their_batch_are_told():
+    assert "depends on the other images" in hints(
+        lambda x: normalized(x, (0, 1, 2)), "probability"
+    )
+    assert hints(lambda x: normalized(x, (1, 2)), "probability") == ""
+
+
+def test_the_softmax_of_one_output_is_refused():
+    one = lambda x: averages(x)[:, :1]  # noqa: E731 (as users write it)
+    for node in ("probability", "log_odds"):
+        with pytest.raises(InputError, match=r"one output, whose softmax is 1 .*'sigmoid'"):
+            hints(one, node)
+    assert hints(one, "sigmoid") == ""
+
+
+def test_state_beside_the_logits_is_left_out():
+    @jax.tree_util.register_dataclass
+    @dataclass(frozen=True)
+    class Module:
+        scale: jax.Array
+
+        def __call__(self, x):
+            return averages(x) * self.scale, {"mean": self.scale}, x
+
+    module = Module(jnp.arange(3.0))
+    for network in (module, lambda x: module(x)):
+        traced, outputs = as_network(network, (8, 8, 3))
+        logits, state, maps = traced(jnp.asarray(IMAGES))
+        np.testing.assert_allclose(logits, module(IMAGES)[0], rtol=1e-6)
+        assert state == outputs[1] == {"mean": None}
+        assert maps.shape == IMAGES.shape
+        again, _ = as_network(network, (8, 8, 3))
+        assert split(again)[1] == split(traced)[1]  # nothing is compiled anew
 
 
 @pytest.mark.parametrize(
