@@ -1,8 +1,6 @@
 """`python -m mdm_jax` is the command line `mdm`."""
 
-import sys
-
-from mdm_jax.cli.main import main
+from mdm_jax.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

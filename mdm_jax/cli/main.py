@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module, metadata
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from mdm_jax.cli import streams
+from mdm_jax.cli import signals, streams
 from mdm_jax.errors import InputError, unknown
 
 
@@ -68,6 +70,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     with streams.guarded():
         return _guarded(words)
+
+
+def program() -> NoReturn:
+    """Run the command line and end the process with its exit code.
+
+    Interrupted, it ends at once: XLA's threads may still be computing, and to take Python down
+    under them ends in a segmentation fault.
+    """
+    with signals.endings():
+        code = main()
+        if code == INTERRUPTED:
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(INTERRUPTED)
+    sys.exit(code)
 
 
 def _guarded(words: list[str]) -> int:

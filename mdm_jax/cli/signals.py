@@ -1,13 +1,15 @@
-"""Being asked to stop: the first Ctrl-C asks, the second ends at once."""
+"""Being asked to stop: where work can be kept, the first Ctrl-C asks and the second ends at once;
+elsewhere the first one ends."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 # Signals that ask a process to end: Ctrl-C, the system, a terminal that is closed (not everywhere).
 ASKING = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -36,19 +38,57 @@ def interrupts(first: Callable[[], None], second: str) -> Iterator[None]:
         asked = True
         first()
 
-    numbers = [getattr(signal, name) for name in ASKING if hasattr(signal, name)]
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        with _heard_at_once(second):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _handled_by(ask), _heard_at_once(second, asks=2):
+        yield
 
 
 @contextmanager
-def _heard_at_once(second: str) -> Iterator[None]:
-    """Inside, a process that is asked twice and does not end by itself is ended by a thread.
+def endings() -> Iterator[None]:
+    """Inside, KeyboardInterrupt is raised when the process is asked to stop, and the process ended
+    where it does not come to that; except inside `interrupts`."""
+
+    def end(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = sys.unraisablehook
+
+    def swallowed(unraisable: Any) -> None:
+        # Raised inside a callback, of the garbage collector for example, an exception goes nowhere.
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            _end("interrupted")
+        before(unraisable)
+
+    sys.unraisablehook = swallowed
+    try:
+        with _handled_by(end), _heard_at_once("interrupted", asks=1):
+            yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _end(sentence: str) -> NoReturn:
+    os.write(2, f"mdm: {sentence}\n".encode())
+    # sys.exit would end a thread alone, and wait for others.
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Inside, the handler hears the signals of `ASKING`, but not those that are ignored, as nohup
+    does."""
+    numbers = [getattr(signal, name) for name in ASKING if hasattr(signal, name)]
+    heard = [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+@contextmanager
+def _heard_at_once(sentence: str, asks: int) -> Iterator[None]:
+    """Inside, a process that is asked so often and does not end by itself is ended by a thread.
 
     Python calls handlers between two of its own instructions, and XLA compiles for minutes in one;
     then two signals even count as one. A file descriptor gets each at once."""
@@ -63,12 +103,10 @@ def _heard_at_once(second: str) -> Iterator[None]:
 
     def listen() -> None:
         heard = 0
-        while heard < 2 and (data := os.read(receiving, 64)):
+        while heard < asks and (data := os.read(receiving, 64)):
             heard += len(data)
-        if heard >= 2 and not ended.wait(GRACE):
-            os.write(2, f"mdm: {second}\n".encode())
-            # sys.exit would end this thread alone.
-            os._exit(INTERRUPTED)
+        if heard >= asks and not ended.wait(GRACE):
+            _end(sentence)
 
     listener = threading.Thread(target=listen, name="interrupts", daemon=True)
     listener.start()
