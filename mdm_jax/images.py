@@ -262,9 +262,11 @@ def check_batch(images: Any) -> np.ndarray | Array:
             "images differ in shape: bring them to one size, or call once for each"
         ) from None
     if images.ndim != 4:
+        hint = "one image: image[None]"
+        if images.ndim == 3 and images.shape[-1] > 4:
+            hint = "gray images: images[..., None]"
         raise InputError(
-            f"images have shape {images.shape}: give [n, height, width, channels] (one image:"
-            " image[None])"
+            f"images have shape {images.shape}: give [n, height, width, channels] ({hint})"
         )
     n, height, width, channels = images.shape
     if n == 0:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -25,6 +24,7 @@ from mdm_jax.cli.explanation_rows import (
     describe_time,
 )
 from mdm_jax.cli.options import MethodOptions, positional
+from mdm_jax.cli.written_explanation import WrittenExplanation
 from mdm_jax.errors import InputError
 from mdm_jax.execution.timing import stopwatch
 from mdm_jax.methods import ConfiguredMethod
@@ -32,15 +32,12 @@ from mdm_jax.models.classifier import Classifier
 from mdm_jax.models.fingerprint import network_fingerprint
 from mdm_jax.models.spec import ModelSpec
 from mdm_jax.progress import task
-from mdm_jax.storage import arrays, part_names
+from mdm_jax.storage import part_names
 from mdm_jax.storage.atomic import check_writable, make_folder
 from mdm_jax.text_files import file_id
-from mdm_jax.types import Explanation
-from mdm_jax.views import explanation_figures
 
-# Pixels; the short side of an overlay is the photograph's own, up to this.
-MAX_OVERLAY_SIDE = 768
-MIN_OVERLAY_SIDE = 256
+# Exit code where some files could not be read; the others are explained.
+UNEXPLAINED = 3
 
 # Characters of a file's name in the names of its results, which file systems bound.
 MAX_STEM = 60
@@ -63,9 +60,10 @@ class ExplainCommand(ModelSpec, MethodOptions):
     """
 
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], positional("FILE ...")] = ()
-    """image files: JPEG, PNG, WebP, TIFF, GIF ..."""
-    target: int | None = None
-    """class to explain; the network's first choice when not given"""
+    """image files: JPEG, PNG, WebP, TIFF, GIF ...; those that cannot be read are left out, and the
+    exit code is 3"""
+    target: int | str | None = None
+    """class to explain, by number or name; the network's first choice when not given"""
     top: int = 1
     """explain the K most likely classes of each image"""
     KEEPS_EARLIER: ClassVar[bool] = True
@@ -82,7 +80,9 @@ class ExplainCommand(ModelSpec, MethodOptions):
         node = method.default_node if self.node is None else self.node
         # What is wrong with the node or a file is said before a network is loaded.
         has_elements = isinstance(nodes.resolve(node), nodes.Entry)
-        photographs = [images.read(file) for file in self.files]
+        files, photographs, unreadable = _read_all(self.files)
+        if not files:
+            raise InputError("; ".join(unreadable))
         classifier = self.load()
         fitted = [classifier.preprocess(photograph) for photograph in photographs]
         inputs = np.stack(fitted)
@@ -101,16 +101,16 @@ class ExplainCommand(ModelSpec, MethodOptions):
                 node=node,
                 config=method.config,
                 key=self.seed,
-                ids=[self.files[i].name for i in problems.images],
+                ids=[files[i].name for i in problems.images],
                 micro_batch=self.micro_batch,
                 on_progress=advance,
             )
         make_folder(self.out)
         settings = _describe_settings(classifier, method, node, self.seed)
         rows: list[dict[str, Any]] = []
-        files: list[str] = []
+        results: list[str] = []
         warnings: list[str] = []
-        stems = _result_stems(self.files)
+        stems = _result_stems(files)
         for row, i in enumerate(problems.images):
             target = int(explanation.info.target[row])
             before, after = map(_number, activations(explanation, row))
@@ -120,19 +120,28 @@ class ExplainCommand(ModelSpec, MethodOptions):
             else:
                 kind, name = "class", classifier.class_names[target]
                 explained = f"{node} of class “{name}”"
-            file = str(self.files[i])
+            file = str(files[i])
             rows.append({"file": file, kind: target, "name": name})
             rows[-1] |= columns(explanation, row, timing)
             warnings += describe_status(explanation, row, f"{file}, {kind} {target}")
-            short = file_id(self.files[i].name)
+            short = file_id(files[i].name)
             title = f"{short}: {explained}, {before} before and {after} after masking"
             one = jax.tree.map(lambda leaf, row=row: leaf[row], explanation)
-            written = _Written(short, photographs[i], inputs[i], one, title, settings)
+            written = WrittenExplanation(
+                short, photographs[i], inputs[i], one, title, settings
+            )
             stem = f"{stems[i]}-{kind}{target}"
             prefix = written.free_prefix(self.out / stem, method.name)
-            files += written.save(prefix, classifier)
+            results += written.save(prefix, classifier)
         summary = f"network {classifier.name}, {describe_time(timing, len(rows))}"
-        return Result(rows, summary, files, out=self.out, notes=warnings)
+        if self.model is None and self.weights is None:
+            summary += (
+                "\nno network was named, so the embedded one, which knows digits, was explained:"
+                " name yours by --model or --weights"
+            )
+        notes = [*warnings, *(f"left out: {each}" for each in unreadable)]
+        code = UNEXPLAINED if unreadable else 0
+        return Result(rows, summary, results, code, out=self.out, notes=notes)
 
     def _element_problems(self, count: int) -> _Problems:
         """For a node whose targets are no classes, such as the number of a prototype."""
@@ -142,7 +151,7 @@ class ExplainCommand(ModelSpec, MethodOptions):
             )
         if self.target is None:
             return _Problems(list(range(count)), None)
-        if self.target < 0:
+        if isinstance(self.target, str) or self.target < 0:
             raise InputError(
                 f"--target {self.target} is out of range: give a whole number from 0"
             )
@@ -157,12 +166,8 @@ class ExplainCommand(ModelSpec, MethodOptions):
             raise InputError(f"--top {self.top} is out of range: give 1 to {classes}")
         each = list(range(len(inputs)))
         if self.target is not None:
-            if not 0 <= self.target < classes:
-                raise InputError(
-                    f"--target {self.target} is out of range: the network has {classes} classes, 0"
-                    f" to {classes - 1}"
-                )
-            return _Problems(each, np.full(len(inputs), self.target))
+            target = _class_of(self.target, classifier.class_names)
+            return _Problems(each, np.full(len(inputs), target))
         if self.top == 1:
             return _Problems(each, None)
         # Image by image: all files in one batch may not fit into the memory.
@@ -182,99 +187,6 @@ class _Problems(NamedTuple):
     targets: np.ndarray | None
 
 
-class _Written(NamedTuple):
-    """What is written of one explanation."""
-
-    name: str
-    photograph: PIL.Image.Image
-    image: np.ndarray
-    """the photograph as the network sees it"""
-    explanation: Explanation
-    title: str
-    settings: str
-    """what the map was made with, as `_describe_settings` gives it"""
-
-    def free_prefix(self, prefix: Path, method: str) -> Path:
-        """How the files' names begin: as the prefix says, else with the method's name behind it,
-        then numbered. Nothing is overwritten but the same explanation made before."""
-        stem, name = prefix.name, f"{prefix.name}-{arrays.file_name(method)}"
-        numbered = (f"{name}-{number}" for number in itertools.count(2))
-        for each in itertools.chain((stem, name), numbered):
-            prefix = prefix.with_name(each)
-            if not any(map(os.path.lexists, _files(prefix))) or self._is_there(prefix):
-                return prefix
-        raise AssertionError  # never reached: numbers do not end
-
-    def _is_there(self, prefix: Path) -> bool:
-        """Whether the arrays of the same explanation stand under a prefix."""
-        with suppress(InputError):
-            own: dict[str, Any] = {
-                "image_file": self.name,
-                "settings": self.settings,
-                "image": self.image,
-            }
-            stored = arrays.read_arrays(_files(prefix)[-1], tuple(own))
-            return stored.keys() == own.keys() and all(
-                np.array_equal(stored[name], value) for name, value in own.items()
-            )
-        return False
-
-    def save(self, prefix: Path, classifier: Classifier) -> list[str]:
-        """Write the overlay, the masks and the arrays; their files."""
-        overlay, sheet, values = _files(prefix)
-        large = images.to_array(self._large_photograph(classifier))
-        painted = explanation_figures.overlay(large, self.explanation.saliency)
-        explanation_figures.save_png(painted, overlay)
-        masks = explanation_figures.masks_sheet(self.image, self.explanation, self.title)
-        explanation_figures.save(masks, sheet)
-        content = self._arrays()
-        arrays.write_arrays(values, content)
-        return [str(path) for path in (overlay, sheet, values)]
-
-    def _large_photograph(self, classifier: Classifier) -> PIL.Image.Image:
-        """The part of the photograph that the network sees, in the size of an overlay."""
-        preprocessing = classifier.preprocessing
-        height, width = self.image.shape[:2]
-        side = max(min(*self.photograph.size, MAX_OVERLAY_SIDE), MIN_OVERLAY_SIDE)
-        scale = max(1.0, side / min(height, width))
-        return images.fit(
-            self.photograph,
-            (round(height * scale), round(width * scale)),
-            crop=preprocessing.crop,
-            interpolation="bicubic",
-            mode=preprocessing.crop_mode,
-        )
-
-    def _arrays(self) -> dict[str, Any]:
-        explanation = self.explanation
-        content: dict[str, Any] = {
-            "image_file": self.name,
-            "settings": self.settings,
-            "image": self.image,
-            "saliency": explanation.saliency,
-        }
-        for name in ("attribution", "evidence", "ranking"):
-            if getattr(explanation, name) is not None:
-                content[name] = getattr(explanation, name)
-        for k, vector in enumerate(explanation.mask_vectors):
-            content[f"mask_vector_{k}"] = vector
-        for name, value in explanation.info._asdict().items():
-            if name != "terms":
-                content[name] = np.asarray(value)
-        for name, value in explanation.info.terms.items():
-            content[f"term_{name}"] = np.asarray(value)
-        return content
-
-
-def _files(prefix: Path) -> tuple[Path, Path, Path]:
-    """Overlay, masks and arrays of an explanation."""
-    overlay, sheet, values = (
-        prefix.with_name(prefix.name + end)
-        for end in ("-overlay.png", "-masks.png", ".npz")
-    )
-    return overlay, sheet, values
-
-
 def _describe_settings(
     classifier: Classifier, method: ConfiguredMethod, node: Any, seed: int
 ) -> str:
@@ -288,6 +200,49 @@ def _describe_settings(
         "outside": plugins.reference_checksums(method.name, node, method.config),
     }
     return json.dumps(described, sort_keys=True)
+
+
+def _class_of(target: int | str, names: Sequence[str]) -> int:
+    """The class of a number or a name. Raises InputError for neither."""
+    if not isinstance(target, str):
+        if not 0 <= target < len(names):
+            raise InputError(
+                f"--target {target} is out of range: the network has {len(names)} classes, 0 to"
+                f" {len(names) - 1}"
+            )
+        return target
+    sought = target.casefold()
+    named = [i for i, name in enumerate(names) if name.casefold() == sought]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise InputError(
+            f"{len(named)} classes are called {target!r}: give --target one of the numbers {named}"
+        )
+    similar = [name for name in names if sought in name.casefold()]
+    similar = similar or difflib.get_close_matches(target, names, n=3)
+    hint = f"did you mean {' or '.join(map(repr, similar[:3]))}? " if similar else ""
+    raise InputError(
+        f"the network has no class {target!r}: {hint}give --target a number from 0 to"
+        f" {len(names) - 1}, or a class's whole name"
+    )
+
+
+def _read_all(
+    files: Sequence[Path],
+) -> tuple[list[Path], list[PIL.Image.Image], list[str]]:
+    """The files that can be read, their images, and what is wrong with the others."""
+    readable: list[Path] = []
+    photographs: list[PIL.Image.Image] = []
+    unreadable: list[str] = []
+    for file in files:
+        try:
+            photographs.append(images.read(file))
+        except InputError as error:
+            unreadable.append(str(error))
+        else:
+            readable.append(file)
+    return readable, photographs, unreadable
 
 
 def _number(value: float | None) -> str:

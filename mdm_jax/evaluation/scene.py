@@ -11,6 +11,7 @@ import numpy as np
 
 from mdm_jax.errors import InputError
 from mdm_jax.images import round_boxes
+from mdm_jax.types import Explanation
 
 
 class Scene(NamedTuple):
@@ -50,6 +51,8 @@ class Scene(NamedTuple):
 def check_maps(maps: Any, shape: tuple[int, int, int], name: str) -> np.ndarray:
     """Maps as float32 [n, h, w]. Raises InputError for another shape and for values that are not
     finite."""
+    if isinstance(maps, Explanation):
+        raise InputError(f"{name} is a whole explanation: give its map, explanation.{name}")
     try:
         maps = np.asarray(maps)
     except ValueError:

@@ -121,10 +121,16 @@ def test_explain_top_and_target(capsys, tmp_path, photographs, quick_config):
     first, second = json.loads(out)["rows"]
     assert first["class"] != second["class"]
     assert first["before"] > second["before"]
-    _, out, _ = run(
-        capsys, "explain", photographs[0], "--target", 7, "--node", "logit", *common
-    )
-    assert [row["class"] for row in json.loads(out)["rows"]] == [7]
+    # by its name, with a file that cannot be read beside it
+    missing = tmp_path / "none.png"
+    named = ("--target", "7", "--node", "logit")
+    code, out, _ = run(capsys, "explain", missing, photographs[0], *named, *common)
+    assert code == 3
+    result = json.loads(out)
+    assert [row["class"] for row in result["rows"]] == [7]
+    assert "left out: " in result["summary"]
+    assert "none.png does not exist" in result["summary"]
+    assert "no network was named" in result["summary"]
 
 
 @pytest.mark.slow
@@ -200,14 +206,15 @@ def bad_calls(tmp_path, photograph):
         "folder": (["explain", other], "is a folder"),
         "empty": (["explain", file("empty.jpg", b"")], "is empty"),
         "text": (["explain", file("text.jpg", b"hello")], "not an image"),
-        "one bad of two": (
-            ["explain", photograph, tmp_path / "none.png"],
-            "does not exist",
+        "two bad": (
+            ["explain", tmp_path / "none.png", tmp_path / "empty.jpg"],
+            "none.png does not exist: check the path; ",
         ),
         "target": (
             ["explain", photograph, "--target", 10],
             "--target 10 is out of range: the network has 10 classes, 0 to 9",
         ),
+        "class": (["explain", photograph, "--target", "cat"], "has no class 'cat'"),
         "negative target": (
             ["explain", photograph, "--target", -1],
             "--target -1 is out of range",
@@ -286,8 +293,9 @@ CASES = [
         "folder",
         "empty",
         "text",
-        "one bad of two",
+        "two bad",
         "target",
+        "class",
         "negative target",
         "top",
         "both",

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 from conftest import PATCH, patch_network
 
-from mdm_jax import InputError, explain
+from mdm_jax import Explanation, InputError, explain
 from mdm_jax.baselines.rise import RISE
 from mdm_jax.data import Example
 from mdm_jax.data.class_mapping import class_numbers
@@ -336,6 +336,10 @@ def test_a_short_name_of_two_protocols_is_refused():
 
 BAD = {
     "shape": ({"saliency": np.zeros((3, 16, 16))}, "give one map for each image"),
+    "explanation": (
+        {"saliency": Explanation(np.zeros((3, 32, 32)), (), None)},
+        "give its map, explanation.saliency",
+    ),
     "number": ({"saliency": np.zeros((2, 32, 32))}, "give one map for each image"),
     "channels": ({"saliency": np.zeros((3, 32, 32, 1))}, "without channels"),
     "differ": (

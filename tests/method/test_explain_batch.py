@@ -119,6 +119,8 @@ def with_nan(images):
         (lambda x: x[:, :1, :1], "give 8 pixels a side or more"),
         (lambda x: (x * 255).astype(np.uint8), "images are uint8"),
         (lambda x: x * 255, "image 0 has values from"),
+        (lambda x: x[0], r"one image: image\[None\]"),
+        (lambda x: x[..., 0], r"gray images: images\[\.\.\., None\]"),
         (with_nan, "image 1 holds NaN"),
     ],
 )
