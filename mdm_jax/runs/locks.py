@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ from mdm_jax.runs.key_value_store import KeyValueFolder, is_partial
 # (index, count): which of how many processes that share a run.
 Share = tuple[int, int]
 
-# That a process waits for another's brief work.
-EXCLUSIVE_SECONDS = 60
+# That a process waits for another's brief work: before it says so, and in all.
+SILENT_SECONDS, EXCLUSIVE_SECONDS = 3, 60
+
+SHARE_NAME = re.compile(r"share-(\d{1,9})-of-(\d{1,9})")
 
 
 @dataclass
@@ -83,9 +86,23 @@ class SharedFolder(KeyValueFolder):
             if self.folder is not None:
                 with self.writing():
                     (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-                    lock = self._lock("begin")
-                    stack.enter_context(lock.acquire(timeout=EXCLUSIVE_SECONDS))
+                    stack.enter_context(self._wait_for("begin"))
             yield
+
+    def _wait_for(self, name: str) -> filelock.AcquireReturnProxy:
+        """A lock, taken. Raises InputError where another process keeps it for too long."""
+        lock, place = self._lock(name), f"{self.name}/locks/{name}"
+        try:
+            return lock.acquire(timeout=SILENT_SECONDS)
+        except filelock.Timeout:
+            warnings.warn(f"waiting for another process, which holds {place}", stacklevel=2)
+        try:
+            return lock.acquire(timeout=EXCLUSIVE_SECONDS - SILENT_SECONDS)
+        except filelock.Timeout:
+            raise InputError(
+                f"another process has held {place} for {EXCLUSIVE_SECONDS} s: wait until it ends,"
+                " or end it"
+            ) from None
 
     def log(self, share: Share) -> Callable[[str], None]:
         """A function that appends a line, with the time, to the share's log.
@@ -107,7 +124,10 @@ class SharedFolder(KeyValueFolder):
         It asks by trying, so only one process at a time may (`exclusive`)."""
         held = []
         for path in sorted((self.folder or Path()).glob("locks/share-*-of-*")):
-            index, count = map(int, re.findall(r"\d+", path.name))
+            named = SHARE_NAME.fullmatch(path.name)
+            if named is None or not path.is_file():
+                continue
+            index, count = map(int, named.groups())
             try:
                 filelock.FileLock(path).acquire(timeout=0).lock.release()
             except filelock.Timeout:
