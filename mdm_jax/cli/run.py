@@ -29,6 +29,9 @@ from mdm_jax.types import REASONS, Status
 
 # Options that make a run what it is, as run.json keeps them to open it again; `settings` are those
 # of MDM.
+# Exit code of a share that ends while the run is not whole and nobody is at work on the rest.
+INCOMPLETE = 4
+
 RECORDED = (
     *("data", "split", "limit", "model", "weights", "image_size", "dtype"),
     *("method", "preset", "targets", "node", "seed", "saliency", "evidence", "chunk"),
@@ -59,7 +62,8 @@ class RunCommand(PresetOptions, RunJob, Options):
     """
 
     shard: str | None = None
-    """i/n: do the i-th of n shares, i from 0"""
+    """i/n: do the i-th of n shares, i from 0; the exit code is 4 where chunks of other shares are
+    missing and no process is at work"""
     distributed: bool = False
     """share the run with the other processes of the cluster that this one runs on"""
     coordinator: str | None = None
@@ -76,7 +80,8 @@ class RunCommand(PresetOptions, RunJob, Options):
         if self.dry_run:
             return self._estimate(share)
         store = open_store(self.out)
-        summary = watch(partial(loop.run_plan, open_job(self), store, share=share))
+        plan = open_job(self)
+        summary = watch(partial(loop.run_plan, plan, store, share=share))
         code = 0
         if self.strict:
             # Of all shares: whoever ends last must not say that all went well.
@@ -84,6 +89,11 @@ class RunCommand(PresetOptions, RunJob, Options):
             code = 3 if any(statuses.get(name) for name in FAILED) else 0
         statuses = dict(summary.statuses.most_common())
         sentence, *notes = _describe(summary)
+        missing = loop.missing_chunks(plan, store, loop.WHOLE_RUN)
+        if missing:
+            is_left = not store.running()
+            notes.append(_describe_missing(len(missing), plan.layout.chunks, is_left))
+            code = INCOMPLETE if is_left else code
         return Result(count_rows(statuses), sentence, [summary.place], code, notes=notes)
 
     def _estimate(self, share: Share) -> Result:
@@ -199,6 +209,17 @@ def _describe(ended: RunSummary) -> list[str]:
     if more:
         parts.append(f"and {more} more; the records have the reason of each")
     return parts
+
+
+def _describe_missing(missing: int, chunks: int, is_left: bool) -> str:
+    """That a run is not whole; `is_left` where no process is at work on it."""
+    sentence = f"the run is not whole: {missing} of {chunks} chunks are missing, and "
+    if not is_left:
+        return sentence + "other processes are at work"
+    return sentence + (
+        "no process is at work on them: do the shares that are left, or the same command without"
+        " --shard"
+    )
 
 
 def _facts(job: RunPlan, cost: Estimate, committed: int, todo: int) -> dict[str, str]:

@@ -343,9 +343,18 @@ def test_another_method(asked, tmp_path, said):
 
 
 def test_shares_make_the_whole(asked, undisturbed, tmp_path, said):
-    assert "6 explained in" in said(*asked(tmp_path / "run", shard="0/2"))[1]
+    with open_store(tmp_path / "run").locked((1, 2)):
+        code, first, _ = said(*asked(tmp_path / "run", shard="0/2"))
+    assert "6 explained in" in first
+    assert "1 of 3 chunks are missing, and other processes are at work" in first
+    assert code == 0
+    code, first, _ = said(*asked(tmp_path / "run", shard="0/2"))
+    assert "the run is not whole: 1 of 3 chunks are missing, and no process is at" in first
+    assert code == 4
     assert "2 of 3 chunks, 6 of 10 rows" in said("run", "status", tmp_path / "run")[1]
-    assert "4 explained in" in said(*asked(tmp_path / "run", shard="1/2"))[1]
+    code, second, _ = said(*asked(tmp_path / "run", shard="1/2"))
+    assert "4 explained in" in second
+    assert (code, "not whole" in second) == (0, False)
     assert same(tmp_path / "run", undisturbed)
 
 
@@ -741,7 +750,7 @@ def test_a_disk_that_fills_up_in_the_middle(asked, tmp_path, said):
 def test_a_folder_turned_read_only(asked, undisturbed, tmp_path, said):
     with small_disk(tmp_path / "small", 1024) as disk:
         run = disk / "run"
-        assert said(*asked(run, shard="0/2"))[0] == 0
+        assert said(*asked(run, shard="0/2"))[0] == 4
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         sentence = (
             "Read-only file system): nothing committed is lost; make it writable, then the same"

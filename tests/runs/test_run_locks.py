@@ -37,12 +37,14 @@ def test_foreign_files_among_the_locks_are_nobody_at_work(shared, place):
 def test_waiting_for_another_process_is_said_and_ends(shared, place, monkeypatch):
     monkeypatch.setattr(locks, "SILENT_SECONDS", 0.05)
     monkeypatch.setattr(locks, "EXCLUSIVE_SECONDS", 0.2)
-    with filelock.FileLock(place / "begin"):
-        with (
-            pytest.warns(UserWarning, match="waiting for another process, which holds .*begin"),
-            pytest.raises(InputError, match="has held .*begin for 0.2 s: wait until it ends"),
-            shared.exclusive(),
-        ):
-            pass
+    with (
+        filelock.FileLock(place / "begin"),
+        pytest.warns(
+            UserWarning, match=r"waiting for another process, which holds .*begin"
+        ),
+        pytest.raises(InputError, match=r"has held .*begin for 0\.2 s: wait until it ends"),
+        shared.exclusive(),
+    ):
+        pass
     with shared.exclusive():  # and goes on where it is free again
         pass
