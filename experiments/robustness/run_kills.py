@@ -41,6 +41,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.record_results import write
+from mdm_jax.cli.run import INCOMPLETE
 
 HANDED, BACK = b"h", b"b"
 EARLY = 0.25
@@ -133,7 +134,7 @@ class Process:
     def ended(self) -> bool:
         """Whether it has done its share. Stops everything if it ended otherwise."""
         code = self.popen.poll()
-        if code:
+        if code and code != INCOMPLETE:
             raise SystemExit(
                 f"mdm run ended with code {code}:"
                 f" {(self.counts.parent / 'output.txt').read_text()[-2000:]}"
