@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
+
+# How the names of files begin that are being written; then come the machine and the process.
+PARTIAL = ".writing-"
+
+# In seconds.
+A_DAY = 24 * 3600
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -20,7 +32,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     temporary = None
     try:
         # In the same folder: only within one file system is a rename atomic.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_partial_prefix())
         with os.fdopen(handle, "wb") as file:
             write(file)
         # mkstemp lets the owner alone read; others are let in as for any new file.
@@ -35,6 +47,34 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 setting="out",
             ) from error
         raise
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the files in a folder that processes left half written when they were killed.
+
+    A process of another machine may be at work still: its files stay for a day."""
+    names = re.compile(rf"{re.escape(PARTIAL)}(\w+)-(\d+)-\w{{8}}", re.ASCII)
+    for path in list(folder.rglob(f"{PARTIAL}*")):
+        named = names.fullmatch(path.name)
+        if named is None:
+            continue
+        machine, process = named.groups()
+        # what cannot be looked at or removed stays, and does no harm
+        with suppress(OSError):
+            if machine == _machine():
+                is_left = not psutil.pid_exists(int(process))
+            else:
+                is_left = time.time() - path.stat().st_mtime > A_DAY
+            if is_left and path.is_file():
+                path.unlink()
+
+
+def _partial_prefix() -> str:
+    return f"{PARTIAL}{_machine()}-{os.getpid()}-"
+
+
+def _machine() -> str:
+    return re.sub(r"\W", "_", socket.gethostname(), flags=re.ASCII)[:32]
 
 
 def write_text(path: Path, text: str) -> None:

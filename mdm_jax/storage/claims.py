@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
-from mdm_jax.storage.atomic import check_writable, make_folder, unwritable, write_text
+from mdm_jax.storage.atomic import (
+    check_writable,
+    make_folder,
+    remove_partial_files,
+    unwritable,
+    write_text,
+)
 
 MARKER = ".mdm_jax.json"
 FORMAT = 1
@@ -68,6 +74,8 @@ def claim(folder: Path, kind: Kind) -> None:
     check(folder, kind)
     make_folder(folder)
     claimed = _claimed(folder)
+    if claimed:
+        remove_partial_files(folder)
     if claimed.get(kind.name) != list(kind.files):
         claimed[kind.name] = list(kind.files)
         content = {"format": FORMAT, "files": claimed}

@@ -11,7 +11,15 @@ import pytest
 import stored_folders
 
 from mdm_jax import InputError
-from mdm_jax.cli import console, demo, evaluate, explain, output_config, report
+from mdm_jax.cli import (
+    console,
+    demo,
+    evaluate,
+    explain,
+    output_config,
+    report,
+)
+from mdm_jax.cli.written_explanation import WrittenExplanation
 from mdm_jax.evaluation import benchmark, saved_maps
 from mdm_jax.runs.store import open_store
 from mdm_jax.storage import claims
@@ -130,7 +138,7 @@ def test_a_run_that_begins_anew_removes_its_own_files_alone(tmp_path):
 
 def written(settings, value=0.0, name="photo.jpg"):
     image = np.full((8, 8, 3), value, np.float32)
-    return explain._Written(name, PIL.Image.new("RGB", (8, 8)), image, None, "", settings)
+    return WrittenExplanation(name, PIL.Image.new("RGB", (8, 8)), image, None, "", settings)
 
 
 def save(part, prefix):
