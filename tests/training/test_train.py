@@ -552,7 +552,7 @@ def test_ctrl_c_on_the_command_line_saves_and_says_how_to_go_on(
     ) as process:
         assert "epoch 1/400" in process.stderr.readline()
         assert main(command[3:]) == 2
-        assert "another mdm train is at work" in capsys.readouterr().err
+        assert "another training is at work" in capsys.readouterr().err
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
