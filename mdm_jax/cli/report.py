@@ -49,6 +49,8 @@ class ReportCommand(RecordedImages, Options):
             raise InputError("no runs: give one or more, for example mdm report mdm-run")
         self.check_limit()
         runs = [open_run(place) for place in self.runs]
+        # this reads the records: what is damaged is said before images are opened
+        notes = [run.incomplete for run in runs if run.incomplete]
         sources: dict[tuple[str, str, str | None], Source] = {}
         origins = [self._image_origin(run, sources) for run in runs]
         written = write_report(
@@ -56,7 +58,7 @@ class ReportCommand(RecordedImages, Options):
         )
         rows = [_row(written, number) for number in range(len(runs))]
         summary = f"{written.images} images, open the page in a browser"
-        notes = [run.incomplete for run in runs if run.incomplete] + list(written.notes)
+        notes += written.notes
         return Result(rows, summary, [str(written.page)], out=self.out, notes=notes)
 
     def _image_origin(

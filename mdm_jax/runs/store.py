@@ -31,6 +31,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.chunks import Layout
+from mdm_jax.runs.description import check_types
 from mdm_jax.runs.key_value_store import FAILURES, error_number, parse_location
 from mdm_jax.runs.locks import SharedFolder
 from mdm_jax.storage.differences import flat
@@ -162,14 +163,12 @@ class Store(SharedFolder):
             return None
         try:
             description = json.loads(data)
-            Layout(**description["layout"])
-            has_format = isinstance(description["format"], int)
-            if not has_format or not isinstance(description["settings"], dict):
-                raise ValueError("no run.json of a run")
-        except (ValueError, TypeError, KeyError):
+            # deeply nested brackets end in a RecursionError
+        except (ValueError, RecursionError):
             raise InputError(
                 f"{self.name}/{DESCRIPTION} is damaged: the same command again writes it anew"
             ) from None
+        check_types(description, f"{self.name}/{DESCRIPTION}")
         return description
 
     def begin(
