@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Literal
 from jaxtyping import Array
 
 from mdm_jax.errors import InputError
@@ -59,6 +60,10 @@ def why_no_gradient(
         return f"cannot be differentiated ({type(error).__name__}: {reason})"
     if any(reached):
         return None
+    if not _depends(closed.jaxpr, len(jax.tree.leaves(argument))):
+        return (
+            "gives the same activation for every image and its fill (it looks at neither)"
+        )
     found = set(_primitives(closed.jaxpr))
     causes = [[name for name in names if name in found] for names in FLAT]
     named = ", ".join(next(filter(None, causes), ["a conversion to whole numbers"]))
@@ -70,6 +75,17 @@ def require_gradient(function: Callable[[Any], Array], argument: Any, what: str)
     reason = why_no_gradient(function, argument)
     if reason is not None:
         raise InputError(f"behind {what} the network {reason}: {REMEDY}")
+
+
+def _depends(jaxpr: Any, count: int) -> bool:
+    """Whether an output of a program may depend on one of its first inputs."""
+    reached = set(jaxpr.invars[:count])
+    for equation in jaxpr.eqns:
+        inputs = [each for each in equation.invars if not isinstance(each, Literal)]
+        if not reached.isdisjoint(inputs):
+            reached.update(equation.outvars)
+    outputs = [each for each in jaxpr.outvars if not isinstance(each, Literal)]
+    return not reached.isdisjoint(outputs)
 
 
 def _primitives(jaxpr: Any) -> Iterator[str]:
