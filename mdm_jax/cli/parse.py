@@ -182,7 +182,9 @@ def _with_metavar(kind: Any) -> Any:
     if type(None) not in alternatives:
         return kind
     values = alternatives - {type(None)}
-    metavar = _METAVARS.get(values.pop()) if len(values) == 1 else None
+    # several, in the order in which they are tried
+    known = [text for value, text in _METAVARS.items() if value in values]
+    metavar = "|".join(known) if len(known) == len(values) else None
     # First, so that the metavar of a positional argument wins.
     return Annotated[bare, tyro.conf.arg(metavar=metavar), *extras]
 
