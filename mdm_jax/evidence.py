@@ -83,22 +83,22 @@ def smooth(evidence: Float[Array, "h w"], scale: float) -> Float[Array, "h w"]:
     return blurred[margin : margin + height, margin : margin + width]
 
 
-def support(evidence: Float[Array, "h w"], scale: float = FINE) -> Mask:
-    """P: the evidence for the node, stretched to [0, 1]."""
-    return normalize(jnp.maximum(smooth(evidence, scale), 0.0))
+def support(smoothed: Float[Array, "h w"]) -> Mask:
+    """P: the part of smoothed evidence that is for the node, stretched to [0, 1]."""
+    return normalize(jnp.maximum(smoothed, 0.0))
 
 
-def against(evidence: Float[Array, "h w"], scale: float) -> Float[Array, "h w"]:
-    """The evidence against the node, in [-1, 0]; 0 where there is some for it."""
-    signed = smooth(evidence, scale)
-    largest = jnp.max(jnp.abs(signed))
-    return jnp.minimum(signed, 0.0) / jnp.maximum(largest, TINY)
+def against(smoothed: Float[Array, "h w"]) -> Float[Array, "h w"]:
+    """The part of smoothed evidence that is against the node, in [-1, 0]."""
+    largest = jnp.max(jnp.abs(smoothed))
+    return jnp.minimum(smoothed, 0.0) / jnp.maximum(largest, TINY)
 
 
 def ranking(mask: Mask, evidence: Float[Array, "h w"]) -> Mask:
     """The map whose order metrics of insertion and deletion read."""
-    order = (normalize(mask) + FLOOR) * (support(evidence) + FLOOR_OF_PIXELS)
-    return normalize(order + AGAINST * against(evidence, FINE))
+    fine = smooth(evidence, FINE)
+    order = (normalize(mask) + FLOOR) * (support(fine) + FLOOR_OF_PIXELS)
+    return normalize(order + AGAINST * against(fine))
 
 
 def maps(
@@ -111,12 +111,12 @@ def maps(
     `kept(masks)` is the part of the activation, in [0, 1], that the image keeps through each mask;
     it is asked for `LEVELS` of them.
     """
-    strength = normalize(smooth(jnp.abs(evidence), COARSE))
-    regions = strength * support(evidence, COARSE)
+    coarse = smooth(evidence, COARSE)
+    regions = normalize(smooth(jnp.abs(evidence), COARSE)) * support(coarse)
     # without any evidence the mask alone decides
     regions = jnp.where(jnp.any(regions > 0), regions, 1.0)
     order = normalize(regions * (normalize(mask) + FLOOR))
-    last = AGAINST * against(evidence, COARSE)
+    last = AGAINST * against(coarse)
     values = jnp.cbrt(order * missing(order + last, kept)) + REST * jnp.sqrt(order)
     return Maps(normalize(values + last), ranking(mask, evidence))
 

@@ -78,7 +78,7 @@ def program() -> NoReturn:
     Interrupted, it ends at once: XLA's threads may still be computing, and to take Python down
     under them ends in a segmentation fault.
     """
-    with signals.endings():
+    with signals.ended_when_asked():
         code = main()
         if code == INTERRUPTED:
             with suppress(OSError):

@@ -43,7 +43,7 @@ def interrupts(first: Callable[[], None], second: str) -> Iterator[None]:
 
 
 @contextmanager
-def endings() -> Iterator[None]:
+def ended_when_asked() -> Iterator[None]:
     """Inside, KeyboardInterrupt is raised when the process is asked to stop, and the process ended
     where it does not come to that; except inside `interrupts`."""
 

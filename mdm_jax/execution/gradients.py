@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import Literal
 from jaxtyping import Array
 
 from mdm_jax.errors import InputError
+from mdm_jax.execution.dependence import upstream_of
 from mdm_jax.types import Predict
 
 # Primitives whose derivative is zero, the likeliest causes first: a softmax has a `stop_gradient`,
@@ -60,7 +60,8 @@ def why_no_gradient(
         return f"cannot be differentiated ({type(error).__name__}: {reason})"
     if any(reached):
         return None
-    if not _depends(closed.jaxpr, len(jax.tree.leaves(argument))):
+    inputs = closed.jaxpr.invars[: len(jax.tree.leaves(argument))]
+    if upstream_of(closed.jaxpr, closed.jaxpr.outvars).isdisjoint(inputs):
         return (
             "gives the same activation for every image and its fill (it looks at neither)"
         )
@@ -75,17 +76,6 @@ def require_gradient(function: Callable[[Any], Array], argument: Any, what: str)
     reason = why_no_gradient(function, argument)
     if reason is not None:
         raise InputError(f"behind {what} the network {reason}: {REMEDY}")
-
-
-def _depends(jaxpr: Any, count: int) -> bool:
-    """Whether an output of a program may depend on one of its first inputs."""
-    reached = set(jaxpr.invars[:count])
-    for equation in jaxpr.eqns:
-        inputs = [each for each in equation.invars if not isinstance(each, Literal)]
-        if not reached.isdisjoint(inputs):
-            reached.update(equation.outvars)
-    outputs = [each for each in jaxpr.outvars if not isinstance(each, Literal)]
-    return not reached.isdisjoint(outputs)
 
 
 def _primitives(jaxpr: Any) -> Iterator[str]:

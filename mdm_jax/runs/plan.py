@@ -37,7 +37,7 @@ from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.compiled import ExplainResult, ProgramParts
 from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.continuous_batching import SlotPool
-from mdm_jax.runs.store import with_names
+from mdm_jax.runs.description import with_names
 from mdm_jax.runs.targets import Targets, check_classes, parse_targets
 from mdm_jax.storage import part_names
 from mdm_jax.storage.stored_format import FORMAT

@@ -22,17 +22,10 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import gaussian_blur
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
+from mdm_jax.runs.description import edited_parts, fingerprint
 from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.records import Meta
-from mdm_jax.runs.store import (
-    DESCRIPTION,
-    Store,
-    chunk_of_record,
-    edited_parts,
-    fingerprint,
-    open_store,
-    record_key,
-)
+from mdm_jax.runs.store import DESCRIPTION, Store, chunk_of_record, open_store, record_key
 from mdm_jax.runs.stored_array import StoredArray
 from mdm_jax.storage.stored_format import FORMAT
 

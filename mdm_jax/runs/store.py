@@ -13,13 +13,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,20 +29,20 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.chunks import Layout
-from mdm_jax.runs.description import check_types
+from mdm_jax.runs.description import (
+    carry_over,
+    check_types,
+    differences_of,
+    fingerprint,
+    other_names,
+    with_request_checksum,
+    without_names,
+)
 from mdm_jax.runs.key_value_store import FAILURES, error_number, parse_location
 from mdm_jax.runs.locks import SharedFolder
-from mdm_jax.storage.differences import flat
-from mdm_jax.storage.stored_format import FORMAT
-from mdm_jax.storage.workspace import changed_settings
 
 DESCRIPTION = "run.json"
 
-# The parts of run.json that must agree when a run goes on.
-BINDING = ("format", "layout", "settings")
-
-# Lists beside the settings on which rows depend too; `settings.names` has their checksums.
-LISTS = ("classes", "data_classes", "class_numbers")
 REMEDY = "choose another folder, remove that one, or go back to the old settings"
 FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/", f"{arrays.EVIDENCE}/")
 
@@ -74,63 +72,6 @@ def open_store(place: str | Path) -> Store:
 
     Raises InputError for another kind of URL and for a place that cannot be a folder."""
     return Store(*parse_location(place))
-
-
-def fingerprint(description: Mapping[str, Any]) -> str:
-    """A checksum of the parts of a description that must agree."""
-    parts = json.dumps({part: description.get(part) for part in BINDING}, sort_keys=True)
-    return f"{zlib.crc32(parts.encode()):08x}"
-
-
-def _other_names(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Where the names of classes in two descriptions differ first."""
-    return [
-        each
-        for part in LISTS
-        for each in _first_difference(part, before.get(part), now.get(part))
-    ]
-
-
-def _first_difference(part: str, before: Any, now: Any) -> list[str]:
-    """Where two lists of names differ first; nothing where one is not known."""
-    if before is None or now is None or before == now:
-        return []
-    for number, (old, new) in enumerate(zip_longest(before, now)):
-        if old != new:
-            return [f"{part} {number} {json.dumps(old)} -> {json.dumps(new)}"]
-    return [f"{part} of another kind"]
-
-
-def content_checksum(content: Any) -> str:
-    """A checksum of plain values, as JSON writes them."""
-    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
-
-
-def with_names(description: Mapping[str, Any]) -> dict[str, Any]:
-    """A description whose settings bind the names of classes."""
-    names = {part: content_checksum(description.get(part)) for part in LISTS}
-    return dict(description) | {"settings": {**description["settings"], "names": names}}
-
-
-def _without_names(description: Mapping[str, Any]) -> dict[str, Any]:
-    """A description as versions wrote it that did not bind them yet."""
-    settings = {
-        name: value for name, value in description["settings"].items() if name != "names"
-    }
-    return dict(description) | {"settings": settings}
-
-
-def edited_parts(description: Mapping[str, Any]) -> list[str]:
-    """The parts of a run.json that are not as they were written, besides those that must agree with
-    the records."""
-    names = description["settings"].get("names")
-    checksums = dict(names) if isinstance(names, Mapping) else {}
-    checksums["request"] = description.get("request_checksum")
-    return [
-        part
-        for part, expected in checksums.items()
-        if expected is not None and content_checksum(description.get(part)) != expected
-    ]
 
 
 def record_key(chunk: int) -> str:
@@ -221,26 +162,17 @@ class Store(SharedFolder):
 
         Of one that agrees and has chunks, what binds stays as an older version wrote it, as does
         the list of versions, and the request where there is no newer one."""
-        description, found = dict(description), self._try_description()
-        footer = next(self.footers(), None)
+        found, footer = self._try_description(), next(self.footers(), None)
+        written = dict(description)
         if found and footer and not self.changes(description, defaults):
-            if footer.run == fingerprint(found):
-                description |= {part: found[part] for part in BINDING}
-            # Taken out and put back, so that the file keeps its order of parts.
-            description.pop("versions", None)
-            for part in ("request", "versions"):
-                if part in found and not (part == "request" and description.get(part)):
-                    description[part] = found[part]
+            written = carry_over(description, found, footer.run)
         elif footer and footer.run in self.fingerprints(description) - {
             fingerprint(description)
         }:
-            description = _without_names(description)
-        if request := description.get("request"):
-            is_old = found is not None and request == found.get("request")
-            before = found.get("request_checksum") if found and is_old else None
-            description["request_checksum"] = before or content_checksum(request)
-        self.ensure(DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
-        return description
+            written = without_names(description)
+        written = with_request_checksum(written, found)
+        self.ensure(DESCRIPTION, (json.dumps(written, indent=2) + "\n").encode())
+        return written
 
     def agrees(
         self, description: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
@@ -268,27 +200,14 @@ class Store(SharedFolder):
         found = self._try_description()
         if found is None:
             return [f"its {DESCRIPTION} is gone or damaged"]
-        before, now = (
-            dict(flat({part: each.get(part) for part in BINDING if part != "format"}))
-            for each in (found, description)
-        )
-        # Older versions did not bind the names, but wrote them down.
-        names = {name: now[name] for name in now if name.startswith("settings.names.")}
-        changed = changed_settings(before, now, {**(defaults or {}), **names})
-        # The names themselves say more than their checksums.
-        if lists := _other_names(found, description):
-            changed = [each for each in changed if not each.startswith("settings.names.")]
-            changed += lists
-        if found["format"] > FORMAT:
-            changed.append(f"format {found['format']} -> {FORMAT}")
-        return changed
+        return differences_of(found, description, defaults or {})
 
     def fingerprints(self, description: Mapping[str, Any]) -> set[str]:
         """The fingerprints by which records belong to a description."""
         accepted = {fingerprint(description)}
         # Older versions bound no names of classes: those that are written down decide.
-        if not _other_names(self._try_description() or {}, description):
-            accepted.add(fingerprint(_without_names(description)))
+        if not other_names(self._try_description() or {}, description):
+            accepted.add(fingerprint(without_names(description)))
         return accepted
 
     def other_settings(self, changed: list[str], remedy: str = REMEDY) -> InputError:

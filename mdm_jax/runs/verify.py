@@ -16,19 +16,12 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.arrays import Spec
 from mdm_jax.runs.chunks import Layout
+from mdm_jax.runs.description import edited_parts, fingerprint
 from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.locks import Share
 from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
-from mdm_jax.runs.store import (
-    DESCRIPTION,
-    FOLDERS,
-    OWN_FILES,
-    Store,
-    edited_parts,
-    fingerprint,
-    record_key,
-)
+from mdm_jax.runs.store import DESCRIPTION, FOLDERS, OWN_FILES, Store, record_key
 
 MOVED = "bring the old images and weights back, or say where they are now"
 EDITED = "the same `mdm run` command writes run.json anew"

@@ -10,7 +10,7 @@ import pytest
 from square_network import SIDE, SQUARE, square_image, square_network
 
 from mdm_jax import MDMConfig, Status, masks, mdm
-from mdm_jax.evidence import COARSE, LEVELS, maps, missing, proportional, support
+from mdm_jax.evidence import COARSE, LEVELS, maps, missing, proportional, smooth, support
 
 SETTINGS = MDMConfig(sizes=(4, 8), fill="black", steps=8)
 
@@ -140,7 +140,7 @@ def test_maps_are_finite_and_in_range(shape, what):
     if what in ("constant mask", "neither"):
         mask = jnp.full(shape, 0.7)
     found = maps(mask, evidence, kept_after(0.2))
-    for each in (*found, support(evidence), support(evidence, COARSE)):
+    for each in (*found, support(evidence), support(smooth(evidence, COARSE))):
         assert each.shape == shape
         assert np.isfinite(each).all()
         assert each.min() >= 0.0
@@ -171,8 +171,8 @@ def test_both_maps_prefer_what_helps_to_what_hurts():
 
 def test_evidence_reaches_as_far_at_a_border_as_elsewhere():
     """There is nothing beyond a border that would be blurred into the image."""
-    at_border = support(jnp.zeros((32, 32)).at[0, 16].set(1.0), COARSE)
-    inside = support(jnp.zeros((32, 32)).at[12, 16].set(1.0), COARSE)
+    at_border = support(smooth(jnp.zeros((32, 32)).at[0, 16].set(1.0), COARSE))
+    inside = support(smooth(jnp.zeros((32, 32)).at[12, 16].set(1.0), COARSE))
     np.testing.assert_allclose(at_border[:12], inside[12:24], atol=1e-3)
 
 

@@ -23,8 +23,9 @@ from mdm_jax import masks
 from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
+from mdm_jax.runs.description import with_names
 from mdm_jax.runs.reader import open_run
-from mdm_jax.runs.store import ChunkData, open_store, record_key, with_names
+from mdm_jax.runs.store import ChunkData, open_store, record_key
 from mdm_jax.runs.verify import check, repair
 from mdm_jax.storage.stored_format import FORMAT
 

@@ -21,8 +21,9 @@ from test_run_store import (
 from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
+from mdm_jax.runs.description import fingerprint
 from mdm_jax.runs.reader import open_run
-from mdm_jax.runs.store import fingerprint, open_store, record_key
+from mdm_jax.runs.store import open_store, record_key
 from mdm_jax.runs.verify import check, repair, status
 
 ARRAY = "mask_vectors/3x4/c/1/0/0"

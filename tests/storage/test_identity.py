@@ -13,7 +13,8 @@ import pytest
 
 from mdm_jax import PRESETS, InputError, MDMConfig, fills, objectives, renamed_settings
 from mdm_jax.renamed_settings import Renamed
-from mdm_jax.runs.store import fingerprint, open_store
+from mdm_jax.runs.description import fingerprint
+from mdm_jax.runs.store import open_store
 from mdm_jax.storage import part_names, workspace
 from mdm_jax.storage.differences import differences, flat
 from mdm_jax.storage.identity import LARGEST_LIST, function_checksum
