@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import fills, objectives
+from mdm_jax import fills, nodes, objectives
 from mdm_jax.config import MDMConfig
 from mdm_jax.problem import Problem, activation, blend
 from mdm_jax.types import Image, Node, Predict
@@ -87,6 +87,7 @@ def objective_of_views(
                 fill_activation=problem.fill_activation,
                 progress=step / config.steps,
                 complement_activation=complement_activation,
+                direction=nodes.direction(node),
             )
             value, terms = objectives.total(config.objective, view)
             if tells_kept:

@@ -30,7 +30,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from mdm_jax import evidence, mask_updates, masks, objectives, size_sequence, solver
+from mdm_jax import evidence, mask_updates, masks, nodes, objectives, size_sequence, solver
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.errors import InputError
 from mdm_jax.execution.chunked import map_over
@@ -294,7 +294,9 @@ def _kept_through(
         inputs = blend(mask[None], problem.image, problem.background)
         outputs = jax.tree.map(lambda leaf: leaf[0], predict(inputs))
         of_mask = activation(node, outputs, problem.target)
-        return kept_share(of_mask, problem.reference, problem.fill_activation)
+        return kept_share(
+            of_mask, problem.reference, problem.fill_activation, nodes.direction(node)
+        )
 
     return lambda masks_shown: map_over(kept, masks_shown, LEVELS_AT_A_TIME)
 

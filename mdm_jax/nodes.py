@@ -95,7 +95,8 @@ class Entry:
 
     name: str
     strongest: Callable[[Array], Array] = jnp.argmax
-    """the default target, from the flattened output"""
+    """the default target, from the flattened output; `jnp.argmin` where less is more, as of a
+    distance"""
 
     def __call__(self, outputs: Any, target: Int[Array, ""]) -> Float[Array, ""]:
         return self._values(outputs).reshape(-1)[target].astype(jnp.float32)
@@ -134,6 +135,14 @@ NODES: dict[str, Node] = {
     "similarity_at": Entry("similarity_maps"),
     "distance_at": Entry("distance_maps", jnp.argmin),
 }
+
+
+def direction(node: Any) -> float:
+    """1 where more of a node means more of what is explained; -1 where less does, as of a distance.
+
+    Of your own functions it is 1: return the negative of a distance, or give an `Entry`.
+    """
+    return -1.0 if getattr(resolve(node), "strongest", None) is jnp.argmin else 1.0
 
 
 def targets_of(node: Any, outputs: Any) -> int | None:

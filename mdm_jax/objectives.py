@@ -22,7 +22,7 @@ from mdm_jax.types import STATIC, Scalar
 from mdm_jax.view import EPSILON as EPSILON
 from mdm_jax.view import LEAST_RANGE as LEAST_RANGE
 from mdm_jax.view import View as View
-from mdm_jax.view import drop_of, range_of
+from mdm_jax.view import drop_of, gap_of, range_of
 
 
 @jax.tree_util.register_dataclass
@@ -82,16 +82,14 @@ def relative_drop(view: View) -> Float[Array, ""]:
 
 
 def signed_drop(view: View) -> Float[Array, ""]:
-    """(a - g) sign(a - n) / max(|a - n|, 0.3 |a|), averaged over the node's elements.
+    """(a - g) s / max(|a - n|, 0.3 |a|), averaged over the node's elements, s its direction.
 
-    As `relative_drop`, but below 0 where the activation exceeds the original, and never without a
-    gradient there.
+    Below 0 where the activation exceeds the original, and never without a gradient there. The
+    direction is the node's, whatever the fill says: else a class for which the fill alone speaks
+    more than the image would be explained by what speaks against it.
     """
-    drop = (view.reference - view.activation) * jnp.sign(
-        view.reference - view.fill_activation
-    )
-    least = LEAST_RANGE * jnp.abs(view.reference)
-    return jnp.mean(drop / jnp.maximum(_range(view), least))
+    gap = gap_of(view.activation, view.reference, view.fill_activation, view.direction)
+    return jnp.mean(gap)
 
 
 def shortfall(view: View) -> Float[Array, ""]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -91,7 +92,13 @@ def report(
     (outputs,) = _unstack(predict(blend(mask[None], problem.image, background)))
     masked_activation = activation(node, outputs, target)
     if must_keep:
-        status = name_lost(status, masked_activation, reference, fill_activation)
+        status = name_lost(
+            status,
+            masked_activation,
+            reference,
+            fill_activation,
+            direction=nodes.direction(node),
+        )
     constant = _is_same(reference, masked_activation) & _is_same(reference, fill_activation)
     return Info(
         target=target,
@@ -106,18 +113,20 @@ def report(
     )
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="direction")
 def name_lost(
     status: Int[Array, ""],
     masked_activation: Float[Array, "..."],
     reference: Float[Array, "..."],
     fill_activation: Float[Array, "..."],
+    *,
+    direction: float,
 ) -> Int[Array, ""]:
     """The status of a mask, `Status.LOST` where it keeps less than `LEAST_KEPT`.
 
     A call of its own in a program, as it changes no other result: checksums of programs leave it
     out (`mdm_jax.runs.compiled`)."""
-    kept = kept_share(masked_activation, reference, fill_activation)
+    kept = kept_share(masked_activation, reference, fill_activation, direction)
     is_lost = (kept < LEAST_KEPT) & (status != Status.NOT_FINITE)
     return jnp.where(is_lost, jnp.int32(Status.LOST), status)
 

@@ -35,13 +35,32 @@ def drop_of(
     return jnp.mean(drop / jnp.maximum(full_range, LEAST_RANGE * jnp.abs(reference)))
 
 
+def gap_of(
+    activation: Float[Array, "..."],
+    reference: Float[Array, "..."],
+    fill_activation: Float[Array, "..."],
+    direction: float,
+) -> Float[Array, "..."]:
+    """(a - g) s / max(|a - n|, 0.3 |a|), element by element: above 0 where something is missing.
+
+    s is the node's `direction`; of a vector sign(a - n), as its elements have none in common.
+    """
+    sign = jnp.sign(reference - fill_activation) if reference.ndim else direction
+    full_range = range_of(reference, fill_activation)
+    least = LEAST_RANGE * jnp.abs(reference)
+    return (reference - activation) * sign / jnp.maximum(full_range, least)
+
+
 def kept_share(
     activation: Float[Array, "..."],
     reference: Float[Array, "..."],
     fill_activation: Float[Array, "..."],
+    direction: float,
 ) -> Float[Array, ""]:
-    """The share of the activation that is kept, 1 - `drop_of`: at most 1, and may be below 0."""
-    return 1.0 - drop_of(activation, reference, fill_activation)
+    """1 - max(0, `gap_of`), averaged over the node's elements: the share of the activation that is
+    kept, at most 1, and maybe below 0."""
+    gap = gap_of(activation, reference, fill_activation, direction)
+    return 1.0 - jnp.mean(jnp.maximum(gap, 0.0))
 
 
 class View(NamedTuple):
@@ -67,11 +86,15 @@ class View(NamedTuple):
     `until_converged`, of the most steps)"""
     complement_activation: Float[Array, "..."] | None = None
     """node on the complement, (1 - mask) * image + mask * fill, where a term needs it"""
+    direction: float = 1.0
+    """1 where more of the node means more of what is explained, -1 where less does"""
 
     @property
     def kept(self) -> Float[Array, ""]:
         """The share of the activation that the view keeps, see `kept_share`."""
-        return kept_share(self.activation, self.reference, self.fill_activation)
+        return kept_share(
+            self.activation, self.reference, self.fill_activation, self.direction
+        )
 
     @property
     def nothing(self) -> Float[Array, "..."]:

@@ -62,7 +62,8 @@ def kept_by_each(classifier: Any, images: np.ndarray, explanation: Any) -> np.nd
         outputs = classifier(inputs)
         values = jax.vmap(lambda out: activation("probability", out, target))(outputs)
         *of_masks, reference, of_fill = values
-        return jnp.stack([kept_share(value, reference, of_fill) for value in of_masks])
+        shares = [kept_share(value, reference, of_fill, 1.0) for value in of_masks]
+        return jnp.stack(shares)
 
     rows = zip(images, zip(*explanation.mask_vectors), explanation.info.target)
     return np.stack([np.asarray(one(*row)) for row in rows])

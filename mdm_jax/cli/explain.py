@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,8 +220,10 @@ def _class_of(target: int | str, names: Sequence[str]) -> int:
         raise InputError(
             f"{len(named)} classes are called {target!r}: give --target one of the numbers {named}"
         )
-    similar = [name for name in names if sought in name.casefold()]
-    similar = similar or difflib.get_close_matches(target, names, n=3)
+    holding = [name for name in names if sought in name.casefold()]
+    # as a word of its own before a part of one: for "cat", "tiger cat" before "oystercatcher"
+    holding.sort(key=lambda name: sought not in re.findall(r"\w+", name.casefold()))
+    similar = holding or difflib.get_close_matches(target, names, n=3)
     hint = f"did you mean {' or '.join(map(repr, similar[:3]))}? " if similar else ""
     raise InputError(
         f"the network has no class {target!r}: {hint}give --target a number from 0 to"

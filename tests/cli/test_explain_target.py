@@ -5,11 +5,11 @@ import pytest
 from mdm_jax import InputError
 from mdm_jax.cli.explain import _class_of
 
-NAMES = ("tabby cat", "Egyptian cat", "7", "crane", "crane")
+NAMES = ("oystercatcher", "tabby cat", "Egyptian cat", "7", "crane", "crane")
 
 
 @pytest.mark.parametrize(
-    ("target", "expected"), [(2, 2), ("Egyptian cat", 1), ("TABBY CAT", 0), ("7", 2)]
+    ("target", "expected"), [(2, 2), ("Egyptian cat", 2), ("TABBY CAT", 1), ("7", 3)]
 )
 def test_a_class_is_found(target, expected):
     assert _class_of(target, NAMES) == expected
@@ -18,13 +18,13 @@ def test_a_class_is_found(target, expected):
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        (5, r"--target 5 is out of range: the network has 5 classes, 0 to 4"),
+        (6, r"--target 6 is out of range: the network has 6 classes, 0 to 5"),
         (-1, r"--target -1 is out of range"),
-        ("cat", r"no class 'cat': did you mean 'tabby cat' or 'Egyptian cat'\?"),
-        ("zebra", r"no class 'zebra': give --target a number from 0 to 4"),
+        ("cat", r"no class 'cat': did you mean 'tabby cat' or 'Egyptian cat' or 'oyster"),
+        ("zebra", r"no class 'zebra': give --target a number from 0 to 5"),
         (
             "crane",
-            r"2 classes are called 'crane': give --target one of the numbers \[3, 4\]",
+            r"2 classes are called 'crane': give --target one of the numbers \[4, 5\]",
         ),
     ],
 )

@@ -21,8 +21,8 @@ def image():
 
 
 def solved(predict, image, config=SETTINGS, **choices):
-    choices = {"node": "logit", "key": jax.random.key(0)} | choices
-    return mdm.explain(predict, image, 0, config=config, **choices)
+    choices = {"target": 0, "node": "logit", "key": jax.random.key(0)} | choices
+    return mdm.explain(predict, image, config=config, **choices)
 
 
 def test_evidence_of_a_uniform_square_is_known(image):
@@ -174,6 +174,25 @@ def test_evidence_reaches_as_far_at_a_border_as_elsewhere():
     at_border = support(smooth(jnp.zeros((32, 32)).at[0, 16].set(1.0), COARSE))
     inside = support(smooth(jnp.zeros((32, 32)).at[12, 16].set(1.0), COARSE))
     np.testing.assert_allclose(at_border[:12], inside[12:24], atol=1e-3)
+
+
+def test_a_class_that_the_fill_alone_speaks_for_is_explained_by_what_speaks_for_it(image):
+    """On black the second class has the logit 0, and the first the greater, on the image the
+    brightness of the square is for the first and that of a corner for the second."""
+    image = image.at[12:, 12:].set(0.9)
+
+    def predict(images):
+        for_it = images[:, 12:, 12:].mean((1, 2, 3))
+        against_it = 4.0 * images[:, *SQUARE].mean((1, 2, 3))
+        return jnp.stack([against_it, for_it], axis=-1)
+
+    found = solved(predict, image, target=1, node="probability")
+    assert found.info.activation_fill > found.info.activation
+    assert found.info.activation_masked >= found.info.activation
+    assert found.evidence[12:, 12:].min() > 0 > found.evidence[SQUARE].max()
+    for each in (found.saliency, found.ranking):
+        y, x = np.unravel_index(np.argmax(each), each.shape)
+        assert min(y, x) >= 12
 
 
 def test_a_constant_network_has_empty_maps(image):

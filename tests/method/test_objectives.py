@@ -7,7 +7,9 @@ from jax.test_util import check_grads
 from mdm_jax import InputError, objectives
 
 
-def view(activation, reference, mask=None, fill_activation=0.0, complement=None):
+def view(
+    activation, reference, mask=None, fill_activation=0.0, complement=None, direction=1.0
+):
     mask = jnp.ones((4, 4)) if mask is None else mask
     image = jnp.zeros((*mask.shape, 3))
     activation, reference, fill_activation = (
@@ -25,6 +27,7 @@ def view(activation, reference, mask=None, fill_activation=0.0, complement=None)
         fill_activation,
         jnp.float32(0.5),
         complement,
+        direction,
     )
 
 
@@ -48,6 +51,30 @@ def test_scalar_distances():
     assert values == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (view(0.6, 0.8, fill_activation=0.3), 0.4),
+        # what exceeds the original counts below 0
+        (view(0.9, 0.8, fill_activation=0.3), -0.2),
+        # of a distance less is more
+        (view(3.0, 1.0, fill_activation=6.0, direction=-1.0), 0.4),
+        (view(0.5, 1.0, fill_activation=6.0, direction=-1.0), -0.1),
+        # the fill alone speaks more for the class: what is lost counts as lost all the same
+        (view(0.2, 0.8, fill_activation=0.9), 0.6 / 0.24),
+        (view(0.9, 0.8, fill_activation=0.9), -0.1 / 0.24),
+    ],
+)
+def test_a_signed_drop_follows_the_direction_of_the_node(seen, expected):
+    assert objectives.signed_drop(seen) == pytest.approx(expected, rel=1e-4)
+    assert seen.kept == pytest.approx(1.0 - max(0.0, expected), abs=1e-4)
+
+
+def test_elements_of_a_vector_have_directions_of_their_own():
+    seen = view([0.5, -0.5], [1.0, -1.0], fill_activation=[0.0, 0.0])
+    assert objectives.signed_drop(seen) == pytest.approx(0.5)
+
+
 def test_shares_are_the_same_for_a_similarity_and_a_distance():
     similarity = view(0.6, 0.8, fill_activation=0.3, complement=0.4)
     distance = view(
@@ -66,15 +93,6 @@ def test_shares_are_the_same_for_a_similarity_and_a_distance():
     assert (
         objectives.relative_drop(view(0.5, 1.0, fill_activation=6.0)) == 0
     )  # nearer than the original
-    # what exceeds the original counts below 0
-    assert objectives.signed_drop(similarity) == objectives.relative_drop(similarity)
-    assert objectives.signed_drop(distance) == objectives.relative_drop(distance)
-    assert objectives.signed_drop(view(0.9, 0.8, fill_activation=0.3)) == pytest.approx(
-        -0.2
-    )
-    assert objectives.signed_drop(view(0.5, 1.0, fill_activation=6.0)) == pytest.approx(
-        -0.1
-    )
     assert objectives.complement_activity(similarity) == pytest.approx(0.1 / 0.5)
     assert objectives.complement_activity(distance) == pytest.approx(1 / 5)
     assert (
