@@ -274,7 +274,12 @@ def finish(
         terms=terms,
         steps=state.steps,
     )
-    if not config.shows_evidence:
+    if config.shows_evidence:
+        # rounding has a direction too: what says nothing must not become a map at full contrast
+        says_nothing = info.status == Status.CONSTANT
+        shown = jnp.where(says_nothing, 0.0, shown)
+        found = {name: jnp.where(says_nothing, 0.0, a_map) for name, a_map in found.items()}
+    else:
         # after the report, so that programs of older presets stay as they were
         shown = _shown(mask, config)
     trace = None

@@ -176,6 +176,9 @@ def test_a_blank_image_is_a_status_and_a_map_of_zeros(images):
     mixed = explain(patch_network, np.concatenate([images[:1], blank]), 0, config=settings)
     assert mixed.info.status.tolist() == [1, 3]
     assert not mixed.saliency[1].any()
+    assert not mixed.ranking[1].any()
+    assert not mixed.evidence[1].any()
+    assert mixed.saliency[0].max() == 1
     assert explain(patch_network, blank, 0, config=settings).info.status.tolist() == [3]
 
 
