@@ -6,7 +6,8 @@ r"""A sheet of photographs: MDM's maps beside those of other methods.
 Rows: the photograph and what the network says, MDM's saliency map, and the other methods' maps.
 Which photographs are shown is no choice of ours: they are spread evenly over the set.
 
-Results: `experiments/results/figure_photographs.json`: how much the masks keep of each.
+Results: `experiments/results/figure_photographs_*.json`: separate parts of the maps, how many
+images are LOST, and the least that masks keep; shown in `docs/measurements.md`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -49,8 +51,9 @@ class Config:
     count: int = 24
     out: Path = Path("photographs.png")
     """the photographs are yours, so the sheet is no figure of the pages"""
-    results: str = "figure_photographs"
-    """name of the file in experiments/results that is written; none when empty"""
+    results: str | None = None
+    """name of the file in experiments/results that is written, by default with the network's; none
+    when empty"""
 
 
 def read_examples(config: Config, classifier: mdm_jax.Classifier) -> list[PreparedExample]:
@@ -107,23 +110,26 @@ def main(config: Config) -> int:
     info = found["mdm"].info
     classes = classifier.class_names or ()
     names = [
-        f"{str(classes[target]).split(',')[0][:16] if classes else target} {p:.2f}"
+        f"{str(classes[target]).split(',')[0][:13] if classes else target} {p:.2f}"
         for target, p in zip(info.target, info.activation)
     ]
-    title = f"{len(images)} photographs, {config.model or Path(str(config.weights)).name}"
+    network = config.model or Path(str(config.weights)).name
+    title = f"{len(images)} photographs, {network}"
     look.write(draw(images, names, found, title), config.out)
-    if config.results:
-        rows = []
+    name = f"figure_photographs_{network}" if config.results is None else config.results
+    if name:
+        rows: list[dict[str, Any]] = []
+        of_network = {"network": network, "images": len(images)}
         for method, explanation in found.items():
             parts = float(np.median([count_parts(each) for each in explanation.saliency]))
-            row = {"method": method, "images": len(images)}
+            row = of_network | {"method": method}
             rows.append(row | {"quantity": "parts, median", "value": parts})
         kept = info.activation_masked / info.activation
         lost = int((info.status == Status.LOST).sum())
-        ours = {"method": "mdm", "images": len(images)}
+        ours = of_network | {"method": "mdm"}
         rows.append(ours | {"quantity": "LOST", "value": lost})
         rows.append(ours | {"quantity": "least share kept", "value": float(kept.min())})
-        write(config.results, rows)
+        write(name, rows)
         for row in rows:
             print(row)
     return 0

@@ -32,15 +32,15 @@ TRUTH = "#35e0ff"
 def overlay(
     image: Float[np.ndarray, "H W c"],
     saliency: Float[np.ndarray, "h w"],
-    opacity: float = 0.75,
+    opacity: float = 0.85,
 ) -> np.ndarray:
     """The heat of a saliency map, enlarged bilinearly, over a grayed image; 8-bit RGB."""
     if saliency.shape != image.shape[:2]:
         saliency = np.asarray(jax.image.resize(saliency, image.shape[:2], "linear"))
     gray = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
     heat = HEAT(saliency)[..., :3]
-    # the square root lets weak saliency be seen
-    weight = opacity * np.sqrt(np.clip(saliency, 0.0, 1.0))[..., None]
+    # in proportion, so that weak saliency fades into the image without an edge
+    weight = opacity * np.clip(saliency, 0.0, 1.0)[..., None]
     return to_uint8((1 - weight) * gray + weight * heat)
 
 
