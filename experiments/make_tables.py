@@ -39,7 +39,10 @@ def pages() -> Iterator[Path]:
     """Every page that may hold tables."""
     yield ROOT / "README.md"
     yield ROOT / "colab" / "README.md"
-    yield from sorted((ROOT / "docs").rglob("*.md"))
+    built = ROOT / "docs" / "_build"
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        if built not in page.parents:
+            yield page
     yield from sorted((ROOT / "experiments").rglob("*.md"))
 
 

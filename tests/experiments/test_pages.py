@@ -70,24 +70,83 @@ def test_where_is_it_has_at_most_15_rows_and_names_what_exists():
 
 
 def test_commands_of_a_page_are_understood(page, monkeypatch):
-    monkeypatch.setattr(
-        parse, "read_toml", lambda path: {}
-    )  # the files of a page do not exist
-    for line in re.findall(
-        r"^    (?:\.venv/bin/)?mdm (.*)$", page.read_text(), re.MULTILINE
-    ):
+    # the files of a page do not exist
+    monkeypatch.setattr(parse, "read_toml", lambda path: {})
+    for line in commands(page.read_text()):
         words = shlex.split(line, comments=True)
         verb = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
         parse.parse(load_verb(verb), f"mdm {verb}", words[len(verb.split()) :])
 
 
-def test_config_files_of_the_readme_are_understood(tmp_path):
-    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    method, training = blocks
-    for verb, text, words in (("explain", method, ["photo.jpg"]), ("train", training, [])):
+def commands(text):
+    """What follows `mdm` in the shell blocks of a page, which are fenced or indented."""
+    fenced = re.findall(r"```(?:bash|shell|sh|console)\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in fenced for line in block.splitlines()]
+    lines += re.findall(r"^    (.*)$", text, re.MULTILINE)
+    found = [re.match(r"(?:\$ |srun )?(?:\.venv/bin/)?mdm (.*)$", line) for line in lines]
+    return [match[1] for match in found if match]
+
+
+def test_commands_are_found_however_they_are_written():
+    text = "```bash\n.venv/bin/mdm demo\nsrun mdm run\n```\n\n    mdm sweep x.toml\n\nmdm train\n"
+    assert commands(text) == ["demo", "run", "sweep x.toml"]
+
+
+# The config files that pages show, in their order: the verb that takes each, and its words.
+CONFIG_FILES = {
+    "docs/choosing_settings.md": [("explain", ["photo.jpg"])],
+    "docs/benchmarks_and_sweeps.md": [("sweep", []), ("sweep", [])],
+    "docs/training.md": [("train", [])],
+}
+
+
+def test_config_files_of_a_page_are_understood(request, page, tmp_path):
+    name = str(page.relative_to(ROOT))
+    blocks = re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
+    verbs = CONFIG_FILES.get(name, [])
+    assert len(blocks) == len(verbs), "say in CONFIG_FILES which command takes it"
+    for text, (verb, words) in zip(blocks, verbs):
         file = tmp_path / f"{verb}.toml"
         file.write_text(text)
         options = parse.parse(
             load_verb(verb), f"mdm {verb}", [*words, "--config", str(file)]
         )
         assert options.config == file
+
+
+IMAGE = re.compile(r"!\[([^\]]*)\]\(")
+
+
+def test_images_of_a_page_have_alternative_text(page):
+    for text in IMAGE.findall(page.read_text()):
+        assert len(text.split()) >= 2 or "badge" in text, page
+
+
+def test_readme_is_a_landing_page():
+    assert (ROOT / "README.md").stat().st_size <= 8000
+
+
+def test_anchors_of_a_page_exist(page):
+    """Links to a heading, on the page itself or on another one."""
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            linked = page.parent / target if target else page
+            assert anchor in anchors(linked.read_text()), f"{target}#{anchor}"
+
+
+def anchors(text):
+    """The anchors of a page's headings, as forges and MyST make them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def test_every_page_is_in_the_table_of_contents():
+    docs = ROOT / "docs"
+    listed = set()
+    for index in (docs / "index.md", docs / "api" / "index.md"):
+        trees = re.findall(r"```{toctree}\n(.*?)```", index.read_text(), re.DOTALL)
+        names = [line for tree in trees for line in tree.splitlines() if line]
+        listed |= {index.parent / f"{name}.md" for name in names if name[0] != ":"}
+    written = {path for path in PAGES.values() if docs in path.parents}
+    assert written - {docs / "index.md"} == listed
