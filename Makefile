@@ -29,6 +29,7 @@ check: lint types test ## what continuous integration runs
 
 docs: $(VENV)/.documented ## the documentation site, in docs/_build/html; warnings are errors
 	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "the site is in docs/_build/html: open index.html there"
 
 figures: $(VENV)/.installed ## the README's figures and the energy that it quotes
 	$(BIN)/python experiments/figures/readme_figures.py

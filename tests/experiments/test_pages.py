@@ -10,6 +10,7 @@ import shlex
 import pytest
 
 from experiments.make_tables import ROOT, pages
+from mdm_jax import methods
 from mdm_jax.cli import parse
 from mdm_jax.cli.main import VERBS, load_verb
 
@@ -75,7 +76,11 @@ def test_commands_of_a_page_are_understood(page, monkeypatch):
     for line in commands(page.read_text()):
         words = shlex.split(line, comments=True)
         verb = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
-        parse.parse(load_verb(verb), f"mdm {verb}", words[len(verb.split()) :])
+        options = parse.parse(load_verb(verb), f"mdm {verb}", words[len(verb.split()) :])
+        for method in [getattr(options, "method", None), *getattr(options, "methods", ())]:
+            # not those in files of yours, which do not exist
+            if isinstance(method, str) and ".py" not in method:
+                methods.configure(method)
 
 
 def commands(text):
