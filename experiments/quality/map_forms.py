@@ -93,6 +93,8 @@ def forms_of(mask: Any, evidence_of: Any, scale: float) -> dict[str, Any]:
 def all_forms(classifier: Any, images: np.ndarray, targets: Any) -> Iterator[Forms]:
     """The forms of every image, and the package's own two maps."""
     found = mdm_jax.explain(classifier, images, targets)
+    assert found.evidence is not None
+    assert found.ranking is not None
     shape = images.shape[1:3]
     for i, evidence_of in enumerate(found.evidence):
         rendered = [masks.render(vector[i], shape) for vector in found.mask_vectors]
@@ -113,12 +115,13 @@ def marks(saliency: np.ndarray, object_mask: np.ndarray) -> dict[str, Any]:
     """What one map marks, beside the object of its image."""
     bright = saliency > QUARTER * saliency.max()
     place = np.unravel_index(saliency.argmax(), saliency.shape)
+    map_and_mask = jnp.asarray(saliency), jnp.asarray(object_mask)
     return {
-        "energy": float(localization.energy_pointing(saliency, object_mask)),
+        "energy": float(localization.energy_pointing(*map_and_mask)),
         "pointing": float(object_mask[place]),
-        "f_measure": float(np.mean(salient_objects.f_curve(saliency, object_mask))),
+        "f_measure": float(np.mean(salient_objects.f_curve(*map_and_mask))),
         "parts": ndimage.label(bright, np.ones((3, 3)))[1],
-        "histogram": np.asarray(wsol.pixel_histograms(saliency, object_mask)),
+        "histogram": np.asarray(wsol.pixel_histograms(*map_and_mask)),
     }
 
 
@@ -142,7 +145,10 @@ def measure(config: Config, classifier: Any) -> list[dict[str, Any]]:
         histograms = np.stack([each["histogram"] for each in found])
         values["pxap"] = float(wsol.pixel_average_precision(histograms))
         values["parts"] = float(np.median([each["parts"] for each in found]))
-        alike = [spearman(a[form], b[form]) for a, b in zip(trained, untrained)]
+        alike = [
+            spearman(jnp.asarray(a[form]), jnp.asarray(b[form]))
+            for a, b in zip(trained, untrained)
+        ]
         values["random weights"] = float(np.mean(alike))
         rows += [
             {"map": form[0], "scale": form[1], "metric": name, "value": value}

@@ -13,6 +13,7 @@ from experiments.make_tables import ROOT, pages
 from mdm_jax import methods
 from mdm_jax.cli import parse
 from mdm_jax.cli.main import VERBS, load_verb
+from mdm_jax.config import PRESETS
 
 PAGES = {str(page.relative_to(ROOT)): page for page in [*pages(), ROOT / "CONTRIBUTING.md"]}
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -117,6 +118,15 @@ def test_config_files_of_a_page_are_understood(request, page, tmp_path):
             load_verb(verb), f"mdm {verb}", [*words, "--config", str(file)]
         )
         assert options.config == file
+
+
+def test_presets_of_the_page_cost_what_it_says():
+    text = PAGES["docs/choosing_settings.md"].read_text()
+    text = text[text.index("## Presets") : text.index("## Which node")]
+    for name, config in PRESETS.items():
+        (row,) = (line for line in text.splitlines() if re.match(rf"\| .*`{name}`", line))
+        views = 3 if config.schedule == "independent" else 1
+        assert re.search(rf"\b{views * config.steps}\b", row), name
 
 
 IMAGE = re.compile(r"!\[([^\]]*)\]\(")
