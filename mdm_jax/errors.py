@@ -35,7 +35,9 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     choices = sorted(choices)
     near = difflib.get_close_matches(str(name), choices, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(choices)}")
+    return InputError(
+        f"unknown {kind} {name!r:.100}: {hint}choose from {', '.join(choices)}"
+    )
 
 
 def warn_renamed(old: str, new: str) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Control characters, what turns the direction of text, and what stands for bytes that are no UTF-8.
 UNPRINTABLE = re.compile(
@@ -12,6 +16,9 @@ UNPRINTABLE = re.compile(
 )
 SURROGATES = re.compile("[\ud800-\udfff]")
 MARKS_OF_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+# Tables and lists in each other: no file of ours has a tenth of it.
+MOST_NESTED = 100
 
 
 def read_text(path: str | Path) -> str:
@@ -25,6 +32,35 @@ def decode_text(data: bytes) -> str:
     """UTF-8, or UTF-16 where its mark says so. Raises ValueError for what is neither."""
     is_utf16 = data.startswith(MARKS_OF_UTF16) and b"\0" in data
     return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+
+
+def parse_json(data: str | bytes) -> Any:
+    """What JSON says. Raises ValueError for what is none, or is nested without end."""
+    text = data if isinstance(data, str) else decode_text(data)
+    return _parsed(lambda: json.loads(text))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """What TOML says. Raises ValueError as `parse_json` does."""
+    return _parsed(lambda: tomllib.loads(text))
+
+
+def _parsed(parse: Callable[[], Any]) -> Any:
+    """What a parser gives, which whoever reads it can walk through."""
+    nested = ValueError(f"it is nested more than {MOST_NESTED} deep")
+    try:
+        content = parse()
+    except RecursionError:
+        raise nested from None
+    level = [content] if isinstance(content, dict | list) else []
+    for _ in range(MOST_NESTED):
+        above, level = level, []
+        for each in above:
+            inner = each.values() if isinstance(each, dict) else each
+            level += [value for value in inner if isinstance(value, dict | list)]
+        if not level:
+            return content
+    raise nested
 
 
 def file_id(name: str) -> str:

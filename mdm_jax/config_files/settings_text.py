@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from mdm_jax.config_files.config_builder import Config, build
 from mdm_jax.errors import InputError
-from mdm_jax.text_files import read_text
+from mdm_jax.text_files import parse_toml, read_text
 
 # No setting of a method is as large: whole numbers of compiled programs end here.
 MAX_NUMBER = 2**31
@@ -36,7 +35,7 @@ def load(
 def read_toml(path: Path | str) -> dict[str, Any]:
     """The settings in a TOML file, unchecked. Raises InputError for a file that cannot be read."""
     try:
-        return tomllib.loads(read_text(path))
+        return parse_toml(read_text(path))
     except OSError as error:
         raise InputError(
             f"cannot read the config {path} ({error.strerror}): check the path"
@@ -87,8 +86,8 @@ def parse_settings(text: str, owner: str) -> dict[str, Any]:
 
 def _parse_value(written: str) -> Any:
     try:
-        return tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {written}")["value"]
+    except ValueError:
         return written
 
 

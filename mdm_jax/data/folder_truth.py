@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +11,7 @@ from mdm_jax import images
 from mdm_jax.data import image_files, tables
 from mdm_jax.data.folder_layout import IMAGES, MASKS
 from mdm_jax.errors import InputError
-from mdm_jax.text_files import read_text
+from mdm_jax.text_files import parse_json, read_text
 
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
@@ -25,7 +24,7 @@ def class_names(root: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        names = json.loads(read_text(path))
+        names = parse_json(read_text(path))
     except ValueError as error:
         raise InputError(
             f"{images.printable(path)} is not readable JSON ({error})"

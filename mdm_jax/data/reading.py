@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from mdm_jax.data.object_values import ObjectValues
 from mdm_jax.data.open_source import open_source
 from mdm_jax.data.source import Source, WrappedSource
 from mdm_jax.errors import InputError
-from mdm_jax.text_files import read_text
+from mdm_jax.text_files import parse_json, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ def _class_names(text: str, source: Source) -> tuple[str, ...]:
             )
         return given
     try:
-        table = json.loads(read_text(Path(text)))
+        table = parse_json(read_text(Path(text)))
     except (OSError, ValueError) as error:
         raise InputError(
             f"the classes {text} cannot be read as JSON ({error})", setting="classes"

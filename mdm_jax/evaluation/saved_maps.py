@@ -5,9 +5,6 @@ They are read from an array, a run, a folder of `mdm explain` or a method's fold
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -29,9 +26,10 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import DESCRIPTION
+from mdm_jax.storage.arrays import open_numpy
 from mdm_jax.storage.differences import differences, flat
 from mdm_jax.storage.map_store import MapStore
-from mdm_jax.text_files import file_id
+from mdm_jax.text_files import file_id, parse_json
 from mdm_jax.types import Status
 
 # Statuses of the rows of a run whose maps are worth scoring.
@@ -126,8 +124,7 @@ def _read_folder(path: Path) -> SavedMaps:
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz, or that of an .npy as saliency. Raises InputError for another file."""
     try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
+        with open_numpy(path) as loaded:
             if isinstance(loaded, np.ndarray):
                 return {"saliency": loaded}
             return {name: loaded[name] for name in loaded.files}
@@ -136,7 +133,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
             f"{printable(path)} cannot be read ({error.strerror or error}):"
             " check the path and the permissions"
         ) from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise InputError(
             f"{printable(path)} is damaged, or is no .npz or .npy of plain arrays:"
             " save the maps anew with numpy.savez"
@@ -178,7 +175,12 @@ def _check_settings(parts: Sequence[dict[str, np.ndarray]], files: Sequence[Path
 
     Files of older versions do not say how they were made."""
     known = [str(part["settings"]) for part in parts if "settings" in part]
-    described = [json.loads(each) for each in dict.fromkeys(known)]
+    try:
+        described = [dict(parse_json(each)) for each in dict.fromkeys(known)]
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"the settings of maps in {printable(files[0].parent)} are damaged: explain them anew"
+        ) from error
     if len(described) > 1:
         first, second = (dict(flat(each)) for each in described[:2])
         raise InputError(
@@ -211,6 +213,7 @@ def _check_columns(columns: dict[str, np.ndarray], name: str) -> SavedMaps:
     ids = columns.get("ids")
     attribution, ranking = columns.get("attribution"), columns.get("ranking")
     for what, array in (
+        ("saliency", saliency),
         ("ids", ids),
         ("targets", targets),
         ("attribution", attribution),
@@ -218,6 +221,8 @@ def _check_columns(columns: dict[str, np.ndarray], name: str) -> SavedMaps:
     ):
         if array is None:
             continue
+        if what != "ids" and array.dtype.kind not in "fiub":
+            raise InputError(f"{name} holds {what} of {array.dtype.str[1:]}: save numbers")
         count = len(np.atleast_1d(array))
         if count != len(saliency):
             raise InputError(

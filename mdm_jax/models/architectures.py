@@ -12,6 +12,7 @@ from flax import nnx
 
 from mdm_jax.errors import InputError
 from mdm_jax.models.family import Family, Variant
+from mdm_jax.models.limits import check_arguments, check_classes
 
 
 def _resolve_all(places: Mapping[str, str]) -> dict[str, Any]:
@@ -141,8 +142,11 @@ def build(
 
     `size` is the (height, width) of its input in pixels; `arguments` replace those of the name. A
     prototype network takes the name of its `backbone` and the `backbone_arguments` beside its own.
-    Raises InputError for an unknown name, and what the network raises for its arguments."""
+    Raises InputError for an unknown name and for numbers beyond all bounds, and what the network
+    raises for its arguments."""
     family, own = resolve(name)
+    check_classes(num_classes)
+    check_arguments(arguments)
     if family in CLASSIFIERS:
         described = CLASSIFIERS[family]
         if described.has_position_embeddings:

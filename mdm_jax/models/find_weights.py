@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -16,7 +15,7 @@ from huggingface_hub import errors as hub_errors
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.models import weights
-from mdm_jax.text_files import read_text
+from mdm_jax.text_files import parse_json, read_text
 
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl"}
 HUB_ID = r"(?:hf-hub:|hf_hub:)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?"
@@ -147,7 +146,7 @@ def _download(repository: str, name: str, revision: str | None) -> Path:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(read_text(path))
+        config = parse_json(read_text(path))
     except (ValueError, OSError) as error:
         raise InputError(f"{printable(path)} is not readable JSON ({error})") from error
     if not isinstance(config, dict):

@@ -22,6 +22,7 @@ from mdm_jax.models.architectures import (
     resolve,
 )
 from mdm_jax.models.find_weights import StoredWeights
+from mdm_jax.models.limits import check_arguments, check_classes
 from mdm_jax.models.vit import PATCH, TORCHVISION
 from mdm_jax.models.weight_names import timm_names
 
@@ -95,11 +96,13 @@ def _from_json(stored: StoredWeights, config: Mapping[str, Any]) -> ModelConfig:
         )
     try:
         arguments = dict(config.get("model_args") or {})
+        check_arguments(arguments)
+        check_classes(config["num_classes"])
         class_names = _class_names(config, config["num_classes"])
         preprocessing = from_config(config["pretrained_cfg"])
         return ModelConfig(architecture, arguments, preprocessing, class_names)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{stored.config_place}: {error}") from error
     except KeyError as error:
         raise InputError(
             f"{stored.config_place} lacks {error}: it must describe the network as timm does"

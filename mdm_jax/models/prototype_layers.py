@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.models.layers import pointwise
+from mdm_jax.models.limits import check_prototypes
 
 ADD_ONS = ("regular", "bottleneck")
 
@@ -42,6 +43,7 @@ def assign_classes(
     Given outright, or as one number of prototypes for all classes, or one for each. Raises
     InputError for numbers that no network can have, and for a class that does not exist."""
     if prototype_classes is not None:
+        check_prototypes(len(prototype_classes), num_classes)
         classes = tuple(int(each) for each in prototype_classes)
         if not classes or min(classes) < 0 or max(classes) >= num_classes:
             raise InputError(
@@ -58,6 +60,7 @@ def assign_classes(
             f"prototypes_per_class is {prototypes_per_class}: give a whole number from 1, or one"
             f" for each of {num_classes}"
         )
+    check_prototypes(sum(counts), num_classes)
     return tuple(number for number, count in enumerate(counts) for _ in range(count))
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mdm_jax.errors import InputError
+from mdm_jax.images import printable
 from mdm_jax.models.weight_names import timm_names
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -34,9 +35,16 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises InputError for anything else; never unpickles."""
     try:
         return load_file(path)
-    except (SafetensorError, OSError, KeyError) as error:
-        # A KeyError is a number format that numpy lacks, such as bfloat16.
-        raise InputError(f"{path} is not a readable safetensors file ({error})") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{printable(path)} is not a readable safetensors file ({error})"
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # A number format that numpy lacks, such as float8.
+        raise InputError(
+            f"{printable(path)} holds numbers of a format that cannot be read ({error}): convert"
+            " it to float32"
+        ) from error
 
 
 def fill(network: Module, arrays: Mapping[str, np.ndarray]) -> Module:

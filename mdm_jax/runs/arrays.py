@@ -7,6 +7,8 @@ the run: chunk c of every array belongs to record file c."""
 from __future__ import annotations
 
 import json
+import math
+import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,10 +20,17 @@ import tensorstore as ts
 from jaxtyping import Shaped
 
 from mdm_jax.runs.chunks import Layout
+from mdm_jax.text_files import parse_json
 
 MASKS = "mask_vectors"
 SALIENCY = "saliency"
 EVIDENCE = "evidence"
+
+
+# Names and number formats of arrays, and numbers of a chunk: no run has others, or more.
+NAME = re.compile(rf"{MASKS}/\d+x\d+(-\d+)?|{SALIENCY}|{EVIDENCE}")
+DTYPES = ("float32", "float16")
+MOST_NUMBERS = 2**33
 
 
 class Spec(NamedTuple):
@@ -74,11 +83,26 @@ def metadata(specs: Mapping[str, Spec], layout: Layout) -> dict[str, bytes]:
 def read_specs(root: bytes) -> dict[str, Spec]:
     """The arrays, in order, from the content of the root's zarr.json.
 
-    Raises ValueError, TypeError or KeyError for a damaged file."""
-    found = json.loads(root)["attributes"]["arrays"]
-    return {
-        name: Spec(tuple(entry["shape"]), entry["dtype"]) for name, entry in found.items()
-    }
+    Raises ValueError, TypeError, KeyError or AttributeError for a damaged file."""
+    found = {}
+    for name, entry in parse_json(root)["attributes"]["arrays"].items():
+        height, width = entry["shape"]
+        is_size = type(height) is int and type(width) is int and min(height, width) > 0
+        if not (NAME.fullmatch(name) and is_size and entry["dtype"] in DTYPES):
+            raise ValueError(f"no array of a run: {name!r}")
+        found[name] = Spec((height, width), entry["dtype"])
+    return found
+
+
+def fits(array: ts.TensorStore, spec: Spec, layout: Layout) -> bool:
+    """Whether an array is the one that a run of this layout wrote, and can be held in memory."""
+    chunk = (layout.chunk_rows, *spec.shape)
+    return (
+        array.shape == (layout.rows, *spec.shape)
+        and array.dtype.name == spec.dtype
+        and array.chunk_layout.read_chunk.shape == chunk
+        and math.prod(chunk) <= MOST_NUMBERS
+    )
 
 
 def _array(spec: Spec, layout: Layout) -> bytes:

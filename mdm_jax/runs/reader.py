@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,6 @@ class Run:
         return found
 
     @cached_property
-    def missing_chunks(self) -> tuple[int, ...]:
-        """The chunks that are not committed: the run has not ended, or lost them."""
-        return tuple(sorted(set(range(self.layout.chunks)) - self._chunks.keys()))
-
-    @cached_property
     def _names(self) -> list[str]:
         """The arrays in order, as they were committed."""
         names = list(self.store.specs())
@@ -170,13 +166,14 @@ class Run:
     @property
     def incomplete(self) -> str:
         """That some rows are not there, as a sentence; empty for a whole run."""
-        if not self.missing_chunks:
+        missing = self.layout.chunks - len(self._chunks)
+        if not missing:
             return ""
+        first = next(each for each in count() if each not in self._chunks)
         return (
             f"{len(self)} of the {self.layout.rows} rows of {self.place} are there: the same"
             f" command again goes on, or `mdm run verify {self.place}` computes the"
-            f" {len(self.missing_chunks)} missing chunks, such as"
-            f" {record_key(self.missing_chunks[0])}"
+            f" {missing} missing chunks, such as {record_key(first)}"
         )
 
     @cached_property
@@ -266,6 +263,8 @@ class Run:
 
     def _array(self, name: str) -> StoredArray:
         array = self.store.array(name)
+        if not arrays.fits(array, self.store.specs()[name], self.layout):
+            raise InputError(self.store.metadata_lost(f"{name}/zarr.json"))
 
         def checksums() -> dict[int, int | None]:
             chunks = self._chunks.items()

@@ -20,7 +20,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.images import printable
 from mdm_jax.renamed_settings import value_name
 from mdm_jax.storage.parquet import METADATA_KEY, READ_ERRORS
-from mdm_jax.text_files import storable_id
+from mdm_jax.text_files import parse_json, storable_id
 
 
 class Meta(NamedTuple):
@@ -127,10 +127,22 @@ def decode(data: bytes, columns: Iterable[str] | None = None) -> tuple[pa.Table,
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         meta = _meta(file.metadata.metadata)
+        _check_columns(file.schema_arrow)
+        if file.metadata.num_rows > len(meta.rows):
+            raise ValueError(f"{file.metadata.num_rows} rows for {len(meta.rows)}")
         names = file.schema_arrow.names if columns is None else list(columns)
         return file.read(names).select(names).replace_schema_metadata(None), meta
     except READ_ERRORS as error:
         raise _damaged(error) from error
+
+
+def _check_columns(found: pa.Schema) -> None:
+    """Raises ValueError for columns that are not there, or hold values of another type."""
+    terms = [name[5:] for name in found.names if name.startswith("term_")]
+    vector = pa.types.is_list(found.field("activation").type)
+    for each in schema(terms, vector=vector):
+        if found.field(each.name).type != each.type:
+            raise ValueError(f"{each.name} is of another type")
 
 
 def misplaced(meta: Meta, chunk: int, rows: range, run: str) -> tuple[str, str] | None:
@@ -149,10 +161,14 @@ def fault(
     """As `misplaced`, by the rows as well."""
     if found := misplaced(meta, chunk, rows, run):
         return found
-    if checksum(table) != meta.table:
+    try:
+        is_whole = checksum(table) == meta.table
+    except READ_ERRORS:  # bytes that are no text
+        is_whole = False
+    if not is_whole:
         return "corrupt", "holds other values than those that were committed"
     numbers = table["row"].to_pylist()
-    if numbers != list(rows):
+    if len(numbers) != len(rows) or numbers != list(rows):
         repeated = len(set(numbers)) < len(numbers)
         what = "duplicate" if repeated else "corrupt"
         return what, "does not hold its rows, each once and in order"
@@ -170,7 +186,7 @@ def footer(data: bytes) -> Meta:
 
 
 def _meta(metadata: Mapping[bytes, bytes]) -> Meta:
-    found = json.loads(metadata[METADATA_KEY])
+    found = parse_json(metadata[METADATA_KEY])
     rows = range(*map(int, found["rows"]))
     return Meta(
         int(found["chunk"]),

@@ -40,6 +40,7 @@ from mdm_jax.runs.description import (
 )
 from mdm_jax.runs.key_value_store import FAILURES, error_number, parse_location
 from mdm_jax.runs.locks import SharedFolder
+from mdm_jax.text_files import parse_json
 
 DESCRIPTION = "run.json"
 
@@ -103,9 +104,8 @@ class Store(SharedFolder):
         if data is None:
             return None
         try:
-            description = json.loads(data)
-            # deeply nested brackets end in a RecursionError
-        except (ValueError, RecursionError):
+            description = parse_json(data)
+        except ValueError:
             raise InputError(
                 f"{self.name}/{DESCRIPTION} is damaged: the same command again writes it anew"
             ) from None
@@ -237,8 +237,8 @@ class Store(SharedFolder):
         data = self.read("zarr.json")
         try:
             return arrays.read_specs(data or b"")
-        except (ValueError, TypeError, KeyError):
-            raise InputError(self._metadata_lost("zarr.json")) from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise InputError(self.metadata_lost("zarr.json")) from None
 
     def array(self, name: str) -> ts.TensorStore:
         """An array, lazily read. Raises InputError where its metadata are gone or damaged."""
@@ -247,10 +247,11 @@ class Store(SharedFolder):
         except FAILURES as error:
             # With a number it is the system that failed, and nothing says that a file is damaged.
             if METADATA_ERRORS.match(str(error)) and not error_number(error):
-                raise InputError(self._metadata_lost(f"{name}/zarr.json")) from error
+                raise InputError(self.metadata_lost(f"{name}/zarr.json")) from error
             raise self.unreadable(error) from error
 
-    def _metadata_lost(self, key: str) -> str:
+    def metadata_lost(self, key: str) -> str:
+        """The sentence for metadata of arrays that are not there, or not as they were written."""
         return (
             f"{self.name}/{key} is gone or damaged: nothing committed is lost, and the same command"
             " again puts it back"

@@ -4,9 +4,11 @@ Every chunk is looked at on its own, an array at a time, so memory does not grow
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,10 @@ from mdm_jax.runs.reader import describe
 from mdm_jax.runs.store import DESCRIPTION, FOLDERS, OWN_FILES, Store, record_key
 
 MOVED = "bring the old images and weights back, or say where they are now"
+# Files of a chunk, and chunks of which nothing is there that are told one by one.
+CHUNK_FILE = re.compile(r"(?:records|.+/c)/(\d+)(?:\.parquet$|/)")
+MOST_NAMED = 1000
+
 EDITED = "the same `mdm run` command writes run.json anew"
 
 
@@ -105,11 +111,15 @@ def check(store: Store) -> list[Fault]:
     lost = {fault.key for fault in faults}
     opened = {name: store.array(name) for name in specs if f"{name}/zarr.json" not in lost}
     chunks = _ChunkCheck(store, layout, run, opened, present)
-    for chunk in range(layout.chunks):
-        fault = chunks.first_fault(chunk)
-        if fault is not None:
-            faults.append(fault)
-    return faults + _find_strays(present, specs, layout)
+    there = {chunk for chunk in _chunks_with_files(present) if chunk < layout.chunks}
+    absent = (chunk for chunk in range(layout.chunks) if chunk not in there)
+    named = [*there, *islice(absent, MOST_NAMED)]
+    faults += [fault for fault in map(chunks.first_fault, sorted(named)) if fault]
+    if more := layout.chunks - len(named):
+        faults.append(
+            Fault(None, "missing", "records/", f"{more} more chunks are not there")
+        )
+    return faults + _find_strays(present, specs, there)
 
 
 def mend(store: Store, plan: RunPlan) -> None:
@@ -217,12 +227,17 @@ class _ChunkCheck:
         return Fault(chunk, "corrupt", key, sentence)
 
 
+def _chunks_with_files(present: set[str]) -> set[int]:
+    """The numbers of chunks of which a record, or a part of an array, is there."""
+    return {int(found[1]) for found in map(CHUNK_FILE.match, present) if found}
+
+
 def _find_strays(
-    present: set[str], specs: Mapping[str, Spec], layout: Layout
+    present: set[str], specs: Mapping[str, Spec], chunks: set[int]
 ) -> list[Fault]:
-    """Files among the records, or in an array's folder, that are none of this run's."""
+    """Files among the records, or in an array's folder, that are none of these chunks'."""
     expected = {f"{name}/zarr.json" for name in specs}
-    for chunk in range(layout.chunks):
+    for chunk in chunks:
         expected.add(record_key(chunk))
         for name, spec in specs.items():
             expected.add(arrays.chunk_key(name, 1 + len(spec.shape), chunk))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import lzma
+import math
+import os
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from mdm_jax.errors import InputError
 from mdm_jax.images import printable
@@ -21,6 +28,23 @@ Columns = dict[str, np.ndarray]
 
 # Characters of a text that are kept in a file name.
 MAX_NAME = 80
+
+# Bytes that a file may unpack to for each of its own, beyond the size where it does no harm.
+MOST_UNPACKED, HARMLESS = 200, 1 << 30
+
+# What numpy, zipfile and what they decompress with raise for a damaged file, beside ValueError.
+DAMAGES = (
+    *(
+        EOFError,
+        LookupError,
+        NotImplementedError,
+        RuntimeError,
+        SyntaxError,
+        ArithmeticError,
+    ),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read_arrays(path: Path, names: tuple[str, ...] = ()) -> Columns:
@@ -43,15 +67,61 @@ def read_names(path: Path) -> tuple[str, ...]:
 @contextmanager
 def _open_arrays(path: Path) -> Iterator[Any]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with open_numpy(path) as stored:
+            if isinstance(stored, np.ndarray):
+                raise ValueError("it is one array")
             yield stored
     except OSError as error:
         # The disk or the permissions: removing the file would lose what it holds.
         raise unreadable(path, error) from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise InputError(
             f"{printable(path)} is damaged ({error}): remove it to compute it again"
         ) from error
+
+
+@contextmanager
+def open_numpy(path: Path) -> Iterator[Any]:
+    """The array of an .npy or those of an .npz, as `np.load` gives them; from whomever.
+
+    Raises OSError for a file that cannot be read, and ValueError for one that is damaged, holds
+    Python objects, or says that it holds more than it does."""
+    with path.open("rb") as file:
+        try:
+            _check_sizes(file)
+            yield np.load(file, allow_pickle=False)
+        except DAMAGES as error:
+            raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _check_sizes(file: BufferedIOBase) -> None:
+    """Raises ValueError, before anything is unpacked, for arrays that the file cannot hold."""
+    size = os.fstat(file.fileno()).st_size
+    is_archive = file.read(2) == b"PK"
+    file.seek(0)
+    if not is_archive:
+        _check_array(file, size)
+    else:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            packed = sum(each.compress_size for each in members)
+            unpacked = sum(each.file_size for each in members)
+            if packed > size or unpacked > max(HARMLESS, MOST_UNPACKED * size):
+                raise ValueError(f"its {size} bytes would unpack to {unpacked}")
+            for each in members:
+                with archive.open(each) as member:
+                    _check_array(member, each.file_size)
+    file.seek(0)
+
+
+def _check_array(file: BufferedIOBase, size: int) -> None:
+    try:
+        shape, _, dtype = HEADERS[npy.read_magic(file)](file)
+    except (KeyError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError("an array in it has no readable header") from error
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or count * max(dtype.itemsize, 1) > size:
+        raise ValueError(f"it says that it holds {shape} of {dtype} in {size} bytes")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from mdm_jax.storage.atomic import (
     unwritable,
     write_text,
 )
+from mdm_jax.text_files import parse_json
 
 MARKER = ".mdm_jax.json"
 FORMAT = 1
@@ -104,8 +105,8 @@ def options_file(verb: str) -> str:
 def has_settings(path: Path, names: Sequence[str]) -> bool:
     """Whether a file is JSON with these names at its top: a proof for `Kind.is_ours`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and set(names) <= content.keys()
 
@@ -137,9 +138,9 @@ def _foreign(folder: Path, kind: Kind) -> Iterator[Path]:
 def _claimed(folder: Path) -> dict[str, Any]:
     """Kinds and their patterns, as the marker has them; none where there is no readable one."""
     try:
-        files = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
+        files = parse_json((folder / MARKER).read_bytes())["files"]
         return {name: list(map(str, patterns)) for name, patterns in files.items()}
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 

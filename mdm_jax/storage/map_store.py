@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mdm_jax.errors import InputError
+from mdm_jax.images import printable
 from mdm_jax.storage.arrays import Columns, file_name, read_arrays, read_names, write_arrays
 from mdm_jax.storage.atomic import make_folder
 
@@ -37,12 +39,25 @@ class MapStore:
         return path
 
     def columns(self, *names: str) -> Columns:
-        """Some columns of all maps; those that a file lacks are left out."""
-        parts = [read_arrays(path, names) for path in self.chunks()]
+        """Some columns of all maps; those that a file lacks are left out.
+
+        Raises InputError for files that are damaged, or do not belong together."""
+        parts = {path: read_arrays(path, names) for path in self.chunks()}
+        remedy = "remove them to compute them again"
         found = {}
+        for path, part in parts.items():
+            if "ids" in names and "ids" not in part:
+                raise InputError(f"{printable(path)} lacks ids: {remedy}")
         for name in names:
-            if parts and all(name in part for part in parts):
-                found[name] = np.concatenate([part[name] for part in parts])
+            columns = [part[name] for part in parts.values() if name in part]
+            if len({column.shape[1:] for column in columns}) > 1 or not all(
+                column.ndim for column in columns
+            ):
+                raise InputError(
+                    f"{printable(self.folder)} holds {name} of several shapes: {remedy}"
+                )
+            if columns and len(columns) == len(parts):
+                found[name] = np.concatenate(columns)
         return found
 
     def has(self, name: str) -> bool:

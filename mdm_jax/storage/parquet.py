@@ -11,9 +11,11 @@ METADATA_KEY = b"mdm_jax"
 READ_ERRORS = (
     OSError,
     ValueError,
-    KeyError,
+    LookupError,
     TypeError,
     AttributeError,
+    ArithmeticError,
+    MemoryError,
     NotImplementedError,
     pa.ArrowException,
 )

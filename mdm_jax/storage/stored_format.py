@@ -26,6 +26,7 @@ import numpy as np
 
 from mdm_jax import renamed_settings
 from mdm_jax.storage.identity import array_id
+from mdm_jax.text_files import parse_json
 
 # Of what is written today.
 FORMAT = 2
@@ -177,7 +178,7 @@ def _argument(text: str) -> str:
 def _read_literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
 
 
@@ -187,7 +188,7 @@ def _translate_array(text: str, now: Any) -> Any:
         return text
     try:
         array = np.asarray(
-            json.loads(re.sub(r"(?<=[\d.\]])\s+(?=[\[\d.-])", ", ", _with_decimals(text)))
+            parse_json(re.sub(r"(?<=[\d.\]])\s+(?=[\[\d.-])", ", ", _with_decimals(text)))
         )
     except ValueError:
         return text

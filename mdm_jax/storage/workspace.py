@@ -28,7 +28,7 @@ from mdm_jax.storage.atomic import (
 from mdm_jax.storage.differences import differences, flat
 from mdm_jax.storage.map_store import MAP_FILES
 from mdm_jax.storage.stored_format import FORMAT, upgrade
-from mdm_jax.text_files import read_text
+from mdm_jax.text_files import parse_json, read_text
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def read_settings(path: Path, remedy: str) -> dict[str, Any]:
 
     Raises InputError for a file that cannot be read, and with the remedy for a damaged one."""
     try:
-        return dict(json.loads(read_text(path)))
+        return dict(parse_json(read_text(path)))
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, TypeError):

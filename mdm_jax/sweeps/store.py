@@ -28,6 +28,7 @@ from mdm_jax.storage.differences import flat
 from mdm_jax.storage.parquet import METADATA_KEY, READ_ERRORS
 from mdm_jax.sweeps.point_result import PointResult
 from mdm_jax.sweeps.points import Point
+from mdm_jax.text_files import parse_json
 
 DESCRIPTION, POINTS = "sweep.json", "points"
 POINT_FILES = f"{POINTS}/*.parquet"
@@ -138,7 +139,7 @@ def decode(path: Path) -> tuple[PointResult, dict[str, Any]]:
     Raises InputError for a damaged file."""
     try:
         table = pq.read_table(path, partitioning=None)
-        metadata = json.loads(table.schema.metadata[METADATA_KEY])
+        metadata = parse_json(table.schema.metadata[METADATA_KEY])
         metrics = metadata["metrics"]
         measured = {name: _measured(table[name], kind) for name, kind in metrics.items()}
         diagnostics = {

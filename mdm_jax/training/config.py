@@ -11,10 +11,11 @@ from typing import Any, Literal
 from mdm_jax import images
 from mdm_jax.config_files import check_choices
 from mdm_jax.data.augment import Augment
+from mdm_jax.data.preprocessing import MAX_SIDE
 from mdm_jax.errors import InputError
 from mdm_jax.models.architectures import PROTOTYPES, is_known, resolve
 from mdm_jax.models.spec import DType
-from mdm_jax.training.prototypes.config import PrototypeConfig
+from mdm_jax.training.prototypes.config import MOST, PrototypeConfig
 
 # Settings that may change when a training goes on: the weights it ends with do not depend on them,
 # nor on where the images lie, which a checksum of them guards.
@@ -151,7 +152,8 @@ class TrainConfig:
             "data.evaluate_items": self.data.evaluate_items,
         }
         for name, count in counts.items():
-            _require(count is None or count >= 1, name, count, "a whole number from 1")
+            wanted = f"a whole number from 1 to {MOST}"
+            _require(count is None or 1 <= count <= MOST, name, count, wanted)
         _require(
             0 <= self.seed < 2**32,
             "seed",
@@ -177,7 +179,8 @@ class TrainConfig:
 
 def _check_model(model: ModelConfig) -> None:
     least, size = images.MIN_SIDE, list(model.size)
-    _require(min(size) >= least, "model.size", size, f"{least} pixels a side or more")
+    wanted = f"{least} to {MAX_SIDE} pixels a side"
+    _require(least <= min(size) and max(size) <= MAX_SIDE, "model.size", size, wanted)
     channels = model.channels
     _require(channels in (1, 3), "model.channels", channels, "3 for color or 1 for gray")
     _require(0 < model.crop <= 1, "model.crop", model.crop, "a share above 0, at most 1")

@@ -34,6 +34,7 @@ from mdm_jax.storage.workspace import (
     read_settings,
     write_settings,
 )
+from mdm_jax.text_files import parse_json
 from mdm_jax.training.config import FREE, TrainConfig
 
 # What a line of metrics.jsonl has, all numbers; a stage of a prototype network that learns nothing
@@ -191,7 +192,7 @@ def read_metrics(run: TrainingFolder, until: int | None = None) -> list[dict[str
     content = run.metrics.read_bytes() if run.metrics.exists() else b""
     for text in content.splitlines():
         try:
-            line = json.loads(text)
+            line = parse_json(text)
         # a crash may have cut the last line
         except ValueError:
             continue

@@ -516,7 +516,7 @@ def test_unusable_config(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_classes": "ten"}, "does not describe a resnet"),
+        ({"num_classes": "ten"}, "num_classes is 'ten': give a whole number up to"),
         ({"architecture": ["x"]}, "unknown architecture"),
         ({"model_args": {"foo": 1}}, "does not describe a resnet"),
         ({"label_names": ["a"]}, "1 label_names for 3 classes"),
@@ -546,6 +546,63 @@ def test_configs_of_any_form(folder, change, message):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=message):
         load_model(weights=folder)
+
+
+BEYOND = {
+    "classes": ({"num_classes": 10**12}, "num_classes is 1000000000000: give a whole"),
+    "no classes": ({"num_classes": -3}, "num_classes is -3: give a whole number"),
+    "depths": ({"model_args": {"depths": [2000] * 4}}, "at most 400 layers in all"),
+    "stages": ({"model_args": {"depths": [1] * 10**6}}, "at most 400 layers in all"),
+    "depth": (
+        {"architecture": "vit", "model_args": {"depth": 10**9}},
+        "depth is 1000000000: give at most 400 layers",
+    ),
+    "widths": ({"model_args": {"widths": [10**9] * 4}}, "give numbers up to 1000000"),
+    "infinite": ({"model_args": {"widths": [float("nan")]}}, "give numbers up to 1000000"),
+    "backbone": (
+        {
+            "architecture": "protopnet",
+            "model_args": {"backbone_arguments": {"depths": [500]}},
+        },
+        "at most 400 layers in all",
+    ),
+    "prototypes": (
+        {"architecture": "protopnet", "model_args": {"prototypes_per_class": 10**7}},
+        "prototypes_per_class is 10000000: give numbers up to 1000000",
+    ),
+    "prototypes of classes": (
+        {
+            "architecture": "protopnet",
+            "label_names": None,
+            "num_classes": 10**5,
+            "model_args": {"backbone_arguments": {"widths": (4, 8), "depths": (1, 2)}},
+        },
+        "1000000 prototypes of 100000 classes are too many",
+    ),
+    "size": ({"input_size": [3, 10**9, 10**9]}, "cannot be"),
+}
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_numbers_beyond_all_bounds_are_refused_at_once(folder, case):
+    change, message = BEYOND[case]
+    start = time.perf_counter()
+    test_configs_of_any_form(folder, change, message)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"])
+def test_formats_that_are_not_read(tmp_path, kind):
+    size = 4 if kind == "F4" else 8
+    entry = {"dtype": kind, "shape": [8], "data_offsets": [0, size]}
+    head = json.dumps({"a": entry}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(size))
+    with pytest.raises(
+        InputError, match=r"format that cannot be read .*to float32"
+    ) as error:
+        weights.read(path)
+    assert "\n" not in str(error.value)
 
 
 def test_descriptions_name_the_classes(folder):

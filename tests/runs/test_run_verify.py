@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import time
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from test_run_store import (
     LAYOUT,
@@ -257,6 +259,64 @@ def test_no_fault_is_read_over(tmp_path, name):
         one_sentence(error)
 
 
+def test_bytes_that_are_no_text_are_no_traceback(tmp_path):
+    """One bit of the schema says that ids are bytes, which JSON, and so a checksum, cannot hold."""
+    store = whole_run(tmp_path)
+    path = tmp_path / RECORD
+    table, meta = records.decode(path.read_bytes())
+    ids = table.column_names.index("id")
+    changed = table.set_column(ids, "id", table["id"].cast("binary"))
+    meta_text = pq.read_metadata(path).metadata[b"mdm_jax"]
+    pq.write_table(changed.replace_schema_metadata({b"mdm_jax": meta_text}), path)
+    assert meta.chunk == 1
+    (fault,) = check(store)
+    assert fault.sentence == f"{RECORD} is no readable record file (id is of another type)"
+    assert status(store).committed == 2
+    with pytest.raises(InputError, match=r"00001\.parquet is no .*`mdm run verify"):
+        len(open_run(tmp_path))
+
+
+@pytest.mark.parametrize("change", ["name", "axes", "size", "type", "format"])
+def test_a_list_of_arrays_of_a_stranger(tmp_path, change):
+    store = whole_run(tmp_path)
+    content = json.loads((tmp_path / "zarr.json").read_text())
+    listed = content["attributes"]["arrays"]
+    entry = listed["mask_vectors/2x2"]
+    if change == "name":
+        listed["../other/mask_vectors"] = listed.pop("mask_vectors/2x2")
+    else:
+        values = {"axes": [2], "size": [-2, 2], "type": ["2", 2], "format": "object"}
+        entry["dtype" if change == "format" else "shape"] = values[change]
+    (tmp_path / "zarr.json").write_text(json.dumps(content))
+    assert check(store)[0].key == "zarr.json"
+    with pytest.raises(InputError, match=r"zarr\.json is gone or damaged") as error:
+        everything(tmp_path)
+    one_sentence(error)
+
+
+def test_metadata_that_are_of_another_array_are_told(tmp_path):
+    whole_run(tmp_path)
+    edit("mask_vectors/3x4/zarr.json", shape=[10, 4, 3])(tmp_path)
+    with pytest.raises(InputError, match=r"3x4/zarr\.json is gone or damaged") as error:
+        everything(tmp_path)
+    one_sentence(error)
+
+
+def test_billions_of_chunks_that_are_not_there_take_no_time(tmp_path):
+    start = time.perf_counter()
+    store = started(tmp_path, Layout(items=10**11, targets=1, chunk=1))
+    faults = check(store)
+    assert len(faults) == 1001
+    assert {fault.what for fault in faults} == {"missing"}
+    assert faults[-1].sentence == f"{10**11 - 1000} more chunks are not there"
+    repair(store, faults[:3])
+    assert status(store).chunks == 10**11
+    run = open_run(tmp_path)
+    assert len(run) == 0
+    assert "0 of the 100000000000 rows" in run.incomplete
+    assert time.perf_counter() - start < 10
+
+
 def test_rows_of_another_run_are_not_counted(tmp_path):
     store = whole_run(tmp_path / "a")
     whole_run(tmp_path / "b", steps=4)
@@ -355,7 +415,8 @@ def test_a_column_of_another_name_is_told_to_a_reader(tmp_path):
     path = tmp_path / RECORD
     path.write_bytes(path.read_bytes().replace(b"kept_area", b"kept_aria"))
     with pytest.raises(
-        InputError, match=r"00001.parquet holds other values than .*: `mdm run verify"
+        InputError,
+        match=r"00001.parquet is no readable .*kept_area does not.*`mdm run verify",
     ) as error:
         len(open_run(tmp_path))
     one_sentence(error)

@@ -11,6 +11,9 @@ from dataclasses import dataclass, fields
 
 from mdm_jax.errors import InputError
 
+# Of passes, steps or images: more is a mistake.
+MOST = 10**7
+
 
 @dataclass(frozen=True)
 class PrototypeConfig:
@@ -79,10 +82,10 @@ class PrototypeConfig:
                 raise InputError(
                     f"the setting prototypes.{name} is {value!r}: give a number from 0"
                 )
-            if type(value) is int and value < least.get(name, 0):
+            if type(value) is int and not least.get(name, 0) <= value <= MOST:
                 raise InputError(
                     f"the setting prototypes.{name} is {value!r}: give a whole number from"
-                    f" {least.get(name, 0)}"
+                    f" {least.get(name, 0)} to {MOST}"
                 )
         if self.prune_fewer > self.prune_nearest:
             raise InputError(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mdm_jax.errors import InputError
 from mdm_jax.storage.atomic import write_whole
-from mdm_jax.text_files import read_text
+from mdm_jax.text_files import parse_json, read_text
 
 FILE = "prototypes.json"
 
@@ -59,8 +59,8 @@ def read(folder: Path) -> PushRecord | None:
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     try:
-        return from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return from_json(parse_json(text))
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(path, error) from error
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mdm_jax.evaluation.saved_maps import SCORES
+from mdm_jax.storage.arrays import open_numpy
 from mdm_jax.views.pages.columns import Number
 
 
@@ -28,17 +27,10 @@ def read_scores(
     try:
         if not path.is_file():
             return [], ""
-        with np.load(path, allow_pickle=False) as file:
+        with open_numpy(path) as file:
             arrays = {name: file[name] for name in file.files}
         measured = [str(id) for id in arrays.pop("ids").tolist()]
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         note = f"{SCORES} of {path.parent.name} is damaged, its metrics are left out: measure again"
         return [], f"{note} with mdm evaluate"
     if not set(measured) & set(ids):
