@@ -50,7 +50,20 @@ FOLDER = {
     "folder/classes.json": '{"cat": "Katze", "dog": "Hund"}',
     "folder/boxes.csv": "file,x_min,y_min,x_max,y_max\ncat/0.png,1,2,9,9\ndog/1.png,1,2,9,9\n",
 }
-STRANGE: tuple[Any, ...] = (None, True, -1, 0, 2.5, 10**18, 10**400, float("inf"), "", "x", [], {})
+STRANGE: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    2.5,
+    10**18,
+    10**400,
+    float("inf"),
+    "",
+    "x",
+    [],
+    {},
+)
 NESTED: Any = json.loads("[" * 200 + "]" * 200)
 
 
