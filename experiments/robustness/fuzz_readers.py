@@ -50,20 +50,8 @@ FOLDER = {
     "folder/classes.json": '{"cat": "Katze", "dog": "Hund"}',
     "folder/boxes.csv": "file,x_min,y_min,x_max,y_max\ncat/0.png,1,2,9,9\ndog/1.png,1,2,9,9\n",
 }
-STRANGE: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    0,
-    2.5,
-    10**18,
-    10**400,
-    float("inf"),
-    "",
-    "x",
-    [],
-    {},
-)
+NUMBERS: tuple[Any, ...] = (None, True, -1, 0, 2.5, 10**18, 10**400, float("inf"))
+STRANGE: tuple[Any, ...] = (*NUMBERS, "", "x", [], {})
 NESTED: Any = json.loads("[" * 200 + "]" * 200)
 
 
@@ -234,7 +222,7 @@ def outcome(reader: Reader, root: Path, rng: random.Random) -> str:
 
 
 def main(config: Config) -> None:
-    values = []
+    values, total = [], 0
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         for name, reader in READERS.items():
@@ -246,7 +234,7 @@ def main(config: Config) -> None:
             print(f"{name}: {told}, tracebacks {dict(counted)}")
             for what, count in (*told.items(), ("tracebacks", counted.total())):
                 values.append({"file": name, "quantity": what, "value": count})
-    total = sum(each["value"] for each in values if each["quantity"] == "tracebacks")
+                total += count if what == "tracebacks" else 0
     print(f"{total} tracebacks in {config.examples * len(READERS)} damaged files")
     if config.results:
         write(config.results, values)

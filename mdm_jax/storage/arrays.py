@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -110,7 +110,7 @@ def _check_sizes(file: BufferedIOBase) -> None:
                 raise ValueError(f"its {size} bytes would unpack to {unpacked}")
             for each in members:
                 with archive.open(each) as member:
-                    _check_array(member, each.file_size)
+                    _check_array(cast(BufferedIOBase, member), each.file_size)
     file.seek(0)
 
 
