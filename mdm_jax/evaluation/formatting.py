@@ -1,18 +1,29 @@
-"""Numbers, intervals and costs as short text, and Markdown tables."""
+"""Numbers, intervals and costs as short text, and what is written as Markdown and CSV.
+
+Names of files, classes and networks, and reasons, are the user's or a stranger's: whatever stands
+in them stays one cell or line, and no spreadsheet takes it for a formula."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
 from mdm_jax.evaluation.statistics import Interval
 from mdm_jax.metrics import Metric
+from mdm_jax.text_files import printable
 
 # Which side of a metric is better.
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+
+# How a text begins that spreadsheets compute.
+FORMULAS = ("=", "+", "-", "@")
 
 # The verdict on a method against the reference.
 MARKS = {"better": "▲", "worse": "▼", "tied": "≈", "": ""}
@@ -65,18 +76,43 @@ def order_metrics(metrics: Mapping[str, Metric]) -> str:
 def markdown_table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], left_columns: Sequence[str] = ()
 ) -> str:
-    """Cells as a Markdown table with aligned columns; a bar in a cell is escaped.
+    """Cells as a Markdown table with aligned columns; each stays one cell, whatever is in it.
 
     Columns are aligned right, those named in `left_columns` left.
     """
     return tabulate(
-        [[_escape_bars(cell) for cell in row] for row in rows],
-        [_escape_bars(head) for head in heads],
+        [[_markdown_cell(cell) for cell in row] for row in rows],
+        [_markdown_cell(head) for head in heads],
         tablefmt="pipe",
         colalign=["left" if head in left_columns else "right" for head in heads],
         disable_numparse=True,  # cells are text already: 1.50 must not become 1.5
     )
 
 
-def _escape_bars(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def _markdown_cell(cell: str) -> str:
+    return printable(cell).replace("|", "\\|")
+
+
+def markdown_list(lines: Iterable[str]) -> str:
+    """Lines as a Markdown list, each one line."""
+    return "\n".join(f"- {printable(line)}" for line in lines)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV; what they lack is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: csv_cell(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for CSV: a text in one line that a spreadsheet shows and does not compute."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    if not text.startswith(FORMULAS) or re.fullmatch(r"[+-]?[\d.]+", text):
+        return text
+    return f"'{text}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,14 +9,17 @@ from typing import Any
 from mdm_jax.evaluation.cost import Cost
 from mdm_jax.evaluation.formatting import (
     MARKS,
+    csv_text,
     format_interval,
     format_number,
     format_spread,
     heading,
+    markdown_list,
     markdown_table,
     order_metrics,
 )
 from mdm_jax.evaluation.tables import Cell, Row, Table
+from mdm_jax.text_files import printable
 
 COST_HEADS = ("evaluations", "forwards", "s / image")
 
@@ -77,11 +78,11 @@ def markdown(table: Table) -> str:
     mean."""
     parts = []
     for model in table.models:
-        parts.append(f"## {model}\n\n{_model_table(table, model)}")
+        parts.append(f"## {printable(model)}\n\n{_model_table(table, model)}")
         for name, metric in table.metrics.items():
             if metric.parts:
                 parts.append(f"{name} by part:\n\n{_parts_table(table, model, name)}")
-    parts.append("\n".join(f"- {line}" for line in footnotes(table)))
+    parts.append(markdown_list(footnotes(table)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -180,18 +181,16 @@ def format_cost(cost: Cost | None) -> list[str]:
 
 def to_csv(table: Table) -> str:
     """One line for each network, method and metric, and for each part, with unrounded numbers."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
+    lines: list[Mapping[str, Any]] = []
     for row in table.rows:
         for name in table.metrics:
             line = _csv_line(table, row, name)
-            writer.writerow(line)
+            lines.append(line)
             cell = row.cells.get(name)
             for part, value in cell.summary.parts.items() if cell is not None else ():
                 same = {each: line[each] for each in PART_COLUMNS if each in line}
-                writer.writerow(same | {"part": part, "value": value})
-    return text.getvalue()
+                lines.append(same | {"part": part, "value": value})
+    return csv_text(COLUMNS, lines)
 
 
 def _csv_line(table: Table, row: Row, name: str) -> Mapping[str, Any]:

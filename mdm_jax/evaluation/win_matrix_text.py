@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mdm_jax.evaluation.formatting import format_interval, format_number, markdown_table
+from mdm_jax.evaluation.formatting import (
+    csv_text,
+    format_interval,
+    format_number,
+    markdown_list,
+    markdown_table,
+)
 from mdm_jax.evaluation.statistics import Interval
 from mdm_jax.evaluation.win_matrix import MIN_IMAGES, VERDICTS, WinCell, WinMatrix
+from mdm_jax.text_files import printable
 
 ALL_RIVALS = "all"
 
@@ -57,7 +62,7 @@ def document(matrices: Iterable[WinMatrix]) -> str:
     """What `win_matrix.md` holds: each matrix under its heading, and what the verdicts mean."""
     parts = []
     for matrix in matrices:
-        parts.append(f"## {title(matrix)}\n\n{markdown(matrix)}".rstrip())
+        parts.append(f"## {printable(title(matrix))}\n\n{markdown(matrix)}".rstrip())
     parts.append(EXPLANATION)
     return "\n\n".join(parts) + "\n"
 
@@ -101,12 +106,7 @@ def cell_text(cell: WinCell) -> str:
 
 def to_csv(matrices: Iterable[WinMatrix]) -> str:
     """One line for each cell of each matrix, with unrounded numbers."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for matrix in matrices:
-        writer.writerows(to_records(matrix))
-    return text.getvalue()
+    return csv_text(COLUMNS, [record for each in matrices for record in to_records(each)])
 
 
 def to_records(matrix: WinMatrix) -> list[dict[str, Any]]:
@@ -183,8 +183,7 @@ def _describe_left_out(
     by_names: dict[tuple[str, ...], list[str]] = {}
     for row, names in left_out.items():
         by_names.setdefault(names, []).append(", ".join(part for part in row if part))
-    lines = [
-        f"- {why} on {'; '.join(rows)}: {', '.join(names)}"
+    return markdown_list(
+        f"{why} on {'; '.join(rows)}: {', '.join(names)}"
         for names, rows in by_names.items()
-    ]
-    return "\n".join(lines)
+    )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 
@@ -13,6 +17,9 @@ CLUSTERS = "SLURM, Open MPI, Kubernetes and TPU pods"
 
 # Seconds that the processes wait for each other at the start.
 TIMEOUT_SECONDS = 300
+
+# Seconds after which it is said that this process waits.
+SILENT_SECONDS = 3
 
 
 def parse_share(text: str) -> Share:
@@ -41,11 +48,12 @@ def join_cluster(coordinator: str | None = None, share: Share | None = None) -> 
             setting="shard",
         )
     try:
-        jax.distributed.initialize(
-            coordinator, count, process, initialization_timeout=TIMEOUT_SECONDS
-        )
-        found = jax.process_index(), jax.process_count()
-        jax.distributed.shutdown()
+        with _said("the other processes" if count is None else f"all {count} processes"):
+            jax.distributed.initialize(
+                coordinator, count, process, initialization_timeout=TIMEOUT_SECONDS
+            )
+            found = jax.process_index(), jax.process_count()
+            jax.distributed.shutdown()
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
@@ -54,3 +62,16 @@ def join_cluster(coordinator: str | None = None, share: Share | None = None) -> 
             " process a shard i/n alone"
         ) from error
     return found
+
+
+@contextmanager
+def _said(whom: str) -> Iterator[None]:
+    """Inside, it is said that this process waits, once that takes longer."""
+    sentence = f"waiting for {whom} to start, at most {TIMEOUT_SECONDS} s; Ctrl-C ends it"
+    timer = threading.Timer(SILENT_SECONDS, warnings.warn, [sentence])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

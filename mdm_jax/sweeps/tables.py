@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from mdm_jax.evaluation.formatting import (
+    csv_cell,
     format_estimate,
     heading,
+    markdown_list,
     markdown_table,
     order_metrics,
 )
@@ -24,6 +26,10 @@ NOT_MEASURED = "n/a"
 
 def csv(rows: pa.Table) -> str:
     """The rows of `Sweep.table` with unrounded numbers."""
+    for number, column in enumerate(rows.schema):
+        if pa.types.is_string(column.type):
+            texts = [csv_cell(each) for each in rows[column.name].to_pylist()]
+            rows = rows.set_column(number, column, pa.array(texts, pa.string()))
     sink = io.BytesIO()
     pc.write_csv(rows, sink)
     return sink.getvalue().decode()
@@ -56,9 +62,7 @@ def markdown(
             row.append(NOT_MEASURED)
         rows.append([*row, outcome.note])
     table = markdown_table(heads, rows, left_columns=("settings", "note"))
-    return f"{table}\n\n" + "".join(
-        f"- {line}\n" for line in _footnotes(sweep, quality, notes)
-    )
+    return f"{table}\n\n{markdown_list(_footnotes(sweep, quality, notes))}\n"
 
 
 def _metric_cells(sweep: Sweep, i: int) -> list[str]:

@@ -868,6 +868,26 @@ def test_what_disappears_while_it_is_at_work(
     assert same(run, undisturbed)
 
 
+@pytest.mark.slow
+def test_records_that_disappear_while_it_is_at_work(
+    asked, undisturbed, tmp_path, said, monkeypatch
+):
+    run, rows = tmp_path / "run", itertools.count(1)
+
+    def advance(self, *_, **__):
+        if next(rows) == 6:
+            while not (run / "records" / "00000.parquet").exists():
+                time.sleep(0.01)
+            shutil.rmtree(run / "records")
+
+    monkeypatch.setattr(RunBar, "advance", advance)
+    code, out, _ = said(*asked(run))
+    assert (code, "the run is not whole: 1 of 3 chunks are missing" in out) == (4, True)
+    monkeypatch.undo()
+    assert said(*asked(run))[0] == 0
+    assert same(run, undisturbed)
+
+
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0,
     reason="needs root, to become another user",

@@ -4,6 +4,11 @@ told."""
 from __future__ import annotations
 
 import dataclasses
+import os
+import socket
+import subprocess
+import sys
+import time
 from typing import Any
 
 import jax
@@ -413,6 +418,50 @@ def test_shards_that_cannot_be(text):
     with pytest.raises(InputError, match=r"the shard is .*: give i/n"):
         distributed.parse_share(text)
     assert distributed.parse_share("1/2") == (1, 2)
+
+
+def test_who_waits_for_others_says_so(monkeypatch):
+    """As `mdm run --coordinator` does; that it obeys signals is tried with processes."""
+    monkeypatch.setattr(distributed, "SILENT_SECONDS", 0.05)
+    waits = lambda *_, **__: time.sleep(0.4)  # noqa: E731
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", waits)
+    monkeypatch.setattr(distributed.jax.distributed, "shutdown", lambda: None)
+    with pytest.warns(
+        UserWarning, match="waiting for all 2 processes to start, at most 300 s"
+    ):
+        assert distributed.join_cluster("host:1", (0, 2)) == (0, 1)
+    waits = lambda *_, **__: None  # noqa: E731
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", waits)
+    assert distributed.join_cluster("host:1", (0, 2)) == (0, 1)
+
+
+WAITS = """
+from mdm_jax.cli.signals import ended_when_asked
+from mdm_jax.runs import distributed
+distributed.SILENT_SECONDS = 0.1
+with ended_when_asked():
+    distributed.join_cluster("127.0.0.1:{port}", ({share}, 2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("share", [0, 1])
+def test_who_waits_for_others_obeys(share):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS.format(port=port, share=share)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "waiting for all 2 processes" in process.stderr.readline()
+    start = time.monotonic()
+    process.terminate()
+    assert process.wait(30) in (1, 130)
+    assert time.monotonic() - start < 10
+    process.stderr.close()
 
 
 @pytest.mark.slow
