@@ -25,9 +25,10 @@ from mdm_jax.cli.run import (
 from mdm_jax.errors import InputError
 from mdm_jax.plugins import UnnamedCode
 from mdm_jax.runs import loop, verify
+from mdm_jax.runs.description_copy import lost_description, restore_description
 from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
-from mdm_jax.runs.store import Store, open_store
+from mdm_jax.runs.store import DESCRIPTION, Store, open_store
 from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.types import Status
 
@@ -89,7 +90,18 @@ class RunVerifyCommand(MovedData, Options):
         """Find the faults, and compute again what is faulty."""
         store = _open(self.place)
         start = time.perf_counter()
-        faults = verify.check(store)
+        lost = lost_description(store)
+        if lost and self.check_only:
+            row = {"what": lost[0], "file": DESCRIPTION, "why": lost[1]}
+            return Result([row], "without --check-only the copy is put back", [], 3)
+        if lost:
+            with store.locked(loop.WHOLE_RUN):
+                restore_description(store)
+        others = verify.check(store)
+        faults = [
+            *([verify.Fault(None, lost[0], DESCRIPTION, lost[1])] if lost else []),
+            *others,
+        ]
         rows = [
             {"what": fault.what, "file": fault.key, "why": fault.sentence}
             for fault in faults
@@ -101,11 +113,13 @@ class RunVerifyCommand(MovedData, Options):
         )
         if self.check_only:
             return Result(rows, summary, [], 3)
+        if not others:
+            return _left(rows, f"{summary}, 0 rows computed again", store)
         request = request_of(describe(store))
         # A run of a program: its functions and images have no names that a command could use.
         if request is None:
             with store.locked(loop.WHOLE_RUN):
-                verify.repair(store, faults)
+                verify.repair(store, others)
             summary += "; what was faulty is taken back, and the program that made the run"
             summary += " computes it"
             return _left(rows, summary, store)

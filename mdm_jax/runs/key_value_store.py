@@ -36,7 +36,9 @@ REMEDIES = {
 
 # Files of TensorStore while it writes.
 ARRAYS = "(mask_vectors|saliency|evidence)/.+"
-LOCKED = rf"((run|zarr)\.json|{ARRAYS}|records/\.?\d{{5,}}\.parquet)\.__lock"
+LOCKED = (
+    rf"((run|zarr)\.json|run\.json\.copy|{ARRAYS}|records/\.?\d{{5,}}\.parquet)\.__lock"
+)
 
 # Records before they are renamed.
 UNNAMED = r"records/\.\d{5,}\.parquet"

@@ -24,6 +24,7 @@ from mdm_jax.images import gaussian_blur
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.description import edited_parts, fingerprint
+from mdm_jax.runs.description_copy import lost_description
 from mdm_jax.runs.key_value_store import error_number
 from mdm_jax.runs.records import Meta
 from mdm_jax.runs.store import DESCRIPTION, Store, chunk_of_record, open_store, record_key
@@ -51,11 +52,15 @@ def open_run(place: str | Path) -> Run:
 
 def describe(store: Store) -> dict[str, Any]:
     """What run.json says. Raises InputError where there is no run, or one of a newer format."""
-    description = store.read_description()
+    try:
+        description = store.read_description()
+    except InputError as error:
+        raise InputError(f"{error}{_what_else(store)}") from error
     if description is None:
         if next(store.footers(), None):
             raise InputError(
                 f"{store.name}/{DESCRIPTION} is gone: the same command again writes it anew"
+                + _what_else(store)
             )
         raise InputError(f"{store.name} holds no run: give the folder that `mdm run` wrote")
     if description["format"] not in range(1, FORMAT + 1):
@@ -64,6 +69,16 @@ def describe(store: Store) -> dict[str, Any]:
             f" formats up to {FORMAT}: use the version of mdm_jax that wrote it"
         )
     return description
+
+
+def _what_else(store: Store) -> str:
+    """What can be done without the command, at the end of a sentence about run.json."""
+    if lost_description(store):
+        return f", and `mdm run verify {store.name}` puts its copy back"
+    return (
+        ", with the same settings, which stand nowhere else; its rows (Parquet) and maps (Zarr) can"
+        " be read by other tools"
+    )
 
 
 def current_settings(description: Mapping[str, Any]) -> dict[str, Any]:

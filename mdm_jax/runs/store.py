@@ -1,6 +1,7 @@
 """The folder or bucket of a run: its files, what commits a chunk, and what must agree to go on.
 
-- run.json: what the run is; `format`, `layout` and `settings` must agree when it goes on
+- run.json: what the run is; `format`, `layout` and `settings` must agree when it goes on;
+  run.json.copy is the same, should it be lost
 - zarr.json, mask_vectors/HxW, saliency, evidence: Zarr arrays, in the chunks of the run (`arrays`)
 - records/NNNNN.parquet: one for every chunk (`records`), and its commit marker: written aside after
   the chunk's arrays, then renamed. A chunk without it is computed again
@@ -42,7 +43,7 @@ from mdm_jax.runs.key_value_store import FAILURES, error_number, parse_location
 from mdm_jax.runs.locks import SharedFolder
 from mdm_jax.text_files import parse_json
 
-DESCRIPTION = "run.json"
+DESCRIPTION, COPY = "run.json", "run.json.copy"
 
 REMEDY = "choose another folder, remove that one, or go back to the old settings"
 FOLDERS = ("records/", f"{arrays.MASKS}/", f"{arrays.SALIENCY}/", f"{arrays.EVIDENCE}/")
@@ -98,18 +99,20 @@ class Store(SharedFolder):
 
     # What a run is
 
-    def read_description(self) -> dict[str, Any] | None:
-        """What run.json says, None where there is none. Raises InputError for a damaged one."""
-        data = self.read(DESCRIPTION)
+    def read_description(self, key: str = DESCRIPTION) -> dict[str, Any] | None:
+        """What run.json, or its copy, says; None where there is none.
+
+        Raises InputError for a damaged one."""
+        data = self.read(key)
         if data is None:
             return None
         try:
             description = parse_json(data)
         except ValueError:
             raise InputError(
-                f"{self.name}/{DESCRIPTION} is damaged: the same command again writes it anew"
+                f"{self.name}/{key} is damaged: the same command again writes it anew"
             ) from None
-        check_types(description, f"{self.name}/{DESCRIPTION}")
+        check_types(description, f"{self.name}/{key}")
         return description
 
     def begin(
@@ -171,7 +174,8 @@ class Store(SharedFolder):
         }:
             written = without_names(description)
         written = with_request_checksum(written, found)
-        self.ensure(DESCRIPTION, (json.dumps(written, indent=2) + "\n").encode())
+        for key in (DESCRIPTION, COPY):
+            self.ensure(key, (json.dumps(written, indent=2) + "\n").encode())
         return written
 
     def agrees(

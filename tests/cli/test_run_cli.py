@@ -535,9 +535,11 @@ DAMAGES = {
     "array hidden": (hidden, {"corrupt mask_vectors/8x8/zarr.json"}, 4),
     "run.json edited": (
         edit(seed=9),
-        {f"corrupt records/0000{chunk}.parquet" for chunk in range(3)},
+        {"corrupt run.json"},
         0,
     ),
+    "run.json gone": (lambda run: (run / "run.json").unlink(), {"missing run.json"}, 0),
+    "run.json cut": (lambda run: cut(run / "run.json", 50), {"corrupt run.json"}, 0),
     "all lost": (lost, {f"corrupt records/0000{chunk}.parquet" for chunk in range(3)}, 10),
     "several": (
         several,
@@ -781,6 +783,8 @@ def test_what_says_what_a_run_is_comes_back(
         cut(run_copy / name, damage)
     before = contents(run_copy)
     if name == "run.json":
+        (run_copy / "run.json.copy").unlink()
+        before = contents(run_copy)
         sentence = "run.json is gone" if damage is None else "run.json is damaged"
         for command in ("status", "verify"):
             refusal(
@@ -822,6 +826,7 @@ def test_a_request_that_is_damaged_comes_back(asked, run_copy, undisturbed, said
         json.dumps(described | {"request": {"data": "digits"}})
     )
     (run_copy / "mask_vectors/8x8/c/0/0/0").unlink()
+    (run_copy / "run.json.copy").unlink()  # which would be put back
     refusal(
         said("run", "verify", run_copy),
         "the request in run.json lacks",

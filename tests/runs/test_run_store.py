@@ -200,6 +200,7 @@ def test_two_runs_are_equal_byte_by_byte(tmp_path):
     whole_run(tmp_path / "b", [2, 0, 1])
     assert content(tmp_path / "a") == content(tmp_path / "b")
     assert set(content(tmp_path / "a")) == {
+        "run.json.copy",
         *("run.json", "zarr.json", "mask_vectors/zarr.json", "saliency/zarr.json"),
         *("mask_vectors/2x2/zarr.json", "mask_vectors/3x4/zarr.json"),
         *(

@@ -24,6 +24,7 @@ from mdm_jax.errors import InputError
 from mdm_jax.runs import arrays, records
 from mdm_jax.runs.chunks import Layout
 from mdm_jax.runs.description import fingerprint
+from mdm_jax.runs.description_copy import lost_description, restore_description
 from mdm_jax.runs.reader import open_run
 from mdm_jax.runs.store import open_store, record_key
 from mdm_jax.runs.verify import check, repair, status
@@ -315,6 +316,52 @@ def test_billions_of_chunks_that_are_not_there_take_no_time(tmp_path):
     assert len(run) == 0
     assert "0 of the 100000000000 rows" in run.incomplete
     assert time.perf_counter() - start < 10
+
+
+COPY = "run.json.copy"
+
+
+def test_the_copy_takes_the_place_of_a_lost_description(tmp_path):
+    store = whole_run(tmp_path)
+    whole = (tmp_path / "run.json").read_bytes()
+    assert (tmp_path / COPY).read_bytes() == whole
+    assert lost_description(store) is None
+    for harm, what in (
+        (lambda run: (run / "run.json").unlink(), "missing"),
+        (lambda run: cut(run / "run.json", 50), "corrupt"),
+        (edit("run.json", settings__stack_weights=[3.0, 1.0]), "corrupt"),
+        (edit("run.json", layout__chunk=0), "corrupt"),
+        (lambda run: (run / "run.json").write_text("[" * 100_000), "corrupt"),
+    ):
+        harm(tmp_path)
+        assert lost_description(store)[0] == what
+        restore_description(store)
+        assert (tmp_path / "run.json").read_bytes() == whole
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(
+        InputError, match=r"is gone: .*`mdm run verify .*puts its copy back"
+    ):
+        open_run(tmp_path)
+
+
+def test_a_copy_that_does_not_fit_stays_where_it_is(tmp_path):
+    store = whole_run(tmp_path / "a")
+    whole_run(tmp_path / "b", steps=4)
+    for harm in (
+        lambda run: shutil.copy(tmp_path / "b" / COPY, run / COPY),
+        lambda run: cut(run / COPY, 50),
+        lambda run: (run / COPY).unlink(),
+    ):
+        harm(tmp_path / "a")
+        assert lost_description(store) is None  # run.json is in order
+        text = (tmp_path / "a/run.json").read_text()
+        (tmp_path / "a/run.json").unlink()
+        restore_description(store)
+        with pytest.raises(
+            InputError, match=r"is gone: the same command .*can be read by other"
+        ):
+            open_run(tmp_path / "a")
+        (tmp_path / "a/run.json").write_text(text)
 
 
 def test_rows_of_another_run_are_not_counted(tmp_path):
