@@ -153,7 +153,10 @@ class EvaluateCommand(ModelSpec, RecordedImages, DataReading, ComputeOptions, Op
         if not request or spec != ModelSpec():
             return spec
         names = ("model", "weights", "image_size", "dtype")
-        return ModelSpec(**{name: request[name] for name in names})
+        # What a version did not record, or a stranger left out, is as it is by default;
+        # `_check_network` compares the network with the run's.
+        known = {name: request[name] for name in names if request.get(name) is not None}
+        return ModelSpec(**known)
 
     def _data_spec(self, request: dict[str, Any]) -> DataSpec:
         """The images that are given, else those of the run; a limit holds for both."""

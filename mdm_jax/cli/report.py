@@ -12,11 +12,12 @@ import tyro
 
 from mdm_jax.cli.console import Result, Terminal, finite
 from mdm_jax.cli.options import Options, RecordedImages, positional
-from mdm_jax.data.preprocessing import Preprocessing
+from mdm_jax.data.preprocessing import Preprocessing, check
 from mdm_jax.data.reading import DataReading
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
 from mdm_jax.runs.reader import Run, open_run
+from mdm_jax.runs.store import DESCRIPTION
 from mdm_jax.views.pages import ImageOrigin, ReportSummary, write_report
 
 
@@ -87,18 +88,28 @@ class ReportCommand(RecordedImages, Options):
                     f"the images of {run.place} cannot be opened: {error}{hint}"
                 ) from error
         recorded = request.get("preprocessing")
-        preprocessing = None if recorded is None else _preprocessing(recorded)
+        preprocessing = None
+        if recorded is not None:
+            preprocessing = _preprocessing(recorded, f"{run.place}/{DESCRIPTION}")
         return ImageOrigin(
             sources[data, split, values], request.get("limit"), preprocessing
         )
 
 
-def _preprocessing(recorded: Mapping[str, Any]) -> Preprocessing:
-    """What run.json keeps of it; lists are tuples again."""
+def _preprocessing(recorded: Mapping[str, Any], place: str) -> Preprocessing:
+    """What run.json keeps of it; lists are tuples again. Raises InputError for anything else."""
     fields: dict[str, Any] = {}
     for name, value in recorded.items():
         fields[name] = tuple(value) if isinstance(value, list) else value
-    return Preprocessing(**fields)
+    try:
+        preprocessing = Preprocessing(**fields)
+        check(preprocessing, recorded)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{place} is damaged, its request has the preprocessing {dict(recorded)!r:.80}: the"
+            " same command again writes it anew"
+        ) from error
+    return preprocessing
 
 
 def _row(written: ReportSummary, number: int) -> dict[str, Any]:

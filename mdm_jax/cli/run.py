@@ -144,11 +144,11 @@ def request_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
     if description["settings"].get("method") == "mdm" and (
         renamed_settings.is_older_mdm(config)
     ):
-        if request["method"] == "mdm":
-            older = renamed_settings.OLDER_PRESETS
-            request["preset"] = older.get(request["preset"], request["preset"])
-        else:
-            request["method"] = renamed_settings.with_older_preset(request["method"])
+        method, preset = request.get("method"), request.get("preset")
+        if method == "mdm":
+            request["preset"] = renamed_settings.OLDER_PRESETS.get(preset, preset)
+        elif method is not None:
+            request["method"] = renamed_settings.with_older_preset(method)
     return request
 
 
