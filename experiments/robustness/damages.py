@@ -228,15 +228,8 @@ def main(config: Config) -> None:
         place = Path(folder)
         (place / "a.toml").write_text(SETTINGS)
         for name, seed in (("whole", 0), ("other", 1)):
-            given = [
-                "--config",
-                place / "a.toml",
-                "--seed",
-                str(seed),
-                "--out",
-                place / name,
-            ]
-            assert call(*COMMAND, *given)[0] == 0
+            given: list[str | Path] = ["--config", place / "a.toml", "--seed", str(seed)]
+            assert call(*COMMAND, *given, "--out", place / name)[0] == 0
         run, whole = place / "run", contents(place / "whole")
         shutil.copytree(place / "whole", run)
         before = {name: read(run) for name, read in READERS.items()}
