@@ -30,7 +30,7 @@ import numpy as np
 import tyro
 
 import mdm_jax
-from experiments.record_results import ROOT, write
+from experiments.record_results import ROOT, Value, write
 from mdm_jax import InputError
 from mdm_jax.cli.main import main as mdm
 from mdm_jax.evaluation import saved_maps
@@ -223,7 +223,8 @@ def outcome(read: Callable[[Path], Any], run: Path, before: Any) -> str:
 
 def main(config: Config) -> None:
     warnings.simplefilter("ignore")
-    values, counted = [], Counter[str]()
+    values: list[Value] = []
+    counted = Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "a.toml").write_text(SETTINGS)
@@ -248,9 +249,10 @@ def main(config: Config) -> None:
             counted["read wrong"] += "wrong" in found.values()
             counted["tracebacks"] += any("traceback" in each for each in found.values())
             counted["mended byte by byte"] += is_mended
-            values += [
-                {"damage": damage, "reader": k, "value": v} for k, v in found.items()
-            ]
+            for name, what in found.items():
+                values.append(
+                    {"damage": damage, "reader": name, "outcome": what, "value": 1}
+                )
     print(f"of {len(DAMAGES)}: {dict(counted)}")
     if config.results:
         totals = [{"quantity": name, "value": count} for name, count in counted.items()]

@@ -254,15 +254,16 @@ def main(config: Config) -> None:
             inputs = try_inputs(root) | try_names(root)
             attempts = try_overwriting(root)
     values: list[Value] = [
-        {"input": name, "ended": ended} for name, ended in inputs.items()
+        {"input": name, "outcome": ended, "value": 1} for name, ended in inputs.items()
     ]
-    values += [{"overwriting": k, "ended": e, "lost": n} for k, (e, n) in attempts.items()]
+    for name, (ended, lost) in attempts.items():
+        values.append({"overwriting": name, "outcome": ended, "value": lost})
     for each in values:
         print(each)
-    ended = [*inputs.values(), *(each for each, _ in attempts.values())]
+    outcomes = [*inputs.values(), *(each for each, _ in attempts.values())]
     totals = {
         "hostile inputs": len(inputs),
-        "tracebacks": sum(each.startswith("traceback") for each in ended),
+        "tracebacks": sum(each.startswith("traceback") for each in outcomes),
         "attempts to overwrite": len(attempts),
         "files of the user lost": sum(lost for _, lost in attempts.values()),
     }
