@@ -24,6 +24,7 @@ import mdm_jax
 from experiments.figures import figure_look as look
 from experiments.record_results import Value, write
 from mdm_jax import masks
+from mdm_jax.config import PresetName
 from mdm_jax.types import Explanation
 from mdm_jax.views.explanation_figures import overlay
 
@@ -40,6 +41,7 @@ class Config:
     weights: str
     """of a network of ImageNet: a folder, a file or a hub id"""
     model: str = "resnet50"
+    preset: PresetName = "best"
     out: Path = look.FIGURES / "photographs.png"
     results: str = "figure_two_photographs"
     """name of the file in experiments/results that is written; none when empty"""
@@ -58,7 +60,7 @@ def main(config: Config) -> None:
     images = np.stack(
         [classifier.preprocess(PIL.Image.fromarray(photographs[k])) for k in ORDER]
     )
-    found = mdm_jax.explain(classifier, images)
+    found = mdm_jax.explain(classifier, images, config=config.preset)
     classes = classifier.class_names or ()
     figure = look.begin(2 * 2.95 + 0.3, "")
     axes = figure.subplots(2, 3, squeeze=False)

@@ -107,8 +107,8 @@ class ImagesConfig:
     out: Path = Path("ablation")
     """keeps every point: the same command goes on where it was stopped"""
     results: str | None = None
-    """name of the file in experiments/results that is written, by default with the network's; none
-    when empty"""
+    """name of the file in experiments/results that is written, by default with the network's, and
+    the choice's if there is only one; none when empty"""
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,10 @@ def main(config: Config) -> int:
         sweep, rows = run_sweep(config)
         network = Path(config.model).name
         table, values = report(sweep, rows, network)
-        name = f"ablation_{network}" if config.results is None else config.results
+        # one choice alone is a table of its own
+        alone = [choice.replace(" ", "_") for choice in config.choices[:1]]
+        words = ["ablation", *(alone if len(config.choices) == 1 else []), network]
+        name = "_".join(words) if config.results is None else config.results
         if name:
             write(name, values)
     except InputError as error:
