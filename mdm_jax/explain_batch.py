@@ -18,6 +18,7 @@ from jaxtyping import Array, Key
 
 from mdm_jax import methods
 from mdm_jax.errors import InputError, NothingToExplain
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.execution.micro_batches import (
     check_micro_batch,
@@ -32,6 +33,7 @@ from mdm_jax.problem import check_targets
 from mdm_jax.types import ExplainFunction, Explanation, Node, Predict, Status
 
 
+@own_settings()
 def explain(
     predict: Predict,
     images: Any,

@@ -47,6 +47,7 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax import masks, mdm, objectives, solver
 from mdm_jax.config import MDMConfig
 from mdm_jax.errors import InputError
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.problem import Problem, activation, begin, blend, report
 from mdm_jax.types import STATIC, Explanation, Image, Mask, Node, Predict
 
@@ -172,6 +173,7 @@ class Region(NamedTuple):
     """the last one of the solver"""
 
 
+@own_settings()
 def explain(
     predict: Predict,
     image: Image,

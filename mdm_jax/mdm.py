@@ -34,6 +34,7 @@ from mdm_jax import evidence, mask_updates, masks, nodes, objectives, size_seque
 from mdm_jax.config import PRESETS, MDMConfig
 from mdm_jax.errors import InputError
 from mdm_jax.execution.chunked import map_over
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.images import gaussian_blur
 from mdm_jax.masked_views import objective_of_views
 from mdm_jax.problem import FORWARDS, Problem, activation, begin, blend, report
@@ -60,6 +61,7 @@ class Cost(NamedTuple):
 NO_COST = Cost()
 
 
+@own_settings()
 def explain(
     predict: Predict,
     image: Image,

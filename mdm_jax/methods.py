@@ -38,7 +38,12 @@ METHODS: dict[str, Method] = {
     )
 }
 _BY_CONFIG_TYPE = {method.config_type: method for method in METHODS.values()}
-_BY_FUNCTION = {method.explain: method for method in METHODS.values()}
+# Also by the function in its file, which the method of the table wraps.
+_BY_FUNCTION = {
+    function: method
+    for method in METHODS.values()
+    for function in (method.explain, getattr(method.explain, "__wrapped__", None))
+}
 
 # Any of the forms above.
 MethodLike = Any

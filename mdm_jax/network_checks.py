@@ -41,7 +41,7 @@ def check_network(network: Predict, node: str | Node, shape: ImageShape) -> Pred
             " modules, or dataclasses with frozen=True"
         ) from error
     for hint in hints:
-        warnings.warn(hint, UserWarning, stacklevel=3)
+        warnings.warn(hint, UserWarning, stacklevel=4)  # behind `own_settings`
     return network if reason is None else WithoutGradient(network, reason)
 
 

@@ -48,6 +48,7 @@ from mdm_jax.baselines.submodular_selection import (
     SubmodularSelection as SubmodularSelection,
 )
 from mdm_jax.baselines.xgrad_cam import XGradCAM as XGradCAM
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.types import Method
 
 # Names of the methods, which are those of their files: a new one is a file and a name here.
@@ -86,6 +87,12 @@ NAMES = (
     "guided_ig",
     "blur_ig",
 )
-BASELINES: tuple[Method, ...] = tuple(
-    import_module(f"mdm_jax.baselines.{name}").METHOD for name in NAMES
-)
+
+
+def _load(name: str) -> Method:
+    """The method of a file, which computes under our own settings of JAX."""
+    method: Method = import_module(f"mdm_jax.baselines.{name}").METHOD
+    return method._replace(explain=own_settings()(method.explain))
+
+
+BASELINES: tuple[Method, ...] = tuple(map(_load, NAMES))

@@ -141,10 +141,11 @@ def _run(words: list[str], known: set[str]) -> int:
     from mdm_jax.cli.console import Terminal
     from mdm_jax.cli.parse import parse
     from mdm_jax.data.open_source import KINDS
+    from mdm_jax.execution.jax_settings import own_settings
 
     # A data source, such as folder:photos, is written as code is.
     words = [word for word in rest if word.partition(":")[0] not in KINDS]
-    with plugins.only_named(words):
+    with plugins.only_named(words), own_settings():
         options = parse(command, f"mdm {name}", rest)
         terminal = Terminal(options.json)
         result = options.run(terminal)

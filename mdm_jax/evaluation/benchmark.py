@@ -29,6 +29,7 @@ from mdm_jax.evaluation.benchmark_images import BenchmarkImage
 from mdm_jax.evaluation.benchmark_parts import METHOD_FILE, NetworkWork, Part, open_store
 from mdm_jax.evaluation.cost import Cost, count_failures
 from mdm_jax.evaluation.statistics import Measured, Scores
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.methods import ConfiguredMethod
 from mdm_jax.metrics import Metric
 from mdm_jax.models.classifier import Classifier
@@ -96,6 +97,7 @@ class Results:
     config: BenchmarkConfig
 
 
+@own_settings()
 def run(
     config: BenchmarkConfig,
     models: Mapping[str, Callable[[], Classifier]],

@@ -19,6 +19,7 @@ from mdm_jax.evaluation.scene import (
     rename_masks,
 )
 from mdm_jax.evaluation.statistics import Scores
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.micro_batches import check_micro_batch
 from mdm_jax.execution.network import as_network
@@ -30,6 +31,7 @@ from mdm_jax.problem import check_targets
 from mdm_jax.types import Node, Predict
 
 
+@own_settings()
 def evaluate(
     predict: Predict,
     images: Any,

@@ -192,5 +192,6 @@ def rename_masks(object_masks: Any, masks: Any) -> Any:
         raise InputError(
             "both object_masks and its old name masks are given: give object_masks"
         )
-    warnings.warn("masks= is now object_masks=", DeprecationWarning, stacklevel=3)
+    # who calls `evaluate`, behind `own_settings`
+    warnings.warn("masks= is now object_masks=", DeprecationWarning, stacklevel=4)
     return masks

@@ -44,7 +44,7 @@ class Traced:
     def __call__(self, images: Array) -> Any:
         def one(image: Array) -> list[Array]:
             closed = ClosedJaxpr(self.program.jaxpr, self.constants)
-            return [leaf[0] for leaf in jaxpr_as_fun(closed)(image[None])]
+            return [_narrow(leaf[0]) for leaf in jaxpr_as_fun(closed)(image[None])]
 
         return jax.tree.unflatten(self.program.outputs, jax.vmap(one)(images))
 
@@ -77,6 +77,8 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
         predict = nnx.view(
             predict, deterministic=True, use_running_average=True, raise_if_not_found=False
         )
+    if is_pytree(predict):
+        predict = _narrow_leaves(predict)
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     closed = None
     try:
@@ -170,6 +172,33 @@ def _trace(predict: Predict, example: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
     # traced twice: what an inner `jit` closes over is a constant only once it is inlined
     inline = jax.make_jaxpr(lambda images: evaluate(closed.jaxpr, closed.consts, [images]))
     return inline(example), outputs
+
+
+# Types of a process that enables 64 bits, and what they are to us.
+NARROW = {
+    np.dtype(wide): np.dtype(narrow)
+    for wide, narrow in (
+        ("float64", "float32"),
+        ("complex128", "complex64"),
+        ("int64", "int32"),
+        ("uint64", "uint32"),
+    )
+}
+
+
+def _narrow(array: Array) -> Array:
+    """An array with at most 32 bits a number."""
+    if array.dtype not in NARROW:
+        return array
+    return jax.lax.convert_element_type(array, NARROW[array.dtype])
+
+
+def _narrow_leaves(network: PyTree) -> PyTree:
+    """A network whose arrays have at most 32 bits a number; itself where they do."""
+    arrays, rest = split(network)
+    if not any(array.dtype in NARROW for array in arrays):
+        return network
+    return join([_narrow(array) for array in arrays], rest)
 
 
 def is_pytree(value: Any) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 
 from mdm_jax import plugins
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.metrics.localization import energy_pointing as energy_pointing
 from mdm_jax.metrics.metric import Metric as Metric
 from mdm_jax.metrics.metric import Sample as Sample
@@ -30,7 +32,7 @@ FILES = (
 
 # Every metric by its id, `name:protocol`; the default protocol of a name comes first.
 METRICS: dict[str, Metric] = {
-    metric.id: metric
+    metric.id: replace(metric, measure=own_settings()(metric.measure))
     for name in FILES
     for metric in import_module(f"mdm_jax.metrics.{name}").METRICS
 }

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.models.architectures import (
     CLASSIFIERS,
     build_shapes,
@@ -36,6 +37,7 @@ EMBEDDED = {
 WEIGHT_FILES = {".safetensors", *PICKLES}
 
 
+@own_settings()
 def load_model(
     name: str | Path | None = None,
     *,

@@ -20,6 +20,7 @@ from mdm_jax.evaluation.benchmark import Entry
 from mdm_jax.evaluation.cost import Cost, count_failures
 from mdm_jax.evaluation.statistics import Scores
 from mdm_jax.evaluation.tables import Table, of_entries
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.execution.timing import stopwatch
 from mdm_jax.images import check_batch
 from mdm_jax.metrics.localization import check_truth
@@ -146,6 +147,7 @@ class Comparison:
         return (note,)
 
 
+@own_settings()
 def compare_regions(
     classifier: Any,
     images: Any,

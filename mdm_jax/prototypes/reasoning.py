@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from mdm_jax.errors import InputError
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.prototypes.search import activations
 
@@ -75,6 +76,7 @@ class RoundedSum(NamedTuple):
     total: float
 
 
+@own_settings()
 def explain_decision(
     classifier: Classifier, image: Float[Any, "h w c"], target: int | None = None
 ) -> Reasoning:
@@ -85,6 +87,7 @@ def explain_decision(
     return explain_decisions(classifier, np.asarray(image)[None], targets)[0]
 
 
+@own_settings()
 def explain_decisions(
     classifier: Classifier,
     images: Float[Any, "n h w c"],

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import explain_batch, nodes
 from mdm_jax.errors import InputError, NothingToExplain, unknown
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.execution.micro_batches import run_in_micro_batches
 from mdm_jax.execution.network import as_network, join, split
 from mdm_jax.images import check_batch
@@ -45,6 +46,7 @@ class Activations(NamedTuple):
     distances: Float[np.ndarray, "n m"]
 
 
+@own_settings()
 def find_regions(
     classifier: Any,
     images: Any,
@@ -170,6 +172,7 @@ def explain_pairs(
         return error.explanation
 
 
+@own_settings()
 def activations(classifier: Any, images: Any, *, together: int = TOGETHER) -> Activations:
     """Logits, similarities and distances of images [n, h, w, c], `together` at a time."""
     images = check_batch(images)

@@ -24,6 +24,7 @@ from mdm_jax.data.item_reader import ReadResult
 from mdm_jax.data.loader import Fit
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.execution.keys import id_numbers
 from mdm_jax.execution.timing import Timing, stopwatch
 from mdm_jax.progress import NullProgress, Progress, Stopped
@@ -73,6 +74,7 @@ class RunSummary(NamedTuple):
         return self.statuses[Status.LOST.name]
 
 
+@own_settings()
 def run(
     predict: Any,
     source: Source | str,
@@ -108,6 +110,7 @@ def run(
     return run_plan(plan, open_store(out), progress or NullProgress(), share)
 
 
+@own_settings()
 def run_plan(
     plan: RunPlan, store: Store, progress: Progress, share: Share = WHOLE_RUN
 ) -> RunSummary:

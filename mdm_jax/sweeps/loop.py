@@ -17,6 +17,7 @@ from mdm_jax.config import MDMConfig, preset
 from mdm_jax.errors import InputError
 from mdm_jax.evaluation.measure import Explainer, check_needs, first_choices
 from mdm_jax.evaluation.scene import Scene, check_truth, rename_masks
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.execution.micro_batches import check_micro_batch, choose_micro_batch
 from mdm_jax.execution.network import as_network
@@ -54,6 +55,7 @@ class _Work:
         return sum(identity in results for identity in self.identities)
 
 
+@own_settings()
 def sweep(
     predict: Predict,
     images: Any,

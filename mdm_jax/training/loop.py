@@ -13,6 +13,7 @@ import numpy as np
 
 from mdm_jax.data.loader import Batch, eval_batches, train_batches
 from mdm_jax.errors import InputError
+from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.models import weights
 from mdm_jax.progress import Interrupted, NullProgress, Progress, Stopped
 from mdm_jax.storage import checkpoints
@@ -54,6 +55,7 @@ class TrainingResult:
     """the training had ended before, and nothing was done"""
 
 
+@own_settings()
 def train(config: TrainConfig, progress: Progress | None = None) -> TrainingResult:
     """Train as the config says in the folder `config.out`, from the last checkpoint if any.
 
