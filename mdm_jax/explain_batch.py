@@ -29,7 +29,7 @@ from mdm_jax.execution.network import Rest, as_network, join, split
 from mdm_jax.images import check_batch
 from mdm_jax.methods import MethodLike
 from mdm_jax.network_checks import check_network
-from mdm_jax.problem import check_targets
+from mdm_jax.problem import check_targets, with_empty_named
 from mdm_jax.types import ExplainFunction, Explanation, Node, Predict, Status
 
 
@@ -152,6 +152,6 @@ def _explain_chunk(
                 f"the method returns a {type(explanation).__name__}: let it return an"
                 " Explanation, see types.ExplainFunction"
             )
-        return explanation
+        return with_empty_named(explanation)
 
     return jax.vmap(one)(images, targets, ids)

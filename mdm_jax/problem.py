@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax import fills, nodes
 from mdm_jax.errors import InputError
-from mdm_jax.types import Image, Info, Mask, Node, Predict, Status
+from mdm_jax.types import Explanation, Image, Info, Mask, Node, Predict, Status
 from mdm_jax.view import kept_share
 
 # Forward evaluations that every method spends on its report: the image, the fill, and the image
@@ -23,8 +23,8 @@ FORWARDS = 3
 # A mask that keeps less than this share of the activation explains nothing.
 LEAST_KEPT = 0.5
 
-# What programs call `name_lost`.
-LOST_RULE = "name_lost"
+# What programs call `name_lost` and `name_empty`.
+LOST_RULE, EMPTY_RULE = "name_lost", "name_empty"
 
 
 class Problem(NamedTuple):
@@ -129,6 +129,23 @@ def name_lost(
     kept = kept_share(masked_activation, reference, fill_activation, direction)
     is_lost = (kept < LEAST_KEPT) & (status != Status.NOT_FINITE)
     return jnp.where(is_lost, jnp.int32(Status.LOST), status)
+
+
+@jax.jit
+def name_empty(status: Int[Array, ""], saliency: Mask) -> Int[Array, ""]:
+    """The status of a map, `Status.EMPTY` where it would be a usual one and all pixels are equal.
+
+    A call of its own for the same reason as `name_lost`."""
+    is_usual = (status == Status.CONVERGED) | (status == Status.OUT_OF_STEPS)
+    is_empty = jnp.max(saliency) == jnp.min(saliency)
+    return jnp.where(is_usual & is_empty, jnp.int32(Status.EMPTY), status)
+
+
+def with_empty_named(explanation: Explanation) -> Explanation:
+    """The explanation of any method, whose status says where its map is empty."""
+    info = explanation.info
+    status = name_empty(info.status, explanation.saliency)
+    return explanation._replace(info=info._replace(status=status))
 
 
 def activation(

@@ -78,6 +78,9 @@ class Status(IntEnum):
     LOST = 4
     """the masks keep less than half of the activation (relative to the way from the fill): what
     they show is no explanation"""
+    EMPTY = 5
+    """every pixel of the map has the same value: what the method looked at, such as gradients, was
+    zero, or told no pixel from another"""
 
 
 # Why a map is not what it usually is, by the status that says so.
@@ -88,6 +91,10 @@ REASONS: dict[Status, str] = {
     ),
     Status.LOST: (
         "the masks keep less than half of the activation: what they show is no explanation"
+    ),
+    Status.EMPTY: (
+        "the map is empty, as no pixel differs from another: a saturated network has gradients of"
+        " zero, so try the node logit, or a method without gradients such as occlusion"
     ),
 }
 

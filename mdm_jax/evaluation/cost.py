@@ -30,7 +30,7 @@ class Cost(NamedTuple):
 def count_failures(statuses: np.ndarray) -> dict[str, int]:
     """How many images have no explanation, or masks that are none, by the name of their status."""
     counts = {}
-    for status in (Status.NOT_FINITE, Status.CONSTANT, Status.LOST):
+    for status in (Status.NOT_FINITE, Status.CONSTANT, Status.LOST, Status.EMPTY):
         count = int((statuses == status).sum())
         if count:
             counts[status.name] = count

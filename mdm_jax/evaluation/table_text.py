@@ -33,6 +33,7 @@ FAILURES = {
         "for {} images the masks keep less than half of the activation: what they show is no"
         " explanation"
     ),
+    "EMPTY": "for {} images every pixel of the map has the same value, so their maps say nothing",
 }
 
 # Of the CSV.

@@ -25,7 +25,7 @@ from mdm_jax import nodes
 from mdm_jax.config import MDMConfig
 from mdm_jax.errors import InputError
 from mdm_jax.execution.network import ImageShape, Rest, join, split
-from mdm_jax.problem import LOST_RULE
+from mdm_jax.problem import EMPTY_RULE, LOST_RULE, with_empty_named
 from mdm_jax.types import AnyArray, ExplainFunction, Explanation, Image, Info, Node, Predict
 
 # The mesh axis over which a batch is split.
@@ -196,7 +196,7 @@ def fingerprint(program: DeviceProgram, shape: ImageShape) -> str:
     """A checksum of the program for one image.
 
     It covers the network's code, the node, the terms and the optimizer, not the weights, and not
-    the rule by which an answer is called lost."""
+    the rules by which an answer is called lost or empty."""
     request = ExplainRequest(
         jax.ShapeDtypeStruct(shape, np.float32),
         jax.ShapeDtypeStruct((), np.int32),
@@ -212,15 +212,16 @@ def fingerprint(program: DeviceProgram, shape: ImageShape) -> str:
         )
     )(*shapes, request)
     # A place in memory says nothing about the program.
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(_without_lost(closed.jaxpr)))
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(_without_rules(closed.jaxpr)))
     digest = hashlib.sha256(text.encode())
     for constant in closed.consts:
         digest.update(np.ascontiguousarray(constant).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _without_lost(jaxpr: Jaxpr) -> Jaxpr:
-    """A program without the calls of `name_lost`, as it was before there was that status.
+def _without_rules(jaxpr: Jaxpr) -> Jaxpr:
+    """A program without the calls of `name_lost` and `name_empty`, as it was before there were
+    those statuses.
 
     Each hands on its first argument in place of its result."""
     handed_on: dict[Any, Any] = {}
@@ -231,7 +232,7 @@ def _without_lost(jaxpr: Jaxpr) -> Jaxpr:
     equations = []
     for equation in jaxpr.eqns:
         inputs = [current(atom) for atom in equation.invars]
-        if equation.params.get("name") == LOST_RULE:
+        if equation.params.get("name") in (LOST_RULE, EMPTY_RULE):
             handed_on[equation.outvars[0]] = inputs[0]
         else:
             equations.append(equation.replace(invars=inputs))
@@ -268,7 +269,8 @@ def make_result(
     """What is kept of an explanation. Raises InputError for a method without evidence that is
     asked for it."""
     # The forward evaluation of `choose_target` is counted.
-    info = explanation.info._replace(forwards=explanation.info.forwards + 1)
+    info = with_empty_named(explanation).info
+    info = info._replace(forwards=info.forwards + 1)
     saliency = explanation.saliency.astype(jnp.float16) if spec.saliency else None
     evidence = None
     if spec.evidence:

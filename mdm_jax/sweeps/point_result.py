@@ -129,4 +129,6 @@ def _why_useless(explanation: Explanation) -> str:
         return "outputs or gradients were not finite for any image"
     if (status == Status.CONSTANT).all():
         return "the activation was the same as on the fill alone for every image"
+    if (status == Status.EMPTY).all():
+        return "every pixel of a map has the same value, for every image"
     return ""

@@ -24,6 +24,7 @@ from mdm_jax import mdm, methods
 from mdm_jax.evaluation.measure import with_array_numbers
 from mdm_jax.execution.micro_batches import run_in_micro_batches
 from mdm_jax.execution.network import Rest, join, split
+from mdm_jax.problem import with_empty_named
 from mdm_jax.sweeps.points import Point
 from mdm_jax.types import Explanation, Predict
 
@@ -200,7 +201,10 @@ def _explain_pairs(
         leaves = [next(remaining) if leaf is None else leaf for leaf in shared]
         node, config = join(leaves, config_rest)
         image_key = jax.random.fold_in(key, number)
-        return mdm.explain(network, image, target, node=node, key=image_key, config=config)
+        explanation = mdm.explain(
+            network, image, target, node=node, key=image_key, config=config
+        )
+        return with_empty_named(explanation)
 
     if len(images) == 1:
         # as `explain_batch` compiles it, where numbers of the config have no batch axis: only the

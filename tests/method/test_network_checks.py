@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdm_jax import InputError, MDMConfig, explain
+from mdm_jax import HDMConfig, InputError, MDMConfig, explain
 from mdm_jax.execution.gradients import why_no_gradient
 from mdm_jax.execution.keys import as_key, id_numbers
 from mdm_jax.execution.micro_batches import check_micro_batch
 from mdm_jax.execution.network import as_network, split
 from mdm_jax.network_checks import check_network
-from mdm_jax.problem import check_targets
+from mdm_jax.problem import check_targets, name_empty
+from mdm_jax.types import Status
 
 QUICK = MDMConfig(sizes=(4,), steps=1)
 IMAGES = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
@@ -91,6 +92,50 @@ def test_a_node_without_a_gradient_is_refused():
 def test_methods_without_gradients_explain_such_networks():
     explanation = explain(FLAT["round"], IMAGES, method="occlusion:window=4", node="logit")
     assert (np.ptp(explanation.saliency, axis=(1, 2)) > 0).all()
+
+
+def saturated(x):
+    """Logits that say 20 or 0, by a sigmoid so steep that its gradient is 0 in float32, and a
+    quarter of the image that matters."""
+    bright = x[:, 2:6, 2:6].mean((1, 2, 3))
+    on = 20.0 * jax.nn.sigmoid(1e6 * (bright - 0.5))
+    return jnp.stack([on, jnp.zeros_like(on)], axis=-1)
+
+
+SPOTS = np.zeros((2, 8, 8, 3), np.float32)
+SPOTS[:, 2:6, 2:6] = 0.9
+SMALL_HDM = HDMConfig(
+    benchmark_sizes=(2,), auxiliary_sizes=(4,), benchmark_steps=1, auxiliary_steps=1
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [
+        ("gradient", None),
+        pytest.param("hdm", SMALL_HDM, marks=pytest.mark.slow),
+        pytest.param(
+            "mdm",
+            MDMConfig(sizes=(2, 4), steps=2, start=0.9),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_gradients_that_are_zero_in_numbers_have_a_status(method, config):
+    found = explain(saturated, SPOTS, 0, method=method, config=config, node="logit")
+    assert not found.saliency.any()
+    assert (found.info.activation == 20).all()
+    assert (found.info.activation_fill < 20).all()
+    assert (found.info.status == Status.EMPTY).all()
+
+
+def test_an_empty_map_does_not_hide_another_failure():
+    flat = jnp.zeros((2, 2))
+    kept = (Status.NOT_FINITE, Status.CONSTANT, Status.LOST)
+    for status in Status:
+        named = int(name_empty(jnp.int32(status), flat))
+        assert named == (status if status in kept else Status.EMPTY)
+        assert int(name_empty(jnp.int32(status), flat.at[0, 0].set(1))) == status
 
 
 def test_a_cam_looks_at_what_lies_behind_its_layer():
