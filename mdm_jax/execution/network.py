@@ -96,8 +96,11 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
         ) from error
     except Exception as error:  # a network of yours may raise anything on the wrong input
         reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+        remedy = ""
+        if "float64" in reason:
+            remedy = ": give its arrays in float32, as everything here has 32 bits"
         raise InputError(
-            f"the network does not accept images of shape {(1, *shape)} ({reason})"
+            f"the network does not accept images of shape {(1, *shape)} ({reason}){remedy}"
         ) from error
     kept = _is_of_batch(outputs)
     if not all(kept):

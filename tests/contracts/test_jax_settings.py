@@ -13,7 +13,7 @@ from conftest import patch_network
 from jax_settings_worker import results
 
 import mdm_jax
-from mdm_jax import Status
+from mdm_jax import InputError, Status
 from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.execution.network import as_network
 
@@ -115,3 +115,5 @@ def test_weights_of_64_bits_become_those_of_32():
                 lambda x: jax.lax.dot(x.reshape(len(x), -1), weight), (2, 2, 3)
             )
             assert closed(jnp.ones((1, 2, 2, 3))).dtype == np.float32
+            with pytest.raises(InputError, match=r"float64.*: give its arrays in float32"):
+                as_network(lambda x: jax.lax.add(x, weight[:1, :1] + x), (2, 2, 3))
