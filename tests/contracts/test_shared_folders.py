@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import stored_folders as stored
 
+import mdm_jax
 from mdm_jax import InputError, plugins
 from mdm_jax.cli.main import main
 from mdm_jax.data import open_source
@@ -151,6 +153,38 @@ def test_a_stored_folder_names_no_code(place, reader, capsys):
             end(command, capsys)
             file.write_text(before)
             assert not Path("planted_was_run").exists(), (reader, path)
+
+
+def read_run():
+    run = mdm_jax.open_run("run")
+    return run.records, run.settings, run.saliency(0), run.mask_vectors[0][:1]
+
+
+PYTHON_READERS = {
+    "run": (read_run, "run/run.json"),
+    "network": (
+        lambda: mdm_jax.load_model("networks/resnet"),
+        "networks/resnet/config.json",
+    ),
+    "training": (lambda: mdm_jax.load_model("training"), "training/config.json"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", PYTHON_READERS)
+def test_a_stored_folder_names_no_code_to_a_program(place, reader):
+    """Without a command there are no words that could name code, and none is imported."""
+    read, file = PYTHON_READERS[reader]
+    before = Path(file).read_text()
+    paths = list(texts(json.loads(before)))
+    assert read() is not None
+    assert paths
+    for number, path in enumerate(paths):
+        Path(file).write_text(poison(Path(file), path, NAMES[number % 2]))
+        with suppress(InputError):
+            read()
+        Path(file).write_text(before)
+        assert not Path("planted_was_run").exists(), path
 
 
 @CODE
