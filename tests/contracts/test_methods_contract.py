@@ -31,6 +31,7 @@ from mdm_jax.baselines.submodular_selection import SubmodularSelection
 from mdm_jax.hdm import HDMConfig
 from mdm_jax.methods import METHODS
 from mdm_jax.models.vit import ViT
+from mdm_jax.problem import with_empty_named
 from mdm_jax.types import Explanation
 
 # A line search chooses by small differences, which rounding turns.
@@ -250,12 +251,14 @@ def test_shape_range_and_finiteness(method, network, images):
 def test_batch_equals_a_loop_over_images(method, network, images):
     together = explain(network, images, [0, 1, 2], method=method, config=CONFIGS[method])
     one = jax.jit(
-        lambda image, target, i: METHODS[method].explain(
-            network,
-            image,
-            target,
-            key=jax.random.fold_in(jax.random.key(0), i),
-            config=CONFIGS[method],
+        lambda image, target, i: with_empty_named(
+            METHODS[method].explain(
+                network,
+                image,
+                target,
+                key=jax.random.fold_in(jax.random.key(0), i),
+                config=CONFIGS[method],
+            )
         )
     )
     for i, image in enumerate(images):
