@@ -24,10 +24,14 @@ from mdm_jax.models.resnet import ResNet
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 
-# A suite that a shell started in its background ignores Ctrl-C, and so would the commands that the
-# tests start and interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A suite that is started in the background of a shell, or by nohup, ignores these signals, and so
+# would the commands that the tests start and interrupt.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 LONG = (
     "test_notebooks",
