@@ -108,7 +108,8 @@ def _from_json(stored: StoredWeights, config: Mapping[str, Any]) -> ModelConfig:
             f"{stored.config_place} lacks {error}: it must describe the network as timm does"
         ) from None
     except Exception as error:  # another author's file, of any form
-        reason = f"{type(error).__name__}: {error}"
+        # some errors take several lines
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
             f"{stored.config_place} does not describe a {architecture} ({reason})"
         ) from error

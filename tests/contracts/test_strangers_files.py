@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from experiments.robustness.fuzz_readers import READERS, outcome, prepare
@@ -27,7 +27,9 @@ def test_whole_files_are_read(stored):
         reader.read(stored)
 
 
-@settings(max_examples=6, deadline=None)
+# the same damages each time: a suite finds the same today and tomorrow
+@settings(max_examples=6, deadline=None, derandomize=True)
+@example(seed=279675)  # an error of several lines
 @given(seed=st.integers(0, 2**32))
 def test_damaged_files_are_read_or_refused(stored, seed):
     rng = random.Random(seed)
