@@ -30,6 +30,11 @@ class NothingToExplain(InputError):
         self.explanation = explanation
 
 
+def reason_of(error: Exception) -> str:
+    """What another library's error says, as one line for a sentence of ours."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
 def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     """The error for a name that is not among `choices`, with the nearest one when there is one."""
     choices = sorted(choices)

@@ -22,7 +22,7 @@ from mdm_jax import images
 from mdm_jax.data.annotations import clip_boxes, mask_from_image
 from mdm_jax.data.object_values import MOST_ANNOTATORS, ObjectValues
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, reason_of, unknown
 from mdm_jax.text_files import file_id
 
 # NAME[:SPLIT]; a version is part of the name.
@@ -172,9 +172,8 @@ def _find_builder(name: str) -> Any:
     except InputError as error:
         raise InputError(f"tfds:{name} in {data_dir} {error}") from None
     except Exception as error:  # another author's folder
-        reason = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"the files of tfds:{name} in {data_dir} are damaged ({reason})"
+            f"the files of tfds:{name} in {data_dir} are damaged ({reason_of(error)})"
         ) from error
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mdm_jax.data.preprocessing import Preprocessing, from_config
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, reason_of, unknown
 from mdm_jax.models.architectures import (
     CLASSIFIERS,
     FAMILIES,
@@ -108,10 +108,8 @@ def _from_json(stored: StoredWeights, config: Mapping[str, Any]) -> ModelConfig:
             f"{stored.config_place} lacks {error}: it must describe the network as timm does"
         ) from None
     except Exception as error:  # another author's file, of any form
-        # some errors take several lines
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
-            f"{stored.config_place} does not describe a {architecture} ({reason})"
+            f"{stored.config_place} does not describe a {architecture} ({reason_of(error)})"
         ) from error
 
 

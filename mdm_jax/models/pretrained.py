@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mdm_jax.errors import InputError, unknown
+from mdm_jax.errors import InputError, reason_of, unknown
 from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.models.architectures import (
     CLASSIFIERS,
@@ -109,9 +109,9 @@ def _blank_network(
     except InputError:
         raise
     except Exception as error:  # another author's file, of any form
-        reason = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{stored.config_place} does not describe a {config.architecture} ({reason})"
+            f"{stored.config_place} does not describe a {config.architecture}"
+            f" ({reason_of(error)})"
         ) from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, reason_of
 from mdm_jax.storage.atomic import write_whole
 from mdm_jax.text_files import parse_json, read_text
 
@@ -124,6 +124,6 @@ def _pushed_from_json(values: Any) -> PushedPrototype:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
-        f"{path} is damaged ({type(error).__name__}: {error}): run the same training again to write"
+        f"{path} is damaged ({reason_of(error)}): run the same training again to write"
         " it anew"
     )

@@ -19,7 +19,7 @@ from mdm_jax.data.network_input import (
 )
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Example, HasFiles, Source, read_image
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, reason_of
 from mdm_jax.text_files import file_id
 
 # Pixels; larger images are shown at this side.
@@ -87,7 +87,7 @@ def read_framed(
     except InputError as error:
         return SkippedExample(str(error))
     except Exception as error:  # a stranger's source may raise anything
-        return SkippedExample(f"{id} cannot be read ({type(error).__name__}: {error})")
+        return SkippedExample(f"{id} cannot be read ({reason_of(error)})")
 
 
 class Finder:
