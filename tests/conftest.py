@@ -40,6 +40,10 @@ LONG = (
     "test_sweep_cli",
     "test_hdm",
     "test_bfloat16",
+    "test_jax_settings",
+    "test_accelerator",
+    "test_timm_parity",
+    "test_real_networks",
 )
 """files of few tests that take long"""
 
