@@ -12,7 +12,7 @@ import tyro
 
 from mdm_jax.cli.console import Result, Terminal, finite
 from mdm_jax.cli.options import Options, RecordedImages, positional
-from mdm_jax.data.preprocessing import Preprocessing, check
+from mdm_jax.data.preprocessing import Preprocessing, check_preprocessing
 from mdm_jax.data.reading import DataReading
 from mdm_jax.data.source import Source
 from mdm_jax.errors import InputError
@@ -103,7 +103,7 @@ def _preprocessing(recorded: Mapping[str, Any], place: str) -> Preprocessing:
         fields[name] = tuple(value) if isinstance(value, list) else value
     try:
         preprocessing = Preprocessing(**fields)
-        check(preprocessing, recorded)
+        check_preprocessing(preprocessing, recorded)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{place} is damaged, its request has the preprocessing {dict(recorded)!r:.80}: the"

@@ -177,9 +177,13 @@ def count_rows(statuses: Mapping[str, int]) -> list[dict[str, Any]]:
     return rows
 
 
-def describe_lost(count: int) -> str:
-    """What it means that so many rows are `Status.LOST`."""
-    return f"{count} lost: {REASONS[Status.LOST]}"
+def describe_useless(statuses: Mapping[str, int]) -> list[str]:
+    """How many rows have maps that explain nothing, and why, by status."""
+    return [
+        f"{statuses[status.name]} {status.name.lower()}: {REASONS[status]}"
+        for status in (Status.LOST, Status.EMPTY)
+        if statuses.get(status.name)
+    ]
 
 
 def _describe(ended: RunSummary) -> list[str]:
@@ -202,8 +206,7 @@ def _describe(ended: RunSummary) -> list[str]:
     if ended.before:
         sentence += f"; {ended.before} were there"
     parts = [sentence]
-    if ended.lost:
-        parts.append(describe_lost(ended.lost))
+    parts += describe_useless(ended.statuses)
     parts += [f"not explained: {reason}" for reason in ended.reasons]
     more = ended.failed - len(ended.reasons)
     if more:

@@ -15,7 +15,7 @@ from mdm_jax.cli.options import MovedData, Options, positional
 from mdm_jax.cli.run import (
     RECORDED,
     count_rows,
-    describe_lost,
+    describe_useless,
     format_bytes,
     job_of_request,
     open_job,
@@ -30,7 +30,6 @@ from mdm_jax.runs.plan import RunPlan
 from mdm_jax.runs.reader import describe
 from mdm_jax.runs.store import DESCRIPTION, Store, open_store
 from mdm_jax.storage.stored_format import FORMAT
-from mdm_jax.types import Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +50,7 @@ class RunStatusCommand(Options):
         summary += f" {sum(status.statuses.values())} of {status.rows} rows"
         if status.bytes is not None:
             summary += f", {format_bytes(status.bytes)}"
-        notes = []
-        if lost := status.statuses.get(Status.LOST.name):
-            notes.append(describe_lost(lost))
+        notes = describe_useless(status.statuses)
         for index, count in status.running:
             notes.append(f"at work: share {index} of {count}")
         if status.format < FORMAT:

@@ -35,7 +35,6 @@ from mdm_jax.runs.config import RunConfig
 from mdm_jax.runs.locks import Share
 from mdm_jax.runs.plan import RunPlan, prepare
 from mdm_jax.runs.store import Store, open_store
-from mdm_jax.types import Status
 
 # The share of a process that does everything.
 WHOLE_RUN: Share = (0, 1)
@@ -67,11 +66,6 @@ class RunSummary(NamedTuple):
     def failed(self) -> int:
         """Rows without an explanation."""
         return sum(self.statuses[name] for name in FAILED)
-
-    @property
-    def lost(self) -> int:
-        """Rows with masks that keep too little to explain anything, see `Status.LOST`."""
-        return self.statuses[Status.LOST.name]
 
 
 @own_settings()

@@ -14,6 +14,7 @@ from test_run_cli import write_model, write_photos
 import mdm_jax
 from mdm_jax import PRESETS, area, consistency
 from mdm_jax.cli.main import main
+from mdm_jax.cli.run import describe_useless
 from mdm_jax.evaluation import table_text
 from mdm_jax.evaluation.cost import count_failures
 from mdm_jax.runs.chunk_builder import FAILED
@@ -71,6 +72,12 @@ def test_it_is_a_result(ran, place):
     assert run.records["status"].to_pylist() == ["LOST"] * LIMIT
     assert run.records["reason"].to_pylist() == [SENTENCE] * LIMIT
     assert np.isfinite(run.saliency(0)).all()
+
+
+def test_every_kind_of_useless_map_is_counted_where_there_are_some():
+    lines = describe_useless({"LOST": 1, "CONVERGED": 2, "EMPTY": 3})
+    assert lines == [f"1 lost: {SENTENCE}", f"3 empty: {REASONS[Status.EMPTY]}"]
+    assert describe_useless({"CONVERGED": 2}) == []
 
 
 def test_a_run_counts_it(ran, place):
