@@ -30,9 +30,16 @@ class NothingToExplain(InputError):
         self.explanation = explanation
 
 
-def reason_of(error: Exception) -> str:
-    """What another library's error says, as one line for a sentence of ours."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, for a sentence of ours; its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """The type of an error and the first line of what it says."""
+    name, said = type(error).__name__, first_line(error)
+    return name if said == name else f"{name}: {said}"
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:

@@ -113,7 +113,7 @@ def maps(
     """
     coarse = smooth(evidence, COARSE)
     regions = normalize(smooth(jnp.abs(evidence), COARSE)) * support(coarse)
-    # without any evidence the mask alone decides
+    # without any evidence for the node the mask alone decides
     regions = jnp.where(jnp.any(regions > 0), regions, 1.0)
     order = normalize(regions * (normalize(mask) + FLOOR))
     last = AGAINST * against(coarse)

@@ -1,8 +1,7 @@
 """Whether the bytes of an image file can hold as many pixels as it says, and do.
 
 Pillow leaves rows black for which a file has no data. JPEGs are decoded in full: decoding them at a
-lower resolution (`Image.draft`), to twice the network's size, is 3 to 30 times faster but changes
-17 to 28 % of the input's values of two photographs, by up to 4 of 255."""
+lower resolution (`Image.draft`) is faster, but changes what the network sees."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import PIL.ImageOps
 from jaxtyping import Array, Float, Float32, Float64
 
 from mdm_jax import image_data
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, first_line
 from mdm_jax.text_files import printable as printable
 from mdm_jax.types import Scalar
 
@@ -110,8 +110,9 @@ def decode(
     except PIL.UnidentifiedImageError as error:
         raise InputError(f"{name} is not an image in a known format") from error
     except Exception as error:  # Pillow raises errors of many kinds for damaged bytes
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{name} is damaged or cannot be read ({reason})") from error
+        raise InputError(
+            f"{name} is damaged or cannot be read ({first_line(error)})"
+        ) from error
 
 
 def as_stored(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -278,8 +278,8 @@ def finish(
     )
     if config.shows_evidence:
         # rounding has a direction too: what says nothing must not become a map at full contrast
-        is_without = ~found["evidence"].any() & (info.status != Status.NOT_FINITE)
-        says_nothing = (info.status == Status.CONSTANT) | is_without
+        has_none = ~found["evidence"].any() & (info.status != Status.NOT_FINITE)
+        says_nothing = (info.status == Status.CONSTANT) | has_none
         shown = jnp.where(says_nothing, 0.0, shown)
         found = {name: jnp.where(says_nothing, 0.0, a_map) for name, a_map in found.items()}
     else:

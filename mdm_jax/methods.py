@@ -42,7 +42,7 @@ _BY_CONFIG_TYPE = {method.config_type: method for method in METHODS.values()}
 _BY_FUNCTION = {
     function: method
     for method in METHODS.values()
-    for function in (method.explain, getattr(method.explain, "__wrapped__", None))
+    for function in (method.explain, inspect.unwrap(method.explain))
 }
 
 # Any of the forms above.

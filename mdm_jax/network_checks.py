@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array
 
 from mdm_jax import nodes
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, first_line, reason_of
 from mdm_jax.execution.gradients import REMEDY, WithoutGradient, why_no_gradient
 from mdm_jax.execution.network import ImageShape, Rest, join, split
 from mdm_jax.execution.output_forms import last_step, mixes_images, trace_batch
@@ -76,9 +76,8 @@ def _find_reason(rest: Rest, shapes: tuple[Any, ...], shape: ImageShape) -> str 
     try:
         jax.eval_shape(outputs_of, images, shapes)
     except NotImplementedError as error:
-        sentence = str(error).strip().split("\n")[0]
         raise InputError(
-            f"the network cannot be computed for a batch ({sentence})"
+            f"the network cannot be computed for a batch ({first_line(error)})"
         ) from error
     reason = why_no_gradient(activations, images, shapes)
     return None if reason is None else f"the network {reason}: {REMEDY}"
@@ -132,9 +131,8 @@ def _check_node(node: str | Node, outputs: Any) -> None:
     except InputError:
         raise
     except Exception as error:  # a node of yours may raise anything
-        reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"the node fails on the network's outputs ({type(error).__name__}: {reason}): give a"
+            f"the node fails on the network's outputs ({reason_of(error)}): give a"
             " function (outputs, target) -> activation, where the target is a traced number"
         ) from error
     if not isinstance(value, jax.Array) or jnp.iscomplexobj(value):

@@ -46,7 +46,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def _parsed(parse: Callable[[], Any]) -> Any:
-    """What a parser gives, which whoever reads it can walk through."""
+    """What a parser gives, unless it is nested too deep for functions that call themselves."""
     nested = ValueError(f"it is nested more than {MOST_NESTED} deep")
     try:
         content = parse()

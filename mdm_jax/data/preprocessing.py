@@ -88,11 +88,11 @@ def from_config(config: Mapping[str, Any]) -> Preprocessing:
         std=tuple(map(float, config["std"])),
         crop_mode=config.get("crop_mode", "center"),
     )
-    check(preprocessing, config)
+    check_preprocessing(preprocessing, config)
     return preprocessing
 
 
-def check(preprocessing: Preprocessing, config: Mapping[str, Any]) -> None:
+def check_preprocessing(preprocessing: Preprocessing, config: Mapping[str, Any]) -> None:
     """Raises InputError for values that cannot be; `config` is for the message."""
     interpolation, mode = preprocessing.interpolation, preprocessing.crop_mode
     if interpolation not in images.RESAMPLING:

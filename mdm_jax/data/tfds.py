@@ -22,7 +22,7 @@ from mdm_jax import images
 from mdm_jax.data.annotations import clip_boxes, mask_from_image
 from mdm_jax.data.object_values import MOST_ANNOTATORS, ObjectValues
 from mdm_jax.data.source import ALL, UNKNOWN, Example, ImageItem, find_split
-from mdm_jax.errors import InputError, reason_of, unknown
+from mdm_jax.errors import InputError, first_line, reason_of, unknown
 from mdm_jax.text_files import file_id
 
 # NAME[:SPLIT]; a version is part of the name.
@@ -134,9 +134,8 @@ def open_tfds(text: str, split: str) -> TfdsSource:
         records = builder.as_data_source(chosen, decoders=raw, file_format="array_record")
         count = len(records)
     except Exception as error:  # malformed sub-splits and missing files give many types
-        reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"cannot read the split {chosen} of tfds:{name} ({reason})"
+            f"cannot read the split {chosen} of tfds:{name} ({first_line(error)})"
         ) from error
     if count == 0:
         raise InputError(f"the split {chosen} of tfds:{name} has no items: choose another")

@@ -13,7 +13,7 @@ import jax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, reason_of
 from mdm_jax.execution.dependence import upstream_of
 from mdm_jax.types import Predict
 
@@ -56,8 +56,7 @@ def why_no_gradient(
     try:
         jax.eval_shape(jax.grad(observed), argument, *others)
     except Exception as error:  # a rule of differentiation may raise anything
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        return f"cannot be differentiated ({type(error).__name__}: {reason})"
+        return f"cannot be differentiated ({reason_of(error).rstrip('.')})"
     if any(reached):
         return None
     inputs = closed.jaxpr.invars[: len(jax.tree.leaves(argument))]

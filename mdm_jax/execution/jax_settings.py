@@ -21,7 +21,7 @@ class _Setting(NamedTuple):
 
 
 SETTINGS = (
-    # other draws, other types of carries, half the speed
+    # other random draws, and loops whose types differ from step to step
     _Setting("jax_enable_x64", False, jax.enable_x64),
     # meant for the code of whoever sets them
     _Setting("jax_numpy_dtype_promotion", "standard", jax.numpy_dtype_promotion),

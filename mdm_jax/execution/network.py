@@ -21,7 +21,7 @@ from flax.errors import TraceContextError
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, reason_of
 from mdm_jax.execution.interpreter import evaluate
 from mdm_jax.types import Predict
 
@@ -95,7 +95,7 @@ def as_network(predict: Any, shape: ImageShape) -> tuple[Predict, PyTree]:
             "the network changes its own state when called: call model.eval() or pass the module"
         ) from error
     except Exception as error:  # a network of yours may raise anything on the wrong input
-        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+        reason = reason_of(error)
         remedy = ""
         if "float64" in reason:
             remedy = ": give its arrays in float32, as everything here has 32 bits"

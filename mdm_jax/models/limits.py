@@ -9,7 +9,7 @@ from mdm_jax.errors import InputError
 
 MOST_CLASSES = 1_000_000
 
-# Of one kind in all, residual blocks for example: tracing so many takes half a minute.
+# Of one kind in all, residual blocks for example. Tracing time grows with them.
 MOST_LAYERS = 400
 LAYERS = ("depth", "depths", "blocks")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import jax
 
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, first_line
 from mdm_jax.runs.locks import Share
 
 CLUSTERS = "SLURM, Open MPI, Kubernetes and TPU pods"
@@ -55,7 +55,7 @@ def join_cluster(coordinator: str | None = None, share: Share | None = None) -> 
             found = jax.process_index(), jax.process_count()
             jax.distributed.shutdown()
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(
             f"the processes did not find each other ({reason}): they do so by themselves on"
             f" {CLUSTERS}; elsewhere give a coordinator HOST:PORT and a shard i/n, or give each"

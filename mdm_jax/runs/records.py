@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, first_line
 from mdm_jax.images import printable
 from mdm_jax.renamed_settings import value_name
 from mdm_jax.storage.parquet import METADATA_KEY, READ_ERRORS
@@ -198,5 +198,5 @@ def _meta(metadata: Mapping[bytes, bytes]) -> Meta:
 
 
 def _damaged(error: Exception) -> InputError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = first_line(error)
     return InputError(f"no readable record file ({reason})")

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.lib import format as npy
 
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, first_line
 from mdm_jax.images import printable
 from mdm_jax.storage.atomic import unreadable, write_whole
 
@@ -34,15 +34,16 @@ MOST_UNPACKED, HARMLESS = 200, 1 << 30
 
 # What numpy, zipfile and what they decompress with raise for a damaged file, beside ValueError.
 DAMAGES = (
-    *(
-        EOFError,
-        LookupError,
-        NotImplementedError,
-        RuntimeError,
-        SyntaxError,
-        ArithmeticError,
-    ),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+    EOFError,
+    LookupError,
+    RuntimeError,  # and NotImplementedError, for a way of packing that zipfile lacks
+    SyntaxError,
+    ArithmeticError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
 )
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -91,7 +92,7 @@ def open_numpy(path: Path) -> Iterator[Any]:
             _check_sizes(file)
             yield np.load(file, allow_pickle=False)
         except DAMAGES as error:
-            raise ValueError(str(error) or type(error).__name__) from error
+            raise ValueError(first_line(error)) from error
 
 
 def _check_sizes(file: BufferedIOBase) -> None:

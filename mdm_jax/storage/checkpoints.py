@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp  # type: ignore[import-untyped]
 
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, first_line
 
 # In a folder; should the newest be damaged, the one before it serves.
 MAX_CHECKPOINTS = 2
@@ -151,4 +151,4 @@ def _without_logs() -> Iterator[None]:
 
 
 def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return first_line(error)[:200]

@@ -16,7 +16,7 @@ from mdm_jax.data import open_source
 from mdm_jax.data.loader import LoaderConfig, batches_per_epoch
 from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.data.source import Source
-from mdm_jax.errors import InputError
+from mdm_jax.errors import InputError, first_line
 from mdm_jax.models.architectures import build
 from mdm_jax.models.transfer import initialize_from
 from mdm_jax.training import stages
@@ -152,7 +152,7 @@ def open_job(config: TrainConfig) -> TrainingJob:
     except InputError:
         raise
     except Exception as error:  # whatever a network says of arguments that it cannot take
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(
             f"[model] does not describe a {model.architecture} that can be built ({reason})"
         ) from error
