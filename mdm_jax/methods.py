@@ -38,11 +38,21 @@ METHODS: dict[str, Method] = {
     )
 }
 _BY_CONFIG_TYPE = {method.config_type: method for method in METHODS.values()}
-# Also by the function in its file, which the method of the table wraps.
+
+
+def _layers(function: Any) -> list[Any]:
+    """A function, and the functions that it wraps, the outermost first."""
+    layers = [function]
+    while hasattr(layers[-1], "__wrapped__"):
+        layers.append(layers[-1].__wrapped__)
+    return layers
+
+
+# Also by the function of its file, which the table's wraps, and which a type checker may wrap.
 _BY_FUNCTION = {
     function: method
     for method in METHODS.values()
-    for function in (method.explain, inspect.unwrap(method.explain))
+    for function in _layers(method.explain)
 }
 
 # Any of the forms above.
