@@ -21,6 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import mdm_jax
+
 Value = Mapping[str, Any]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +31,7 @@ FIELDS = ("command", "commit", "date", "machine", "versions", "values")
 """what every file has"""
 OPTIONAL = ("note", "parts")
 """what a file may have; `parts` says of each part of a check when and where it was measured"""
-PACKAGES = ("mdm_jax", "jax", "flax", "optax", "numpy")
+PACKAGES = ("jax", "flax", "optax", "numpy")
 
 
 def write(
@@ -119,7 +121,7 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {
+    return {"python": platform.python_version(), "mdm_jax": mdm_jax.__version__} | {
         name: metadata.version(name) for name in PACKAGES
     }
 

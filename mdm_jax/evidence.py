@@ -40,9 +40,9 @@ from mdm_jax.images import gaussian_blur
 from mdm_jax.masks import normalize
 from mdm_jax.types import Mask
 
-# Standard deviations of the Gaussians, as shares of the image's shorter side: 1.5 and 8 pixels of
+# Standard deviations of the Gaussians, as shares of the image's shorter side: 1.5 and 12 pixels of
 # 224.
-FINE, COARSE = 1.5 / 224, 8 / 224
+FINE, COARSE = 1.5 / 224, 12 / 224
 
 # What is added to a factor of a map, so that a zero in one does not hide the other: to the mask,
 # and to the evidence of single pixels.

@@ -50,9 +50,7 @@ def _layers(function: Any) -> list[Any]:
 
 # Also by the function of its file, which the table's wraps, and which a type checker may wrap.
 _BY_FUNCTION = {
-    function: method
-    for method in METHODS.values()
-    for function in _layers(method.explain)
+    function: method for method in METHODS.values() for function in _layers(method.explain)
 }
 
 # Any of the forms above.

@@ -8,9 +8,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
+from mdm_jax import __version__
 from mdm_jax.cli import signals, streams
 from mdm_jax.errors import InputError, unknown
 
@@ -131,7 +132,7 @@ def _run(words: list[str], known: set[str]) -> int:
         print(_usage(), end="")
         return 0
     if words[0] == "--version":
-        print(metadata.version("mdm_jax"))
+        print(__version__)
         return 0
     name, rest = _split(words)
     command = load_verb(name)

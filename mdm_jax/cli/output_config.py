@@ -6,10 +6,10 @@ import dataclasses
 import itertools
 import os
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mdm_jax import __version__
 from mdm_jax.cli.options import Options
 from mdm_jax.config_files import NONE, resolved
 from mdm_jax.images import printable
@@ -43,7 +43,7 @@ def write_config(options: Options, folder: Path) -> Path:
             settings[each.name] = value
         elif each.name not in OF_THE_CALL and each.default is not None:
             settings[each.name] = NONE  # TOML has no word for it
-    comments = [f"mdm {verb} --config of mdm_jax {metadata.version('mdm_jax')}"]
+    comments = [f"mdm {verb} --config of mdm_jax {__version__}"]
     text = to_toml(settings, comments)
     path = folder / claims.options_file(verb)
     for number in itertools.count(2):

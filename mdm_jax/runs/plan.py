@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mdm_jax import masks, methods, nodes, plugins
+from mdm_jax import __version__, masks, methods, nodes, plugins
 from mdm_jax.data.class_mapping import class_numbers
 from mdm_jax.data.fingerprint import source_fingerprint
 from mdm_jax.data.item_reader import ReadResult, read_items
@@ -43,9 +43,8 @@ from mdm_jax.storage import part_names
 from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.types import ExplainFunction
 
-# Packages whose versions are written down.
+# Packages whose versions are written down, beside our own.
 RECORDED_PACKAGES = (
-    "mdm_jax",
     "jax",
     "jaxlib",
     "flax",
@@ -54,6 +53,13 @@ RECORDED_PACKAGES = (
     "tensorstore",
     "pyarrow",
 )
+
+
+def versions() -> dict[str, str]:
+    """What rows were computed with. Our own version needs no installation: a clone has one."""
+    return {"mdm_jax": __version__} | {
+        name: metadata.version(name) for name in RECORDED_PACKAGES
+    }
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ class RunPlan:
             # Which class of the network each is: by rules that a version may change.
             "class_numbers": self.numbers.tolist(),
             "request": None if self.request is None else dict(self.request),
-            "versions": {name: metadata.version(name) for name in RECORDED_PACKAGES},
+            "versions": versions(),
         }
         return with_names(described)
 

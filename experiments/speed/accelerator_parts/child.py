@@ -14,7 +14,7 @@ from typing import Any
 from experiments.speed.accelerator_parts.record import Clock, Report
 from experiments.speed.accelerator_parts.settings import Settings
 
-PACKAGES = ("mdm_jax", "jax", "jaxlib", "flax", "optax", "numpy", "torch", "captum")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "captum")
 
 
 def about() -> dict[str, Any]:
@@ -25,6 +25,9 @@ def about() -> dict[str, Any]:
             found["versions"][name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    ours = sys.modules.get("mdm_jax")
+    if ours is not None:
+        found["versions"]["mdm_jax"] = ours.__version__
     jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
     if jax is not None:
         found["device"] = jax.local_devices()[0].device_kind
