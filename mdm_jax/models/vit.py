@@ -17,7 +17,14 @@ from jaxtyping import Array, Float
 from mdm_jax.data.preprocessing import IMAGENET
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.models.family import Family, Variant
-from mdm_jax.models.layers import Identity, Outputs, conv, norm, number_of_classes
+from mdm_jax.models.layers import (
+    Identity,
+    Outputs,
+    PatchProjection,
+    conv,
+    norm,
+    number_of_classes,
+)
 
 Tokens = Float[Array, "n t d"]
 Attentions = Float[Array, "n heads t t"]
@@ -103,7 +110,7 @@ class PatchEmbed(nnx.Module):
             layers += [conv(outputs, outputs, 3, rngs=rngs), norm(outputs, rngs=rngs)]
         self.stem = nnx.List(layers)
         side = 1 if halvings else patch
-        self.proj = nnx.Conv(
+        self.proj = PatchProjection(
             widths[-1] if halvings else channels,
             width,
             (side, side),

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax.test_util import check_grads
 
-from mdm_jax.models.layers import average_pool, max_pool
+from mdm_jax.models.layers import PatchProjection, average_pool, max_pool
 from mdm_jax.models.stem import first_conv
 
 
@@ -108,3 +108,14 @@ def test_the_first_convolution_has_tangents_and_second_derivatives():
     np.testing.assert_allclose(tangent, 2 * energy(x), rtol=1e-5)
     _, product = jax.jvp(jax.grad(energy), (x,), (x,))
     np.testing.assert_allclose(product, jax.grad(energy)(x), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_patch_projection_is_the_convolution_of_its_parameters():
+    layer = PatchProjection(3, 5, (4, 4), 4, padding="VALID", rngs=nnx.Rngs(0))
+    layer.bias[...] = jnp.arange(5.0)
+    # what is left of a patch at the border is no patch
+    x = jax.random.normal(jax.random.key(0), (2, 8, 14, 3))
+    convolved = nnx.Conv.__call__(layer, x)
+    assert convolved.shape == (2, 2, 3, 5)
+    np.testing.assert_allclose(layer(x), convolved, atol=1e-5)
