@@ -24,6 +24,9 @@ from mdm_jax.models.resnet import ResNet
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 
+# Commands that tests start keep nothing in the user's folder.
+os.environ["MDM_JAX_COMPILE_CACHE"] = "off"
+
 # A suite that is started in the background of a shell, or by nohup, ignores these signals, and so
 # would the commands that the tests start and interrupt.
 for number, usual in (

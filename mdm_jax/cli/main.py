@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 from mdm_jax import __version__
-from mdm_jax.cli import signals, streams
+from mdm_jax.cli import compile_cache, signals, streams
 from mdm_jax.errors import InputError, unknown
 
 
@@ -80,12 +80,24 @@ def program() -> NoReturn:
     under them ends in a segmentation fault.
     """
     with signals.ended_when_asked():
+        _keep_programs(sys.argv[1:])
         code = main()
         if code == INTERRUPTED:
             with suppress(OSError):
                 sys.stdout.flush()
             os._exit(INTERRUPTED)
     sys.exit(code)
+
+
+def _keep_programs(words: list[str]) -> None:
+    """Let JAX keep compiled programs where a verb may need some."""
+    asks_for_help = "--help" in words or "-h" in words
+    if not words or words[0] not in VERBS or asks_for_help:
+        return
+    news = compile_cache.enable(os.environ)
+    if news:
+        with streams.guarded():
+            streams.say(news)
 
 
 def _guarded(words: list[str]) -> int:
