@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUT ?= mdm-demo
 
-.PHONY: demo test test-quick lint format types check docs figures tables clean
+.PHONY: help demo test test-quick lint format types check docs figures tables clean
+
+help: ## the targets, and what each does
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## explain 16 digits with the embedded network; figures in $(OUT)
 	$(BIN)/mdm demo --out $(OUT)
@@ -42,11 +45,13 @@ clean: ## remove the environment, the site and caches
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "mdm_jax needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "building $(VENV): Python packages are installed once, which takes a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(PIP) -e .
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed
+	@echo "adding what the tests and checks need to $(VENV)"
 	PIP_CONSTRAINT=constraints.txt $(PIP) -e '.[dev]'
 	@touch $@
 

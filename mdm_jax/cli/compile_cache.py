@@ -50,7 +50,7 @@ def enable(environment: MutableMapping[str, str]) -> str:
     if not is_new:
         return ""
     return (
-        f"compiled programs are kept in {printable(folder)}, at most {MOST / 1024**3:.0f} GB, so the"
+        f"compiled programs are kept in {printable(folder)}, at most {MOST // 1024**3} GB, so the"
         f" next call starts faster; {SWITCH}=off keeps none"
     )
 

@@ -53,15 +53,17 @@ class PatchProjection(nnx.Conv):
 
     The parameters are those of the convolution. XLA's gradient of a product is faster."""
 
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+    def __call__(self, inputs: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:  # type: ignore[override]
         kernel = self.kernel[...]
         side, _, channels, width = kernel.shape
-        rows, columns = x.shape[1] // side, x.shape[2] // side
-        cut = x[:, : rows * side, : columns * side]
-        cells = cut.reshape(len(x), rows, side, columns, side, channels)
-        patches = cells.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), rows, columns, -1)
-        product = patches @ kernel.reshape(-1, width).astype(x.dtype)
-        return product if self.bias is None else product + self.bias[...].astype(x.dtype)
+        rows, columns = inputs.shape[1] // side, inputs.shape[2] // side
+        cut = inputs[:, : rows * side, : columns * side]
+        cells = cut.reshape(len(inputs), rows, side, columns, side, channels)
+        patches = cells.transpose(0, 1, 3, 2, 4, 5).reshape(len(inputs), rows, columns, -1)
+        product = patches @ kernel.reshape(-1, width).astype(inputs.dtype)
+        return (
+            product if self.bias is None else product + self.bias[...].astype(inputs.dtype)
+        )
 
 
 def head(inputs: int, classes: int, *, rngs: nnx.Rngs) -> Any:
