@@ -1,4 +1,5 @@
-"""Progress on standard error: a bar where it is a terminal, sentences, and Ctrl-C that asks."""
+"""Progress on standard error: a bar where it is a terminal, else a line a minute; sentences, and
+Ctrl-C that asks."""
 
 from __future__ import annotations
 
@@ -29,7 +30,32 @@ REDRAW_SECONDS = 0.2
 
 # Over which the rates of a run are averaged.
 RATE_SECONDS = 30.0
+
+# Between two lines where standard error is no terminal, such as the log of a job.
+LINE_SECONDS = 60.0
 Bar = TypeVar("Bar", bound="ProgressBar")
+
+
+class Lines:
+    """The progress of one task as lines for a log."""
+
+    def __init__(self, stage: str, total: int, done: int) -> None:
+        self.stage, self.total, self.first = stage, total, done
+        self.began = self.written = time.monotonic()
+
+    def due(self, done: int, rates: str) -> str:
+        """The next line, where it is time for one: what is done, the rate, the time left."""
+        now = time.monotonic()
+        if now - self.written < LINE_SECONDS:
+            return ""
+        self.written = now
+        parts = [f"{self.stage}: {done} of {self.total}"]
+        if rates:
+            parts.append(rates)
+        if done > self.first:
+            minutes = (now - self.began) / (done - self.first) * (self.total - done) / 60
+            parts.append(f"about {max(1, round(minutes))} min left")
+        return ", ".join(parts)
 
 
 class ProgressBar:
@@ -44,6 +70,7 @@ class ProgressBar:
         self.console = Console(stderr=True)
         self.stop = False
         self._bar: Progress | None = None
+        self._lines: Lines | None = None
         self._task = TaskID(0)
 
     def columns(self) -> tuple[ProgressColumn, ...]:
@@ -57,12 +84,10 @@ class ProgressBar:
 
     def begin(self, task: str, total: int, done: int = 0) -> None:
         self.end()
-        self._bar = Progress(
-            *self.columns(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
+        if not self.console.is_terminal:
+            self._lines = Lines(task, total, done)
+            return
+        self._bar = Progress(*self.columns(), console=self.console, transient=True)
         self._task = self._bar.add_task(
             printable(task), total=total, completed=done, rates=""
         )
@@ -74,8 +99,14 @@ class ProgressBar:
     def draw(self, done: int, rates: str = "") -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=done, rates=rates)
+        if self._lines is not None:
+            line = self._lines.due(done, rates)
+            if line:
+                self.say(line)
 
     def describe(self, stage: str) -> None:
+        if self._lines is not None:
+            self._lines.stage = stage
         if self._bar is not None:
             self._bar.update(self._task, description=printable(stage))
 
@@ -87,7 +118,7 @@ class ProgressBar:
     def end(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-            self._bar = None
+        self._bar = self._lines = None
 
     def wants_stop(self) -> bool:
         return self.stop

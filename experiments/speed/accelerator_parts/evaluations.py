@@ -74,9 +74,13 @@ class Operations:
         self.counted: dict[str, float] = {}
 
     def of(self, name: str, network: Any, images: jax.Array) -> float:
-        """NaN where JAX does not count them."""
+        """NaN where JAX does not count them, as on a GPU: the CPU's program is counted."""
         if name not in self.counted:
-            costs: Any = jax.jit(evaluation).lower(network, images).cost_analysis() or {}
+            shapes = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (network, images)
+            )
+            with jax.default_device(jax.devices("cpu")[0]):
+                costs: Any = jax.jit(evaluation).lower(*shapes).cost_analysis() or {}
             self.counted[name] = float(costs.get("flops", float("nan"))) / len(images)
         return self.counted[name]
 
