@@ -7,7 +7,7 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mdm_jax.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from mdm_jax.baselines import HSIC as HSIC

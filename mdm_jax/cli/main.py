@@ -11,9 +11,9 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
-from mdm_jax import __version__
 from mdm_jax.cli import compile_cache, signals, streams
 from mdm_jax.errors import InputError, unknown
+from mdm_jax.version import __version__
 
 
 class Verb(NamedTuple):

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mdm_jax import __version__
 from mdm_jax.cli.options import Options
 from mdm_jax.config_files import NONE, resolved
 from mdm_jax.images import printable
 from mdm_jax.storage import claims
 from mdm_jax.storage.atomic import write_text
 from mdm_jax.sweeps.export_preset import to_toml
+from mdm_jax.version import __version__
 
 # Options that say how the others are given and shown.
 OF_THE_CALL = ("config", "code", "json")

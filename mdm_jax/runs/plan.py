@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mdm_jax import __version__, masks, methods, nodes, plugins
+from mdm_jax import masks, methods, nodes, plugins
 from mdm_jax.data.class_mapping import class_numbers
 from mdm_jax.data.fingerprint import source_fingerprint
 from mdm_jax.data.item_reader import ReadResult, read_items
@@ -42,6 +42,7 @@ from mdm_jax.runs.targets import Targets, check_classes, parse_targets
 from mdm_jax.storage import part_names
 from mdm_jax.storage.stored_format import FORMAT
 from mdm_jax.types import ExplainFunction
+from mdm_jax.version import __version__
 
 # Packages whose versions are written down, beside our own.
 RECORDED_PACKAGES = (

@@ -1,0 +1,3 @@
+"""The version, known without an installation."""
+
+__version__ = "0.1.0"
