@@ -60,8 +60,8 @@ def _machine() -> str:
     compiled for one may not run on another."""
     kind = platform.machine()
     with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        features = [line for line in lines if line.startswith(("flags", "Features"))]
+        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
+        features = [line for line in lines if line.startswith((b"flags", b"Features"))]
         if features:
-            kind += f"-{zlib.crc32(features[0].encode()):08x}"
+            kind += f"-{zlib.crc32(features[0]):08x}"
     return kind or "any"
