@@ -86,31 +86,36 @@ class Config:
 
 @dataclass(frozen=True)
 class Command:
-    """One command, with a folder of its own for every time that it runs."""
+    """One command. Its results always lie in the same folder: some files hold its name."""
 
     name: str
     place: Path
+    """where all commands find what they read, and put what they write"""
 
-    def start(self, out: Path) -> subprocess.Popen[bytes]:
+    @property
+    def out(self) -> Path:
+        return self.place / f"out-{self.name}"
+
+    def start(self) -> subprocess.Popen[bytes]:
         words = [word.format(place=self.place) for word in COMMANDS[self.name]]
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(self.place / "compiled")
         }
         with (self.place / "output.txt").open("a") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "mdm_jax", *words, "--out", str(out)],
+                [sys.executable, "-m", "mdm_jax", *words, "--out", str(self.out)],
                 env=environment,
                 stdout=output,
                 stderr=output,
             )
 
-    def finish(self, out: Path) -> int:
-        """Give the command until it ends well; how many times that took."""
-        for count in range(1, AGAIN + 1):
-            if self.start(out).wait() == 0:
-                return count
+    def finish(self) -> None:
+        """Give the command until it ends well."""
+        for _ in range(AGAIN):
+            if self.start().wait() == 0:
+                return
         said = (self.place / "output.txt").read_text()[-2000:]
-        raise SystemExit(f"mdm {self.name} does not end well in {out}: {said}")
+        raise SystemExit(f"mdm {self.name} does not end well: {said}")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -128,17 +133,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def undisturbed(command: Command) -> tuple[float, dict[str, bytes], set[str]]:
-    """Seconds, the files that are the same every time, and the names of the others.
-
-    The folder has the same name each time: some files hold it."""
-    out = command.place / "out"
+    """Seconds, the files that are the same every time, and the names of the others."""
     found = []
     for _ in range(3):  # the first time compiles
-        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(command.out, ignore_errors=True)
         start = time.monotonic()
-        command.finish(out)
+        command.finish()
         seconds = time.monotonic() - start
-        found.append(files_of(out))
+        found.append(files_of(command.out))
     before, after = found[1:]
     if before.keys() != after.keys():
         odd = ", ".join(sorted(before.keys() ^ after.keys()))
@@ -149,15 +151,14 @@ def undisturbed(command: Command) -> tuple[float, dict[str, bytes], set[str]]:
 
 def kill_once(command: Command, seconds: float) -> bool:
     """Begin anew, kill after so long, and finish; whether it was killed before its end."""
-    out = command.place / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    process = command.start(out)
+    shutil.rmtree(command.out, ignore_errors=True)
+    process = command.start()
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        command.finish(out)
+        command.finish()
         return True
     return False
 
@@ -175,7 +176,7 @@ def campaign(command: Command, config: Config) -> Iterator[dict[str, Any]]:
         if not kill_once(command, moment):
             continue
         kills += 1
-        found = files_of(command.place / "out")
+        found = files_of(command.out)
         wrong = differences(same, others, found)
         equal += not wrong
         print(f"{command.name}: killed after {moment:.1f} s, {wrong or 'all the same'}")
@@ -200,7 +201,7 @@ def differences(
 
 
 def prepare(place: Path, names: Sequence[str]) -> None:
-    """What the commands read."""
+    """Write what the commands read."""
     (place / "training.toml").write_text(TRAINING)
     (place / "sweep.toml").write_text(SWEEP)
     if "report" in names:
@@ -221,12 +222,7 @@ def main(config: Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), config.only)
         for name in config.only:
-            place = Path(folder) / name
-            place.mkdir()
-            prepare(place, [])
-            if name == "report":
-                shutil.copytree(Path(folder) / "explained", place / "explained")
-            values += campaign(Command(name, place), config)
+            values += campaign(Command(name, Path(folder)), config)
     for quantity in ("kills", "byte-equal"):
         print(quantity, sum(v["value"] for v in values if v["quantity"] == quantity))
     if config.results:

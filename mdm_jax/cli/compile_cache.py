@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 import zlib
 from collections.abc import MutableMapping
 from contextlib import suppress
@@ -28,6 +29,15 @@ MOST = 2 * 1024**3
 # most programs of one photograph.
 SECONDS = "0"
 
+# JAX writes an entry, then the time of its last use beside it.
+ENTRY, LAST_USE = "-cache", "-atime"
+
+# After which an entry without that time is not being written any more.
+WRITING_SECONDS = 60.0
+
+# What JAX warns of an entry that it cannot unpack.
+UNREADABLE = "Error reading persistent compilation cache entry"
+
 
 def enable(environment: MutableMapping[str, str]) -> str:
     """Set where JAX keeps programs, before it is imported; a sentence when the folder is new.
@@ -44,6 +54,7 @@ def enable(environment: MutableMapping[str, str]) -> str:
         return ""
     if not os.access(folder, os.W_OK):
         return ""
+    _remove_half_written(folder)
     environment[FOLDER] = str(folder)
     environment.setdefault(SIZE, str(MOST))
     environment.setdefault(LEAST_SECONDS, SECONDS)
@@ -53,6 +64,28 @@ def enable(environment: MutableMapping[str, str]) -> str:
         f"compiled programs are kept in {printable(folder)}, at most {MOST // 1024**3} GB, so the"
         f" next call starts faster; {SWITCH}=off keeps none"
     )
+
+
+def in_plain_words(warning: str) -> str:
+    """A warning of JAX about its cache as a sentence with the remedy; any other as it is."""
+    if not warning.startswith(UNREADABLE):
+        return warning
+    return (
+        "a compiled program that was kept is damaged, so it is compiled again every time: remove"
+        f" the folder {os.environ.get(FOLDER)}"
+    )
+
+
+def _remove_half_written(folder: Path) -> None:
+    """Remove entries of processes that were killed while they wrote them.
+
+    JAX would neither read nor replace them, and could write no other entry beside them."""
+    for entry in folder.glob(f"*{ENTRY}"):
+        last_use = entry.with_name(entry.name.removesuffix(ENTRY) + LAST_USE)
+        with suppress(OSError):
+            is_old = time.time() - entry.stat().st_mtime > WRITING_SECONDS
+            if is_old and not last_use.exists():
+                entry.unlink()
 
 
 def _machine() -> str:

@@ -106,9 +106,10 @@ def _guarded(words: list[str]) -> int:
 
     def show_once(message: Warning | str, *_: Any, **__: Any) -> None:
         # The same is warned of wherever a data set is opened or asked for its classes.
-        if str(message) not in said:
-            said.add(str(message))
-            streams.say(str(message))
+        sentence = compile_cache.in_plain_words(str(message))
+        if sentence not in said:
+            said.add(sentence)
+            streams.say(sentence)
 
     warnings.showwarning = show_once
     options: set[str] = set()

@@ -33,6 +33,7 @@ RATE_SECONDS = 30.0
 
 # Between two lines where standard error is no terminal, such as the log of a job.
 LINE_SECONDS = 60.0
+
 Bar = TypeVar("Bar", bound="ProgressBar")
 
 

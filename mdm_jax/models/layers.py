@@ -49,21 +49,23 @@ def pointwise(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -
 
 
 class PatchProjection(nnx.Conv):
-    """Convolution whose stride is its kernel: a matrix product with the pixels of each patch.
+    """Convolution with a stride of its kernel's side: one linear map of each patch.
 
-    The parameters are those of the convolution. XLA's gradient of a product is faster."""
+    It has a convolution's parameters, and is computed as a product of matrices, whose gradient is
+    faster on CPU. What is left of a patch at the border is left out."""
+
+    def __init__(self, inputs: int, outputs: int, side: int, *, rngs: nnx.Rngs):
+        super().__init__(inputs, outputs, (side, side), side, padding="VALID", rngs=rngs)
 
     def __call__(self, inputs: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:  # type: ignore[override]
         kernel = self.kernel[...]
         side, _, channels, width = kernel.shape
-        rows, columns = inputs.shape[1] // side, inputs.shape[2] // side
-        cut = inputs[:, : rows * side, : columns * side]
-        cells = cut.reshape(len(inputs), rows, side, columns, side, channels)
-        patches = cells.transpose(0, 1, 3, 2, 4, 5).reshape(len(inputs), rows, columns, -1)
-        product = patches @ kernel.reshape(-1, width).astype(inputs.dtype)
-        return (
-            product if self.bias is None else product + self.bias[...].astype(inputs.dtype)
-        )
+        count, rows, columns = len(inputs), inputs.shape[1] // side, inputs.shape[2] // side
+        whole = inputs[:, : rows * side, : columns * side]
+        cells = whole.reshape(count, rows, side, columns, side, channels)
+        patches = cells.swapaxes(2, 3).reshape(count, rows, columns, side * side * channels)
+        assert self.bias is not None
+        return patches @ kernel.reshape(-1, width) + self.bias[...]
 
 
 def head(inputs: int, classes: int, *, rngs: nnx.Rngs) -> Any:

@@ -111,12 +111,7 @@ class PatchEmbed(nnx.Module):
         self.stem = nnx.List(layers)
         side = 1 if halvings else patch
         self.proj = PatchProjection(
-            widths[-1] if halvings else channels,
-            width,
-            (side, side),
-            side,
-            padding="VALID",
-            rngs=rngs,
+            widths[-1] if halvings else channels, width, side, rngs=rngs
         )
 
     def __call__(self, images: Float[Array, "n h w c"]) -> Tokens:

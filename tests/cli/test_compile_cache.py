@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,31 @@ def test_a_folder_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
     environment = {}
     assert compile_cache.enable(environment) == ""
     assert environment == {}
+
+
+def test_what_a_killed_process_left_half_written_is_removed(place):
+    """JAX itself would write no other entry, for the time that is missing beside this one."""
+    environment = {}
+    compile_cache.enable(environment)
+    folder = Path(environment["JAX_COMPILATION_CACHE_DIR"])
+    for name in ("whole-cache", "whole-atime", "half-cache", "written-now-cache"):
+        (folder / name).write_bytes(b"1")
+    hour_ago = time.time() - 3600
+    for name in ("whole-cache", "half-cache"):
+        os.utime(folder / name, (hour_ago, hour_ago))
+    compile_cache.enable({})
+    assert {each.name for each in folder.iterdir()} == {
+        *("whole-cache", "whole-atime", "written-now-cache")
+    }
+
+
+def test_a_damaged_entry_is_told_with_the_remedy(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "kept")
+    said = compile_cache.in_plain_words(
+        "Error reading persistent compilation cache entry for 'jit_f': error: -5"
+    )
+    assert said.endswith("remove the folder kept")
+    assert compile_cache.in_plain_words("another warning") == "another warning"
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Progress where standard error is no terminal: a line a minute."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from mdm_jax.cli import progress_bar
@@ -10,7 +12,8 @@ from mdm_jax.cli.progress_bar import ProgressBar, RunBar, TrainingBar
 def clock(monkeypatch):
     """Seconds that a test sets."""
     now = [1000.0]
-    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: now[0])
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(progress_bar, "time", clock)
     return now
 
 

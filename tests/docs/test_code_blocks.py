@@ -156,7 +156,12 @@ def place(tmp_path, monkeypatch, networks):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mdm_jax, "load_model", load_model)
     monkeypatch.setattr(explain_batch, "_explain_chunk", trace_only)
-    return tmp_path
+    before = dict(jax.config.values)
+    yield tmp_path
+    # A page may set JAX up; the tests after it find what was there.
+    for setting, value in before.items():
+        if jax.config.values[setting] != value:
+            jax.config.update(setting, value)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_the_first_convolution_has_tangents_and_second_derivatives():
 
 @pytest.mark.slow
 def test_a_patch_projection_is_the_convolution_of_its_parameters():
-    layer = PatchProjection(3, 5, (4, 4), 4, padding="VALID", rngs=nnx.Rngs(0))
+    layer = PatchProjection(3, 5, 4, rngs=nnx.Rngs(0))
     layer.bias[...] = jnp.arange(5.0)
     # what is left of a patch at the border is no patch
     x = jax.random.normal(jax.random.key(0), (2, 8, 14, 3))
