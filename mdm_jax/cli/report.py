@@ -121,7 +121,9 @@ def _row(written: ReportSummary, number: int) -> dict[str, Any]:
     return {
         "run": written.names[number],
         "images": written.explained[number],
-        "activation kept (median)": average("kept", np.nanmedian),
+        "given up": written.given_up[number],
+        "node": written.nodes[number],
+        "kept of the node (median)": average("kept", np.nanmedian),
         "area kept (mean)": average("kept_area", np.nanmean),
         "energy in the object (mean)": average("energy", np.nanmean),
     }

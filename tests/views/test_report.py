@@ -2,6 +2,8 @@
 in a browser from files."""
 
 import base64
+import csv
+import io
 import json
 import shutil
 import subprocess
@@ -9,6 +11,7 @@ import urllib.parse
 from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +42,7 @@ from mdm_jax.views.pages import (
     write_report,
 )
 
+NOTHING = "\u2013"
 HOSTILE = "</script><img src=x onerror=document.title='broken'>.png"
 CLASSES = ("<b>cat</b>", "dog & \"co\" 'x'")
 SIDE, SIZES = 16, ((2, 2), (4, 4))
@@ -263,28 +267,76 @@ def test_images_of_one_name_are_told_apart():
         join_runs.join_runs([table([])])
 
 
-def test_activation_kept_is_told_where_there_is_some():
-    rows = [record(0), record(1, activation=0.0), record(2, activation=-2.0), unreadable(3)]
-    found = {
-        each.key: each.values
-        for each in columns.read_numbers(table(rows), np.arange(5) % 4)
-    }
-    np.testing.assert_allclose(found["kept"], [1, np.nan, np.nan, np.nan, 1])
-    assert "forwards" in found
-    vectors = [
-        record(0, **{f"activation{each}": [0.1, 0.2] for each in ("", "_masked", "_fill")})
+def numbers_of(rows, vector=False, **settings):
+    read = columns.read_numbers(table(rows, vector=vector), np.arange(len(rows)), settings)
+    return {each.key: each for each in read}
+
+
+def test_what_is_kept_is_the_share_of_the_way_from_the_fill_to_the_image():
+    rows = [
+        record(0),
+        record(0, activation_masked=0.45),
+        record(0, activation_masked=3.0),
+        record(0, activation_masked=-5.0),
+        record(0, activation=0.1, activation_masked=0.1, status="CONSTANT"),
+        unreadable(3),
     ]
-    kept = columns.read_numbers(table(vectors, vector=True), np.zeros(1, int))
-    assert not {"kept", "activation"} & {each.key for each in kept}
+    found = numbers_of(rows, node="logit")
+    np.testing.assert_allclose(
+        found["kept"].values, [1, 0.5, 1, 0, np.nan, np.nan], rtol=1e-6
+    )
+    assert (found["kept"].title, found["kept"].kind) == ("logit kept", "share")
+    less_is_more = {"activation": 0.1, "activation_masked": 0.45, "activation_fill": 0.8}
+    distance = numbers_of([record(0, **less_is_more)], node="distance")
+    np.testing.assert_allclose(distance["kept"].values, [0.5], rtol=1e-6)
+    vectors = {
+        "activation": [1.0, 2.0],
+        "activation_masked": [0.5, 2.0],
+        "activation_fill": [0.0, 0.0],
+    }
+    several = numbers_of([record(0, **vectors), unreadable(1)], vector=True, node="logits")
+    np.testing.assert_allclose(several["kept"].values, [0.75, np.nan], rtol=1e-6)
+    assert "activation" not in several
+
+
+def test_numbers_are_named_after_their_node_and_none_is_shown_twice():
+    found = numbers_of([record(0)], node="my_nodes.py:margin@1f2e")
+    assert found["activation_fill"].title == "margin, fill alone"
+    units = {each.node for each in found.values()}
+    assert units == {"my_nodes.py:margin@1f2e", ""}
+    assert not found["kept_area"].node
+    assert found["term_area"].node
+    assert not any(each.repeats for each in found.values())
+    same = numbers_of([record(0, probability=0.8)], node="probability")
+    assert [each.key for each in same.values() if each.repeats] == ["activation"]
+    assert not numbers_of([record(0)], node="probability")["activation"].repeats
+    assert "activation kept" in {each.title for each in numbers_of([record(0)]).values()}
+
+
+def test_images_given_up_have_no_energy_and_a_note_says_so(tmp_path):
+    rows = [record(0), record(1, status="LOST"), record(2, status="EMPTY"), record(3)]
+    origin = [ImageOrigin(Shapes(4), None, None)]
+    written = write_report([fake(rows=rows, node="logit")], origin, tmp_path / "page")
+    energy = number(index_of(tmp_path / "page")["runs"][0], "energy")
+    np.testing.assert_array_equal(np.isfinite(energy), [True, False, False, True])
+    assert (written.given_up, written.nodes) == ((2,), ("logit",))
+    assert any("energy in the object leaves out 2 maps" in note for note in written.notes)
+    assert set(index_of(tmp_path / "page")["given_up"]) >= {"LOST", "EMPTY", "CONSTANT"}
 
 
 def test_measured_metrics_are_found_by_id(tmp_path):
     ids, image, rank = ("a", "b", "c"), np.asarray([0, 0, 1, 2]), np.asarray([0, 1, 0, 0])
     assert scores.read_scores(tmp_path, ids, image, rank) == ([], "")
-    measured = {"insertion:x": [0.1, 0.2, 0.3], "curve:x": np.ones((3, 2))}
+    measured = {
+        "insertion:x": [0.1, 0.2, 0.3],
+        "deletion:rise-28": [0.3, 0.2, 0.1],
+        "curve:x": np.ones((3, 2)),
+    }
     np.savez(tmp_path / "scores.npz", ids=np.asarray(["b", "a", "a"]), **measured)
     found, note = scores.read_scores(tmp_path, ids, image, rank)
-    assert (note, [each.key for each in found]) == ("", ["metric:insertion:x"])
+    assert note == ""
+    sides = {each.key: each.better for each in found}
+    assert sides == {"metric:insertion:x": "none", "metric:deletion:rise-28": "lower"}
     np.testing.assert_allclose(found[0].values, [0.2, 0.3, 0.1, np.nan])
     assert "other images" in scores.read_scores(tmp_path, ("x",), image * 0, rank)[1]
     (tmp_path / "scores.npz").write_bytes(b"no")
@@ -483,7 +535,8 @@ def test_the_command_opens_runs_and_their_images(tmp_path, folder):
 
     result = report(command.runs)
     assert result.rows[0]["images"] == 6
-    assert result.rows[0]["activation kept (median)"] == pytest.approx(0.96875)
+    kept = result.rows[0]["kept of the node (median)"]
+    assert kept == pytest.approx(1 - 0.025 / 0.7)  # between the third and the fourth of six
     assert (
         "6 of 6 pictures" in result.text
     )  # names of the run are not those of the files: said, and the page stands
@@ -566,6 +619,9 @@ PROBE = """
   await go("#q=CAT+shape");
   found.searched = ids();
   found.count = document.getElementById("count").textContent;
+  await go("#given=only");
+  found.givenUp = ids();
+  found.givenUpCount = document.getElementById("count").textContent;
   await go("#status=UNREADABLE");
   found.unreadable = ids();
   found.note = document.querySelector("#cards .note")?.textContent;
@@ -577,7 +633,17 @@ PROBE = """
   found.mosaics = [...document.querySelectorAll("#cards .mosaic")].map((each) => each.children.length).slice(0, 4);
   await go("#page=summary");
   found.plots = document.querySelectorAll("#summary svg").length;
-  found.classes = [...document.querySelectorAll("#summary tbody th")].map((each) => each.textContent);
+  found.classes = [...document.querySelectorAll("#summary .classes tbody th")].map((each) => each.textContent);
+  const cells = (row) => [...row.children].map((each) => each.textContent);
+  found.metrics = [...document.querySelectorAll("#summary .metrics tbody tr")].map(cells);
+  found.axes = [...document.querySelectorAll("#summary .plot")].map((each) => [each.querySelector("figcaption").textContent, each.querySelectorAll(".area").length]);
+  found.medians = [[3], [1, 2], [1, 2, 4], [1, 2, 4, 9]].map((values) => Mdm.median(values));
+  found.svg = Mdm.plots(document.getElementById("summary"));
+  found.csv = Mdm.table([3, 5, 1]);
+  await go("#sort=kept&q=shape1");
+  window.print = () => { found.sheet = [document.querySelectorAll("#sheet figure").length, [...document.querySelectorAll("#sheet img")].every((each) => each.complete && each.naturalWidth > 0), document.querySelector("#sheet p + p").textContent]; };
+  document.getElementById("figure").click();
+  while (!found.sheet) await wait(50);
   await go("");
   await key("ArrowRight", document.body);
   await key("ArrowRight");
@@ -637,9 +703,12 @@ def dumped(page, profile, hash=""):
 def page(tmp_path_factory):
     """Three runs on 40 images, with hostile names."""
     out = tmp_path_factory.mktemp("report") / "a page #1"
-    first = fake("one", 40, bad=(1,))
+    rows = [record(n) for n in range(40)]
+    rows[1], rows[5] = unreadable(1), record(5, status="LOST", reason="=too little, kept")
+    first = fake("one", rows=rows, bad=(1,), node="probability")
     vary = [record(n, kept_area=0.5 - 0.01 * n) for n in range(30)]
-    second, third = fake("two", rows=vary, seed=1), fake("<i>three</i>", 40, saliency=True)
+    second = fake("two", rows=vary, seed=1, node="logit")
+    third = fake("<i>three</i>", 40, saliency=True, node="logit")
     write_report([first, second, third], [ImageOrigin(Shapes(40), None, None)] * 3, out)
     return out, first
 
@@ -678,7 +747,10 @@ def test_the_page_works_in_a_browser(page, tmp_path):
     assert found["difference"] == [29, 28, 27]
     assert found["masked"] > 10
     assert found["mosaics"][:2] == [2, 2]
+    assert (found["givenUp"], found["givenUpCount"]) == ([5], "1 of 40 images, 1 given up")
     assert found["plots"] >= 3
+    assert found["medians"] == [3, 1.5, 2, 3]
+    saved_and_printed(found)
     assert set(found["classes"]) == set(CLASSES)
     assert found["active"] == 1
     assert found["opened"][:2] == [True, CLASSES[1]]
@@ -686,7 +758,8 @@ def test_the_page_works_in_a_browser(page, tmp_path):
     assert found["next"][0] == HOSTILE
     assert urllib.parse.parse_qs(found["next"][1][1:])["open"] == [HOSTILE]
     rows = {row[0]: row[1:] for row in found["table"]}
-    assert rows["activation kept"][0] == "96 %"
+    assert rows["probability kept"] == ["96 %", NOTHING, NOTHING]
+    assert rows["logit kept"] == [NOTHING, "96 %", "96 %"]
     assert rows["prediction"][0] == f"{CLASSES[0]} ✗"
     assert found["closed"] == [False, "", 3]
     assert "view=masks" in found["keys"][0]
@@ -704,6 +777,33 @@ def test_the_page_works_in_a_browser(page, tmp_path):
     assert found["missing"]
     assert found["nodes"] < 2500
     harmless(elements)
+
+
+def saved_and_printed(found):
+    """Numbers of two nodes share no axis and no cell; the selection is saved as it is shown."""
+    series = dict(found["axes"])
+    assert (series["probability kept"], series["logit kept"]) == (1, 2)
+    assert (series["probability, masked image"], series["logit, masked image"]) == (1, 2)
+    assert series["area kept"] == 3
+    rows = {row[0]: row[1:] for row in found["metrics"]}
+    assert rows["probability kept"][0] == "↑ higher"
+    assert rows["probability kept"][4:] == [NOTHING] * 6
+    assert rows["logit kept"][1:4] == [NOTHING] * 3
+    assert rows["area kept"][:4] == ["↓ lower", "50 %", "50 %", "39"]
+    assert rows["energy in the object"][3] == "38"
+    lines = list(csv.DictReader(io.StringIO(found["csv"])))
+    assert [line["id"] for line in lines] == [HOSTILE] * 3 + [name_of(5)] * 3 + [
+        name_of(1)
+    ] * 3
+    assert lines[3]["reason"] == "'=too little, kept"
+    assert [line["given_up"] for line in lines[2:5]] == ["no", "yes", "no"]
+    assert [line["node"] for line in lines[:3]] == ["probability", "logit", "logit"]
+    assert float(lines[0]["kept"]) == pytest.approx(1 - 0.03 / 0.7)
+    assert lines[6]["kept"] == ""
+    drawn = ElementTree.fromstring(found["svg"]).findall("{*}svg")
+    assert len(drawn) == found["plots"]
+    assert found["sheet"][:2] == [10, True]
+    assert found["sheet"][2].endswith("by probability kept")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

@@ -11,16 +11,18 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int
 
-# Numbers of a record in the order in which they are shown: what they are called, and how they are
-# written.
+from mdm_jax.views.pages import kept
+
+# Numbers of a record in the order in which they are shown: what they are called, with {} for the
+# node, and how they are written.
 TITLES = {
-    "kept": ("activation kept", "share"),
+    "kept": ("{} kept", "share"),
     "kept_area": ("area kept", "share"),
     "energy": ("energy in the object", "share"),
-    "probability": ("probability", "number"),
-    "activation": ("activation", "number"),
-    "activation_masked": ("activation, masked image", "number"),
-    "activation_fill": ("activation, fill alone", "number"),
+    "probability": ("probability of the prediction", "number"),
+    "activation": ("{}, whole image", "number"),
+    "activation_masked": ("{}, masked image", "number"),
+    "activation_fill": ("{}, fill alone", "number"),
     "objective": ("objective", "number"),
     "steps": ("steps", "count"),
     "evaluations": ("evaluations with gradient", "count"),
@@ -30,8 +32,11 @@ TITLES = {
 # So many of them come before metrics.
 LEADING = 3
 
-# An activation up to this is nothing of which a share could be kept.
-SMALLEST_ACTIVATION = 1e-6
+# Which side is better, of the numbers that say how good a map is.
+BETTER = {"kept": "higher", "kept_area": "lower", "energy": "higher"}
+
+# Numbers in the unit of the node, as are the terms of the objective.
+OF_NODE = ("kept", "activation", "activation_masked", "activation_fill", "objective")
 
 
 class Number(NamedTuple):
@@ -42,6 +47,12 @@ class Number(NamedTuple):
     kind: str
     """share (shown in per cent), number or count"""
     values: Float32[np.ndarray, " entries"]
+    node: str = ""
+    """id of the node in whose unit it is, "" for other units: numbers of two nodes share no axis"""
+    better: str = ""
+    """"higher" or "lower"; "none" for a measure of which neither is; "" for no measure of maps"""
+    repeats: bool = False
+    """whether another number is the same: it is saved with the others and not shown"""
 
     def to_json(self) -> dict[str, Any]:
         """The number as the page knows it."""
@@ -49,14 +60,22 @@ class Number(NamedTuple):
             "key": self.key,
             "title": self.title,
             "kind": self.kind,
+            "node": self.node,
+            "better": self.better,
+            "repeats": self.repeats,
             "data": pack(self.values.astype("<f4")),
         }
 
 
-def read_numbers(table: pa.Table, rows: Int[np.ndarray, " entries"]) -> list[Number]:
-    """The numbers of a run's records at each entry, and the fraction of the activation kept.
+def read_numbers(
+    table: pa.Table,
+    rows: Int[np.ndarray, " entries"],
+    settings: Mapping[str, Any],
+) -> list[Number]:
+    """The numbers of a run's records at each entry, and the share of the node that is kept.
 
     Lists (vector nodes) are left out."""
+    node, name_of_node = kept.node_id(settings), kept.node_name(settings)
     terms = [name for name in table.column_names if name.startswith("term_")]
     titles = dict(TITLES)
     for name in terms:
@@ -69,17 +88,37 @@ def read_numbers(table: pa.Table, rows: Int[np.ndarray, " entries"]) -> list[Num
             continue
         values = table[name].cast(pa.float64()).to_numpy()
         found[name] = take_rows(values, rows, np.nan).astype(np.float32)
-    if "activation" in found and "activation_masked" in found:
-        whole = np.where(
-            found["activation"] > SMALLEST_ACTIVATION, found["activation"], np.nan
-        )
-        found["kept"] = found["activation_masked"] / whole
+    shares = kept.kept_shares(table, settings.get("node"))
+    if shares is not None:
+        found["kept"] = take_rows(shares, rows, np.nan).astype(np.float32)
+    repeated = set()
+    if node == "probability" and _is_same(found, "activation", "probability"):
+        repeated.add("activation")  # where the prediction itself is explained
     numbers = []
     for name, (title, kind) in titles.items():
         # a column without any value is not worth a place on the page
-        if name in found and np.isfinite(found[name]).any():
-            numbers.append(Number(name, title, kind, found[name]))
+        if name not in found or not np.isfinite(found[name]).any():
+            continue
+        is_of_node = name in OF_NODE or name in terms
+        numbers.append(
+            Number(
+                name,
+                # not `format`: a name of strangers may hold braces
+                title.replace("{}", name_of_node),
+                kind,
+                found[name],
+                node if is_of_node else "",
+                BETTER.get(name, ""),
+                name in repeated,
+            )
+        )
     return numbers
+
+
+def _is_same(found: Mapping[str, np.ndarray], one: str, other: str) -> bool:
+    if one not in found or other not in found:
+        return False
+    return np.allclose(found[one], found[other], rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def order_key(number: Number) -> tuple[int, int, str]:

@@ -24,7 +24,7 @@ from mdm_jax.images import printable
 from mdm_jax.progress import NullProgress, Progress, task
 from mdm_jax.storage import claims
 from mdm_jax.storage.atomic import unwritable
-from mdm_jax.views.pages import columns, maps, pictures, run_view
+from mdm_jax.views.pages import columns, kept, maps, pictures, run_view
 from mdm_jax.views.pages.columns import Number, pack
 from mdm_jax.views.pages.frames import Frame, ImageOrigin, group_frames
 from mdm_jax.views.pages.join_runs import JoinedRuns, join_runs
@@ -40,6 +40,9 @@ BLOCK_BYTES = 196_608
 # Fewest and most images in a block.
 BLOCK = (16, 200)
 COLORS = ("inferno", "viridis", "cividis")
+
+# What `mdm evaluate` calls the energy of a page.
+ENERGY_METRIC = "metric:energy:mask"
 
 # By which a page of an earlier version is known.
 GENERATOR = '<meta name="generator" content="mdm report">'
@@ -73,6 +76,10 @@ class ReportSummary(NamedTuple):
     """of each run"""
     explained: tuple[int, ...]
     """entries that each run has a result of"""
+    given_up: tuple[int, ...]
+    """entries of each run whose map explains nothing, see `run_view.GIVEN_UP`"""
+    nodes: tuple[str, ...]
+    """the name of each run's node"""
     numbers: tuple[dict[str, np.ndarray], ...]
     """of each run, by key, one of each entry"""
     notes: tuple[str, ...]
@@ -103,7 +110,8 @@ def write_report(
     numbers, notes = [], []
     for run, rows in zip(runs, joined.rows):
         measured, note = read_scores(run.place, joined.ids, joined.image, joined.rank)
-        numbers.append([*columns.read_numbers(run.records, rows), *measured])
+        read = columns.read_numbers(run.records, rows, run_view.settings(run))
+        numbers.append([*read, *measured])
         notes += [note] if note else []
     _clear_folder(out)
     try:
@@ -113,9 +121,10 @@ def write_report(
         notes += [f"{names[number]}: {note}" for number, note in unread]
         notes += [frame.note for frame in frames if frame.reasons]
         for number, energy in enumerate(energies):
-            if np.isfinite(energy).any():
-                numbers[number].append(Number("energy", *columns.TITLES["energy"], energy))
-            numbers[number].sort(key=columns.order_key)
+            left_out = run_view.given_up(runs[number], joined.rows[number])
+            if note := _leave_out(energy, left_out):
+                notes.append(f"{names[number]}: {note}")
+            numbers[number] = _with_energy(numbers[number], energy)
         _write_index(out, runs, frames, joined, names, numbers, notes)
         _write_page(out, names, len(joined.ids))
     except OSError as error:
@@ -129,6 +138,7 @@ def write_report(
     explained = tuple(
         int(np.isfinite(each.get("kept_area", np.empty(0))).sum()) for each in found
     )
+    lost = [run_view.given_up(run, rows) for run, rows in zip(runs, joined.rows)]
     return ReportSummary(
         out / "index.html",
         len(joined.ids),
@@ -136,9 +146,37 @@ def write_report(
         there,
         names,
         explained,
+        tuple(int(each.sum()) for each in lost),
+        tuple(kept.node_name(run_view.settings(run)) for run in runs),
         found,
         tuple(notes),
     )
+
+
+def _leave_out(energy: np.ndarray, left_out: np.ndarray) -> str:
+    """Forget the energy of maps that explain nothing; a note on how many there were, or ""."""
+    count = int(np.isfinite(energy[left_out]).sum())
+    energy[left_out] = np.nan
+    if not count:
+        return ""
+    what = "map that was" if count == 1 else "maps that were"
+    return (
+        f"the energy in the object leaves out {count} {what} given up, as they explain nothing:"
+        " the filter of images given up shows them"
+    )
+
+
+def _with_energy(numbers: Sequence[Number], energy: np.ndarray) -> list[Number]:
+    """A run's numbers in order, with the energy where there is any."""
+    found = list(numbers)
+    if np.isfinite(energy).any():
+        for n, each in enumerate(found):
+            # the same, measured by `mdm evaluate`
+            found[n] = each._replace(repeats=each.repeats or each.key == ENERGY_METRIC)
+        title, kind = columns.TITLES["energy"]
+        better = columns.BETTER["energy"]
+        found.append(Number("energy", title, kind, energy, better=better))
+    return sorted(found, key=columns.order_key)
 
 
 def _write_blocks(
@@ -280,6 +318,7 @@ def _write_index(
         "rank": pack(joined.rank.astype("<i4")),
         "frames": [frame.to_json() for frame in frames],
         "runs": described,
+        "given_up": run_view.GIVEN_UP,
         "colors": tables,
         "notes": notes,
     }

@@ -7,13 +7,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mdm_jax import images
 from mdm_jax.config import shows_evidence
 from mdm_jax.runs.reader import current_settings
-from mdm_jax.views.pages import columns, maps
+from mdm_jax.types import REASONS
+from mdm_jax.views.pages import columns, kept, maps
 from mdm_jax.views.pages.columns import Number, pack
+
+# Statuses of images that were given up: there may be a map, but it explains nothing.
+GIVEN_UP = tuple(status.name for status in REASONS)
 
 
 @runtime_checkable
@@ -114,6 +118,7 @@ def run_to_json(
     return {
         "name": name,
         "frame": frame,
+        "node": kept.node_name(given),
         "kind": _map_kind(run),
         "sizes": map_sizes(run),
         "weights": given.get("stack_weights"),
@@ -129,6 +134,14 @@ def run_to_json(
         "settings": flatten(given),
         "versions": run.description.get("versions") or {},
     }
+
+
+def given_up(
+    run: RunView, rows: Int[np.ndarray, " entries"]
+) -> Bool[np.ndarray, " entries"]:
+    """Whether an entry is one of `GIVEN_UP`."""
+    statuses = np.asarray(run.records["status"].to_pylist())
+    return columns.take_rows(np.isin(statuses, GIVEN_UP), rows, False)
 
 
 def _map_kind(run: RunView) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mdm_jax.evaluation.saved_maps import SCORES
+from mdm_jax.metrics import METRICS
 from mdm_jax.storage.arrays import open_numpy
 from mdm_jax.views.pages.columns import Number
 
@@ -54,5 +55,6 @@ def read_scores(
             np.float32
         )
         if np.isfinite(taken).any():
-            found.append(Number(f"metric:{name}", name, "number", taken))
+            better = METRICS[name].better if name in METRICS else "none"
+            found.append(Number(f"metric:{name}", name, "number", taken, better=better))
     return found, ""

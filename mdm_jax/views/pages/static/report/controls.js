@@ -27,6 +27,22 @@ Mdm.sliders = {
   },
 };
 
+/* What the colors of maps mean: 0 to 1, without those that the threshold leaves out. */
+Mdm.colorBar = {
+  make: () => make("div", { class: "colorbar", "data-for": "bar" }, make("span", { "data-means": "" }), make("span", {}, "0"),
+    make("canvas", { width: 128, height: 1, "aria-hidden": "true" }), make("span", {}, "1")),
+  update(within) {
+    const { map, threshold, view } = Mdm.state;
+    for (const bar of within.querySelectorAll(".colorbar")) {
+      const canvas = bar.querySelector("canvas");
+      const both = within.id === "detail";
+      bar.title = "saliency: 0 is the least and 1 the most of an image; masks: 0 is hidden and 1 kept";
+      bar.querySelector("[data-means]").textContent = both ? "Saliency, masks" : view === "masks" ? "Mask" : "Saliency";
+      Mdm.paintBar(canvas, Mdm.colors[map], !both && view === "masks" ? 0 : threshold / 100);
+    }
+  },
+};
+
 Mdm.Toolbar = class {
   constructor(element) {
     this.element = element;
@@ -39,6 +55,7 @@ Mdm.Toolbar = class {
       views,
       Mdm.sliders.make("tool"),
       select("map", "Colors", [["inferno", "Inferno"], ["viridis", "Viridis"], ["cividis", "Cividis"]], (map) => Mdm.change({ map })),
+      Mdm.colorBar.make(),
       select("fill", "Fill", [["run", "as in the run"], ["blur", "blur"], ["mean", "mean color"], ["black", "black"], ["white", "white"]], (fill) => Mdm.change({ fill })),
       select("scale", "Size", [["all", "all sizes"], ...scales], (scale) => Mdm.change({ scale })),
       Mdm.frames.some((frame) => Mdm.hasTruth(frame)) ? make("button", { type: "button", id: "truth", class: "toggle", title: "Outline of the object (o)", onclick: () => Mdm.change({ truth: 1 - Mdm.state.truth }) }, "Object") : "",
@@ -69,11 +86,12 @@ Mdm.Toolbar = class {
     press("#truth", () => Boolean(state.truth));
     press("[data-chip]", (each) => !Mdm.hidden().has(Number(each.dataset.chip)));
     for (const key of ["map", "fill", "scale"]) this.element.querySelector(`#${key}`).value = state[key];
-    const wanted = { opacity: ["overlay"], threshold: ["overlay", "masked"], map: ["overlay", "masks"], fill: ["masked"], scale: ["masks"] };
+    const wanted = { opacity: ["overlay"], threshold: ["overlay", "masked"], map: ["overlay", "masks"], bar: ["overlay", "masks"], fill: ["masked"], scale: ["masks"] };
     for (const [key, views] of Object.entries(wanted)) this.element.querySelector(`[data-for="${key}"], [for="${key}"]`).hidden = !views.includes(state.view);
     const fill = this.element.querySelector('[for="fill"]');
     fill.title = Mdm.fillOf(Mdm.reference().run).text;
     Mdm.sliders.update(this.element);
+    Mdm.colorBar.update(this.element);
   }
 };
 
@@ -97,14 +115,15 @@ Mdm.Filters = class {
         make("div", { class: "field" }, make("span", {}, "The prediction is"),
           make("div", { class: "segments", role: "group", "aria-label": "The prediction is" },
             ...[["", "any"], ["right", "right"], ["wrong", "wrong"]].map(([right, text]) => make("button", { type: "button", "data-right": right, onclick: () => Mdm.change({ right }) }, text)))),
-        select("status", "Status", [], (status) => Mdm.change({ status }))),
+        select("status", "Status", [], (status) => Mdm.change({ status })),
+        Mdm.runs.some((each) => each.status.names.some((name) => Mdm.useless.has(name))) ? select("given", "Images given up", [], (given) => Mdm.change({ given })) : ""),
       make("section", {}, this.conditions, select("add", "Filter by a number", [], (key) => {
         if (key) Mdm.change({ where: [...Mdm.state.where.filter((each) => each.key !== key), { key, low: null, high: null }] });
         this.conditions.querySelector(`[data-key="${CSS.escape(key)}"] input`)?.focus();
       })),
       make("button", {
         type: "button", id: "clear", class: "wide",
-        onclick: () => Mdm.change({ q: "", label: "", pred: "", right: "", status: "", where: [] }),
+        onclick: () => Mdm.change({ q: "", label: "", pred: "", right: "", status: "", given: "", where: [] }),
       }, "Clear filters"),
     );
   }
@@ -129,12 +148,17 @@ Mdm.Filters = class {
     fill("label", counted("label", Mdm.label, "all classes"), state.label);
     fill("pred", counted("pred", (e) => Mdm.className(run, run.prediction[e]), "all predictions"), state.pred);
     fill("status", counted("status", (e) => Mdm.status(run, e) || "NOT IN RUN", "all"), state.status);
+    if (this.element.querySelector("#given")) {
+      const among = Mdm.matching("given");
+      const lost = among.filter(Mdm.anyGivenUp).length;
+      fill("given", [["", `shown  (${lost.toLocaleString("en")})`], ["out", `left out  (${(among.length - lost).toLocaleString("en")} remain)`], ["only", "nothing else"]], state.given);
+    }
     fill("add", [["", "choose …"], ...quantities.filter(({ key }) => !state.where.some((each) => each.key === key)).map(({ key, title }) => [key, title])], "");
     const desc = this.element.querySelector("#desc");
     desc.textContent = state.desc ? "↓ descending" : "↑ ascending";
     desc.setAttribute("aria-pressed", Boolean(state.desc));
     this.element.querySelectorAll("[data-right]").forEach((each) => each.setAttribute("aria-pressed", each.dataset.right === state.right));
-    const filtered = ["q", "label", "pred", "right", "status"].some((key) => state[key] !== "") || state.where.length;
+    const filtered = ["q", "label", "pred", "right", "status", "given"].some((key) => state[key] !== "") || state.where.length;
     this.element.querySelector("#clear").hidden = !filtered;
     this.bounds(quantities);
   }

@@ -53,6 +53,7 @@ Mdm.Detail = class {
     for (const tile of this.tiles) tile.draw();
     for (const each of this.dialog.querySelectorAll("[data-fill-note]")) each.textContent = Mdm.fillOf(Mdm.runs[each.dataset.fillNote]).text;
     Mdm.sliders.update(this.dialog);
+    Mdm.colorBar.update(this.dialog);
   }
 
   build(entry) {
@@ -72,6 +73,7 @@ Mdm.Detail = class {
         Mdm.make("p", {}, Mdm.id(entry)),
       ),
       Mdm.sliders.make("detail"),
+      Mdm.colorBar.make(),
       Mdm.make(
         "div", { class: "steps" },
         Mdm.make("span", { class: "where" }, where),
@@ -107,7 +109,7 @@ Mdm.Detail = class {
     }
     const notes = [];
     if (!status) notes.push("This image is not in this run.");
-    if (status && (reason || !there)) notes.push(`${status}${reason ? `: ${reason}` : ""}`);
+    if (status && reason) notes.push(reason);
     if (run.frame.reasons[Mdm.image[entry]] && !reason) notes.push(`No picture: ${run.frame.reasons[Mdm.image[entry]]}`);
     const same = runs.find((each) => Mdm.fillOf(each).text === Mdm.fillOf(run).text); // said once
     const fill = figures.length > 1 && same === run ? Mdm.make("p", { class: "hint", "data-fill-note": run.number }, Mdm.fillOf(run).text) : null;
@@ -121,7 +123,7 @@ Mdm.Detail = class {
   }
 };
 
-/* Every number of an entry, a column a run; the best is not marked, since what is better depends on the question. */
+/* Every number of an entry, a column a run; a number in the unit of a node stands in the columns of that node alone. */
 function table(entry, runs) {
   const rows = [];
   const add = (title, cells) => { if (cells.some((cell) => cell !== "" && cell !== "–")) rows.push([title, cells]); };
@@ -130,11 +132,9 @@ function table(entry, runs) {
   add("prediction", runs.map((run) => (Mdm.className(run, run.prediction[entry]) || "–") + mark(run)));
   add("target explained", runs.map((run) => Mdm.className(run, run.target[entry]) || "–"));
   add("status", runs.map((run) => Mdm.status(run, entry) || "not in this run"));
-  add("reason", runs.map((run) => run.reasons[entry] ?? ""));
-  const titles = new Map(runs.flatMap((run) => run.numbers.map(({ key, title, kind }) => [key, { title, kind }])));
-  for (const [key, { title, kind }] of titles) add(title, runs.map((run) => Mdm.show(Mdm.value(run, key, entry), kind)));
+  for (const { key, node, title, kind } of Mdm.kinds(runs)) add(title, runs.map((run) => Mdm.show(Mdm.value(run, key, entry, node), kind)));
   if (runs.some((run) => run.vector)) add("node", runs.map((run) => (run.vector ? "a vector: see records" : "")));
-  const head = runs.length > 1 ? Mdm.make("thead", {}, Mdm.make("tr", {}, Mdm.make("th", {}), ...runs.map((run) => Mdm.make("th", { scope: "col" }, Mdm.dot(run), run.name)))) : null;
+  const head = runs.length > 1 ? Mdm.make("thead", {}, Mdm.make("tr", {}, Mdm.make("td", {}), ...runs.map((run) => Mdm.make("th", { scope: "col" }, Mdm.dot(run), run.name)))) : null;
   const body = rows.map(([title, cells]) => Mdm.make("tr", {}, Mdm.make("th", { scope: "row" }, title), ...cells.map((cell) => Mdm.make("td", {}, cell))));
   return Mdm.make("div", { class: "table" }, Mdm.make("table", { class: runs.length > 1 ? "several" : "" }, head, Mdm.make("tbody", {}, ...body)));
 }

@@ -115,6 +115,15 @@ Mdm.paintHeat = (canvas, { saliency, height, width }, threshold, colors) =>
     data[at + 3] = value < threshold ? 0 : 255 * Math.sqrt(value);
   });
 
+/* The colors from 0 to 1, a pixel high; none below the threshold. */
+Mdm.paintBar = (canvas, colors, threshold) =>
+  paint(canvas, canvas.width, 1, (data, at, i) => {
+    const value = i / (canvas.width - 1);
+    const c = 3 * Math.round(255 * value);
+    for (let k = 0; k < 3; k++) data[at + k] = colors[c + k];
+    data[at + 3] = value < threshold ? 0 : 255;
+  });
+
 /* One mask on its own, 0 to 1 in the colors of the map. */
 Mdm.paintMap = (canvas, map, height, width, colors) => {
   const values = new Float32Array(height * width);

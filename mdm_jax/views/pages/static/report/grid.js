@@ -44,7 +44,7 @@ Mdm.Grid = class {
     const [height, across] = runs[0].frame.size;
     const tall = Math.round((picture * height) / across);
     const line = parseFloat(getComputedStyle(this.element).getPropertyValue("--line")) || 18;
-    const card = tall + line * (3 + (runs.length > 1 ? 1 : 0)) + 10;
+    const card = tall + line * (4 + (runs.length > 1 ? 1 : 0)) + 10;
     const next = { columns, gap, room: Math.floor(frame(picture)), step: room + gap, picture, row: card + gap + 4, card };
     const changed = anew || JSON.stringify(next) !== JSON.stringify(this.place);
     if (changed) {
@@ -82,13 +82,12 @@ Mdm.Grid = class {
     const entry = this.order[place];
     const { columns, step, row, room, card: height } = this.place;
     const runs = Mdm.shownRuns();
-    const { run: reference } = Mdm.reference();
     const tiles = [];
     const columnsOf = runs.map((run) => {
       const tile = new Mdm.Tile(run, entry, this.place.picture);
       tiles.push(tile);
       const name = runs.length > 1 ? Mdm.make("span", { class: "run line", style: null }, dot(run), run.name) : null;
-      return Mdm.make("span", { class: "column" }, name, tile.element, ...captions(run, entry));
+      return Mdm.make("span", { class: "column" }, name, tile.element, ...Mdm.captions(run, entry));
     });
     const title = Mdm.label(entry) || Mdm.id(entry);
     const rank = Mdm.severalRanks ? Mdm.make("small", {}, Mdm.targetOf(entry)) : null;
@@ -96,7 +95,6 @@ Mdm.Grid = class {
       "a",
       {
         class: "card", href: Mdm.linkTo(entry), "data-place": place, "data-entry": entry, tabindex: place === this.active ? "0" : "-1",
-        "aria-label": runs.length > 1 ? `${title}: ${runs.map((run) => `${run.name}: ${Mdm.describe(run, entry)}`).join("; ")}` : Mdm.describe(reference, entry),
         title: Mdm.id(entry),
         onclick: (event) => {
           if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -104,8 +102,8 @@ Mdm.Grid = class {
           Mdm.open(entry);
         },
       },
-      Mdm.make("span", { class: "pictures" }, ...columnsOf),
       Mdm.make("span", { class: "title line" }, title, rank),
+      Mdm.make("span", { class: "pictures" }, ...columnsOf),
     );
     const element = Mdm.make(
       "div",
@@ -167,25 +165,26 @@ Mdm.Grid = class {
 const dot = (run) => Mdm.make("i", { class: "dot", "data-run": run.number % 6 });
 Mdm.dot = dot;
 
-/* Two lines below a picture: what was predicted, and the numbers. */
-function captions(run, entry) {
+Mdm.keptMeans = (run) => `share of the way from the ${run.node} of the fill to that of the image which the masked image keeps`;
+
+/* Three lines below a picture: what was predicted, what is kept of the node, and the area or the number that is sorted by. */
+Mdm.captions = (run, entry) => {
   const prediction = Mdm.className(run, run.prediction[entry]);
   const right = Mdm.right(run, entry);
-  const sort = Mdm.state.sort;
   const first = Mdm.make("span", { class: "line said" });
-  if (right !== null) first.append(Mdm.make("b", { class: right ? "right" : "wrong", "aria-hidden": "true" }, right ? "✓" : "✗"));
+  if (right !== null) first.append(Mdm.make("b", { class: right ? "right" : "wrong", title: right ? "right" : "wrong" }, Mdm.make("span", { "aria-hidden": "true" }, right ? "✓" : "✗"), Mdm.make("span", { class: "hidden" }, right ? "right: " : "wrong: ")));
   const probability = Mdm.value(run, "probability", entry);
   first.append(Mdm.make("span", {}, prediction || Mdm.status(run, entry) || "–"));
   if (!Number.isNaN(probability)) first.append(Mdm.make("em", {}, probability.toFixed(2).replace(/^0/, "")));
   const second = Mdm.make("span", { class: "line numbers" });
-  if (Mdm.status(run, entry) === "LOST") second.append(Mdm.make("span", { title: run.reasons[entry] ?? "", class: "wrong" }, "lost"));
   const kept = Mdm.value(run, "kept", entry);
+  if (!Number.isNaN(kept)) second.append(Mdm.make("span", { title: Mdm.keptMeans(run) }, `kept ${Mdm.show(kept, "share")} of ${run.node}`));
+  const third = Mdm.make("span", { class: "line numbers" });
   const area = Mdm.value(run, "kept_area", entry);
-  const other = run.numbers.find((each) => each.key === sort && !["kept", "kept_area", "probability"].includes(each.key));
-  if (other && !Number.isNaN(other.values[entry])) second.append(Mdm.make("span", { title: other.title, class: "sorted" }, `${Mdm.show(other.values[entry], other.kind)} ${other.title}`));
-  else {
-    if (!Number.isNaN(kept)) second.append(Mdm.make("span", { title: "share of the activation kept" }, `kept ${Mdm.show(kept, "share")}`));
-    if (!Number.isNaN(area)) second.append(Mdm.make("span", { title: "share of the image kept" }, `area ${Mdm.show(area, "share")}`));
-  }
-  return [first, second];
-}
+  const sorted = run.numbers.find((each) => each.key === Mdm.state.sort && !["kept", "kept_area", "probability"].includes(each.key));
+  if (sorted && !Number.isNaN(sorted.values[entry])) third.append(Mdm.make("span", { title: sorted.title, class: "sorted" }, `${Mdm.show(sorted.values[entry], sorted.kind)} ${sorted.title}`));
+  else if (!Number.isNaN(area)) third.append(Mdm.make("span", { title: "mean of the mask: the share of the image that is kept" }, `area ${Mdm.show(area, "share")}`));
+  const status = Mdm.status(run, entry);
+  if (Mdm.useless.has(status)) third.append(Mdm.make("span", { title: run.reasons[entry] ?? "", class: "wrong status" }, status.toLowerCase().replaceAll("_", " ")));
+  return [first, second, third];
+};

@@ -13,7 +13,7 @@ Mdm.start = () => {
 
   Mdm.headHeight = () => Math.max(0, $("toolbar").getBoundingClientRect().bottom);
 
-  const SELECTED = ["q", "label", "pred", "right", "status", "where", "sort", "desc", "of"];
+  const SELECTED = ["q", "label", "pred", "right", "status", "given", "where", "sort", "desc", "of"];
 
   /* Draw what differs from the state before; everything where there was none. */
   Mdm.draw = (old) => {
@@ -28,22 +28,25 @@ Mdm.start = () => {
     }
     if (q.value !== state.q) q.value = state.q;
     toolbar.update();
-    const selected = changed(...SELECTED);
+    const selected = changed(...SELECTED, "hide");
     if (selected) {
       order = Mdm.sorted(Mdm.matching());
       filters.update();
       const [some, all] = [order.length, Mdm.count].map((count) => count.toLocaleString("en"));
       const what = Mdm.severalRanks ? "explanations" : Mdm.count === 1 ? "image" : "images";
-      $("count").textContent = order.length === Mdm.count ? `${all} ${what}` : `${some} of ${all} ${what}`;
+      const lost = order.filter(Mdm.anyGivenUp).length;
+      const up = lost ? `, ${lost.toLocaleString("en")} given up` : "";
+      $("count").textContent = (order.length === Mdm.count ? `${all} ${what}` : `${some} of ${all} ${what}`) + up;
+      for (const key of ["csv", "figure"]) $(key).disabled = !order.length;
       $("notes").replaceChildren(...notes());
       $("notes").hidden = !$("notes").childNodes.length;
     }
     if (state.page === "grid") {
-      if (selected || changed("page", "hide", "size")) {
-        if (old && selected && state.open === old.open) scrollTo(0, 0);
+      if (selected || changed("page", "size")) {
+        if (old && changed(...SELECTED) && state.open === old.open) scrollTo(0, 0);
         grid.show(order);
       } else grid.redraw();
-    } else if (selected || changed("page", "hide")) {
+    } else if (selected || changed("page")) {
       summary.show(order);
       grid.order = order;
     }
@@ -62,6 +65,8 @@ Mdm.start = () => {
 
   $("theme").addEventListener("click", Mdm.switchTheme);
   $("help").addEventListener("click", () => about());
+  $("csv").addEventListener("click", () => Mdm.saveTable(order));
+  $("figure").addEventListener("click", () => (Mdm.state.page === "summary" ? Mdm.savePlots($("summary")) : Mdm.printSheet($("sheet"), order)));
   $("skip").addEventListener("click", (event) => { event.preventDefault(); grid.focus(grid.active); });
   $("filters-toggle").addEventListener("click", () => {
     const open = document.body.classList.toggle("filtering");
@@ -86,7 +91,7 @@ Mdm.start = () => {
       Mdm.make("header", {}, Mdm.make("h2", { id: "about-title" }, "Keys and details"), Mdm.make("button", { type: "button", class: "icon", "aria-label": "Close", onclick: () => dialog.close() }, "×")),
       Mdm.make("div", { class: "content" },
         Mdm.make("table", { class: "keys" }, Mdm.make("tbody", {}, ...KEYS.map(([key, what]) => Mdm.make("tr", {}, Mdm.make("th", { scope: "row" }, Mdm.make("kbd", {}, key)), Mdm.make("td", {}, what))))),
-        Mdm.make("p", { class: "hint" }, "Activation kept is the node's activation on the masked image over that on the image. Below the threshold, saliency is left out: of the overlay, and of what is seen through the mask. The address of this page holds the view: copy it to share what you see."),
+        Mdm.make("p", { class: "hint" }, "What is kept is a share of the way from the node's activation on the fill to that on the image, from 0 to 100 %: with less than 50 % an image is given up as lost. Numbers in the unit of one node are never compared with those of another. Below the threshold, saliency is left out: of the overlay, and of what is seen through the mask. The address of this page holds the view: copy it to share what you see."),
         ...Mdm.runs.map((run) => Mdm.make("details", { open: Mdm.runs.length === 1 }, Mdm.make("summary", {}, Mdm.dot(run), run.name), rows([...Object.entries(run.settings), ...Object.entries(run.versions)])))),
     );
     dialog.showModal();

@@ -5,9 +5,9 @@
 Mdm.quantities = () => {
   const { run, other } = Mdm.reference();
   return run.numbers
-    .filter(({ key }) => !other || Mdm.number(other, key))
-    .map(({ key, title, kind, values }) => {
-      const against = other ? Mdm.number(other, key).values : null;
+    .filter(({ key, node }) => !other || Mdm.number(other, key, node))
+    .map(({ key, title, kind, values, node }) => {
+      const against = other ? Mdm.number(other, key, node).values : null;
       return { key, title, kind, of: against ? (entry) => values[entry] - against[entry] : (entry) => values[entry] };
     });
 };
@@ -35,6 +35,7 @@ Mdm.matching = (without = "") => {
   if (state.pred) tests.push((e) => run.prediction[e] >= 0 && Mdm.className(run, run.prediction[e]) === state.pred);
   if (state.right) tests.push((e) => Mdm.right(run, e) === (state.right === "right"));
   if (state.status) tests.push((e) => (Mdm.status(run, e) || "NOT IN RUN") === state.status);
+  if (state.given) tests.push((e) => Mdm.anyGivenUp(e) === (state.given === "only"));
   const quantities = Mdm.quantities();
   for (const { key, low, high } of state.where) {
     const quantity = quantities.find((each) => each.key === key);

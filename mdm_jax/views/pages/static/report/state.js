@@ -10,12 +10,12 @@ Mdm.VIEWS = [
 
 Mdm.DEFAULTS = {
   page: "grid", view: "overlay", opacity: 75, threshold: 0, map: "inferno", fill: "run", scale: "all", truth: 0, size: "m",
-  hide: "", of: "0", sort: "", desc: 0, q: "", label: "", pred: "", right: "", status: "", where: [], open: "", rank: 0, theme: "",
+  hide: "", of: "0", sort: "", desc: 0, q: "", label: "", pred: "", right: "", status: "", given: "", where: [], open: "", rank: 0, theme: "",
 };
 
 const CHOICES = {
   page: ["grid", "summary"], view: ["original", "overlay", "masked", "masks"], map: ["inferno", "viridis", "cividis"],
-  fill: ["run", "blur", "mean", "black", "white"], size: ["s", "m", "l"], right: ["", "right", "wrong"], theme: ["", "light", "dark"],
+  fill: ["run", "blur", "mean", "black", "white"], size: ["s", "m", "l"], right: ["", "right", "wrong"], given: ["", "out", "only"], theme: ["", "light", "dark"],
 };
 
 Mdm.state = { ...Mdm.DEFAULTS };

@@ -1,15 +1,7 @@
-// Distributions over the images that pass the filters, and a table of classes.
+// The images that pass the filters: what is measured of their maps, distributions, and a table of classes.
 "use strict";
 
-const BINS = 28;
 const FEW = 100;
-
-function draw(name, attributes = {}, ...children) {
-  const element = document.createElementNS(document.querySelector("svg").namespaceURI, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
 
 Mdm.Summary = class {
   constructor(element) {
@@ -21,18 +13,19 @@ Mdm.Summary = class {
   show(order) {
     const runs = Mdm.shownRuns();
     const { run } = Mdm.reference();
-    const kinds = new Map();
-    for (const each of runs) for (const { key, title, kind } of each.numbers) kinds.set(key, { key, title, kind });
     const drawn = [];
     const constant = [];
-    for (const kind of kinds.values()) {
-      const figure = histogram(kind, runs, order);
+    const kinds = Mdm.kinds(runs);
+    for (const kind of kinds) {
+      const figure = Mdm.histogram(kind, runs, order);
       if (figure) drawn.push(figure);
-      else constant.push(same(kind, runs, order));
+      else if (!kind.better) constant.push(same(kind, runs, order)); // the table has the others
     }
+    const hint = drawn.length ? "Dashed lines are medians. Click a bar of a histogram to filter by it; the outermost bars take in the few values beyond." : "";
     this.element.replaceChildren(
+      metrics(kinds.filter(({ better }) => better), runs, order),
       Mdm.make("div", { class: "plots" }, statuses(runs, order), ...drawn),
-      Mdm.make("p", { class: "hint" }, [...constant.filter(Boolean), drawn.length ? "Click a bar of a histogram to filter by it; the outermost bars take in the few values beyond." : ""].filter(Boolean).join(" ")),
+      Mdm.make("p", { class: "hint" }, [...constant.filter(Boolean), hint].filter(Boolean).join(" ")),
       this.classes(run, order),
     );
   }
@@ -49,7 +42,7 @@ Mdm.Summary = class {
     const rows = [...groups].map(([label, entries]) => {
       const judged = entries.map((e) => Mdm.right(run, e)).filter((right) => right !== null);
       const values = { n: entries.length, right: judged.length ? judged.filter(Boolean).length / judged.length : NaN };
-      for (const { key, values: of } of columns) values[key] = mean(entries.map((e) => of[e]).filter((v) => !Number.isNaN(v)));
+      for (const { key, values: of } of columns) values[key] = Mdm.mean(entries.map((e) => of[e]).filter((v) => !Number.isNaN(v)));
       return { label, values };
     });
     const heads = [{ key: "n", title: "images", kind: "count" }, { key: "right", title: "right", kind: "share" }, ...columns];
@@ -72,16 +65,31 @@ Mdm.Summary = class {
       ? Mdm.make("button", { type: "button", onclick: () => { this.all = true; this.show(order); } }, `Show all ${rows.length} classes`) : null;
     return Mdm.make("section", { class: "classes" },
       Mdm.make("h2", {}, "Classes", Mdm.runs.length > 1 ? Mdm.make("small", {}, ` means of ${run.name}`) : Mdm.make("small", {}, " means")),
-      Mdm.make("div", { class: "table" }, Mdm.make("table", {}, Mdm.make("thead", {}, Mdm.make("tr", {}, sorter("label", "class"), ...heads.map(({ key, title }) => sorter(key, title)))), Mdm.make("tbody", {}, ...body))),
+      Mdm.make("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Classes" }, Mdm.make("table", {}, Mdm.make("thead", {}, Mdm.make("tr", {}, sorter("label", "class"), ...heads.map(({ key, title }) => sorter(key, title)))), Mdm.make("tbody", {}, ...body))),
       more);
   }
 };
 
-const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : NaN);
+const SIDES = { higher: "↑ higher", lower: "↓ lower", none: "neither" };
+
+/* What is measured of the maps, a row a number, and which side of it is better. */
+function metrics(kinds, runs, order) {
+  const rows = kinds.map((kind) => {
+    const cells = Mdm.columns(kind, runs, order).flatMap((column) => (column.length
+      ? [Mdm.show(Mdm.mean(column), kind.kind), Mdm.show(Mdm.median(column), kind.kind), column.length.toLocaleString("en")] : ["–", "–", "–"]));
+    return Mdm.make("tr", {}, Mdm.make("th", { scope: "row" }, kind.title), Mdm.make("td", {}, SIDES[kind.better]), ...cells.map((cell) => Mdm.make("td", { class: "figure" }, cell)));
+  });
+  const several = runs.length > 1;
+  const names = several ? Mdm.make("tr", {}, Mdm.make("td", { colspan: 2 }), ...runs.map((run) => Mdm.make("th", { scope: "colgroup", colspan: 3 }, Mdm.dot(run), run.name))) : null;
+  const heads = ["metric", "better", ...runs.flatMap(() => ["mean", "median", "images"])];
+  const head = Mdm.make("tr", {}, ...heads.map((text, n) => Mdm.make("th", { scope: "col", class: n > 1 ? "figure" : null }, text)));
+  return Mdm.make("section", { class: "metrics" }, Mdm.make("h2", {}, "Metrics"),
+    Mdm.make("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Metrics" }, Mdm.make("table", {}, Mdm.make("thead", {}, names, head), Mdm.make("tbody", {}, ...rows))));
+}
 
 /* A quantity that is the same everywhere, in words. */
-function same({ key, title, kind }, runs, order) {
-  const values = new Set(runs.flatMap((run) => order.map((e) => Mdm.value(run, key, e))).filter((v) => !Number.isNaN(v)));
+function same({ key, node, title, kind }, runs, order) {
+  const values = new Set(runs.flatMap((run) => order.map((e) => Mdm.value(run, key, e, node))).filter((v) => !Number.isNaN(v)));
   return values.size === 1 ? `${title[0].toUpperCase()}${title.slice(1)}: ${Mdm.show([...values][0], kind)} for all.` : "";
 }
 
@@ -102,70 +110,3 @@ function statuses(runs, order) {
   });
   return Mdm.make("figure", { class: "plot" }, Mdm.make("figcaption", {}, "Status"), ...rows);
 }
-
-function histogram({ key, title, kind }, runs, order) {
-  const columns = runs.map((run) => {
-    const values = Mdm.number(run, key)?.values;
-    return values ? Float64Array.from(order, (e) => values[e]).filter(Number.isFinite).sort() : new Float64Array();
-  });
-  const all = Float64Array.from(columns.flatMap((column) => [...column])).sort();
-  if (all.length < 2 || all[0] === all.at(-1)) return null;
-  // of a few extreme values the rest would be one bar: the ends are those of 99 % and take in what lies beyond
-  const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
-  let low = quantile(all, 0.005);
-  let high = quantile(all, 0.995);
-  if (kind === "share" && low >= 0 && high <= 1.05) [low, high] = [0, high > 0.6 ? Math.max(1, high) : Math.ceil(high * 20) / 20];
-  if (high <= low) [low, high] = [all[0], all.at(-1)];
-  const whole = kind === "count";
-  const step = Math.ceil((high - low + 1) / BINS); // of whole numbers every bar takes as many
-  const bins = whole ? Math.ceil((high - low + 1) / step) : BINS;
-  const width = whole ? step : (high - low) / bins;
-  const counts = columns.map((column) => {
-    const bars = new Array(bins).fill(0);
-    for (const value of column) bars[Math.max(0, Math.min(bins - 1, Math.floor((value - low) / width)))] += 1;
-    return bars;
-  });
-  const top = Math.max(...counts.flat());
-  const [W, H, foot] = [320, 120, 18];
-  const x = (bin) => (bin / bins) * W;
-  const y = (count) => H - (count / top) * (H - 8);
-  const picture = draw("svg", { viewBox: `0 0 ${W} ${H + foot}`, role: "img", "aria-label": `Histogram of ${title}: ${words(columns, runs, kind)}` });
-  counts.forEach((bars, n) => {
-    const run = runs[n].number % 6;
-    if (runs.length === 1) bars.forEach((count, bin) => count && picture.append(draw("rect", { x: x(bin) + 0.6, y: y(count), width: W / bins - 1.2, height: H - y(count), rx: 1, class: `bar run-${run}` })));
-    else {
-      const line = bars.map((count, bin) => `L${x(bin).toFixed(1)} ${y(count).toFixed(1)}H${x(bin + 1).toFixed(1)}`).join("");
-      picture.append(draw("path", { d: `M0 ${H}${line}V${H}Z`, class: `area run-${run}` }));
-    }
-    if (columns[n].length) {
-      const middle = Math.min(W, Math.max(0, ((quantile(columns[n], 0.5) - low) / (width * bins)) * W));
-      picture.append(draw("line", { x1: middle, x2: middle, y1: 0, y2: H, class: `median run-${run}` }));
-    }
-  });
-  picture.append(draw("line", { x1: 0, x2: W, y1: H + 0.5, y2: H + 0.5, class: "axis" }));
-  for (const [value, anchor, at] of [[low, "start", 0], [low + (width * bins) / 2, "middle", W / 2], [low + width * bins - (whole ? 1 : 0), "end", W]]) {
-    const text = draw("text", { x: at, y: H + 14, "text-anchor": anchor });
-    text.textContent = Mdm.show(whole ? Math.round(value) : value, kind);
-    picture.append(text);
-  }
-  const reference = Mdm.reference();
-  if (!reference.other && runs.includes(reference.run)) {
-    for (let bin = 0; bin < bins; bin++) {
-      const [from, to] = [bin === 0 ? null : tidy(low + bin * width), bin === bins - 1 ? null : tidy(low + (bin + 1) * width)];
-      const hit = draw("rect", { x: x(bin), y: 0, width: W / bins, height: H, class: "hit" });
-      const tip = draw("title");
-      tip.textContent = `${Mdm.show(from ?? low, kind)} to ${Mdm.show(to ?? high, kind)}: ${counts.map((bars) => bars[bin]).join(", ")}`;
-      hit.append(tip);
-      hit.addEventListener("click", () => Mdm.change({ where: [...Mdm.state.where.filter((each) => each.key !== key), { key, low: from, high: to }] }));
-      picture.append(hit);
-    }
-  }
-  return Mdm.make("figure", { class: "plot" }, Mdm.make("figcaption", {}, title), picture,
-    ...columns.map((column, n) => Mdm.make("p", {}, runs.length > 1 ? Mdm.dot(runs[n]) : null, told(column, kind))));
-}
-
-const tidy = (value) => Number(value.toPrecision(4));
-const told = (column, kind) => (column.length
-  ? `median ${Mdm.show(column[Math.floor(column.length / 2)], kind)}, mean ${Mdm.show(mean([...column]), kind)}, ${column.length.toLocaleString("en")} images`
-  : "no value");
-const words = (columns, runs, kind) => columns.map((column, n) => `${runs[n].name}: ${told(column, kind)}`).join("; ");

@@ -2,20 +2,20 @@
 "use strict";
 
 Mdm.Tile = class {
-  /* `view` fixes the view (and `scale` the mask) whatever the toolbar says; `large` draws every pixel of the frame. */
-  constructor(run, entry, pixels, { view = null, scale = null, large = false } = {}) {
+  /* `view` fixes the view (and `scale` the mask) whatever the toolbar says; `large` draws every pixel of the frame; `eager` loads what is not seen. */
+  constructor(run, entry, pixels, { view = null, scale = null, large = false, eager = large } = {}) {
     Object.assign(this, { run, entry, pixels, view, scale, large, image: Mdm.image[entry] });
     this.element = Mdm.make("div", { class: "tile" });
     const [height, width] = run.frame.size;
     this.element.style.aspectRatio = `${width} / ${height}`;
     this.picture = null;
     if (run.frame.there[this.image]) {
-      this.picture = Mdm.make("img", { class: "picture", loading: large ? null : "lazy", decoding: "async", draggable: "false" });
+      this.picture = Mdm.make("img", { class: "picture", loading: eager ? null : "lazy", decoding: "async", draggable: "false" });
       this.picture.width = width;
       this.picture.height = height;
       this.picture.onload = () => this.draw();
       this.picture.onerror = () => { this.lost = true; this.draw(); };
-      this.picture.alt = Mdm.describe(run, entry);
+      this.picture.alt = large ? Mdm.describe(run, entry) : ""; // a card says the same in words
       this.picture.src = Mdm.picture(run.frame, this.image);
     }
     this.again = () => { if (this.element.isConnected) this.draw(); };
@@ -69,7 +69,7 @@ Mdm.Tile = class {
     const asked = this.scale ?? Mdm.state.scale;
     const chosen = maps.filter((_, k) => asked === "all" || asked === Mdm.sizeName(this.run, k));
     const shown = chosen.length ? chosen : maps;
-    const box = Mdm.make("div", { class: "mosaic", role: "img", "aria-label": `masks of ${Mdm.describe(this.run, this.entry)}` });
+    const box = Mdm.make("div", this.large ? { class: "mosaic", role: "img", "aria-label": `masks of ${Mdm.describe(this.run, this.entry)}` } : { class: "mosaic", "aria-hidden": "true" });
     box.style.setProperty("--across", shown.length > 1 ? 2 : 1);
     const [height, width] = this.large ? this.run.frame.size : Mdm.resolution(this.run);
     for (const map of shown) {
@@ -124,7 +124,7 @@ Mdm.describe = (run, entry) => {
   if (prediction) words.push(`predicted ${prediction}${right === null ? "" : right ? ", right" : ", wrong"}`);
   const kept = Mdm.value(run, "kept", entry);
   const area = Mdm.value(run, "kept_area", entry);
-  if (!Number.isNaN(kept)) words.push(`${Mdm.show(kept, "share")} of the activation kept`);
+  if (!Number.isNaN(kept)) words.push(`${Mdm.show(kept, "share")} of the ${run.node} kept`);
   if (!Number.isNaN(area)) words.push(`area ${Mdm.show(area, "share")}`);
   if (run.reasons[entry]) words.push(`${Mdm.status(run, entry)}: ${run.reasons[entry]}`);
   return words.join(", ");
