@@ -7,6 +7,7 @@
 // Without the packages or a browser (CHROMIUM names one) it says so and ends with 0: no test depends on it.
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import process from "node:process";
 import { pathToFileURL } from "node:url";
 
 const require = createRequire(import.meta.url);

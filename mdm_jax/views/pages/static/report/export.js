@@ -61,7 +61,8 @@ Mdm.printSheet = async (sheet, order) => {
     const columns = runs.map((run) => {
       const tile = new Mdm.Tile(run, entry, 300, { eager: true });
       tiles.push(tile);
-      return Mdm.make("span", { class: "column" }, tile.element, ...Mdm.captions(run, entry));
+      const name = runs.length > 1 ? Mdm.make("span", { class: "run line" }, Mdm.dot(run), run.name) : null;
+      return Mdm.make("span", { class: "column" }, name, tile.element, ...Mdm.captions(run, entry));
     });
     return Mdm.make("figure", {}, Mdm.make("figcaption", { class: "title line" }, Mdm.label(entry) || Mdm.id(entry)), Mdm.make("span", { class: "pictures" }, ...columns));
   });
