@@ -46,7 +46,7 @@ def kept_shares(table: pa.Table, node: Any) -> Float32[np.ndarray, " rows"] | No
     length."""
     if not set(ACTIVATIONS) <= set(table.column_names):
         return None
-    columns = []
+    columns: list[np.ndarray] = []
     for name in ACTIVATIONS:
         values = _read_activations(table[name].combine_chunks())
         if values is None or (columns and values.shape != columns[0].shape):

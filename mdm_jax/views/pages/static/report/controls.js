@@ -54,12 +54,11 @@ Mdm.Toolbar = class {
     element.append(
       views,
       Mdm.sliders.make("tool"),
-      select("map", "Colors", [["inferno", "Inferno"], ["viridis", "Viridis"], ["cividis", "Cividis"]], (map) => Mdm.change({ map })),
       Mdm.colorBar.make(),
+      select("map", "Colors", [["inferno", "Inferno"], ["viridis", "Viridis"], ["cividis", "Cividis"]], (map) => Mdm.change({ map })),
       select("fill", "Fill", [["run", "as in the run"], ["blur", "blur"], ["mean", "mean color"], ["black", "black"], ["white", "white"]], (fill) => Mdm.change({ fill })),
       select("scale", "Size", [["all", "all sizes"], ...scales], (scale) => Mdm.change({ scale })),
       Mdm.frames.some((frame) => Mdm.hasTruth(frame)) ? make("button", { type: "button", id: "truth", class: "toggle", title: "Outline of the object (o)", onclick: () => Mdm.change({ truth: 1 - Mdm.state.truth }) }, "Object") : "",
-      make("span", { class: "grow" }),
       sizes,
       Mdm.runs.length > 1 ? this.runs() : "",
     );
