@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
+from matplotlib.figure import Figure
 
 from mdm_jax import explain_batch
 from mdm_jax.cli.explain import ExplainCommand
@@ -16,9 +17,14 @@ from mdm_jax.data.preprocessing import Preprocessing
 from mdm_jax.errors import InputError
 from mdm_jax.models.classifier import Classifier
 from mdm_jax.types import Explanation, Info, Status
+from mdm_jax.views import explanation_figures, map_pictures
 
 NAMES = ("left", "right", "top")
-HALVES = [(slice(None), slice(0, 8)), (slice(None), slice(8, 16)), (slice(0, 8), slice(None))]
+HALVES = [
+    (slice(None), slice(0, 8)),
+    (slice(None), slice(8, 16)),
+    (slice(0, 8), slice(None)),
+]
 
 
 @jax.tree_util.register_static
@@ -58,6 +64,16 @@ def calls(monkeypatch):
 
 
 @pytest.fixture
+def quick_pictures(monkeypatch):
+    """Pictures of single maps are empty: only sheets are drawn."""
+    for module, name in (
+        (map_pictures, "draw_overlay"),
+        (explanation_figures, "masks_sheet"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_: Figure(figsize=(0.1, 0.1)))
+
+
+@pytest.fixture
 def files(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
@@ -75,7 +91,9 @@ def names(result):
     return {file.rpartition("/")[2] for file in result["files"]}
 
 
-def test_classes_and_methods_side_by_side_and_nothing_twice(calls, files, tmp_path, capsys):
+def test_classes_and_methods_side_by_side_and_nothing_twice(
+    calls, quick_pictures, files, tmp_path, capsys
+):
     out = tmp_path / "out"
     methods = ["--method", "mdm", "--method", "gradient", "--method", "mdm:preset=fast"]
     found = explained(capsys, *files, files[0], *methods, "--top", 2, "--out", out)
@@ -101,11 +119,11 @@ def test_classes_and_methods_side_by_side_and_nothing_twice(calls, files, tmp_pa
     before = {file.name: file.read_bytes() for file in out.iterdir()}
     again = explained(capsys, *files, *methods, "--top", 2, "--out", out)
     assert names(again) == names(found)
-    other = explained(capsys, *files, *methods, "--top", 2, "--seed", 1, "--out", out)
-    three = explained(capsys, *files, *methods, "--top", 3, "--out", out)
+    other = explained(capsys, files[0], *methods, "--top", 2, "--seed", 1, "--out", out)
+    three = explained(capsys, files[0], *methods, "--top", 3, "--out", out)
     assert not names(other) & names(found)
-    assert {"a-sheet-2.png", "b-sheet-2.png"} <= names(other)
-    assert {"a-sheet-3.png", "b-sheet-3.png"} <= names(three)
+    assert "a-sheet-2.png" in names(other)
+    assert "a-sheet-3.png" in names(three)
     for name, content in before.items():
         assert (out / name).read_bytes() == content, name
 
@@ -124,15 +142,13 @@ def test_a_method_that_cannot_explain_the_network_is_told(calls, files, tmp_path
 def test_pictures_say_class_probability_method_and_the_embedded_network(
     calls, files, tmp_path, monkeypatch
 ):
-    from mdm_jax.views import explanation_figures
-
     figures = {}
     monkeypatch.setattr(
         explanation_figures,
         "save",
         lambda figure, path, texts=None: figures.setdefault(path.name, figure),
     )
-    words = ["explain", *map(str, files), "--out", str(tmp_path / "out"), "--target", "top"]
+    words = ["explain", str(files[0]), "--out", str(tmp_path / "out"), "--target", "top"]
     assert main([*words, "--method", "gradient", "--method", "random"]) == 0
     for name in ("a-class2-gradient-overlay.png", "a-sheet.png"):
         said = " ".join(text.get_text() for text in figures[name].texts)

@@ -68,7 +68,9 @@ def test_clipping_is_that_of_captum():
     # 0.01, 0.02 ... 1.00 in any order: the values up to 0.99 hold 49.5 of 50.5, which is 98 %.
     steps = np.random.default_rng(0).permutation(np.arange(1, 101)) / np.float32(100)
     clipped = clip_outliers(steps.reshape(10, 10).astype(np.float32))
-    np.testing.assert_allclose(clipped, np.minimum(steps / 0.99, 1).reshape(10, 10), rtol=1e-6)
+    np.testing.assert_allclose(
+        clipped, np.minimum(steps / 0.99, 1).reshape(10, 10), rtol=1e-6
+    )
     # One pixel that holds 1 % of the sum is no measure of the others.
     flat = np.full((10, 99), 0.1, np.float32)
     flat[0, 0] = 1.0
@@ -110,9 +112,7 @@ def check_layout(figure):
         assert min(across, down) <= 1.0  # a pixel
 
 
-@pytest.mark.parametrize(
-    "size", [(400, 198), (225, 400), (28, 28), (1600, 100)]
-)
+@pytest.mark.parametrize("size", [(400, 198), (225, 400), (28, 28), (1600, 100)])
 @pytest.mark.parametrize("count", [1, 12])
 def test_nothing_overlaps_or_is_cut(size, count):
     taken = preprocessing((28, 28), channels=1)
