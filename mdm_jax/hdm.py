@@ -49,7 +49,7 @@ from mdm_jax.config import MDMConfig
 from mdm_jax.errors import InputError
 from mdm_jax.execution.jax_settings import own_settings
 from mdm_jax.problem import Problem, activation, begin, blend, report
-from mdm_jax.types import STATIC, Explanation, Image, Mask, Node, Predict
+from mdm_jax.types import STATIC, Explanation, Image, Info, Mask, Node, Predict
 
 MAX_ROUNDS = 100
 
@@ -303,3 +303,11 @@ def region_weights(
     """w_r: 1 for the first region; then the lesser of both, or 0 where that is below `least`."""
     weights = jnp.minimum(restored, before)
     return jnp.where(weights < least, 0.0, weights).at[0].set(1.0)
+
+
+def round_weights(info: Info) -> list[float]:
+    """w_r of one explanation, round by round; empty for those of other methods."""
+    weights: list[float] = []
+    while (name := f"weight_{len(weights) + 1}") in info.terms:
+        weights.append(float(info.terms[name]))
+    return weights

@@ -82,6 +82,11 @@ class Status(IntEnum):
     """every pixel of the map has the same value: what the method looked at, such as gradients, was
     zero, or told no pixel from another"""
 
+    @property
+    def words(self) -> str:
+        """As tables and pictures write it."""
+        return self.name.lower().replace("_", " ")
+
 
 # Why a map is not what it usually is, by the status that says so.
 REASONS: dict[Status, str] = {
@@ -189,3 +194,6 @@ class Method(NamedTuple):
     """the frozen dataclass of its settings; None for a method that takes none"""
     default_node: str | Node = "probability"
     """what its authors explain: a logit for most gradients, a probability for most masks"""
+    is_pixelwise: bool = False
+    """whether a map has a value of its own at each pixel, as gradients give it: a few are huge, so
+    pictures clip it, see `views.map_pictures.clip_outliers`"""

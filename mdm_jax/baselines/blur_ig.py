@@ -120,4 +120,4 @@ def blur(
     return jnp.einsum("yh,hwc,xw->yxc", rows, image, columns, precision=masks.HIGHEST)
 
 
-METHOD = Method("blur_ig", explain, BlurIG, "logit")
+METHOD = Method("blur_ig", explain, BlurIG, "logit", is_pixelwise=True)

@@ -84,4 +84,4 @@ def add_channels(share: Float[Array, "h w c"], variant: str) -> Float[Array, "h 
     return stretched.sum(axis=-1)
 
 
-METHOD = Method("fullgrad", explain, FullGrad, "logit")
+METHOD = Method("fullgrad", explain, FullGrad, "logit", is_pixelwise=True)

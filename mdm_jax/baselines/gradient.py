@@ -59,7 +59,7 @@ def input_gradient(
     return jax.grad(score)(image)
 
 
-METHOD = Method("gradient", explain, Gradient, "logit")
+METHOD = Method("gradient", explain, Gradient, "logit", is_pixelwise=True)
 RENAMED = {"GradientConfig": "Gradient"}
 
 

@@ -165,4 +165,4 @@ def advance(
     return jax.lax.while_loop(go_on, move_some, begun).share
 
 
-METHOD = Method("guided_ig", explain, GuidedIG, "logit")
+METHOD = Method("guided_ig", explain, GuidedIG, "logit", is_pixelwise=True)

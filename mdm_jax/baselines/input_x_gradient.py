@@ -61,7 +61,7 @@ def explain(
     )
 
 
-METHOD = Method("input_x_gradient", explain, InputXGradient, "logit")
+METHOD = Method("input_x_gradient", explain, InputXGradient, "logit", is_pixelwise=True)
 RENAMED = {"InputXGradientConfig": "InputXGradient"}
 
 

@@ -141,7 +141,9 @@ def _options(config: IntegratedGradients) -> dict[str, Any]:
     return {"steps": config.steps, "rule": config.rule, "chunk": config.chunk}
 
 
-METHOD = Method("integrated_gradients", explain, IntegratedGradients, "logit")
+METHOD = Method(
+    "integrated_gradients", explain, IntegratedGradients, "logit", is_pixelwise=True
+)
 RENAMED = {"IntegratedGradientsConfig": "IntegratedGradients"}
 
 

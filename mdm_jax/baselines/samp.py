@@ -154,4 +154,4 @@ def _is_zero(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer) and value == 0
 
 
-METHOD = Method("samp", explain, SAMP, "probability")
+METHOD = Method("samp", explain, SAMP, "probability", is_pixelwise=True)

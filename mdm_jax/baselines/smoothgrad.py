@@ -109,7 +109,7 @@ def mean_gradient(
     return chunked.mean_over(gradient, inputs, chunk)
 
 
-METHOD = Method("smoothgrad", explain, SmoothGrad, "logit")
+METHOD = Method("smoothgrad", explain, SmoothGrad, "logit", is_pixelwise=True)
 RENAMED = {"SmoothGradConfig": "SmoothGrad"}
 
 

@@ -33,7 +33,7 @@ def columns(
         "after": after,
         "area": finite(float(info.kept_area[i])),
         **more,
-        "status": Status(int(info.status[i])).name.lower().replace("_", " "),
+        "status": Status(int(info.status[i])).words,
         "evaluations": int(info.evaluations[i]),
         # Batches are timed as a whole: each explanation has the same share.
         "seconds": timing.running / len(explanation.saliency),

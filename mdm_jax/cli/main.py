@@ -65,8 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     0: done. 1: the output cannot be written, or nobody reads it any more. 2: input that cannot be
-    used. 3: images that could not be read or explained (`mdm explain`, `mdm run --strict`), or
-    faults of a run (`mdm run verify`). 4: a share of a run that is not whole. 130: interrupted.
+    used. 3: images that could not be read or explained (`mdm explain`, `mdm run --strict`), methods
+    that could not explain (`mdm explain`), or faults of a run (`mdm run verify`). 4: a share of a
+    run that is not whole. 130: interrupted.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     with streams.guarded():

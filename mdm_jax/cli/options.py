@@ -86,15 +86,20 @@ class ComputeOptions:
     """images solved at a time; found from the memory when not given"""
 
 
-# PresetOptions comes first: its preset has the help with the cost, that of MethodSpec does not.
 @dataclass(frozen=True, kw_only=True)
-class MethodOptions(PresetOptions, ComputeOptions, MethodSpec, Options):
-    """Options of every verb that explains with one method."""
+class NodeOptions:
+    """What a method explains."""
 
     node: str | None = None
     """what is explained: probability, logit, log_odds, sigmoid (multi-label), logits (all classes),
     or a function of yours, such as my_nodes.py:margin; by default what the method's authors
     explain, for mdm the probability"""
+
+
+# PresetOptions comes first: its preset has the help with the cost, that of MethodSpec does not.
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions(PresetOptions, ComputeOptions, MethodSpec, NodeOptions, Options):
+    """Options of every verb that explains with one method."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,18 +155,34 @@ def _options(info: StructTypeInfo) -> StructConstructorSpec | None:
         return docstrings().get(name)
 
     fields = []
+    repeatable = set()
     for each in dataclasses.fields(verb):
         if _has_tables(types[each.name]):
             continue
+        default = getattr(defaults, each.name)
+        if tyro.conf.UseAppendAction in get_args(types[each.name]):
+            # tyro would add the words to the default, which they are to replace.
+            repeatable.add(each.name)
+            default = ()
         field = StructFieldSpec(
             name=each.name,
             type=_with_metavar(types[each.name]),
-            default=getattr(defaults, each.name),
+            default=default,
             helptext=partial(read_help, each.name),
         )
         fields.append(field)
-    # What is no option stays as the file of --config has it.
-    return StructConstructorSpec(partial(dataclasses.replace, defaults), tuple(fields))
+
+    def with_values(**values: Any) -> Any:
+        """What is no option, or was not repeated even once, stays as the file of --config has
+        it."""
+        given = {
+            name: value
+            for name, value in values.items()
+            if name not in repeatable or value != ()
+        }
+        return dataclasses.replace(defaults, **given)
+
+    return StructConstructorSpec(with_values, tuple(fields))
 
 
 def _has_tables(kind: Any) -> bool:

@@ -1,9 +1,13 @@
-"""The files of one explanation: an overlay, the masks, and an .npz with everything."""
+"""The files of one explanation: an overlay, the masks, and an .npz with everything; and the sheet
+of several."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,38 +15,48 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL.Image
 
-from mdm_jax import images
 from mdm_jax.errors import InputError
-from mdm_jax.models.classifier import Classifier
 from mdm_jax.storage import arrays
 from mdm_jax.types import Explanation
-from mdm_jax.views import explanation_figures
+from mdm_jax.views import explanation_figures, map_pictures
+from mdm_jax.views.map_pictures import Photograph, ShownMap
 
-# Pixels; the short side of an overlay is the photograph's own, up to this.
-MAX_OVERLAY_SIDE = 768
-MIN_OVERLAY_SIDE = 256
+# The keyword in a sheet's file under which its maps are known again.
+SHEET_KEY = "mdm_jax-sheet"
+
+
+class PictureTexts(NamedTuple):
+    """What pictures say beside what their maps say."""
+
+    source: str
+    """the file and the network"""
+    masks_title: str
+    notes: Sequence[str] = ()
+    """below the picture, a line each"""
 
 
 class WrittenExplanation(NamedTuple):
     """What is written of one explanation."""
 
     name: str
-    photograph: PIL.Image.Image
     image: np.ndarray
     """the photograph as the network sees it"""
     explanation: Explanation
-    title: str
     settings: str
     """what the map was made with, as `_describe_settings` gives it"""
 
-    def free_prefix(self, prefix: Path, method: str) -> Path:
+    def free_prefix(self, prefix: Path, method: str, with_method: bool = False) -> Path:
         """How the files' names begin: as the prefix says, else with the method's name behind it,
-        then numbered. Nothing is overwritten but the same explanation made before."""
+        then numbered. Nothing is overwritten but the same explanation made before.
+
+        `with_method` leaves out the first, unless the same explanation is there."""
         stem, name = prefix.name, f"{prefix.name}-{arrays.file_name(method)}"
         numbered = (f"{name}-{number}" for number in itertools.count(2))
         for each in itertools.chain((stem, name), numbered):
             prefix = prefix.with_name(each)
-            if not any(map(os.path.lexists, _files(prefix))) or self._is_there(prefix):
+            is_free = not any(map(os.path.lexists, _files(prefix)))
+            may_be_new = each != stem or not with_method
+            if (is_free and may_be_new) or self._is_there(prefix):
                 return prefix
         raise AssertionError  # never reached: numbers do not end
 
@@ -60,31 +74,26 @@ class WrittenExplanation(NamedTuple):
             )
         return False
 
-    def save(self, prefix: Path, classifier: Classifier) -> list[str]:
-        """Write the overlay, the masks and the arrays; their files."""
+    def save(
+        self,
+        prefix: Path,
+        photograph: Photograph,
+        shown: ShownMap,
+        texts: PictureTexts,
+    ) -> list[str]:
+        """Write the overlay, the masks where there are some, and the arrays; their files."""
         overlay, sheet, values = _files(prefix)
-        large = images.to_array(self._large_photograph(classifier))
-        painted = explanation_figures.overlay(large, self.explanation.saliency)
-        explanation_figures.save_png(painted, overlay)
-        masks = explanation_figures.masks_sheet(self.image, self.explanation, self.title)
-        explanation_figures.save(masks, sheet)
-        content = self._arrays()
-        arrays.write_arrays(values, content)
-        return [str(path) for path in (overlay, sheet, values)]
-
-    def _large_photograph(self, classifier: Classifier) -> PIL.Image.Image:
-        """The part of the photograph that the network sees, in the size of an overlay."""
-        preprocessing = classifier.preprocessing
-        height, width = self.image.shape[:2]
-        side = max(min(*self.photograph.size, MAX_OVERLAY_SIDE), MIN_OVERLAY_SIDE)
-        scale = max(1.0, side / min(height, width))
-        return images.fit(
-            self.photograph,
-            (round(height * scale), round(width * scale)),
-            crop=preprocessing.crop,
-            interpolation="bicubic",
-            mode=preprocessing.crop_mode,
-        )
+        figure = map_pictures.draw_overlay(photograph, shown, texts.source, texts.notes)
+        explanation_figures.save(figure, overlay)
+        written = [overlay]
+        if self.explanation.mask_vectors:
+            masks = explanation_figures.masks_sheet(
+                self.image, self.explanation, texts.masks_title
+            )
+            explanation_figures.save(masks, sheet)
+            written.append(sheet)
+        arrays.write_arrays(values, self._arrays())
+        return [str(path) for path in (*written, values)]
 
     def _arrays(self) -> dict[str, Any]:
         explanation = self.explanation
@@ -105,6 +114,56 @@ class WrittenExplanation(NamedTuple):
         for name, value in explanation.info.terms.items():
             content[f"term_{name}"] = np.asarray(value)
         return content
+
+
+class SheetMap(NamedTuple):
+    """A map of a sheet, and what it was made with."""
+
+    shown: ShownMap
+    target: int
+    settings: str
+
+
+def save_sheet(
+    prefix: Path,
+    photograph: Photograph,
+    image: np.ndarray,
+    maps: Sequence[SheetMap],
+    texts: PictureTexts,
+) -> str:
+    """Write the maps of one photograph side by side, a row for each target; the file.
+
+    Nothing is overwritten but a sheet of the same maps."""
+    made_with = [(each.target, each.settings) for each in maps]
+    digest = hashlib.sha256(np.ascontiguousarray(image).tobytes())
+    digest.update(json.dumps([texts.source, made_with]).encode())
+    identity = digest.hexdigest()
+    path = _free_sheet(prefix, identity)
+    rows: dict[int, list[ShownMap]] = {}
+    for each in maps:
+        rows.setdefault(each.target, []).append(each.shown)
+    figure = map_pictures.draw_sheet(
+        photograph, list(rows.values()), texts.source, texts.notes
+    )
+    explanation_figures.save(figure, path, {SHEET_KEY: identity})
+    return str(path)
+
+
+def _free_sheet(prefix: Path, identity: str) -> Path:
+    """The first name that no file has, or the same sheet."""
+    names = (f"{prefix.name}-sheet-{number}.png" for number in itertools.count(2))
+    for name in itertools.chain((f"{prefix.name}-sheet.png",), names):
+        path = prefix.with_name(name)
+        if not os.path.lexists(path) or _sheet_identity(path) == identity:
+            return path
+    raise AssertionError  # never reached: numbers do not end
+
+
+def _sheet_identity(path: Path) -> str | None:
+    # Pillow raises errors of many kinds for what is damaged, or no image.
+    with suppress(Exception), PIL.Image.open(path) as image:
+        return image.info.get(SHEET_KEY)
+    return None
 
 
 def _files(prefix: Path) -> tuple[Path, Path, Path]:

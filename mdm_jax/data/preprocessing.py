@@ -57,6 +57,22 @@ class Preprocessing:
         )
         return images.to_array(fitted)
 
+    def visible_box(self, original: tuple[int, int]) -> tuple[float, float, float, float]:
+        """What `fit` keeps of a photograph of `original` pixels (width, height).
+
+        Left, top, right and bottom, in its pixels."""
+        region, resized = images.placement(
+            original, self.size, crop=self.crop, mode=self.crop_mode
+        )
+        height, width = self.size
+        scale = np.asarray(region) / resized
+        start = (
+            images.corner(original, region)
+            + images.corner(resized, (width, height)) * scale
+        )
+        end = start + (width, height) * scale
+        return (float(start[0]), float(start[1]), float(end[0]), float(end[1]))
+
     def resized(self, size: Any) -> Preprocessing:
         """The same for another input size in pixels, a side or (height, width).
 

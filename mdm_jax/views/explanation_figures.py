@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
@@ -17,26 +16,35 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mdm_jax import masks
+from mdm_jax import hdm, masks
 from mdm_jax.data.source import Example
 from mdm_jax.images import to_uint8
 from mdm_jax.size_sequence import sizes_of_steps
 from mdm_jax.storage.atomic import write_whole
-from mdm_jax.text_files import printable
-from mdm_jax.types import Explanation, Trace
+from mdm_jax.types import REASONS, Explanation, Status, Trace
+from mdm_jax.views.panels import Bar, Panel, draw
 
 HEAT = colormaps["inferno"]
 TRUTH = "#35e0ff"
+
+# Of the heat where a map is 1.
+OPACITY = 0.85
+
+# Pictures in a row of masks: those of the default sizes, with the image and two more.
+MASK_COLUMNS = 7
 
 
 def overlay(
     image: Float[np.ndarray, "H W c"],
     saliency: Float[np.ndarray, "h w"],
-    opacity: float = 0.85,
+    opacity: float = OPACITY,
 ) -> np.ndarray:
     """The heat of a saliency map, enlarged bilinearly, over a grayed image; 8-bit RGB."""
     if saliency.shape != image.shape[:2]:
-        saliency = np.asarray(jax.image.resize(saliency, image.shape[:2], "linear"))
+        height, width = image.shape[:2]
+        values = PIL.Image.fromarray(np.asarray(saliency, np.float32))
+        resized = values.resize((width, height), PIL.Image.Resampling.BILINEAR)
+        saliency = np.asarray(resized)
     gray = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
     heat = HEAT(saliency)[..., :3]
     # in proportion, so that weak saliency fades into the image without an edge
@@ -95,33 +103,61 @@ def demo_sheet(
 def masks_sheet(
     image: Float[np.ndarray, "h w c"], explanation: Explanation, title: str
 ) -> Figure:
-    """One image, its learned masks from coarse to fine, the saliency and the masked image."""
-    vectors = explanation.mask_vectors
-    image = np.broadcast_to(image, (*image.shape[:2], 3))
-    panels = [("image", image)]
-    panels += [
-        (f"mask {v.shape[0]}x{v.shape[1]}", render_mask(v, image.shape[:2]))
-        for v in vectors
-    ]
-    shown = explanation.saliency
+    """One image, its learned masks from coarse to fine, the saliency and the masked image.
+
+    The masks of HDM stand in a row for each round."""
+    shape = image.shape[:2]
+    image = np.broadcast_to(image, (*shape, 3))
+    seen = explanation.saliency
     if explanation.evidence is not None:
-        shown = mean_mask(vectors, shown.shape)
-    panels += [
-        ("saliency", overlay(image, explanation.saliency)),
-        ("kept", masked_view(image, shown)),
+        seen = mean_mask(explanation.mask_vectors, seen.shape)
+    before = [Panel(image, "image")]
+    status = Status(int(explanation.info.status))
+    warning = status.words if status in REASONS else ""
+    after = [
+        Panel(overlay(image, explanation.saliency), "saliency", warning),
+        Panel(masked_view(image, seen), "kept"),
     ]
-    ratio = image.shape[0] / image.shape[1]
-    figure = Figure(
-        figsize=(1.9 * len(panels), 1.9 * ratio + 0.65),
-        dpi=160,
-        layout="constrained",
-    )
-    figure.suptitle(printable(title), fontsize=9, parse_math=False)
-    for ax, (name, panel) in zip(figure.subplots(1, len(panels)), panels):
-        ax.imshow(panel, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
-        ax.set_title(name, fontsize=8)
-        ax.axis("off")
-    return figure
+    weights = hdm.round_weights(explanation.info)
+    vectors = explanation.mask_vectors
+    drawn = [Panel(render_mask(each, shape), _size_of(each)) for each in vectors]
+    notes: list[str] = []
+    rows: list[list[Panel | None]]
+    if weights:
+        sizes = len(drawn) // len(weights)
+        notes = [_describe_round(number, each) for number, each in enumerate(weights, 1)]
+        rows = []
+        for number in range(len(weights)):
+            one = drawn[number * sizes : (number + 1) * sizes]
+            named = [
+                panel._replace(caption=f"round {number + 1}: {panel.caption}")
+                for panel in one
+            ]
+            is_first = number == 0
+            rows.append([*before, *named, *after] if is_first else [None, *named])
+    else:
+        flat = [*before, *drawn, *after]
+        rows = [
+            list(flat[start : start + MASK_COLUMNS])
+            for start in range(0, len(flat), MASK_COLUMNS)
+        ]
+    if warning:
+        notes.insert(0, f"{warning}: {REASONS[status]}")
+    ratio = shape[0] / shape[1]
+    size = (1.9, 1.9 * ratio) if ratio <= 1 else (1.9 / ratio, 1.9)
+    bar = Bar("mask: 1 keeps a pixel", HEAT)
+    return draw(rows, bar, title=title, size=size, notes=notes)
+
+
+def _size_of(vector: np.ndarray) -> str:
+    return f"mask {vector.shape[0]}x{vector.shape[1]}"
+
+
+def _describe_round(number: int, weight: float) -> str:
+    """What a round of HDM adds to its map."""
+    if weight == 0:
+        return f"round {number} is left out: it shows too little of the class"
+    return f"round {number} counts with weight {weight:.2f}"
 
 
 def masked_view(
@@ -189,12 +225,17 @@ def learning_frames(
         yield figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+def save(figure: Figure, path: Path, texts: Mapping[str, str] | None = None) -> None:
+    """Write a figure as PNG, whole or not at all; with `texts` by keyword, which are not drawn."""
     with warnings.catch_warnings():
         # names may be in a script that the font lacks
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=figure.dpi))
+        write_whole(
+            path,
+            lambda file: figure.savefig(
+                file, format="png", dpi=figure.dpi, metadata=dict(texts or {})
+            ),
+        )
 
 
 def save_png(pixels: np.ndarray, path: Path) -> None:

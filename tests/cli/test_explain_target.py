@@ -3,7 +3,7 @@
 import pytest
 
 from mdm_jax import InputError
-from mdm_jax.cli.explain import _class_of
+from mdm_jax.cli.explain_targets import find_class
 
 NAMES = ("oystercatcher", "tabby cat", "Egyptian cat", "7", "crane", "crane")
 
@@ -12,7 +12,7 @@ NAMES = ("oystercatcher", "tabby cat", "Egyptian cat", "7", "crane", "crane")
     ("target", "expected"), [(2, 2), ("Egyptian cat", 2), ("TABBY CAT", 1), ("7", 3)]
 )
 def test_a_class_is_found(target, expected):
-    assert _class_of(target, NAMES) == expected
+    assert find_class(target, NAMES) == expected
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_a_class_is_found(target, expected):
 )
 def test_what_is_no_class_is_a_sentence(target, sentence):
     with pytest.raises(InputError, match=sentence):
-        _class_of(target, NAMES)
+        find_class(target, NAMES)

@@ -6,7 +6,6 @@ import json
 import re
 
 import numpy as np
-import PIL.Image
 import pytest
 import stored_folders
 
@@ -138,7 +137,7 @@ def test_a_run_that_begins_anew_removes_its_own_files_alone(tmp_path):
 
 def written(settings, value=0.0, name="photo.jpg"):
     image = np.full((8, 8, 3), value, np.float32)
-    return WrittenExplanation(name, PIL.Image.new("RGB", (8, 8)), image, None, "", settings)
+    return WrittenExplanation(name, image, None, settings)
 
 
 def save(part, prefix):
