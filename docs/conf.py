@@ -1,6 +1,7 @@
 """Settings of the documentation site: `make docs` builds it, offline, into docs/_build/html."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 import jax
@@ -12,8 +13,10 @@ import mdm_jax  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
-project = "mdm_jax"
-author = "The mdm_jax authors"
+pyproject = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+repository = pyproject["tool"]["mdm_jax"]["repository"]
+project = pyproject["project"]["name"]
+author = pyproject["project"]["authors"][0]["name"]
 version = release = mdm_jax.__version__
 html_title = f"mdm_jax {version}"
 
@@ -51,6 +54,8 @@ html_theme_options = {
     "home_page_in_toc": True,
     "navbar_persistent": [],
 }
+if repository:
+    html_theme_options |= {"repository_url": repository, "use_repository_button": True}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False

@@ -50,14 +50,20 @@ def open_source(text: str, split: str) -> Source:
     "val", "validation", "valid" and "test" stand for each other where a source has only one of
     them; "all" is every item of a source that lies in files or records. Files without labels have
     no splits. Raises InputError for an unknown kind, a missing place or name, or a split that the
-    source lacks."""
+    source lacks, and where a package of the extra `data` is not installed."""
     name, _, place = text.partition(":")
     if name not in KINDS:
         raise unknown("data source", name, [kind.usage for kind in KINDS.values()])
     kind = KINDS[name]
     if kind.needs_place and not place:
         raise InputError(f"the data source {text!r} cannot be: write {kind.usage}")
-    opener = pkgutil.resolve_name(kind.opener)
+    try:
+        opener = pkgutil.resolve_name(kind.opener)
+    except ModuleNotFoundError as missing:
+        raise InputError(
+            f"{kind.usage} needs the package {missing.name}, which is not installed: pip install"
+            " 'mdm_jax[data]'"
+        ) from missing
     return opener(place, split)
 
 

@@ -13,8 +13,6 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = pytest.mark.slow
-
 FOLDER = Path(__file__).parents[2] / "colab"
 NOTEBOOKS = ("explain_your_photo", "dataset_on_tpu", "design_an_objective")
 MACHINE = re.compile(r"/(work|tmp|home|root|opt|mnt|Users)\b|\.\./|https?://\w|index-url")
@@ -103,32 +101,36 @@ def test_a_notebook_is_stripped_and_tied_to_no_machine(name):
     assert {*notebook.metadata} == {"accelerator", "colab", "kernelspec", "language_info"}
 
 
-def test_every_notebook_is_tested_and_begins_alike():
+def test_every_notebook_is_tested():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(NOTEBOOKS)
-    first = {re.sub(r"ACCELERATOR = .*", "", sources(read(name))[0]) for name in NOTEBOOKS}
-    assert len(first) == 1
-    assert "%pip install" in first.pop()
     for name in NOTEBOOKS:
         assert "MDM_JAX_SMALL" in sources(read(name))[1]
 
 
+@pytest.mark.slow
 def test_a_photo_is_explained(tmp_path):
     found = ran(
         "explain_your_photo",
         tmp_path,
         "digit = Digits('test')[0].mask\n"
         "found = {'low': float(one.saliency.min()), 'high': float(one.saliency.max()), 'chance':"
-        " float(digit.mean()),\n"
-        "         'energy': float(one.saliency[digit].sum() / one.saliency.sum()), 'answers':"
-        " list(answers.values())}",
+        " float(digit.mean()), 'answers': answers, 'before': before,\n"
+        "         'energy': float(one.saliency[digit].sum() / one.saliency.sum()),\n"
+        "         'methods': {name: each.saliency.shape[0] for name, each in found.items()},\n"
+        "         'targets': len({*targets.tolist()})}",
     )
     assert 0 <= found["low"] < found["high"] <= 1
     assert found["energy"] > 5 * found["chance"]
-    whole, kept, rest = found["answers"]
-    assert kept > 0.7 * whole > 2 * rest
+    # sufficient under the fills that the masks were learned with, and as much elsewhere is not
+    answers = found["answers"]
+    for fill in ("blur", "mean"):
+        assert answers["the masks"][fill] > 0.7 * found["before"] > answers["moved"][fill]
+    assert found["methods"] == {"mdm": 3, "grad_cam": 3, "integrated_gradients": 3}
+    assert found["targets"] == 3
     assert (tmp_path / "learning.gif").read_bytes()[:4] == b"GIF8"
 
 
+@pytest.mark.slow
 def test_a_data_set_is_explained_on_eight_devices(tmp_path):
     found = ran(
         "dataset_on_tpu",
@@ -163,6 +165,7 @@ def test_a_data_set_is_explained_on_eight_devices(tmp_path):
     assert (tmp_path / "report.zip").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_an_objective_is_swept(tmp_path):
     found = ran(
         "design_an_objective",

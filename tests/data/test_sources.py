@@ -7,6 +7,7 @@ import json
 import pkgutil
 import shutil
 import struct
+import sys
 import time
 from pathlib import Path
 
@@ -202,6 +203,13 @@ def test_every_kind_has_an_opener(kind):
     opener = pkgutil.resolve_name(KINDS[kind].opener)
     assert list(inspect.signature(opener).parameters)[1:] == ["split"]
     assert KINDS[kind].usage.startswith(kind)
+
+
+def test_a_kind_that_needs_an_extra_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.delitem(sys.modules, "mdm_jax.data.tfds", raising=False)
+    with pytest.raises(InputError, match=r"tfds.* needs .*pip install 'mdm_jax\[data\]'"):
+        open_source("tfds:mnist", "test")
 
 
 def test_a_split_of_that_name_comes_first():

@@ -192,20 +192,29 @@ def test_every_block_is_seen():
         assert len(reasons) == text.count("<!-- not run"), page
 
 
-def test_readme_needs_no_more_than_its_own_install():
+def packages(*extras):
+    """The packages that an installation with these extras brings."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    installed = {
-        re.match(r"[\w-]+", each)[0].replace("-", "_") for each in project["dependencies"]
-    }
-    allowed = installed | {"mdm_jax", "PIL"} | set(sys.stdlib_module_names)
-    assert imports(ROOT / "README.md") <= allowed
+    lines = list(project["dependencies"])
+    for extra in extras:
+        lines += project["optional-dependencies"][extra]
+    names = {re.match(r"[\w-]+", each)[0].replace("-", "_") for each in lines}
+    own = {"mdm_jax", "experiments", "PIL"}
+    return names | own | set(sys.stdlib_module_names)
+
+
+def test_readme_needs_no_more_than_its_own_install():
+    assert imports(ROOT / "README.md") <= packages()
 
 
 @pytest.mark.parametrize("name", PAGES_WITH_CODE)
 def test_a_page_says_how_to_install_what_it_imports_besides(name):
+    besides = imports(PAGES[name]) - packages()
+    assert besides <= packages("data", "all")
     text = PAGES[name].read_text()
-    for package in imports(PAGES[name]) & {"pandas", "zarr", "equinox"}:
-        assert re.search(rf"pip\s+install\s[\w\s]*{package}", text), package
+    for package in besides:
+        extra = "data" if package in packages("data") else "all"
+        assert re.search(rf"pip\s+install\s+'mdm_jax\[{extra}\]'", text), package
 
 
 def imports(page):
