@@ -38,8 +38,8 @@ docs: $(VENV)/.documented ## the documentation site, in docs/_build/html; warnin
 	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "the site is in docs/_build/html: open index.html there"
 
-notebooks: $(VENV)/.developed ## run the notebooks, and write their pages in docs/notebooks
-	$(BIN)/python experiments/render_notebooks.py
+notebooks: $(VENV)/.developed ## run the notebooks, write their pages; WEIGHTS=FOLDER of a ResNet-50, for that of the photo
+	$(BIN)/python experiments/render_notebooks.py $(if $(WEIGHTS),--photo-weights $(WEIGHTS))
 
 figures: $(VENV)/.installed ## the README's figures and the energy that it quotes
 	$(BIN)/python experiments/figures/readme_figures.py

@@ -84,7 +84,8 @@ def note(settings: dict[str, str]) -> str:
             " were read from a folder. The photograph is by vultilion (CC BY 2.0)."
         )
     return (
-        "What is shown was computed on a CPU, with the small settings that are taken there."
+        "What is shown was computed on a CPU, with the small settings that are taken there. Times"
+        " and rates are no measurements: the CPU may have had other work."
     )
 
 
@@ -140,7 +141,10 @@ def links(name: str) -> str:
     """Where the notebook is; a badge where Colab can open it, which is a repository on GitHub."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     repository = project["tool"]["mdm_jax"]["repository"].rstrip("/")
-    text = f"*The notebook is `colab/{name}.ipynb`; `make notebooks` writes this page.*"
+    text = (
+        f"*The notebook is `colab/{name}.ipynb`; `experiments/render_notebooks.py` writes this"
+        " page.*"
+    )
     on_github = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", repository)
     if on_github is None:
         return text
