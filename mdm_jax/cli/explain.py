@@ -23,6 +23,7 @@ from mdm_jax.cli.explanation_rows import (
     columns,
     describe_status,
     describe_time,
+    units,
 )
 from mdm_jax.cli.options import MethodOptions, positional
 from mdm_jax.cli.written_explanation import WrittenExplanation
@@ -142,7 +143,9 @@ class ExplainCommand(ModelSpec, MethodOptions):
             )
         notes = [*warnings, *(f"left out: {each}" for each in unreadable)]
         code = UNEXPLAINED if unreadable else 0
-        return Result(rows, summary, results, code, out=self.out, notes=notes)
+        return Result(
+            rows, summary, results, code, out=self.out, notes=notes, units=units(node)
+        )
 
     def _element_problems(self, count: int) -> _Problems:
         """For a node whose targets are no classes, such as the number of a prototype."""

@@ -11,6 +11,12 @@ from mdm_jax.execution.timing import Timing
 from mdm_jax.types import REASONS, Explanation, Status
 
 
+def units(node: Any, **more: str) -> dict[str, str]:
+    """What the columns are counted in: a node of one's own has the unit it has."""
+    of_node = str(node)
+    return {"before": of_node, "after": of_node, "area": "of the image", **more}
+
+
 def activations(explanation: Explanation, i: int) -> tuple[float | None, float | None]:
     """The node of explanation `i` before and after masking; of a vector node, at the target."""
     info = explanation.info
