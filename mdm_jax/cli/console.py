@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from mdm_jax.cli.event_log import EventLog
+from mdm_jax.cli.logged_progress import LoggedProgress
 from mdm_jax.cli.options import Options
 from mdm_jax.cli.output_config import plain_config, write_config
 from mdm_jax.cli.progress_bar import ProgressBar
@@ -37,6 +39,8 @@ class Result:
     exit_code: int = 0
     notes: Sequence[str] = ()
     """what there is to say besides, a line each"""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """of columns, for people: shown behind their names"""
     out: Path | None = None
     """the folder that the options are written into; None where they stand in it already"""
 
@@ -71,10 +75,15 @@ class Terminal:
     """Results on standard output, as tables or as JSON; progress on standard error."""
 
     as_json: bool
+    log: EventLog = field(default_factory=EventLog)
 
     @property
-    def progress(self) -> ProgressBar:
-        return ProgressBar()
+    def progress(self) -> LoggedProgress:
+        return self.watch(ProgressBar())
+
+    def watch(self, bar: ProgressBar) -> LoggedProgress:
+        """A bar whose news are written into the log too."""
+        return LoggedProgress(bar, self.log)
 
     def show(self, result: Result, options: Options | None = None) -> None:
         """Print a result; with the options that gave it, they are in the JSON and its folder."""
@@ -85,7 +94,7 @@ class Terminal:
             return
         console = Console()
         if result.rows:
-            table = _table(result.rows)
+            table = _table(result.rows, result.units)
             needed = Console(width=10_000).measure(table).maximum
             if not console.is_terminal or needed > console.width:
                 console = Console(width=max(MIN_WIDTH, needed))
@@ -98,11 +107,14 @@ class Terminal:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(rows: list[dict[str, Any]], units: Mapping[str, str]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, name in enumerate(rows[0]):
         justify: JustifyMethod = "left" if i == 0 else "right"
-        table.add_column(name.replace("_", " "), justify=justify, no_wrap=True)
+        head = name.replace("_", " ")
+        if name in units:
+            head += f" ({units[name]})"
+        table.add_column(Text(head), justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     return table

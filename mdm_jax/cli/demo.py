@@ -14,7 +14,7 @@ import tyro
 
 from mdm_jax import explain_batch
 from mdm_jax.cli.console import RESULT_PARTS, Result, Terminal
-from mdm_jax.cli.explanation_rows import columns, describe_status, describe_time
+from mdm_jax.cli.explanation_rows import columns, describe_status, describe_time, units
 from mdm_jax.cli.options import MethodOptions
 from mdm_jax.config import MDMConfig
 from mdm_jax.data.digits import Digits
@@ -101,7 +101,14 @@ class DemoCommand(MethodOptions):
         for row, example in enumerate(examples):
             notes += describe_status(explanation, row, example.id)
         files = [str(self.out / name) for name in FILES]
-        result = Result(rows, summary, files, out=self.out, notes=notes)
+        result = Result(
+            rows,
+            summary,
+            files,
+            out=self.out,
+            notes=notes,
+            units=units("probability", energy="of the map"),
+        )
         claims.claim(self.out, DEMO)
         sheet = explanation_figures.demo_sheet(
             examples[:FIGURE_DIGITS], explanation, predictions, energies.tolist()

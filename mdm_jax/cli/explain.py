@@ -21,7 +21,7 @@ from mdm_jax.cli.explain_targets import (
     class_problems,
     element_problems,
 )
-from mdm_jax.cli.explanation_rows import describe_time
+from mdm_jax.cli.explanation_rows import describe_time, units
 from mdm_jax.cli.options import (
     ComputeOptions,
     NodeOptions,
@@ -123,6 +123,8 @@ class ExplainCommand(ModelSpec, PresetOptions, ComputeOptions, NodeOptions, Opti
         done, failed = self._explain_all(job, terminal)
         summary = f"network {classifier.name}, {describe_time(done.timing, len(done.rows))}"
         left_out = [f"left out: {each}" for each in (*unreadable, *failed)]
+        of_nodes = {each.node_name for each in questions}
+        node = of_nodes.pop() if len(of_nodes) == 1 else "of the node"
         return Result(
             done.rows,
             "\n".join([summary, *notes]),
@@ -130,6 +132,7 @@ class ExplainCommand(ModelSpec, PresetOptions, ComputeOptions, NodeOptions, Opti
             UNEXPLAINED if left_out else 0,
             out=self.out,
             notes=[*done.warnings, *left_out],
+            units=units(node),
         )
 
     def _explain_all(self, job: Job, terminal: Terminal) -> tuple[Done, list[str]]:

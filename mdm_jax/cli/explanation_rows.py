@@ -11,6 +11,11 @@ from mdm_jax.execution.timing import Timing
 from mdm_jax.types import REASONS, Explanation, Status
 
 
+def units(node: str, **more: str) -> dict[str, str]:
+    """What the columns are counted in; activations are in the unit of their node."""
+    return {"before": node, "after": node, "area": "of the image", **more}
+
+
 def activations(explanation: Explanation, i: int) -> tuple[float | None, float | None]:
     """The node of explanation `i` before and after masking; of a vector node, at the target."""
     info = explanation.info

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 from mdm_jax.cli import compile_cache, signals, streams
+from mdm_jax.cli.event_log import EventLog
 from mdm_jax.errors import InputError, unknown
 from mdm_jax.version import __version__
 
@@ -55,6 +56,7 @@ Saliency maps for image classifiers by Multiple Dynamic Masks.
 
 mdm VERB --help lists the options of a verb, with examples.
 mdm --version prints the version.
+mdm --print-completion SHELL prints a script for bash, zsh, fish or tcsh.
 """
 UNUSABLE_INPUT = 2
 UNWRITABLE_OUTPUT = 1
@@ -104,40 +106,43 @@ def _keep_programs(words: list[str]) -> None:
 def _guarded(words: list[str]) -> int:
     """Run the command line; every error of it as an exit code."""
     said: set[str] = set()
+    log = EventLog()
 
     def show_once(message: Warning | str, *_: Any, **__: Any) -> None:
         # The same is warned of wherever a data set is opened or asked for its classes.
         sentence = compile_cache.in_plain_words(str(message))
         if sentence not in said:
             said.add(sentence)
-            streams.say(sentence)
+            log.say(sentence, "warning")
 
     warnings.showwarning = show_once
     options: set[str] = set()
+    code = UNWRITABLE_OUTPUT
     try:
-        code = _run(words, options)
+        code = _run(words, options, log)
         sys.stdout.flush()
     except InputError as error:
         # The library names settings; whoever typed words needs the option.
         hint = ""
         if error.setting in options:
             hint = f" (option --{error.setting.replace('_', '-')})"
-        streams.say(f"{error}{hint}")
-        return UNUSABLE_INPUT
+        log.say(f"{error}{hint}", "error")
+        code = UNUSABLE_INPUT
     except KeyboardInterrupt as interrupt:
-        streams.say(str(interrupt) or "interrupted")
-        return INTERRUPTED
+        log.say(str(interrupt) or "interrupted", "error")
+        code = INTERRUPTED
     except streams.Unwritable as unwritable:
         streams.silence(sys.stdout)
         # Whoever reads the output, such as head, may go when it has enough.
         if not isinstance(unwritable.__cause__, BrokenPipeError):
             reason = getattr(unwritable.__cause__, "strerror", None)
-            streams.say(f"the output cannot be written ({reason}): make room for it")
-        return UNWRITABLE_OUTPUT
+            log.say(f"the output cannot be written ({reason}): make room for it", "error")
+    finally:
+        log.end(code)
     return code
 
 
-def _run(words: list[str], known: set[str]) -> int:
+def _run(words: list[str], known: set[str], log: EventLog) -> int:
     """Run the verb; `known` takes the names of its options."""
     if not words:
         print(_usage(), file=sys.stderr, end="")
@@ -147,6 +152,11 @@ def _run(words: list[str], known: set[str]) -> int:
         return 0
     if words[0] == "--version":
         print(__version__)
+        return 0
+    if words[0] == "--print-completion":
+        from mdm_jax.cli.completion import print_completion
+
+        print_completion(words[1] if len(words) > 1 else "")
         return 0
     name, rest = _split(words)
     command = load_verb(name)
@@ -162,7 +172,9 @@ def _run(words: list[str], known: set[str]) -> int:
     words = [word for word in rest if word.partition(":")[0] not in KINDS]
     with plugins.only_named(words), own_settings():
         options = parse(command, f"mdm {name}", rest)
-        terminal = Terminal(options.json)
+        if options.log_json is not None:
+            log.open(options.log_json, name)
+        terminal = Terminal(options.json, log)
         result = options.run(terminal)
         terminal.show(result, options)
     return result.exit_code

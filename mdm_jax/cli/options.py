@@ -35,6 +35,9 @@ class Options:
     or whole files, my_nodes.py: what is named in no option is not run"""
     json: bool = False
     """print JSON to standard output instead of a table"""
+    log_json: str | None = None
+    """file to which progress, warnings and errors are added as JSON, an object a line; - writes
+    them to standard error in place of text"""
 
 
 def positional(metavar: str) -> Any:

@@ -18,7 +18,7 @@ from mdm_jax.sweeps.export_preset import to_toml
 from mdm_jax.version import __version__
 
 # Options that say how the others are given and shown.
-OF_THE_CALL = ("config", "code", "json")
+OF_THE_CALL = ("config", "code", "json", "log_json")
 
 
 def plain_config(options: Options) -> dict[str, Any]:

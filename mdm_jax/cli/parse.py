@@ -76,7 +76,7 @@ def _read_words(verb: type[Verb], prog: str, words: Sequence[str], defaults: Ver
             args=words,
             default=defaults,
             config=(tyro.conf.FlagCreatePairsOff,),
-            registry=_REGISTRY,
+            registry=REGISTRY,
             # Unknown words are answered below, in one sentence with the nearest option.
             return_unknown_args=True,
         )
@@ -111,10 +111,10 @@ def _option_of(value: str, words: Sequence[str]) -> str:
     return "choice"
 
 
-_REGISTRY = ConstructorRegistry()
+REGISTRY = ConstructorRegistry()
 
 
-@_REGISTRY.primitive_rule
+@REGISTRY.primitive_rule
 def _literal(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Choices as tyro shows them; a wrong one is answered in our own words, with the nearest."""
     if get_origin(info.type) is not Literal:
@@ -139,7 +139,7 @@ def _literal(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 _METAVARS = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 
 
-@_REGISTRY.struct_rule
+@REGISTRY.struct_rule
 def _options(info: StructTypeInfo) -> StructConstructorSpec | None:
     """The fields of a verb as options, each with the docstring below it as its help."""
     defaults = info.default

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -22,7 +22,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mdm_jax.cli.progress_lines import LINE_SECONDS, Heartbeat, Lines
 from mdm_jax.cli.signals import interrupts
+from mdm_jax.execution.timing import CompilationWatch
 from mdm_jax.text_files import printable
 
 # Between two updates of a bar: work that advances a thousand times a second must not wait.
@@ -31,32 +33,20 @@ REDRAW_SECONDS = 0.2
 # Over which the rates of a run are averaged.
 RATE_SECONDS = 30.0
 
-# Between two lines where standard error is no terminal, such as the log of a job.
-LINE_SECONDS = 60.0
 
-Bar = TypeVar("Bar", bound="ProgressBar")
+@runtime_checkable
+class Stoppable(Protocol):
+    """Progress that can be asked to stop the work."""
+
+    @property
+    def lost(self) -> str:
+        """What happens to the work that is stopped at once."""
+
+    def request_stop(self) -> None: ...
+    def end(self) -> None: ...
 
 
-class Lines:
-    """The progress of one task as lines for a log."""
-
-    def __init__(self, stage: str, total: int, done: int) -> None:
-        self.stage, self.total, self.first = stage, total, done
-        self.began = self.written = time.monotonic()
-
-    def due(self, done: int, rates: str) -> str:
-        """The next line, where it is time for one: what is done, the rate, the time left."""
-        now = time.monotonic()
-        if now - self.written < LINE_SECONDS:
-            return ""
-        self.written = now
-        parts = [f"{self.stage}: {done} of {self.total}"]
-        if rates:
-            parts.append(rates)
-        if done > self.first:
-            minutes = (now - self.began) / (done - self.first) * (self.total - done) / 60
-            parts.append(f"about {max(1, round(minutes))} min left")
-        return ", ".join(parts)
+Bar = TypeVar("Bar", bound=Stoppable)
 
 
 class ProgressBar:
@@ -73,6 +63,11 @@ class ProgressBar:
         self._bar: Progress | None = None
         self._lines: Lines | None = None
         self._task = TaskID(0)
+        self._stage = self._rates = ""
+        self._done = 0
+        self.is_compiling = False
+        self._ends: list[Callable[[], None]] = []
+        """of what listens and beats while a task goes on"""
 
     def columns(self) -> tuple[ProgressColumn, ...]:
         return (
@@ -85,8 +80,11 @@ class ProgressBar:
 
     def begin(self, task: str, total: int, done: int = 0) -> None:
         self.end()
+        self._stage, self._done, self._rates = task, done, ""
+        self._ends.append(CompilationWatch(self._tell_compiling).stop)
         if not self.console.is_terminal:
             self._lines = Lines(task, total, done)
+            self._ends.append(Heartbeat(LINE_SECONDS, self._write_line).stop)
             return
         self._bar = Progress(*self.columns(), console=self.console, transient=True)
         self._task = self._bar.add_task(
@@ -98,18 +96,34 @@ class ProgressBar:
         self.draw(done)
 
     def draw(self, done: int, rates: str = "") -> None:
+        self._done, self._rates = done, rates
+        if self.is_compiling:
+            self._tell_compiling(False)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, rates=rates)
-        if self._lines is not None:
-            line = self._lines.due(done, rates)
-            if line:
-                self.say(line)
+        self._write_line()
 
     def describe(self, stage: str) -> None:
+        self._stage = stage
         if self._lines is not None:
             self._lines.stage = stage
         if self._bar is not None:
-            self._bar.update(self._task, description=printable(stage))
+            what = f"{stage}, compiling" if self.is_compiling else stage
+            self._bar.update(self._task, description=printable(what))
+
+    def _tell_compiling(self, is_compiling: bool) -> None:
+        if is_compiling != self.is_compiling:
+            self.is_compiling = is_compiling
+            ProgressBar.describe(self, self._stage)
+
+    def _write_line(self) -> None:
+        """Called by two threads, of which one may end the task."""
+        lines = self._lines
+        if lines is None:
+            return
+        line = lines.due(self._done, self._rates, is_compiling=self.is_compiling)
+        if line:
+            self.say(line)
 
     def say(self, sentence: str) -> None:
         self.console.print(
@@ -120,6 +134,9 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._lines = None
+        while self._ends:
+            self._ends.pop()()
+        self.is_compiling = False
 
     def wants_stop(self) -> bool:
         return self.stop
@@ -153,7 +170,6 @@ class RunBar(ProgressBar):
         if done:
             self.say(f"going on: {done} of {total} are there")
         super().begin(task, total, done)
-        self.draw(done, "compiling")
         self._samples: deque[tuple[float, float, float]] = deque()
         """time in seconds, images and evaluations: the last `RATE_SECONDS` of them"""
 
@@ -183,8 +199,6 @@ class TrainingBar(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._drawn = 0.0
-        self._stage = self._rates = ""
-        self._steps = 0
 
     def columns(self) -> tuple[ProgressColumn, ...]:
         return (
@@ -195,12 +209,8 @@ class TrainingBar(ProgressBar):
             TimeRemainingColumn(),
         )
 
-    def begin(self, task: str, total: int, done: int = 0) -> None:
-        super().begin(task, total, done)
-        self._stage, self._steps = task, done
-
     def advance(self, done: int, **measures: float) -> None:
-        self._steps = done
+        self._done = done
         self._rates = f"loss {measures['loss']:.3f}, {measures['rate']:.0f} images/s"
         self._redraw()
 
@@ -214,7 +224,7 @@ class TrainingBar(ProgressBar):
         if now - self._drawn > REDRAW_SECONDS:
             self._drawn = now
             super().describe(self._stage)
-            self.draw(self._steps, self._rates)
+            self.draw(self._done, self._rates)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +63,11 @@ REGION_ORDER = (
 # A preset of its own for the node of a prototype, whose values have another range than a class.
 NODE_PRESETS: dict[str, MDMConfig] = {"node": regions.NODE_MDM, **PRESETS}
 NodePresetName = Literal["node", PresetName]
+# What --quick takes where nothing else is asked for, and the regions beside those of MDM.
+QUICK: dict[str, Any] = {"images": 4, "top": 3, "nearest": 0, "limit": 500}
+QUICK_REGIONS = ("mdm", "activation_map", "occurrence_map")
+# So many take minutes.
+MANY_REGIONS = 200
 STOPPED = (
     "stopped: the regions that were found are kept, and the same command goes on from there"
 )
@@ -80,6 +85,7 @@ class PrototypesCommand(ModelSpec, DataReading, MDMSettings, ComputeOptions, Opt
     computes only what is missing; more images, regions or nearest images cost only themselves.
 
     Examples:
+      mdm prototypes protopnet --quick
       mdm prototypes protopnet
       mdm prototypes runs/birds --data folder:birds --images 40 --out runs/birds-prototypes
       mdm prototypes runs/birds --regions mdm activation_map --nearest 0
@@ -108,6 +114,10 @@ class PrototypesCommand(ModelSpec, DataReading, MDMSettings, ComputeOptions, Opt
     regions: tuple[str, ...] = ()
     """how regions are found, such as mdm activation_map receptive_field grad_cam; all that suit the
     network when not given. Figures take the first"""
+    quick: bool = False
+    """a first look: 4 images, 3 prototypes in the reasoning about each, no nearest images, and the
+    regions of these prototypes alone by MDM and the network's own map; options that are given win.
+    The same command without it goes on from there"""
     share: float = 0.1
     """share of an image that lies within the outline of a region"""
     preset: Annotated[
@@ -122,7 +132,19 @@ class PrototypesCommand(ModelSpec, DataReading, MDMSettings, ComputeOptions, Opt
         Raises InputError for a network without prototypes, images that are not there, or a folder
         that holds something else."""
         self._check_options()
-        return _Search(self, terminal).run()
+        return _Search(self.resolve_quick(), terminal).run()
+
+    def resolve_quick(self) -> PrototypesCommand:
+        """The options with those of --quick in place of the defaults."""
+        if not self.quick:
+            return self
+        defaults = type(self)()
+        asked = {
+            name: value
+            for name, value in QUICK.items()
+            if getattr(self, name) == getattr(defaults, name)
+        }
+        return replace(self, **asked)
 
     def _check_options(self) -> None:
         """Raises InputError for a number out of range.
@@ -154,6 +176,10 @@ class _Search:
         self.mdm = options.mdm_config()
         self.classifier = options.load()
         self.region_names = _region_names(options.regions, self.classifier)
+        if options.quick and not options.regions:
+            self.region_names = tuple(
+                name for name in self.region_names if name in QUICK_REGIONS
+            )
         last_layer(self.classifier)  # raises for a network without prototypes
         self.record = record.read(record_folder(options.model))
         self.data = options.data or (self.record.source if self.record else "digits")
@@ -221,14 +247,25 @@ class _Search:
             rows=options.top,
             progress=progress,
         )
+        pairs = all_pairs(prototypes, decisions)
+        if options.quick:
+            shown = {row.prototype for each in decisions for row in each.sum.rows}
+            pairs = [pair for pair in pairs if pair.prototype in shown]
+            notes.append(
+                f"--quick: regions of {len(shown)} of {len(prototypes)} prototypes; the same"
+                " command without it finds the others"
+            )
         stores = {name: self._store(out, name) for name in self.region_names}
+        missing = sum(len(store.missing(pairs)) for store in stores.values())
+        if missing:
+            progress.say(_describe_work(missing, len(pairs), self.region_names, options))
         configs = {name: self._config(name) for name in self.region_names}
         try:
             count, missed = search_regions(
                 self.classifier,
                 self.image_sets,
                 stores,
-                all_pairs(prototypes, decisions),
+                pairs,
                 configs=configs,
                 key=options.seed,
                 micro_batch=options.micro_batch,
@@ -278,6 +315,19 @@ class _Search:
             "MDM": f"of the {regions.MDM_NODE}, {', '.join(chosen)}",
             "seed": self.options.seed,
         }
+
+
+def _describe_work(
+    missing: int, pairs: int, names: tuple[str, ...], options: PrototypesCommand
+) -> str:
+    """How many regions are to be found, and how fewer would be."""
+    text = (
+        f"{missing:,} regions to find: {pairs:,} pairs of an image and a prototype, each by"
+        f" {', '.join(names)}"
+    )
+    if options.quick or missing < MANY_REGIONS:
+        return text
+    return f"{text}; --quick finds a few first, and what is found is kept"
 
 
 def _region_names(given: tuple[str, ...], classifier: Classifier) -> tuple[str, ...]:

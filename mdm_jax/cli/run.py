@@ -81,7 +81,7 @@ class RunCommand(PresetOptions, RunJob, Options):
             return self._estimate(share)
         store = open_store(self.out)
         plan = open_job(self)
-        summary = watch(partial(loop.run_plan, plan, store, share=share))
+        summary = watch(partial(loop.run_plan, plan, store, share=share), terminal)
         code = 0
         if self.strict:
             # Of all shares: whoever ends last must not say that all went well.
@@ -160,9 +160,9 @@ def job_of_request(request: Mapping[str, Any], **changed: Any) -> RunJob:
     return RunJob(**(known | changed), mdm=settings)
 
 
-def watch(go: Callable[..., RunSummary]) -> RunSummary:
+def watch(go: Callable[..., RunSummary], terminal: Terminal) -> RunSummary:
     """Do a run under a bar; Ctrl-C ends it after a chunk."""
-    with stoppable(RunBar()) as progress:
+    with stoppable(terminal.watch(RunBar())) as progress:
         try:
             return go(progress=progress)
         except Stopped as stopped:

@@ -123,7 +123,7 @@ class RunVerifyCommand(MovedData, Options):
         job = self._reopen(request)
         with store.locked(loop.WHOLE_RUN):
             verify.mend(store, job)
-        computed = watch(partial(loop.run_plan, job, store)).rows
+        computed = watch(partial(loop.run_plan, job, store), terminal).rows
         return _left(rows, f"{summary}, {computed} rows computed again", store)
 
     def _reopen(self, request: Mapping[str, Any]) -> RunPlan:

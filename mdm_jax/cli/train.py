@@ -42,11 +42,13 @@ class TrainCommand(Options):
     """passes over the images, in place of the file's"""
     seed: int | None = None
     """seed of everything random, in place of the file's"""
+    tensorboard: bool = False
+    """write the metrics for TensorBoard too, into OUT/tensorboard (needs tensorboardX)"""
 
     def run(self, terminal: Terminal) -> Result:
         """Train, watched on standard error; a row for each epoch."""
         config = self.train_config()
-        with stoppable(TrainingBar()) as progress:
+        with stoppable(terminal.watch(TrainingBar())) as progress:
             try:
                 trained = train(config, progress)
             except Stopped as stopped:
@@ -69,6 +71,7 @@ class TrainCommand(Options):
             "epochs": self.epochs,
             "seed": self.seed,
             "data.source": self.data,
+            "tensorboard": True if self.tensorboard else None,
         }
         return load(TrainConfig, file, options)
 

@@ -37,7 +37,7 @@ def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
         closed, shapes = trace(*arguments)
         inputs = jax.tree.leaves(arguments)
         rules = {conv_general_dilated_p: _convolve}
-        outputs = evaluate(closed.jaxpr, closed.consts, inputs, rules)
+        outputs = evaluate(closed.jaxpr, closed.consts, inputs, rules, inlines=False)
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return rewritten

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import jax
 
 from mdm_jax.errors import InputError
 
@@ -22,6 +24,19 @@ def is_literal(atom: Any) -> bool:
 def variables(atoms: Iterable[Any]) -> list[Any]:
     """The atoms that are variables."""
     return [atom for atom in atoms if not is_literal(atom)]
+
+
+def primitives(jaxpr: Any) -> Iterator[Any]:
+    """The primitives of a program, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(inner):
+                yield from primitives(getattr(inner, "jaxpr", inner))
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(value, "eqns")
 
 
 def upstream_of(jaxpr: Any, outputs: list[Any]) -> frozenset[Any]:

@@ -5,7 +5,7 @@ hands a symbolic zero on instead of an array of zeros."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from mdm_jax.errors import InputError, reason_of
-from mdm_jax.execution.dependence import upstream_of
+from mdm_jax.execution.dependence import primitives, upstream_of
 from mdm_jax.types import Predict
 
 # Primitives whose derivative is zero, the likeliest causes first: a softmax has a `stop_gradient`,
@@ -64,7 +64,7 @@ def why_no_gradient(
         return (
             "gives the same activation for every image and its fill (it looks at neither)"
         )
-    found = set(_primitives(closed.jaxpr))
+    found = {each.name for each in primitives(closed.jaxpr)}
     causes = [[name for name in names if name in found] for names in FLAT]
     named = ", ".join(next(filter(None, causes), ["a conversion to whole numbers"]))
     return f"passes no gradient on (its output hangs on the image through {named} alone)"
@@ -75,19 +75,6 @@ def require_gradient(function: Callable[[Any], Array], argument: Any, what: str)
     reason = why_no_gradient(function, argument)
     if reason is not None:
         raise InputError(f"behind {what} the network {reason}: {REMEDY}")
-
-
-def _primitives(jaxpr: Any) -> Iterator[str]:
-    """Names of the primitives of a program, those of inner programs too."""
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(inner):
-                yield from _primitives(getattr(inner, "jaxpr", inner))
-
-
-def _is_program(value: Any) -> bool:
-    return hasattr(value, "eqns")
 
 
 @jax.tree_util.register_dataclass

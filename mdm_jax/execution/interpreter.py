@@ -7,6 +7,8 @@ from typing import Any
 
 from jax.extend.core.primitives import jit_p
 
+from mdm_jax.execution.dependence import primitives
+
 
 def evaluate(
     jaxpr: Any,
@@ -14,15 +16,21 @@ def evaluate(
     arguments: Sequence[Any],
     rules: Mapping[Any, Callable[..., Any]] | None = None,
     intercept: Callable[[Any, Any], Any] | None = None,
+    *,
+    inlines: bool = True,
 ) -> list[Any]:
     """The outputs of a jaxpr; inner `jit`s are inlined.
 
     `rules` maps a primitive to the function that replaces it. `intercept(variable, value)` is
-    called with what each equation computes, and what it returns takes the value's place. Follows
-    JAX's guide to custom jaxpr interpreters.
+    called with what each equation computes, and what it returns takes the value's place. Without
+    `inlines`, inner `jit`s that no rule concerns stay as they are: JAX differentiates, batches and
+    lowers each of them once, however often it is called. Follows JAX's guide to custom jaxpr
+    interpreters.
     """
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments]))
-    return evaluate_equations(jaxpr.eqns, values, jaxpr.outvars, rules, intercept)
+    return evaluate_equations(
+        jaxpr.eqns, values, jaxpr.outvars, rules, intercept, inlines=inlines
+    )
 
 
 def evaluate_equations(
@@ -31,6 +39,8 @@ def evaluate_equations(
     outputs: Sequence[Any],
     rules: Mapping[Any, Callable[..., Any]] | None = None,
     intercept: Callable[[Any, Any], Any] | None = None,
+    *,
+    inlines: bool = True,
 ) -> list[Any]:
     """The values of the atoms `outputs` after some equations of a jaxpr, see `evaluate`.
 
@@ -47,9 +57,11 @@ def evaluate_equations(
         if equation.primitive in rules:
             results = rules[equation.primitive](*inputs, **equation.params)
             results = results if equation.primitive.multiple_results else [results]
-        elif equation.primitive is jit_p:
+        elif equation.primitive is jit_p and (inlines or _concerns(rules, equation)):
             inner = equation.params["jaxpr"]
-            results = evaluate(inner.jaxpr, inner.consts, inputs, rules, intercept)
+            results = evaluate(
+                inner.jaxpr, inner.consts, inputs, rules, intercept, inlines=inlines
+            )
         else:
             parameters = equation.primitive.get_bind_params(equation.params)
             results = equation.primitive.bind(*inputs, **parameters)
@@ -57,3 +69,8 @@ def evaluate_equations(
         for variable, value in zip(equation.outvars, results):
             values[variable] = value if intercept is None else intercept(variable, value)
     return [read(atom) for atom in outputs]
+
+
+def _concerns(rules: Mapping[Any, Any], equation: Any) -> bool:
+    """Whether an inner `jit` holds an operation that has a rule."""
+    return any(each in rules for each in primitives(equation.params["jaxpr"].jaxpr))

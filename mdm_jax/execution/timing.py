@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,10 @@ import jax
 
 # Prefix of the events in which JAX reports its time for tracing, lowering and compiling.
 COMPILE_EVENTS = "/jax/core/compile/"
+
+
+# The last of the events of one program; JAX reports none when it begins to compile.
+COMPILED = f"{COMPILE_EVENTS}backend_compile_duration"
 
 
 @dataclass
@@ -47,6 +51,23 @@ def stopwatch() -> Iterator[Timing]:
         jax.monitoring.unregister_event_duration_listener(listen)
         timing.total = time.perf_counter() - start
         timing.compiling = _union_length(spans)
+
+
+class CompilationWatch:
+    """Calls `tell(True)` when a program was traced or lowered, which is compiled next, and
+    `tell(False)` when it is compiled, until it is stopped."""
+
+    def __init__(self, tell: Callable[[bool], None]) -> None:
+        self._tell = tell
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
+        if event.startswith(COMPILE_EVENTS):
+            self._tell(event != COMPILED)
+
+    def stop(self) -> None:
+        """Call it no more."""
+        jax.monitoring.unregister_event_duration_listener(self._listen)
 
 
 def _union_length(spans: list[tuple[float, float]]) -> float:

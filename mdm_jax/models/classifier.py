@@ -33,6 +33,14 @@ class Classifier:
     preprocessing: Preprocessing = field(metadata={"static": True})
     dtype: str = field(default="float32", metadata={"static": True})
 
+    def __repr__(self) -> str:
+        """In one line: the class names alone may be thousands."""
+        size = "x".join(map(str, self.preprocessing.size))
+        return (
+            f"Classifier({self.name!r}, {type(self.network).__name__},"
+            f" {len(self.class_names)} classes, {size} pixels, {self.dtype})"
+        )
+
     def preprocess(self, photograph: PIL.Image.Image) -> Float32[np.ndarray, "h w c"]:
         """A photograph of any size as the network's input, in [0, 1]: see `Preprocessing.fit`."""
         return self.preprocessing.fit(photograph)

@@ -237,6 +237,7 @@ class ViT(nnx.Module):
         return height // self.patch, width // self.patch
 
 
+@jax.jit  # blocks are alike, so that all but the first need not be traced again
 def _apply(block: Block, x: Tokens) -> tuple[Tokens, Attentions, Tokens]:
     return block(x)
 

@@ -103,6 +103,14 @@ class Run:
     description: dict[str, Any]
     """run.json"""
 
+    def __repr__(self) -> str:
+        """In one line: the class names alone may be thousands."""
+        method = self.settings.get("method", "an unknown method")
+        return (
+            f"Run({self.place!r}, {self.layout.rows} rows of {self.layout.items} images by"
+            f" {method}, {len(self.classes)} classes)"
+        )
+
     @property
     def place(self) -> str:
         """The folder or bucket."""

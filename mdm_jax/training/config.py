@@ -19,7 +19,7 @@ from mdm_jax.training.prototypes.config import MOST, PrototypeConfig
 
 # Settings that may change when a training goes on: the weights it ends with do not depend on them,
 # nor on where the images lie, which a checksum of them guards.
-FREE = ("out", "checkpoint_every", "data.workers", "data.source")
+FREE = ("out", "checkpoint_every", "tensorboard", "data.workers", "data.source")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class TrainConfig:
     """steps between checkpoints; each epoch's end has one too"""
     dtype: DType = "float32"
     """what the network computes in: float32 or bfloat16; weights are float32 always"""
+    tensorboard: bool = False
+    """write each line of the metrics for TensorBoard too, into out/tensorboard"""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

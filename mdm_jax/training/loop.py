@@ -33,6 +33,7 @@ from mdm_jax.training.steps import (
     fill_tree,
     leaves,
 )
+from mdm_jax.training.tensorboard import ScalarWriter, check_installed
 from mdm_jax.training.validation import (
     check_any_read,
     describe_line,
@@ -63,6 +64,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainingResu
     or infinite; Stopped when `progress` asks for it."""
     progress = progress or NullProgress()
     config.check()
+    if config.tensorboard:
+        check_installed()
     job = open_job(config)
     with run_folder.open_training_folder(Path(config.out)) as run:
         run_folder.begin_training(run, config, job.source, job.held_out)
@@ -96,6 +99,8 @@ class _Training:
     """step of the last checkpoint"""
     clock: TrainingClock = field(default_factory=TrainingClock)
     compiled: TrainingProgram = field(init=False)
+    scalars: ScalarWriter | None = None
+    """for TensorBoard"""
 
     def run_to_end(self) -> TrainingResult:
         """Train until the last step, and write the weights."""
@@ -114,12 +119,16 @@ class _Training:
         if checkpoint is not None:
             self.progress.say(f"going on from step {step} of {steps}")
         run_folder.write_metrics(self.run, self.metrics)
+        if self.job.config.tensorboard:
+            self.scalars = ScalarWriter(self.run.folder, self.metrics, self.clock.seconds)
         # the first step compiles for seconds to minutes: say so
         self.progress.begin("compiling", steps, step)
         try:
             state = self._loop(state, step)
         finally:
             self.progress.end()
+            if self.scalars is not None:
+                self.scalars.close()
         run_folder.write_weights(self.run, self.compiled.module(state))
         return TrainingResult(self.run, self.metrics, list(self.skipped), was_done=False)
 
@@ -275,6 +284,8 @@ class _Training:
         line["skipped"] = len(self.skipped)
         self.metrics.append(line)
         run_folder.write_metrics(self.run, self.metrics)
+        if self.scalars is not None:
+            self.scalars.write(line)
         rate = f"{speed:.0f} images/s, " if speed else ""
         self.progress.say(f"{describe_line(job, line)}; {rate}{seconds:.0f} s")
         return True

@@ -4,6 +4,7 @@
 - config.json: the network, its classes and its preprocessing, as timm writes it
 - checkpoints/<step>/: the last two, by Orbax
 - metrics.jsonl: one line an epoch
+- tensorboard/: the same for TensorBoard, where it is asked for
 - prototypes.json: of a prototype network, what each prototype became in the last push
 - model.safetensors: the weights, written last; it is there when the training has ended
 """
@@ -36,6 +37,7 @@ from mdm_jax.storage.workspace import (
 )
 from mdm_jax.text_files import parse_json
 from mdm_jax.training.config import FREE, TrainConfig
+from mdm_jax.training.tensorboard import FILES
 
 # What a line of metrics.jsonl has, all numbers; a stage of a prototype network that learns nothing
 # has no loss in training.
@@ -56,7 +58,7 @@ TRAINING = claims.Kind(
     "training",
     (
         *(SETTINGS, "config.json", "metrics.jsonl", "prototypes.json"),
-        *("model.safetensors", "checkpoints/*", ".lock"),
+        *("model.safetensors", "checkpoints/*", FILES, ".lock"),
     ),
     lambda folder: claims.has_settings(
         folder / SETTINGS, ("epochs", "data", "model", "optimizer", "augment")

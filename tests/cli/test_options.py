@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from mdm_jax import InputError
+from mdm_jax.cli.console import Result, Terminal
 from mdm_jax.cli.main import VERBS, load_verb, main
 from mdm_jax.cli.options import describe_presets
 from mdm_jax.cli.output_config import plain_config, write_config
@@ -144,3 +145,29 @@ def test_the_word_none_takes_back_a_value():
     words = ["protopnet", "--limit", "None"]
     assert load_verb("prototypes")().limit == 5000
     assert parse(load_verb("prototypes"), "mdm prototypes", words).limit is None
+
+
+def test_a_shell_completes_verbs_and_options(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--print-completion", "bash"])
+    assert not ended.value.code
+    script = capsys.readouterr().out
+    assert "complete -F" in script
+    for word in ("prototypes", "--log-json", "bfloat16"):
+        assert word in script
+    assert main(["--print-completion", "bsh"]) == 2
+    assert "did you mean 'bash'" in capsys.readouterr().err
+
+
+def test_columns_have_units(capsys):
+    result = Result([{"before": 0.5, "area": 0.25}], "", [], units={"area": "of the image"})
+    Terminal(as_json=False).show(result)
+    assert capsys.readouterr().out.split() == [
+        "before",
+        "area",
+        "(of",
+        "the",
+        "image)",
+        "0.500",
+        "0.250",
+    ]

@@ -1,11 +1,14 @@
 """Progress where standard error is no terminal: a line a minute."""
 
+import threading
 from types import SimpleNamespace
 
+import jax
 import pytest
 
-from mdm_jax.cli import progress_bar
+from mdm_jax.cli import progress_bar, progress_lines
 from mdm_jax.cli.progress_bar import ProgressBar, RunBar, TrainingBar
+from mdm_jax.execution.timing import COMPILE_EVENTS, COMPILED
 
 
 @pytest.fixture
@@ -13,7 +16,8 @@ def clock(monkeypatch):
     """Seconds that a test sets."""
     now = [1000.0]
     clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr(progress_bar, "time", clock)
+    for module in (progress_bar, progress_lines):
+        monkeypatch.setattr(module, "time", clock)
     return now
 
 
@@ -60,3 +64,30 @@ def test_nothing_is_written_after_the_end(clock, capsys):
     clock[0] += 100
     bar.draw(4)
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_says_that_a_program_is_compiled(clock, capsys):
+    bar = ProgressBar()
+    bar.begin("explaining", 3)
+    jax.monitoring.record_event_duration_secs(f"{COMPILE_EVENTS}jaxpr_trace_duration", 1.0)
+    clock[0] += 61
+    bar._write_line()  # as its heart does every minute
+    jax.monitoring.record_event_duration_secs(COMPILED, 60.0)
+    clock[0] += 61
+    bar._write_line()
+    bar.advance(1)
+    clock[0] += 61
+    bar.advance(3)
+    bar.end()
+    assert capsys.readouterr().err.splitlines() == [
+        "explaining: 0 of 3, compiling, 1 min so far",
+        "explaining: 0 of 3, 2 min so far",
+    ]
+
+
+def test_a_heart_beats_until_it_is_stopped():
+    beats = threading.Semaphore(0)
+    heart = progress_lines.Heartbeat(0.001, beats.release)
+    assert beats.acquire(timeout=10)
+    assert beats.acquire(timeout=10)
+    heart.stop()

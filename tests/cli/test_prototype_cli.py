@@ -18,6 +18,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from mdm_jax.cli.main import main
+from mdm_jax.cli.prototypes import PrototypesCommand, _describe_work
 from mdm_jax.data import open_source
 from mdm_jax.data.source import read_image
 from mdm_jax.models import weights
@@ -504,3 +505,14 @@ def test_help_has_examples(capsys):
     text = capsys.readouterr().out
     assert "mdm prototypes runs/birds" in text
     assert "similarity x weight = points" in text
+
+
+def test_a_first_look_is_a_choice_of_defaults():
+    quick = PrototypesCommand(model="protopnet", quick=True, images=7).resolve_quick()
+    assert (quick.images, quick.top, quick.nearest) == (7, 3, 0)
+    usual = PrototypesCommand(model="protopnet")
+    assert usual.resolve_quick() is usual
+    sentence = _describe_work(1060, 212, ("mdm", "activation_map"), usual)
+    assert sentence.startswith("1,060 regions to find: 212 pairs")
+    assert "--quick" in sentence
+    assert "--quick" not in _describe_work(1060, 212, ("mdm",), quick)

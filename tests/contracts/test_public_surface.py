@@ -5,6 +5,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -64,3 +65,14 @@ def test_modules_that_have_moved_are_still_found(name):
     with pytest.warns(DeprecationWarning, match=f"{name} is now mdm_jax"):
         module = getattr(mdm_jax, name)
     assert module.__name__ == f"mdm_jax.{mdm_jax._MOVED[name]}"
+
+
+def test_runs_and_networks_are_printed_in_one_line():
+    run = mdm_jax.open_run(Path(__file__).parents[1] / "fixtures" / "stored" / "run")
+    assert run.classes
+    assert repr(run).startswith("Run('")
+    many = tuple(f"class {number}" for number in range(1000))
+    classifier = replace(mdm_jax.load_model("resnet"), class_names=many)
+    for text in (repr(run), repr(classifier)):
+        assert len(text) < 300
+        assert "classes" in text

@@ -99,3 +99,22 @@ def test_what_is_not_a_convolution_passes_through():
     jax.tree.map(
         np.testing.assert_array_equal, canonical(function)(*arguments), function(*arguments)
     )
+
+
+def test_functions_without_a_convolution_stay_whole():
+    """So that what is called often, such as a block of a Transformer, is lowered once."""
+
+    @jax.jit
+    def block(x):
+        return jnp.tanh(x) * 2
+
+    @jax.jit
+    def convolved(x):
+        return lax.conv(x, jnp.ones((1, 1, 3, 3)), (1, 1), "SAME")
+
+    x = jnp.arange(16.0).reshape(1, 1, 4, 4)
+    function = canonical(lambda x: block(block(convolved(x))))
+    names = [each.params.get("name") for each in jax.make_jaxpr(function)(x).eqns]
+    assert names.count("block") == 2
+    assert "convolved" not in names
+    np.testing.assert_array_equal(function(x), block(block(convolved(x))))

@@ -12,7 +12,7 @@ import pytest
 from experiments.make_tables import ROOT, pages
 from mdm_jax import methods
 from mdm_jax.cli import parse
-from mdm_jax.cli.main import VERBS, load_verb
+from mdm_jax.cli.main import USAGE, VERBS, load_verb
 from mdm_jax.config import PRESETS
 
 PAGES = {str(page.relative_to(ROOT)): page for page in [*pages(), ROOT / "CONTRIBUTING.md"]}
@@ -76,6 +76,9 @@ def test_commands_of_a_page_are_understood(page, monkeypatch):
     monkeypatch.setattr(parse, "read_toml", lambda path: {})
     for line in commands(page.read_text()):
         words = shlex.split(line, comments=True)
+        if words[0].startswith("-"):  # of `mdm` itself
+            assert f"mdm {words[0]}" in USAGE
+            continue
         verb = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
         options = parse.parse(load_verb(verb), f"mdm {verb}", words[len(verb.split()) :])
         for method in [getattr(options, "method", None), *getattr(options, "methods", ())]:
