@@ -21,6 +21,7 @@ from mdm_jax.data import Digits
 from mdm_jax.images import to_uint8
 from mdm_jax.methods import MethodSpec
 from mdm_jax.views.live import choices, markup, pictures
+from mdm_jax.views.live.look import Look
 from mdm_jax.views.live.stepwise import Question, learn, solve
 
 CHROMIUM = (
@@ -172,13 +173,15 @@ def test_what_cannot_be_shown_is_a_sentence(words, sentence, capsys, monkeypatch
 def test_a_port_that_is_taken_is_a_sentence(capsys, monkeypatch, tmp_path):
     from mdm_jax.views.live import page
 
+    look = object.__new__(Look)  # a network would have to be loaded for a whole one
+    object.__setattr__(look, "name", "a.png")
     with socket.socket() as other:
         other.bind((page.ADDRESS, 0))
         other.listen()
         port = other.getsockname()[1]
         with (
             pytest.raises(InputError, match=f"port {port} cannot be had"),
-            page.make_server(None, port),
+            page.make_server(look, port),
         ):
             pass
 

@@ -146,9 +146,7 @@ class Page:
             self.answer = (spec, target)
             self._say("Done.")
 
-    async def _next(
-        self, found: Steps
-    ) -> Progress | Explanation | None:
+    async def _next(self, found: Steps) -> Progress | Explanation | None:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.look.worker, next, found, None)
 
@@ -202,8 +200,8 @@ def make_server(look: Look, port: int) -> Iterator[tuple[Any, str]]:
     """A server of the page, bound to this machine alone, and the page's address.
 
     Its `io_loop` is the caller's to start and stop. Raises InputError where the port is taken."""
+    port = _usable_port(port)
     pn.extension(raw_css=[read_style("page.css")])
-    port = port or _free_port()
 
     def open_page() -> pn.viewable.Viewable:
         page = Page(look)
@@ -220,12 +218,6 @@ def make_server(look: Look, port: int) -> Iterator[tuple[Any, str]]:
             websocket_origin=[f"{name}:{port}" for name in (ADDRESS, "localhost")],
             title=f"{look.name}: mdm view",
         )
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"port {port} cannot be had ({reason}): choose another one, or 0 for any that is free",
-            setting="port",
-        ) from error
     finally:
         # Panel puts a handler of its own there, and Ctrl-C is the caller's.
         signal.signal(signal.SIGINT, handler)
@@ -242,7 +234,17 @@ def _steps_between(method: ConfiguredMethod) -> int:
     return max(1, -(-getattr(config, "steps", 1) // MOST_DRAWN))
 
 
-def _free_port() -> int:
+def _usable_port(port: int) -> int:
+    """The port, or any free one for 0. Raises InputError where it is taken."""
     with socket.socket() as probe:
-        probe.bind((ADDRESS, 0))
+        # as the server itself: a port whose last connections are just closing is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError as error:
+            raise InputError(
+                f"port {port} cannot be had ({error.strerror}): choose another one, or 0 for any"
+                " that is free",
+                setting="port",
+            ) from error
         return int(probe.getsockname()[1])

@@ -74,9 +74,7 @@ def class_probabilities(predict: Predict, image: Array) -> Array:
     return jax.nn.softmax(nodes.logits_of(outputs))
 
 
-def learn(
-    question: Question, method: ConfiguredMethod, every: int = 1
-) -> Steps:
+def learn(question: Question, method: ConfiguredMethod, every: int = 1) -> Steps:
     """Solve by MDM: the masks at the start and after every so many steps, then the explanation.
 
     Raises InputError for what `mdm_jax.explain`
@@ -102,9 +100,7 @@ def learn(
     yield explanation
 
 
-def solve(
-    question: Question, method: ConfiguredMethod, every: int = 1
-) -> Steps:
+def solve(question: Question, method: ConfiguredMethod, every: int = 1) -> Steps:
     """`learn` for MDM; the explanation alone, at once, for any other method."""
     if method.name == "mdm":
         yield from learn(question, method, every)
