@@ -31,6 +31,7 @@ class Verb(NamedTuple):
 VERBS = {
     "demo": Verb("explain test digits with an embedded network", "demo", "DemoCommand"),
     "explain": Verb("explain image files", "explain", "ExplainCommand"),
+    "view": Verb("explain one image by hand, on a local page", "view", "ViewCommand"),
     "evaluate": Verb("score saved maps on labeled images", "evaluate", "EvaluateCommand"),
     "benchmark": Verb(
         "compare methods on networks and images", "benchmark", "BenchmarkCommand"
