@@ -19,10 +19,12 @@ from mdm_jax import MDMConfig
 from mdm_jax.models.resnet import ResNet
 
 # XLA optimizes little of what the tests compile: tiny networks run for milliseconds and compile for
-# seconds. For the programs
-# that tests start as well.
+# seconds. The newer emitters of fused loops take about twice as long to compile, and are no faster
+# where little is optimized. For the programs that tests start as well.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+QUICK_COMPILATION = "--xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILATION}".strip()
 
 # Commands that tests start keep nothing in the user's folder.
 os.environ["MDM_JAX_COMPILE_CACHE"] = "off"

@@ -13,6 +13,7 @@ import tyro
 from experiments.record_results import Value, write
 from mdm_jax.cli.benchmark import BenchmarkCommand
 from mdm_jax.cli.console import Terminal
+from mdm_jax.cli.logged_progress import LoggedProgress
 from mdm_jax.cli.progress_bar import ProgressBar
 from mdm_jax.errors import InputError
 from mdm_jax.methods import METHODS
@@ -74,8 +75,8 @@ class Logged(Terminal):
     """Writes progress as lines where standard error is a file."""
 
     @property
-    def progress(self) -> ProgressBar:
-        return LoggedBar()
+    def progress(self) -> LoggedProgress:
+        return self.watch(LoggedBar())
 
 
 def main(config: Config) -> int:

@@ -22,8 +22,9 @@ def print_completion(shell: str) -> None:
         if " " not in name:  # tyro has no verb below another that does something itself
             verb = load_verb(name)
             verbs.append(Annotated[verb, tyro.conf.subcommand(name, default=verb())])
+    command: Any = Union[tuple(verbs)]  # noqa: UP007 (of as many as there are)
     tyro.cli(
-        Union[tuple(verbs)],  # noqa: UP007 (of as many as there are)
+        command,
         prog="mdm",
         args=["--tyro-print-completion", shell],
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -43,7 +43,7 @@ class TrainCommand(Options):
     seed: int | None = None
     """seed of everything random, in place of the file's"""
     tensorboard: bool = False
-    """write the metrics for TensorBoard too, into OUT/tensorboard (needs tensorboardX)"""
+    """write the metrics for TensorBoard too, into OUT/tensorboard (needs mdm_jax[tensorboard])"""
 
     def run(self, terminal: Terminal) -> Result:
         """Train, watched on standard error; a row for each epoch."""

@@ -66,7 +66,7 @@ def ran(name: str, folder: Path, ending: str, *, before: str = "", flags: str = 
             "MDM_JAX_SMALL": "1",
             "JAX_PLATFORMS": "cpu",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # what is compiled here runs for a second or two
-            "XLA_FLAGS": flags,
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",
             "IPYTHONDIR": str(folder / "ipython"),
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         }

@@ -80,7 +80,7 @@ def test_addresses_come_from_one_place(tmp_path):
 def test_extras_build_on_each_other():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert "mdm_jax[data]" in extras["all"]
+    assert "mdm_jax[data,tensorboard,view]" in extras["all"]
     assert "mdm_jax[all]" in extras["dev"]
     core = {re.match(r"[\w-]+", each)[0] for each in project["dependencies"]}
     data = {re.match(r"[\w-]+", each)[0] for each in extras["data"]}

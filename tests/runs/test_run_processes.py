@@ -190,8 +190,9 @@ def test_the_number_of_devices_changes_nothing(environment, processes, tmp_path)
     device; with their number it divides large sums otherwise, which changes the last bit. This
     network is too small for that; the embedded one is not."""
     for count in (1, 2, 8):
+        devices = f"--xla_force_host_platform_device_count={count}"
         several = {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {devices}",
             "NPROC": "8",
         }
         tasks = [{"do": "run", "out": str(tmp_path / str(count))}]
