@@ -28,7 +28,12 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRA_MODULES = {"mdm_jax.data.tfds": "data", "mdm_jax.data.tfds_builder": "data"}
+EXTRA_MODULES = {
+    "mdm_jax.data.tfds": "data",
+    "mdm_jax.data.tfds_builder": "data",
+    "mdm_jax.views.live.controls": "view",
+    "mdm_jax.views.live.page": "view",
+}
 """modules that need an extra"""
 
 IMPORT_EVERYTHING = f"""
