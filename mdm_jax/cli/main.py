@@ -138,6 +138,7 @@ def _guarded(words: list[str]) -> int:
         if not isinstance(unwritable.__cause__, BrokenPipeError):
             reason = getattr(unwritable.__cause__, "strerror", None)
             log.say(f"the output cannot be written ({reason}): make room for it", "error")
+        code = UNWRITABLE_OUTPUT
     finally:
         log.end(code)
     return code
