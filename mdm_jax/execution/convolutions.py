@@ -20,6 +20,11 @@ from jax.extend.core.primitives import conv_general_dilated_p
 
 from mdm_jax.execution.interpreter import evaluate
 
+# The name of a jitted function that a network calls many times, such as a Transformer's block. It
+# stays whole, so that it is lowered once. All other `jit`s are inlined: the text of the program is
+# what stored runs of functions are known by.
+BLOCK = "network_block"
+
 
 def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with its convolutions, on CPU, in one layout.
@@ -37,7 +42,7 @@ def canonical(function: Callable[..., Any]) -> Callable[..., Any]:
         closed, shapes = trace(*arguments)
         inputs = jax.tree.leaves(arguments)
         rules = {conv_general_dilated_p: _convolve}
-        outputs = evaluate(closed.jaxpr, closed.consts, inputs, rules, inlines=False)
+        outputs = evaluate(closed.jaxpr, closed.consts, inputs, rules, whole=BLOCK)
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return rewritten

@@ -17,19 +17,19 @@ def evaluate(
     rules: Mapping[Any, Callable[..., Any]] | None = None,
     intercept: Callable[[Any, Any], Any] | None = None,
     *,
-    inlines: bool = True,
+    whole: str | None = None,
 ) -> list[Any]:
     """The outputs of a jaxpr; inner `jit`s are inlined.
 
     `rules` maps a primitive to the function that replaces it. `intercept(variable, value)` is
-    called with what each equation computes, and what it returns takes the value's place. Without
-    `inlines`, inner `jit`s that no rule concerns stay as they are: JAX differentiates, batches and
-    lowers each of them once, however often it is called. Follows JAX's guide to custom jaxpr
+    called with what each equation computes, and what it returns takes the value's place. `whole` is
+    the name of functions whose `jit` stays where no rule concerns it: JAX differentiates, batches
+    and lowers such a function once, however often it is called. Follows JAX's guide to custom jaxpr
     interpreters.
     """
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments]))
     return evaluate_equations(
-        jaxpr.eqns, values, jaxpr.outvars, rules, intercept, inlines=inlines
+        jaxpr.eqns, values, jaxpr.outvars, rules, intercept, whole=whole
     )
 
 
@@ -40,7 +40,7 @@ def evaluate_equations(
     rules: Mapping[Any, Callable[..., Any]] | None = None,
     intercept: Callable[[Any, Any], Any] | None = None,
     *,
-    inlines: bool = True,
+    whole: str | None = None,
 ) -> list[Any]:
     """The values of the atoms `outputs` after some equations of a jaxpr, see `evaluate`.
 
@@ -57,10 +57,10 @@ def evaluate_equations(
         if equation.primitive in rules:
             results = rules[equation.primitive](*inputs, **equation.params)
             results = results if equation.primitive.multiple_results else [results]
-        elif equation.primitive is jit_p and (inlines or _concerns(rules, equation)):
+        elif equation.primitive is jit_p and not _stays(equation, whole, rules):
             inner = equation.params["jaxpr"]
             results = evaluate(
-                inner.jaxpr, inner.consts, inputs, rules, intercept, inlines=inlines
+                inner.jaxpr, inner.consts, inputs, rules, intercept, whole=whole
             )
         else:
             parameters = equation.primitive.get_bind_params(equation.params)
@@ -71,6 +71,8 @@ def evaluate_equations(
     return [read(atom) for atom in outputs]
 
 
-def _concerns(rules: Mapping[Any, Any], equation: Any) -> bool:
-    """Whether an inner `jit` holds an operation that has a rule."""
-    return any(each in rules for each in primitives(equation.params["jaxpr"].jaxpr))
+def _stays(equation: Any, whole: str | None, rules: Mapping[Any, Any]) -> bool:
+    """Whether an inner `jit` has the name, and no operation that has a rule."""
+    if equation.params["name"] != whole:
+        return False
+    return not any(each in rules for each in primitives(equation.params["jaxpr"].jaxpr))

@@ -205,7 +205,8 @@ class ViT(nnx.Module):
         for number, block in enumerate(self.blocks, start=1):
             # The last block's memory is needed as soon as the backward pass begins: to compute it
             # again would save nothing.
-            apply = jax.checkpoint(_apply) if self.remat and number < self.depth else _apply
+            is_remade = self.remat and number < self.depth
+            apply = jax.checkpoint(network_block) if is_remade else network_block
             x, weights, out["norm1"] = apply(block, x)
             out[f"block{number}"] = x
             attentions.append(weights)
@@ -237,8 +238,8 @@ class ViT(nnx.Module):
         return height // self.patch, width // self.patch
 
 
-@jax.jit  # blocks are alike, so that all but the first need not be traced again
-def _apply(block: Block, x: Tokens) -> tuple[Tokens, Attentions, Tokens]:
+@jax.jit  # blocks are alike: all but the first need not be traced again (see `convolutions.BLOCK`)
+def network_block(block: Block, x: Tokens) -> tuple[Tokens, Attentions, Tokens]:
     return block(x)
 
 

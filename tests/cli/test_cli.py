@@ -420,6 +420,7 @@ def test_help_has_examples_and_every_option(capsys, command):
         "train": "file",
         "report": "runs",
         "prototypes": "model",
+        "view": "photo",
     }
     positional |= {"run status": "place", "run verify": "place", "sweep": "file"}
     hidden = {"mdm", "axes", "points", "quality"}
