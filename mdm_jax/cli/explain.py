@@ -97,7 +97,7 @@ class ExplainCommand(ModelSpec, PresetOptions, ComputeOptions, NodeOptions, Opti
                 "no image files: give one or more, for example mdm explain photo.jpg"
             )
         # What is wrong with a method, the node or a file is said before a network is loaded.
-        questions = self._questions()
+        questions = self.questions()
         files, photographs, unreadable = _read_all(dict.fromkeys(self.files))
         if not files:
             raise InputError("; ".join(unreadable))
@@ -161,7 +161,7 @@ class ExplainCommand(ModelSpec, PresetOptions, ComputeOptions, NodeOptions, Opti
         done.files += job.save_sheets(done)
         return done, failed
 
-    def _questions(self) -> list[Question]:
+    def questions(self) -> list[Question]:
         """Each method with its settings and its node, once. Raises InputError for what cannot
         be."""
         questions: dict[str, Question] = {}

@@ -23,7 +23,8 @@ def test_a_preset_is_known_by_its_name_everywhere(name):
     assert preset(name) == config
     assert methods.configure(f"mdm:preset={name}").config == config
     told = parse(load_verb("explain"), "mdm explain", ["photo.png", "--preset", name])
-    assert told.resolve().config == config
+    (question,) = told.questions()
+    assert question.method.config == config
 
 
 def test_the_default_is_the_preset_fast():
