@@ -51,7 +51,7 @@ def test_no_file_of_a_user_is_read_otherwise():
     found = files_with(r"\.read_text\(")
     # These read files of the package itself, or those that it wrote.
     own = {"models/model_config.py", "views/pages/prototype_page.py"}
-    own |= {"views/pages/run_report.py", "cli/output_config.py"}
+    own |= {"views/pages/run_report.py", "views/live/controls.py", "cli/output_config.py"}
     assert found == own
     # What was dumped just before is no file.
     assert files_with(r"json\.loads\((?!\s*json\.dumps)|json\.load\(") == {"text_files.py"}

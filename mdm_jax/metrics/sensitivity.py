@@ -81,7 +81,8 @@ def sensitivity_n(
     # all sets of one size have as many pixels, so without the mean of R their sums correlate as
     # before, and a constant map is all zeros
     centered = jnp.asarray(attribution) - attribution.mean()
-    varies = jnp.abs(centered).max() > FLAT * jnp.abs(attribution).max()
+    # not by `centered`: the mean of a constant map is the constant only up to rounding
+    varies = jnp.ptp(attribution) > FLAT * jnp.abs(attribution).max()
     centered = jnp.where(varies, centered, 0.0)
     orders = jax.vmap(lambda each: jax.random.permutation(each, height * width))(
         jax.random.split(key, subsets)

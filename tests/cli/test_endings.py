@@ -23,7 +23,7 @@ PROGRAM = """
 import signal
 from mdm_jax.cli import main
 {before}
-def run(words, known):
+def run(*_):
     print("ready", flush=True)
     {doing}
     return 0

@@ -11,8 +11,6 @@ from jax import lax
 
 from mdm_jax.execution.convolutions import canonical
 
-pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
-
 CASES = {
     "nhwc": ("NHWC", "HWIO", "NHWC", {}),
     "nchw": ("NCHW", "OIHW", "NCHW", {}),

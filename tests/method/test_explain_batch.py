@@ -12,7 +12,6 @@ from mdm_jax import PRESETS, InputError, MDMConfig, explain
 from mdm_jax.data import Digits
 from mdm_jax.models.pretrained import load_model
 
-pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
 QUICK = MDMConfig(sizes=(4, 8), steps=2)
 
 

@@ -28,8 +28,6 @@ from mdm_jax import (
 )
 from mdm_jax.execution.keys import step_keys
 
-pytestmark = pytest.mark.usefixtures("compiled_in_earnest")
-
 PRESETS = config.PRESETS
 
 # the default until November 2026: properties of its schedule are tested on it

@@ -37,6 +37,10 @@ BASE = replace(
 )
 
 
+# Two programs may round their last bit otherwise.
+same_but_for_rounding = partial(np.testing.assert_allclose, rtol=1e-6)
+
+
 def settled(images, **choices):
     return explain(
         patch_network, images, targets=0, config=replace(BASE, **choices), trace=True
@@ -56,7 +60,7 @@ def test_finer_sizes_join_in_turn(images):
 @pytest.mark.slow
 def test_all_join_at_once_with_no_share(images):
     plain, joined = settled(images[:1]), settled(images[:1], coarse_to_fine=0.0)
-    jax.tree.map(np.testing.assert_array_equal, joined.mask_vectors, plain.mask_vectors)
+    jax.tree.map(same_but_for_rounding, joined.mask_vectors, plain.mask_vectors)
 
 
 @pytest.mark.slow
@@ -138,7 +142,7 @@ def test_the_images_are_shifted_anew_at_every_step(images, key):
 @pytest.mark.slow
 def test_the_map_is_smoothed_and_the_masks_are_not(images):
     sharp, smooth = settled(images[:1]), settled(images[:1], smoothing=3.0)
-    jax.tree.map(np.testing.assert_array_equal, sharp.mask_vectors, smooth.mask_vectors)
+    jax.tree.map(same_but_for_rounding, sharp.mask_vectors, smooth.mask_vectors)
     stacked = masks.stack(
         jnp.stack(
             [masks.render(jnp.asarray(each[0]), (32, 32)) for each in smooth.mask_vectors]
@@ -148,7 +152,7 @@ def test_the_map_is_smoothed_and_the_masks_are_not(images):
     np.testing.assert_allclose(
         smooth.saliency[0], expected, atol=1e-3
     )  # stretched from a range of 0.002
-    assert sharp.info.kept_area == smooth.info.kept_area
+    same_but_for_rounding(sharp.info.kept_area, smooth.info.kept_area)
 
 
 @pytest.mark.slow
@@ -190,9 +194,10 @@ def test_choices_that_cannot_be(choices, message):
 def test_one_number_weighs_sizes_by_their_cells(images):
     by_power = settled(images[:1], stack_weights=1.0)
     by_hand = settled(images[:1], stack_weights=(4.0, 8.0))
-    np.testing.assert_allclose(by_power.saliency, by_hand.saliency, atol=1e-5)
+    # both are stretched from a range of 0.002
+    np.testing.assert_allclose(by_power.saliency, by_hand.saliency, atol=1e-4)
     alike = settled(images[:1], stack_weights=0.0)
-    np.testing.assert_allclose(alike.saliency, settled(images[:1]).saliency, atol=1e-5)
+    np.testing.assert_allclose(alike.saliency, settled(images[:1]).saliency, atol=1e-4)
     assert np.abs(by_power.saliency - alike.saliency).max() > 1e-2
 
 
