@@ -176,8 +176,8 @@ def test_methods_by_words_and_by_file(tmp_path, text, words, expected):
 
 def test_settings_of_mdm_are_for_mdm_among_others():
     command = ExplainCommand(method=("gradient", "mdm"), preset="paper")
-    gradient, mdm = command._questions()
+    gradient, mdm = command.questions()
     assert gradient.method.name == "gradient"
-    assert mdm.method.config == ExplainCommand(preset="paper")._questions()[0].method.config
+    assert mdm.method.config == ExplainCommand(preset="paper").questions()[0].method.config
     with pytest.raises(InputError, match="are not for gradient"):
-        ExplainCommand(method=("gradient",), preset="paper")._questions()
+        ExplainCommand(method=("gradient",), preset="paper").questions()
