@@ -121,8 +121,7 @@ class _Training:
         run_folder.write_metrics(self.run, self.metrics)
         if self.job.config.tensorboard:
             self.scalars = ScalarWriter(self.run.folder, self.metrics, self.clock.seconds)
-        # the first step compiles for seconds to minutes: say so
-        self.progress.begin("compiling", steps, step)
+        self.progress.begin("training", steps, step)
         try:
             state = self._loop(state, step)
         finally:
